@@ -1,0 +1,84 @@
+/** The kernel's configuration, read once at boot from CONFIG_BASE (src/layout/config.ts has units and meaning). */
+import * as C from "../src/layout/config.ts";
+import { CONFIG_BASE } from "../src/layout/kernelMemory.ts";
+
+export let kernelId: u32 = 0;
+export let memoryBytes: usize = 0;
+export let flags: u32 = 0;
+export let mtuBytes: u32 = 0;
+export let connectionsMax: u32 = 0;
+export let eventSlots: u32 = 0;
+export let rxLanes: u32 = 0;
+export let rxRingBytes: u32 = 0;
+export let txRingBytes: u32 = 0;
+export let streamPoolBytes: u32 = 0;
+export let tsoBytesMax: u32 = 0;
+export let timeWaitMs: u32 = 0;
+export let rtoMinUs: u32 = 0;
+export let rtoInitialUs: u32 = 0;
+export let rtoMaxUs: u32 = 0;
+export let delayedAckUs: u32 = 0;
+export let rcvBufferBytesMax: u32 = 0;
+export let sndBufferBytesMax: u32 = 0;
+export let synRetriesMax: u32 = 0;
+export let retriesMax: u32 = 0;
+export let keepaliveIdleMs: u32 = 0;
+export let keepaliveIntervalMs: u32 = 0;
+export let keepaliveProbesMax: u32 = 0;
+export let ephemeralPortFirst: u32 = 0;
+export let ephemeralPortLast: u32 = 0;
+export let listenersMax: u32 = 0;
+export let udpSocketsMax: u32 = 0;
+export let neighborsMax: u32 = 0;
+export let reassemblyBytesMax: u32 = 0;
+
+/** The device fills and checks TCP/UDP checksums. */
+export let checksumOffload: bool = false;
+export let timestamps: bool = false;
+export let nodelayDefault: bool = false;
+
+/** Where the own Ethernet address lies (6 bytes). */
+export const OWN_MAC: usize = CONFIG_BASE + C.CONFIG_MAC;
+
+function word(offset: usize): u32 {
+  return load<u32>(CONFIG_BASE + offset);
+}
+
+export function seedWord(index: u32): u32 {
+  return load<u32>(CONFIG_BASE + C.CONFIG_SEED + (index << 2));
+}
+
+export function configLoad(): void {
+  kernelId = word(C.CONFIG_KERNEL_ID);
+  memoryBytes = word(C.CONFIG_MEMORY_BYTES);
+  flags = word(C.CONFIG_FLAGS);
+  mtuBytes = load<u16>(CONFIG_BASE + C.CONFIG_MTU_BYTES);
+  connectionsMax = word(C.CONFIG_CONNECTIONS_MAX);
+  eventSlots = word(C.CONFIG_EVENT_SLOTS);
+  rxLanes = word(C.CONFIG_RX_LANES);
+  rxRingBytes = word(C.CONFIG_RX_RING_BYTES);
+  txRingBytes = word(C.CONFIG_TX_RING_BYTES);
+  streamPoolBytes = word(C.CONFIG_STREAM_POOL_BYTES);
+  tsoBytesMax = word(C.CONFIG_TSO_BYTES_MAX);
+  timeWaitMs = word(C.CONFIG_TIME_WAIT_MS);
+  rtoMinUs = word(C.CONFIG_RTO_MIN_US);
+  rtoInitialUs = word(C.CONFIG_RTO_INITIAL_US);
+  rtoMaxUs = word(C.CONFIG_RTO_MAX_US);
+  delayedAckUs = word(C.CONFIG_DELAYED_ACK_US);
+  rcvBufferBytesMax = word(C.CONFIG_RCV_BUFFER_BYTES_MAX);
+  sndBufferBytesMax = word(C.CONFIG_SND_BUFFER_BYTES_MAX);
+  synRetriesMax = word(C.CONFIG_SYN_RETRIES_MAX);
+  retriesMax = word(C.CONFIG_RETRIES_MAX);
+  keepaliveIdleMs = word(C.CONFIG_KEEPALIVE_IDLE_MS);
+  keepaliveIntervalMs = word(C.CONFIG_KEEPALIVE_INTERVAL_MS);
+  keepaliveProbesMax = word(C.CONFIG_KEEPALIVE_PROBES_MAX);
+  ephemeralPortFirst = word(C.CONFIG_EPHEMERAL_PORT_FIRST);
+  ephemeralPortLast = word(C.CONFIG_EPHEMERAL_PORT_LAST);
+  listenersMax = word(C.CONFIG_LISTENERS_MAX);
+  udpSocketsMax = word(C.CONFIG_UDP_SOCKETS_MAX);
+  neighborsMax = word(C.CONFIG_NEIGHBORS_MAX);
+  reassemblyBytesMax = word(C.CONFIG_REASSEMBLY_BYTES_MAX);
+  checksumOffload = (flags & C.CONFIG_FLAG_CHECKSUM_OFFLOAD) != 0;
+  timestamps = (flags & C.CONFIG_FLAG_TIMESTAMPS) != 0;
+  nodelayDefault = (flags & C.CONFIG_FLAG_NODELAY) != 0;
+}

@@ -1,0 +1,70 @@
+import type { FrameRing } from "../views/frameRing.ts";
+
+/**
+ * The seam between kernels and what carries their frames. A *device* is opened once, by the owner; each kernel gets a
+ * *port*, which runs on that kernel's thread and drives that kernel's queue pair alone. Ports on other threads are
+ * opened from a *descriptor*, a structured-clonable value.
+ */
+
+/** One kernel's RX lanes and TX ring. A lane is an RX ring with one producer; a device with one writer uses lane 0 only. */
+export type QueuePair = {
+  readonly kernelId: number;
+  readonly memory: WebAssembly.Memory;
+  readonly rx: readonly FrameRing[];
+  readonly tx: FrameRing;
+  /** Wakes the kernel's thread if it sleeps (its doorbell); cheap when it does not. Call after publishing to `rx`. */
+  ring(): void;
+};
+
+/** What a device can do; negotiated by the owner and fixed for the device's life. */
+export type DeviceCapabilities = {
+  /** Queue pairs that kernels can have. */
+  readonly queues: number;
+  /** IP packet size without the Ethernet header, 576..65535. */
+  readonly mtuBytes: number;
+  /** The device fills and checks TCP/UDP checksums (virtio NEEDS_CSUM / DATA_VALID). */
+  readonly checksumOffload: boolean;
+  /** Largest TCP payload in one frame that the device cuts into segments; 0: none. */
+  readonly tsoBytesMax: number;
+  /** Who places packets: the card by RSS and tables, the host system by a program of ours, learning, or software at the edge. */
+  readonly steering: "card" | "ebpf" | "learned" | "software" | "none";
+  /** Entries of the RSS indirection table; 0: none. */
+  readonly retaEntries: number;
+  /** Flow groups that can be placed one by one; 0: none. */
+  readonly flowGroups: number;
+  /** Exact-match filters; 0: none. */
+  readonly exactFilters: number;
+};
+
+export interface DevicePort {
+  /** Brings what the outside has for this kernel into its RX lanes. @returns frames or bytes moved, 0: nothing. */
+  receive(nowNs: number): number;
+  /** Takes frames from the kernel's TX ring as far as there is room. @returns 0 when nothing moved. */
+  transmit(nowNs: number): number;
+  /** When this port has something to do by itself (a delayed frame falls due), ns; Infinity: never. */
+  nextDeadlineNs(): number;
+  /**
+   * Called before the kernel's thread sleeps: from now on whatever arrives must ring the doorbell.
+   * @returns false when something has arrived already, so that the thread must not sleep.
+   */
+  arm(): boolean;
+  close(): void;
+}
+
+/** Structured-clonable: enough to open a port on another thread. `kind` names the module that does it. */
+export type PortDescriptor = { readonly kind: string };
+
+export interface Device {
+  readonly capabilities: DeviceCapabilities;
+  /** Ethernet address, 6 bytes. */
+  readonly mac: Uint8Array;
+  /** Lanes that each kernel's RX side needs for this device. */
+  readonly rxLanes: number;
+  /** Port of queue `queue`, for a kernel on this thread. */
+  openPort(queue: number, pair: QueuePair): DevicePort;
+  /** For a kernel on another thread, whose memory is `memory` (shared): what openPortFrom() there needs. */
+  describePort(queue: number, memory: WebAssembly.Memory): PortDescriptor;
+  /** Frames that the device has delivered to each queue. */
+  queueFrames(): number[];
+  close(): Promise<void>;
+}

@@ -1,0 +1,60 @@
+/**
+ * Kernel configuration, written by the host at CONFIG_BASE before boot(). All u32 unless said otherwise.
+ * Defaults and ranges are in src/kernel/config.ts. Portable: read by asc and tsc.
+ */
+export const CONFIG_LAYOUT_VERSION = 0;
+export const CONFIG_KERNEL_ID = 4;
+export const CONFIG_MEMORY_BYTES = 8;
+/** u32 x 4: everything random in the kernel is drawn from this seed (ISNs, hash keys, ports). */
+export const CONFIG_SEED = 12;
+/** u8 x 6 */
+export const CONFIG_MAC = 28;
+/** u16: IP packet size without the Ethernet header. */
+export const CONFIG_MTU_BYTES = 34;
+export const CONFIG_CONNECTIONS_MAX = 36;
+export const CONFIG_EVENT_SLOTS = 40;
+export const CONFIG_RX_LANES = 44;
+export const CONFIG_RX_RING_BYTES = 48;
+export const CONFIG_TX_RING_BYTES = 52;
+/** Bytes of memory for send and receive buffers together. */
+export const CONFIG_STREAM_POOL_BYTES = 56;
+/** Largest TCP payload handed to the device in one frame; 0: the device has no TSO. */
+export const CONFIG_TSO_BYTES_MAX = 60;
+/** Bit set of CONFIG_FLAG_*. */
+export const CONFIG_FLAGS = 64;
+export const CONFIG_TIME_WAIT_MS = 68;
+export const CONFIG_RTO_MIN_US = 72;
+export const CONFIG_RTO_INITIAL_US = 76;
+export const CONFIG_RTO_MAX_US = 80;
+export const CONFIG_DELAYED_ACK_US = 84;
+/** Limit on one connection's receive buffer: the window that can be offered. */
+export const CONFIG_RCV_BUFFER_BYTES_MAX = 88;
+export const CONFIG_SND_BUFFER_BYTES_MAX = 92;
+export const CONFIG_SYN_RETRIES_MAX = 96;
+export const CONFIG_RETRIES_MAX = 100;
+export const CONFIG_KEEPALIVE_IDLE_MS = 104;
+export const CONFIG_KEEPALIVE_INTERVAL_MS = 108;
+export const CONFIG_KEEPALIVE_PROBES_MAX = 112;
+export const CONFIG_EPHEMERAL_PORT_FIRST = 116;
+export const CONFIG_EPHEMERAL_PORT_LAST = 120;
+export const CONFIG_LISTENERS_MAX = 124;
+export const CONFIG_UDP_SOCKETS_MAX = 128;
+export const CONFIG_NEIGHBORS_MAX = 132;
+/** Bytes of all fragments waiting for the rest of their packet. */
+export const CONFIG_REASSEMBLY_BYTES_MAX = 136;
+export const CONFIG_ADDRESS_COUNT = 140;
+/** ADDRESS_COUNT records of ADDRESS_SIZE_BYTES: +0 16 bytes address (IPv4 as ::ffff:a.b.c.d), +16 u8 prefix length in the family's own bits. */
+export const CONFIG_ADDRESSES = 160;
+export const ADDRESS_SIZE_BYTES = 20;
+export const ADDRESS_PREFIX_LENGTH = 16;
+export const ADDRESSES_MAX = 32;
+/** 16 bytes: default gateway, IPv4-mapped, all zero when there is none. */
+export const CONFIG_GATEWAY = 144;
+export const CONFIG_SIZE_BYTES = 800;
+
+/** The device checks and fills TCP/UDP checksums (virtio NEEDS_CSUM); otherwise the kernel does both. */
+export const CONFIG_FLAG_CHECKSUM_OFFLOAD = 1;
+/** Send timestamps (RFC 7323) when the peer does. */
+export const CONFIG_FLAG_TIMESTAMPS = 2;
+/** Turn Nagle's algorithm off for new connections. */
+export const CONFIG_FLAG_NODELAY = 4;

@@ -1,0 +1,55 @@
+/**
+ * Fixed addresses in a kernel's linear memory. Page 0 holds the records that the host finds without asking;
+ * static data of the module follows at STATIC_DATA_BASE (asc --memoryBase), then the arena that `boot` carves.
+ *
+ * ```
+ *      0 ┌──────────────────────────────┐ never written: a null pointer lands here
+ *   1024 │ kernel configuration         │ written by the host before boot()      layout/config.ts
+ *   2048 │ arena map                    │ written by boot(): where regions are
+ *   3072 │ doorbell and health          │ shared between threads
+ *   4096 │ counters, u64 each           │ written by the kernel                  layout/counters.ts
+ *   8192 │ call arguments and results   │ scratch, valid for one call
+ *  16384 │ RX ring controls, 64 lanes   │                                        layout/frameRing.ts
+ *  32768 │ TX ring control              │
+ *  33024 │ reserved for message rings   │
+ *  65536 └ static data, then the arena ─┘
+ * ```
+ * Portable: read by asc and tsc; integer constants, + and * only.
+ */
+export const LAYOUT_VERSION = 1;
+
+export const CONFIG_BASE = 1024;
+
+export const MAP_BASE = 2048;
+/** u32: address of the event array (layout/event.ts), EVENT_SLOTS records. */
+export const MAP_EVENTS = 0;
+/** u32: first byte of the arena that is still free. */
+export const MAP_ARENA_FREE = 4;
+/** u32: end of the arena. */
+export const MAP_ARENA_END = 8;
+/** u32: 1 once boot() has returned OK; read atomically by other threads. */
+export const MAP_BOOTED = 12;
+/** u32: LAYOUT_VERSION as compiled into the module. */
+export const MAP_LAYOUT_VERSION = 16;
+
+export const HEALTH_BASE = 3072;
+/** i32, atomic: raised by whoever gives this kernel work; the kernel's thread sleeps on it. */
+export const HEALTH_DOORBELL = 0;
+/** i32, atomic: 1 while the kernel's thread sleeps and must be notified. */
+export const HEALTH_SLEEPING = 4;
+/** u32, atomic: polls so far; stands still when the kernel hangs. */
+export const HEALTH_HEARTBEAT = 8;
+
+export const COUNTERS_BASE = 4096;
+
+export const SCRATCH_BASE = 8192;
+export const SCRATCH_SIZE_BYTES = 4096;
+/** u32 results of calls that return more than one number (see each export). */
+export const RESULT_BASE = 12288;
+
+export const RX_CONTROL_BASE = 16384;
+export const RX_LANES_MAX = 64;
+export const TX_CONTROL_BASE = 32768;
+export const MESSAGE_CONTROL_BASE = 33024;
+
+export const STATIC_DATA_BASE = 65536;

@@ -1,0 +1,48 @@
+/** Options of tcpSetOption(handle, option, value). Portable: read by asc and tsc. */
+/** 1: send small segments at once (Nagle off). */
+export const OPTION_NODELAY = 1;
+/** 1: probe an idle connection (RFC 9293 3.8.4). */
+export const OPTION_KEEPALIVE = 2;
+/** Bytes, 2048..: limit of the receive buffer. */
+export const OPTION_RCV_BUFFER_BYTES = 3;
+/** Bytes, 2048..: limit of the send buffer. */
+export const OPTION_SND_BUFFER_BYTES = 4;
+/** 1: acknowledge at once. */
+export const OPTION_QUICKACK = 5;
+
+/** tcpGetInfo(handle, address): u32 fields written there. */
+export const INFO_STATE = 0;
+export const INFO_SND_UNA = 4;
+export const INFO_SND_NXT = 8;
+export const INFO_SND_WND = 12;
+export const INFO_RCV_NXT = 16;
+export const INFO_RCV_WND = 20;
+export const INFO_CWND_BYTES = 24;
+export const INFO_SSTHRESH_BYTES = 28;
+export const INFO_SRTT_US = 32;
+export const INFO_RTTVAR_US = 36;
+export const INFO_RTO_US = 40;
+export const INFO_SND_MSS_BYTES = 44;
+export const INFO_RETRANSMITS = 48;
+export const INFO_SND_QUEUED_BYTES = 52;
+export const INFO_RCV_QUEUED_BYTES = 56;
+export const INFO_LOCAL_PORT = 60;
+export const INFO_REMOTE_PORT = 64;
+/** 16 bytes each, IPv4-mapped. */
+export const INFO_LOCAL_ADDRESS = 68;
+export const INFO_REMOTE_ADDRESS = 84;
+export const INFO_SIZE_BYTES = 100;
+
+/** TCP states (RFC 9293 3.3.2), as in INFO_STATE. */
+export const STATE_FREE = 0;
+export const STATE_SYN_SENT = 1;
+export const STATE_SYN_RECEIVED = 2;
+export const STATE_ESTABLISHED = 3;
+export const STATE_FIN_WAIT_1 = 4;
+export const STATE_FIN_WAIT_2 = 5;
+export const STATE_CLOSE_WAIT = 6;
+export const STATE_CLOSING = 7;
+export const STATE_LAST_ACK = 8;
+export const STATE_TIME_WAIT = 9;
+/** No longer on the wire; kept until the application calls tcpClose. */
+export const STATE_CLOSED = 10;

@@ -1,0 +1,76 @@
+/**
+ * What a kernel module exports: numbers in, numbers out, nothing else. Addresses are byte offsets in the kernel's memory.
+ * Calls that can refuse return a negative status (layout/status.ts). None of them blocks, allocates in JS, or throws.
+ */
+export type KernelExports = {
+  /** Reads the configuration at CONFIG_BASE, carves the arena, publishes MAP_*. 0 or a status. */
+  boot(): number;
+  /**
+   * One turn of the kernel: up to `budgetFrames` received frames, due timers, output, events.
+   * @param nowNs virtual or real time in whole nanoseconds; must not run backwards.
+   * @returns number of event records at MAP_EVENTS (valid until the next poll).
+   */
+  poll(nowNs: number, budgetFrames: number): number;
+  /** Sends what commands since the last poll have made sendable. @returns frames put on the TX ring. */
+  flush(): number;
+  /** When `poll` has something to do without a new frame or command, in ns; Infinity: never. */
+  nextDeadlineNs(): number;
+  /** 1 when received frames, unpublished events or unsent output wait for the next poll. */
+  hasWork(): number;
+  /** Permanent memory for the application (messages, receive areas), 64-byte aligned; 0 when the arena is used up. */
+  allocAppBytes(bytes: number): number;
+
+  /** Adds the 16-byte address at `address` (IPv4 as ::ffff:a.b.c.d). @returns its index, EINVAL, ENOBUFS or EADDRINUSE. */
+  addressAdd(address: number, prefixLength: number): number;
+
+  /** @param addressIndex of the local address, -1: any. @param port 1..65535. @returns listener handle, EADDRINUSE, ENOBUFS, EINVAL. */
+  tcpListen(addressIndex: number, port: number, backlog: number): number;
+  /** Stops listening; resets connections not yet accepted. */
+  tcpListenClose(listener: number): number;
+  /** Oldest completed connection of this listener. @returns handle, EAGAIN, EBADF. */
+  tcpAccept(listener: number): number;
+  /**
+   * Starts an active open.
+   * @param addressIndex local address, -1: by route. @param localPort 0: the kernel picks an ephemeral one.
+   * @param remoteAddress where the 16-byte remote address lies. @returns handle, EADDRINUSE, EADDRNOTAVAIL, ENETUNREACH, ENOBUFS.
+   */
+  tcpConnect(addressIndex: number, localPort: number, remoteAddress: number, remotePort: number): number;
+  /** Copies `bytes` from `source` into the send buffer. @returns bytes taken (0: full, EVENT_WRITABLE follows), EPIPE, ENOTCONN, EBADF. */
+  tcpSend(handle: number, source: number, bytes: number): number;
+  /**
+   * Contiguous room in the send buffer for up to `bytes`.
+   * @returns address, 0 when there is none (EVENT_WRITABLE follows), or a status; RESULT_BASE+0: u32 length of the room.
+   */
+  tcpSendReserve(handle: number, bytes: number): number;
+  /** Queues the first `bytes` of the room. */
+  tcpSendCommit(handle: number, bytes: number): number;
+  /** Copies up to `bytes` received bytes to `target`. @returns bytes copied, 0: none now (or end, see EVENT_PEER_CLOSED), a status. */
+  tcpRecv(handle: number, target: number, bytes: number): number;
+  /** Address of the readable bytes; 0 when there are none, or a status. RESULT_BASE+0: u32 contiguous length. */
+  tcpRecvPeek(handle: number): number;
+  /** Gives back the first `bytes` readable bytes: the window opens. */
+  tcpRecvConsume(handle: number, bytes: number): number;
+  /** Sends FIN after what is queued; receiving goes on. */
+  tcpShutdownSend(handle: number): number;
+  /** The application lets go: FIN after what is queued, or RST when received bytes were left unread (RFC 2525 2.17). EVENT_CLOSED ends it. */
+  tcpClose(handle: number): number;
+  /** RST now; the handle is gone. */
+  tcpAbort(handle: number): number;
+  /** @param option OPTION_*, layout/option.ts. */
+  tcpSetOption(handle: number, option: number, value: number): number;
+  /** Writes INFO_* at `target`. */
+  tcpGetInfo(handle: number, target: number): number;
+
+  /** @returns UDP socket handle, EADDRINUSE, ENOBUFS. */
+  udpBind(addressIndex: number, port: number): number;
+  /** @returns bytes, EMSGSIZE, ENETUNREACH, ENOBUFS. */
+  udpSendTo(handle: number, source: number, bytes: number, remoteAddress: number, remotePort: number): number;
+  /**
+   * Oldest datagram: address of its payload, 0 when there is none.
+   * RESULT_BASE: +0 u32 length, +4 u32 remote port, +8 16 bytes remote address.
+   */
+  udpRecvPeek(handle: number): number;
+  /** Drops the oldest datagram. */
+  udpRecvConsume(handle: number): number;
+  udpClose(handle: number): number;
+};
