@@ -1,0 +1,89 @@
+/**
+ * Loading and instantiating the WebAssembly modules. A module is compiled once per process and variant; every kernel
+ * is an instance of it with a memory of its own.
+ */
+import { instantiateSync } from "@assemblyscript/loader";
+import { NetPopcornError } from "../errors.ts";
+import type { KernelExports } from "./exports.ts";
+
+export type ModuleName = "kernel" | "card";
+/** `debug` keeps assertions; it exists for plain memories only. */
+export type ModuleBuild = "release" | "debug";
+
+const modules = new Map<string, Promise<WebAssembly.Module>>();
+
+/**
+ * @param shared for a shared memory (kernels in threads) instead of a plain one.
+ * @throws NetPopcornError ERR_MODULE_LOAD when the module's file is missing or no valid module.
+ */
+export function loadModule(
+  name: ModuleName,
+  shared: boolean,
+  build: ModuleBuild = "release",
+): Promise<WebAssembly.Module> {
+  const file = `${name}.${build}${shared ? ".shared" : ""}.wasm`;
+  let module = modules.get(file);
+  if (!module) {
+    module = compile(file);
+    // A failed load may be tried again, for instance after a build.
+    module.catch(() => modules.delete(file));
+    modules.set(file, module);
+  }
+  return module;
+}
+
+async function compile(file: string): Promise<WebAssembly.Module> {
+  // The same relative place from src/wasm/ and from dist/wasm/.
+  const url = new URL(`../../build/${file}`, import.meta.url);
+  try {
+    if (url.protocol === "file:") {
+      const { readFile } = await import("node:fs/promises");
+      return await WebAssembly.compile(await readFile(url));
+    }
+    return await WebAssembly.compileStreaming(fetch(url));
+  } catch (cause) {
+    throw new NetPopcornError(
+      "ERR_MODULE_LOAD",
+      `${url.href} cannot be loaded (${cause instanceof Error ? cause.message : String(cause)}); build it with "npm run build:wasm"`,
+      { cause },
+    );
+  }
+}
+
+/**
+ * A memory that never grows, so that views on it stay valid for its life. The system reserves `bytes` and provides a
+ * page when it is first touched.
+ * @param bytes a multiple of 64 KiB, up to 4 GiB.
+ * @throws NetPopcornError ENOMEM.
+ */
+export function createMemory(bytes: number, shared: boolean): WebAssembly.Memory {
+  const pages = bytes / 65536;
+  try {
+    return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+  } catch (cause) {
+    throw new NetPopcornError("ENOMEM", `the system refuses ${bytes} bytes for a kernel; lower memoryBytes`, { cause });
+  }
+}
+
+/**
+ * An instance of a compiled AssemblyScript module on `memory`. Returns the raw exports: the loader's own export
+ * object wraps every function in one that records the number of arguments, which costs more than the call.
+ */
+export function instantiateModule(module: WebAssembly.Module, memory: WebAssembly.Memory): WebAssembly.Exports {
+  return instantiateSync(module, { env: { memory } }).instance.exports;
+}
+
+/** A kernel's exports; abort() throws an Error with message, file, line and column (see kernelTrap). */
+export function instantiateKernel(module: WebAssembly.Module, memory: WebAssembly.Memory): KernelExports {
+  return instantiateModule(module, memory) as KernelExports;
+}
+
+/**
+ * What a kernel threw, as an error of the API: an assertion (with its place in assembly/) or a trap of the engine.
+ * The kernel's memory is not to be trusted after that.
+ */
+export function kernelTrap(cause: unknown, kernelId: number, nowNs: number): NetPopcornError {
+  if (cause instanceof NetPopcornError && cause.code === "ERR_KERNEL_TRAP") return cause;
+  const what = cause instanceof Error ? cause.message : String(cause);
+  return new NetPopcornError("ERR_KERNEL_TRAP", `kernel ${kernelId} trapped at ${nowNs} ns: ${what}`, { cause });
+}
