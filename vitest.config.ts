@@ -1,0 +1,27 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        // Runs on the sources (and on build/*.wasm), in parallel, in seconds.
+        test: {
+          name: "fast",
+          include: ["test/{unit,property,model,sim,packet,golden,tidy}/**/*.test.ts"],
+          testTimeout: 30_000,
+        },
+      },
+      {
+        // Runs on dist/ with real workers, devices and programs: one file after the other, nothing else beside it.
+        test: {
+          name: "integration",
+          include: ["test/integration/**/*.test.ts"],
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+          testTimeout: 180_000,
+          hookTimeout: 60_000,
+        },
+      },
+    ],
+  },
+});
