@@ -1,0 +1,433 @@
+/**
+ * A multi-queue TAP device of Linux: one queue per kernel, steered by a program of ours, frames with a virtio header.
+ * The owner opens all queues on one thread; ports drive them from any thread.
+ *
+ * A device that this process creates is not persistent: the host removes it when the process ends, however it ends.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync } from "node:fs";
+import { hostname } from "node:os";
+import { NetPopcornError } from "../../errors.ts";
+import { parseCidr } from "../../ip/address.ts";
+import { FRAME_BYTES_MAX } from "../../layout/frameRing.ts";
+import type { Device, DeviceCapabilities, DevicePort, QueuePair } from "../device.ts";
+import { FLOW_GROUPS, flowGroupOf, type PortRange, SteeringTable } from "./ebpf.ts";
+import {
+  hostError,
+  IFREQ_VALUE,
+  INTERFACE_NAME_BYTES_MAX,
+  interfaceRequest,
+  NetworkInterface,
+  requestBytes,
+} from "./interface.ts";
+import {
+  openTapPort,
+  STAT_CLOSED,
+  STAT_RX_BYTES,
+  STAT_RX_ERRORS,
+  STAT_RX_FRAMES,
+  STAT_TX_BYTES,
+  STAT_TX_ERRORS,
+  STAT_TX_FRAMES,
+  TAP_STATISTICS_SLOTS,
+  type TapPortDescriptor,
+} from "./port.ts";
+import * as LINUX from "./syscalls.ts";
+import { loadSyscalls, type Syscalls } from "./syscalls.ts";
+import { Waker } from "./waker.ts";
+
+const TUN_PATH = "/dev/net/tun";
+const TUNSETIFF = 0x400454ca;
+const TUNGETIFF = 0x800454d2;
+const TUNSETOFFLOAD = 0x400454d0;
+const TUNSETVNETHDRSZ = 0x400454d8;
+const TUNSETSTEERINGEBPF = 0x800454e0;
+const IFF_TAP = 0x0002;
+const IFF_MULTI_QUEUE = 0x0100;
+const IFF_PERSIST = 0x0800;
+const IFF_NO_PI = 0x1000;
+const IFF_VNET_HDR = 0x4000;
+const TUN_F_CSUM = 1;
+const TUN_F_TSO4 = 2;
+const VNET_HEADER_BYTES = 12;
+/** MAX_TAP_QUEUES of the Linux driver. */
+const QUEUES_MAX = 256;
+/** Limits of the Linux driver: the MTU of IPv4 hosts (RFC 791), and 65535 less an Ethernet header. */
+const MTU_BYTES_MIN = 576;
+const MTU_BYTES_MAX = 65521;
+const ETHERNET_BYTES = 14;
+const VLAN_TAG_BYTES = 4;
+/** Payload of the largest IPv4 packet with the longest TCP header and no IP options. */
+const TSO_BYTES_MAX = 65535 - 20 - 60;
+
+export type TapOptions = {
+  /** Interface name, 1..15 bytes; with `%d` the host fills in a number. A device of that name is taken, else created. */
+  readonly name: string;
+  /** Queues to open, 1..256: one for each kernel. */
+  readonly queues: number;
+  /** 576..65521. @default what a taken device has, 1500 for a new one */
+  readonly mtuBytes?: number;
+  /** Exchange checksum-less and TSO frames of up to 64 KiB with the host. @default true */
+  readonly offload?: boolean;
+  /** Our Ethernet address (the host's end has its own), 6 bytes. @default made from host name and device name */
+  readonly mac?: Uint8Array;
+  /** Address for the host's end of the interface in CIDR form, e.g. "10.7.0.1/24". @default none is set */
+  readonly hostAddress?: string;
+  /** Network namespace in which the device is to be: a name from `ip netns`, or the path of a namespace file. */
+  readonly netns?: string;
+  /** Destination ports that are taken as chosen by us (see ebpf.ts). @default 32768..60999, the ephemeral ports */
+  readonly localPorts?: PortRange;
+};
+
+/** Numbers since opening, all queues together and each alone. */
+export type TapStatistics = {
+  readonly rxFrames: number;
+  readonly rxBytes: number;
+  readonly rxErrors: number;
+  readonly txFrames: number;
+  readonly txBytes: number;
+  readonly txErrors: number;
+};
+
+export interface TapDevice extends Device {
+  /** Name of the interface on the host. */
+  readonly name: string;
+  /** Why packets are steered by learning and not by our program; undefined when they are. */
+  readonly steeringRefusal: string | undefined;
+  /** The statistics of one queue. */
+  statistics(queue: number): TapStatistics;
+  /** Queue of a flow group, 0..4095; undefined where the host steers by itself. */
+  flowGroupQueue(group: number): number | undefined;
+  /** Sends the next packets of a flow group to `queue`. @throws NetPopcornError EOPNOTSUPP, EINVAL. */
+  moveFlowGroup(group: number, queue: number): void;
+  /** Queue to which a TCP or UDP packet with these ports would go; undefined where the host steers by itself. */
+  queueForPorts(sourcePort: number, destinationPort: number): number | undefined;
+}
+
+/**
+ * Opens a TAP device, or takes an existing one.
+ * @throws NetPopcornError EPERM, ENODEV (no /dev/net/tun, no such namespace), EBUSY (another program has the name),
+ *   EINVAL (the device is not multi-queue), ERR_OPTION_RANGE, ERR_ADDRESS_FORMAT, ERR_KOFFI_MISSING, ERR_PLATFORM.
+ */
+export async function openTap(options: TapOptions): Promise<TapDevice> {
+  checkOptions(options);
+  const syscalls = loadSyscalls();
+  const queueFds: number[] = [];
+  try {
+    // A thread is in one namespace at a time, so what happens there happens without giving way. The waker is started
+    // outside: a new thread would inherit the namespace and keep it alive.
+    const link = inNamespace(syscalls, options.netns, () => openQueues(syscalls, options, queueFds));
+    return new LinuxTap(syscalls, options, link.name, link.mtuBytes, queueFds);
+  } catch (error) {
+    for (const fd of queueFds) syscalls.close(fd);
+    throw error;
+  }
+}
+
+function openQueues(
+  syscalls: Syscalls,
+  options: TapOptions,
+  queueFds: number[],
+): { readonly name: string; readonly mtuBytes: number } {
+  const offload = options.offload ?? true;
+  const existed = interfaceExists(syscalls, options.name);
+  let name = options.name;
+  for (let queue = 0; queue < options.queues; queue += 1) {
+    name = openQueue(syscalls, name, offload, queueFds);
+  }
+  if (existed) requireSoleUse(syscalls, name, queueFds);
+  const link = new NetworkInterface(syscalls, name);
+  try {
+    if (!existed) link.raiseQueueLength();
+    if (options.mtuBytes !== undefined && options.mtuBytes !== link.mtuBytes()) link.setMtu(options.mtuBytes);
+    if (options.hostAddress !== undefined) link.setAddress(parseCidr(options.hostAddress));
+    link.bringUp();
+    return { name, mtuBytes: link.mtuBytes() };
+  } finally {
+    link.close();
+  }
+}
+
+function interfaceExists(syscalls: Syscalls, name: string): boolean {
+  const link = new NetworkInterface(syscalls, name);
+  const exists = link.index() !== 0;
+  link.close();
+  return exists;
+}
+
+/** Opens one more queue of `name`. @returns the name that the host has given. */
+function openQueue(syscalls: Syscalls, name: string, offload: boolean, queueFds: number[]): string {
+  const fd = syscalls.open(TUN_PATH, LINUX.O_RDWR | LINUX.O_NONBLOCK | LINUX.O_CLOEXEC);
+  if (fd < 0) throw openError(fd);
+  queueFds.push(fd);
+  const request = interfaceRequest(name);
+  request.setUint16(IFREQ_VALUE, IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | IFF_VNET_HDR, true);
+  const status = syscalls.ioctl(fd, TUNSETIFF, requestBytes(request));
+  if (status < 0) throw attachError(name, status);
+  const headerBytes = new Uint8Array(new ArrayBuffer(4));
+  headerBytes[0] = VNET_HEADER_BYTES;
+  const header = syscalls.ioctl(fd, TUNSETVNETHDRSZ, headerBytes);
+  if (header < 0) throw hostError(`set the virtio header size of ${name}`, header);
+  const offloads = syscalls.ioctlValue(fd, TUNSETOFFLOAD, offload ? TUN_F_CSUM | TUN_F_TSO4 : 0);
+  if (offloads < 0) throw hostError(`set the offloads of ${name}`, offloads);
+  const bytes = requestBytes(request).subarray(0, IFREQ_VALUE);
+  return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
+}
+
+function openError(status: number): NetPopcornError {
+  if (status === -LINUX.EPERM || status === -LINUX.EACCES) return hostError(`open ${TUN_PATH}`, status);
+  if (status === -LINUX.ENOENT || status === -LINUX.ENODEV || status === -LINUX.ENXIO) {
+    return new NetPopcornError(
+      "ENODEV",
+      `no ${TUN_PATH}: load the driver (modprobe tun); in a container, start it with --device ${TUN_PATH}`,
+      { errno: status },
+    );
+  }
+  return hostError(`open ${TUN_PATH}`, status);
+}
+
+function attachError(name: string, status: number): NetPopcornError {
+  if (status === -LINUX.EBUSY) return busyError(name, status);
+  if (status === -LINUX.EINVAL) {
+    return new NetPopcornError(
+      "EINVAL",
+      `${name} exists but is no multi-queue TAP device: choose another name, or make it again with ` +
+        `ip tuntap add dev ${name} mode tap multi_queue`,
+      { errno: status },
+    );
+  }
+  return hostError(`attach to ${name}`, status);
+}
+
+function busyError(name: string, errno: number): NetPopcornError {
+  return new NetPopcornError("EBUSY", `${name} is in use by another program: end it or choose another name`, { errno });
+}
+
+/** Linux lets several programs hold queues of one device and would spread the packets over all of them. */
+function requireSoleUse(syscalls: Syscalls, name: string, queueFds: readonly number[]): void {
+  const request = interfaceRequest(name);
+  const status = syscalls.ioctl(queueFds[0] as number, TUNGETIFF, requestBytes(request));
+  if (status < 0) throw hostError(`read the flags of ${name}`, status);
+  // A device that is not persistent exists only as long as somebody has it open.
+  if ((request.getUint16(IFREQ_VALUE, true) & IFF_PERSIST) === 0) throw busyError(name, -LINUX.EBUSY);
+  // For a persistent one count the queues attached, where this thread's /sys shows this namespace.
+  const path = `/sys/class/net/${name}/queues`;
+  if (!existsSync(path)) return;
+  const attached = readdirSync(path).filter((entry) => entry.startsWith("tx-")).length;
+  if (attached > queueFds.length) throw busyError(name, -LINUX.EBUSY);
+}
+
+/** Runs `action` with this thread in another network namespace. */
+function inNamespace<Result>(syscalls: Syscalls, netns: string | undefined, action: () => Result): Result {
+  if (netns === undefined) return action();
+  const path = netns.includes("/") ? netns : `/run/netns/${netns}`;
+  const home = syscalls.open("/proc/thread-self/ns/net", LINUX.O_CLOEXEC);
+  if (home < 0) throw hostError("open this thread's network namespace", home);
+  const there = syscalls.open(path, LINUX.O_CLOEXEC);
+  try {
+    if (there === -LINUX.ENOENT) {
+      throw new NetPopcornError("ENODEV", `no network namespace ${path}; make it with ip netns add`, { errno: there });
+    }
+    if (there < 0) throw hostError(`open the network namespace ${path}`, there);
+    enterNamespace(syscalls, there, path);
+    try {
+      return action();
+    } finally {
+      enterNamespace(syscalls, home, "this thread came from");
+    }
+  } finally {
+    syscalls.close(home);
+    if (there >= 0) syscalls.close(there);
+  }
+}
+
+function enterNamespace(syscalls: Syscalls, fd: number, which: string): void {
+  const status = syscalls.setNetworkNamespace(fd);
+  if (status < 0) throw hostError(`enter the network namespace ${which}`, status);
+}
+
+function checkOptions({ name, queues, mtuBytes, mac, localPorts, hostAddress }: TapOptions): void {
+  const refuse = (text: string): never => {
+    throw new NetPopcornError("ERR_OPTION_RANGE", text);
+  };
+  if (!/^[^\s/:]+$/.test(name) || Buffer.byteLength(name) > INTERFACE_NAME_BYTES_MAX || name === "." || name === "..") {
+    refuse(
+      `name must be 1..${INTERFACE_NAME_BYTES_MAX} bytes without space, slash or colon, not ${JSON.stringify(name)}`,
+    );
+  }
+  if (!Number.isInteger(queues) || queues < 1 || queues > QUEUES_MAX) {
+    refuse(`queues must be 1..${QUEUES_MAX}, not ${queues}`);
+  }
+  if (
+    mtuBytes !== undefined &&
+    !(Number.isInteger(mtuBytes) && mtuBytes >= MTU_BYTES_MIN && mtuBytes <= MTU_BYTES_MAX)
+  ) {
+    refuse(`mtuBytes must be ${MTU_BYTES_MIN}..${MTU_BYTES_MAX}, not ${mtuBytes}`);
+  }
+  if (mac !== undefined && (mac.length !== 6 || ((mac[0] as number) & 1) !== 0)) {
+    refuse("mac must be 6 bytes and not a group address (lowest bit of the first byte 0)");
+  }
+  if (
+    localPorts !== undefined &&
+    !(localPorts.first >= 1 && localPorts.first <= localPorts.last && localPorts.last < 65536)
+  ) {
+    refuse(`localPorts must be a range within 1..65535, not ${localPorts.first}..${localPorts.last}`);
+  }
+  if (hostAddress !== undefined) parseCidr(hostAddress);
+}
+
+class LinuxTap implements TapDevice {
+  readonly capabilities: DeviceCapabilities;
+  readonly mac: Uint8Array;
+  readonly rxLanes = 1;
+  readonly name: string;
+  readonly steeringRefusal: string | undefined;
+  readonly #syscalls: Syscalls;
+  readonly #queueFds: readonly number[];
+  readonly #tokens: readonly number[];
+  readonly #waker: Waker;
+  readonly #table: SteeringTable | undefined;
+  readonly #localPorts: PortRange;
+  readonly #frameBytesMax: number;
+  readonly #statistics: SharedArrayBuffer;
+  #closed: Promise<void> | undefined;
+
+  constructor(syscalls: Syscalls, options: TapOptions, name: string, mtuBytes: number, queueFds: readonly number[]) {
+    const offload = options.offload ?? true;
+    this.#syscalls = syscalls;
+    this.#queueFds = queueFds;
+    this.#localPorts = options.localPorts ?? { first: 32768, last: 60999 };
+    this.#frameBytesMax = offload ? FRAME_BYTES_MAX : mtuBytes + ETHERNET_BYTES + VLAN_TAG_BYTES;
+    this.#statistics = new SharedArrayBuffer(8 * TAP_STATISTICS_SLOTS * queueFds.length);
+    this.name = name;
+    this.mac = options.mac?.slice() ?? defaultMac(name);
+    const table = this.#attachSteering();
+    this.#table = typeof table === "object" ? table : undefined;
+    this.steeringRefusal = typeof table === "string" ? table : undefined;
+    this.capabilities = {
+      queues: queueFds.length,
+      mtuBytes,
+      checksumOffload: offload,
+      tsoBytesMax: offload ? TSO_BYTES_MAX : 0,
+      steering: queueFds.length === 1 ? "none" : this.#table ? "ebpf" : "learned",
+      retaEntries: 0,
+      flowGroups: this.#table ? FLOW_GROUPS : 0,
+      exactFilters: 0,
+    };
+    this.#waker = Waker.acquire();
+    this.#tokens = queueFds.map((fd) => this.#waker.add(fd));
+  }
+
+  openPort(queue: number, pair: QueuePair): DevicePort {
+    const descriptor = this.#descriptor(queue);
+    this.#waker.connect(descriptor.token, pair.memory, () => pair.ring());
+    return openTapPort(descriptor, pair);
+  }
+
+  describePort(queue: number, memory: WebAssembly.Memory): TapPortDescriptor {
+    const descriptor = this.#descriptor(queue);
+    this.#waker.connect(descriptor.token, memory, undefined);
+    return descriptor;
+  }
+
+  queueFrames(): number[] {
+    return this.#queueFds.map((_, queue) => this.statistics(queue).rxFrames);
+  }
+
+  statistics(queue: number): TapStatistics {
+    const slots = this.#slots(queue);
+    return {
+      rxFrames: slots[STAT_RX_FRAMES] as number,
+      rxBytes: slots[STAT_RX_BYTES] as number,
+      rxErrors: slots[STAT_RX_ERRORS] as number,
+      txFrames: slots[STAT_TX_FRAMES] as number,
+      txBytes: slots[STAT_TX_BYTES] as number,
+      txErrors: slots[STAT_TX_ERRORS] as number,
+    };
+  }
+
+  flowGroupQueue(group: number): number | undefined {
+    return this.#table?.get(group);
+  }
+
+  moveFlowGroup(group: number, queue: number): void {
+    if (!(Number.isInteger(group) && group >= 0 && group < FLOW_GROUPS)) {
+      throw new NetPopcornError("EINVAL", `flow group must be 0..${FLOW_GROUPS - 1}, not ${group}`);
+    }
+    this.#requireQueue(queue);
+    if (!this.#table) {
+      throw new NetPopcornError(
+        "EOPNOTSUPP",
+        `${this.name} is not steered by us: ${this.steeringRefusal ?? "one queue"}`,
+      );
+    }
+    const status = this.#table.set(group, queue);
+    if (status < 0) throw hostError(`move flow group ${group} of ${this.name}`, status);
+  }
+
+  queueForPorts(sourcePort: number, destinationPort: number): number | undefined {
+    if (this.#queueFds.length === 1) return 0;
+    return this.#table?.get(flowGroupOf(sourcePort, destinationPort, this.#localPorts));
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    for (let queue = 0; queue < this.#queueFds.length; queue += 1) this.#slots(queue)[STAT_CLOSED] = 1;
+    this.#queueFds.forEach((fd, queue) => {
+      this.#waker.remove(fd, this.#tokens[queue] as number);
+    });
+    await this.#waker.release();
+    // The last descriptor to go removes a device that we created.
+    for (const fd of this.#queueFds) this.#syscalls.close(fd);
+    this.#table?.close();
+  }
+
+  #descriptor(queue: number): TapPortDescriptor {
+    this.#requireQueue(queue);
+    return {
+      kind: "tap",
+      queue,
+      queueFd: this.#queueFds[queue] as number,
+      epollFd: this.#waker.epollFd,
+      token: this.#tokens[queue] as number,
+      frameBytesMax: this.#frameBytesMax,
+      statistics: this.#statistics,
+    };
+  }
+
+  #slots(queue: number): Float64Array {
+    this.#requireQueue(queue);
+    const from = queue * TAP_STATISTICS_SLOTS;
+    return new Float64Array(this.#statistics).subarray(from, from + TAP_STATISTICS_SLOTS);
+  }
+
+  #requireQueue(queue: number): void {
+    if (this.#queueFds[queue] === undefined) {
+      throw new NetPopcornError("EINVAL", `${this.name} has the queues 0..${this.#queueFds.length - 1}, not ${queue}`);
+    }
+  }
+
+  /** @returns why not, where the host does not let us; undefined with one queue, which needs no steering. */
+  #attachSteering(): SteeringTable | string | undefined {
+    if (this.#queueFds.length === 1) return undefined;
+    const table = SteeringTable.load(this.#syscalls, this.#queueFds.length, this.#localPorts);
+    if (typeof table === "number") return `bpf(2) is refused with errno ${-table}; it needs root or CAP_BPF`;
+    const programFd = new Uint8Array(new ArrayBuffer(4));
+    new DataView(programFd.buffer).setInt32(0, table.programFd, true);
+    const status = this.#syscalls.ioctl(this.#queueFds[0] as number, TUNSETSTEERINGEBPF, programFd);
+    if (status >= 0) return table;
+    table.close();
+    return `the TAP driver refuses a steering program with errno ${-status}`;
+  }
+}
+
+/** Locally administered, the same at each start, so that the host's neighbour cache stays right. */
+function defaultMac(name: string): Uint8Array {
+  const mac = Uint8Array.from(createHash("sha256").update(`${hostname()} ${name}`).digest().subarray(0, 6));
+  mac[0] = ((mac[0] as number) & 0xfc) | 2;
+  return mac;
+}

@@ -1,0 +1,361 @@
+/**
+ * Steering by a program of ours in the host's kernel: which TAP queue a frame goes to is looked up in a table of
+ * 4,096 flow groups. The table is a BPF array map, so a flow group moves with one map update.
+ *
+ * The group is 12 bits of a port, and the port that a *client* chose is the one that varies. For connections made to
+ * us that is the source port of an arriving packet; for connections that we opened it is our own, the destination.
+ * Ports of our ephemeral range are taken as our own. The rules, in order:
+ *
+ * ```
+ *  TCP, UDP, not a fragment         destination port ephemeral ? group(destination port) : group(source port)
+ *  ICMPv4 error about TCP or UDP    the group of the flow whose packet it quotes (RFC 792; PMTUD needs it there)
+ *  fragments, other IP protocols    hash of the two addresses, modulo queues
+ *  anything else (ARP, VLAN, …)     queue 0
+ * ```
+ * IPv6 extension headers are not walked: such packets go by their addresses. Docs: Linux bpf(2), tun.c.
+ */
+import type { Syscalls } from "./syscalls.ts";
+
+export const FLOW_GROUPS = 4096;
+
+/** Destination ports that are our own, chosen for active opens: first and last, both included. */
+export type PortRange = { readonly first: number; readonly last: number };
+
+const BPF_MAP_CREATE = 0;
+const BPF_MAP_UPDATE_ELEM = 2;
+const BPF_PROG_LOAD = 5;
+const BPF_MAP_TYPE_ARRAY = 2;
+const BPF_PROG_TYPE_SOCKET_FILTER = 1;
+const BPF_PSEUDO_MAP_FD = 1;
+const BPF_FUNC_MAP_LOOKUP_ELEM = 1;
+
+/** Numbers of eBPF registers: R0 is the result, R6..R9 survive calls, R10 is the frame pointer. */
+type Register = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
+
+const ALU_ADD = 0x00;
+const ALU_MUL = 0x20;
+const ALU_AND = 0x50;
+const ALU_LSH = 0x60;
+const ALU_RSH = 0x70;
+const ALU_XOR = 0xa0;
+const JUMP_EQUAL = 0x15;
+const JUMP_ALWAYS = 0x05;
+const JUMP_SET = 0x45;
+const JUMP_GREATER = 0x25;
+const JUMP_LESS = 0xa5;
+
+const WORD = 0x00;
+const HALF = 0x08;
+const BYTE = 0x10;
+type Width = typeof WORD | typeof HALF | typeof BYTE;
+
+/** Assembles eBPF instructions, with labels for forward jumps. */
+export class BpfAssembler {
+  readonly #code: { op: number; registers: number; offset: number; immediate: number; target: string | undefined }[] =
+    [];
+  readonly #labels = new Map<string, number>();
+
+  #emit(op: number, to: Register, from: Register, offset: number, immediate: number, target?: string): this {
+    this.#code.push({ op, registers: to | (from << 4), offset, immediate, target });
+    return this;
+  }
+
+  label(name: string): this {
+    this.#labels.set(name, this.#code.length);
+    return this;
+  }
+
+  /** to = from */
+  move(to: Register, from: Register): this {
+    return this.#emit(0xbf, to, from, 0, 0);
+  }
+
+  /** to = immediate */
+  set(to: Register, immediate: number): this {
+    return this.#emit(0xb7, to, 0, 0, immediate);
+  }
+
+  /** 64-bit arithmetic with a constant: to = to OP immediate */
+  compute(operation: number, to: Register, immediate: number): this {
+    return this.#emit(0x07 | operation, to, 0, 0, immediate);
+  }
+
+  /** 64-bit arithmetic with a register: to = to OP from */
+  combine(operation: number, to: Register, from: Register): this {
+    return this.#emit(0x0f | operation, to, from, 0, 0);
+  }
+
+  /** R0 = packet[offset] in host order. Past the end the program ends with 0. Needs the context in R6, clobbers R1..R5. */
+  loadPacket(width: Width, offset: number): this {
+    return this.#emit(0x20 | width, 0, 0, 0, offset);
+  }
+
+  /** R0 = packet[index + offset], as loadPacket(). */
+  loadPacketAt(width: Width, index: Register, offset: number): this {
+    return this.#emit(0x40 | width, 0, index, 0, offset);
+  }
+
+  /** 32-bit store to the stack frame. */
+  storeStack(offset: number, from: Register): this {
+    return this.#emit(0x63, 10, from, offset, 0);
+  }
+
+  /** to = 32 bits at [from]. */
+  load(to: Register, from: Register): this {
+    return this.#emit(0x61, to, from, 0, 0);
+  }
+
+  loadMap(to: Register, mapFd: number): this {
+    this.#emit(0x18, to, BPF_PSEUDO_MAP_FD, 0, mapFd);
+    return this.#emit(0, 0, 0, 0, 0);
+  }
+
+  call(helper: number): this {
+    return this.#emit(0x85, 0, 0, 0, helper);
+  }
+
+  /** @param operation JUMP_*; compares `register` with the constant. */
+  jumpIf(operation: number, register: Register, immediate: number, target: string): this {
+    return this.#emit(operation, register, 0, 0, immediate, target);
+  }
+
+  jump(target: string): this {
+    return this.#emit(JUMP_ALWAYS, 0, 0, 0, 0, target);
+  }
+
+  exit(): this {
+    return this.#emit(0x95, 0, 0, 0, 0);
+  }
+
+  /** The instructions, 8 bytes each. */
+  assemble(): Uint8Array {
+    const bytes = new Uint8Array(new ArrayBuffer(this.#code.length * 8));
+    const view = new DataView(bytes.buffer);
+    this.#code.forEach((instruction, index) => {
+      let offset = instruction.offset;
+      if (instruction.target !== undefined) {
+        const at = this.#labels.get(instruction.target);
+        if (at === undefined) throw new RangeError(`eBPF: no label ${instruction.target}`);
+        offset = at - index - 1;
+      }
+      view.setUint8(index * 8, instruction.op);
+      view.setUint8(index * 8 + 1, instruction.registers);
+      view.setInt16(index * 8 + 2, offset, true);
+      view.setInt32(index * 8 + 4, instruction.immediate, true);
+    });
+    return bytes;
+  }
+}
+
+// Offsets from the Ethernet header: tun runs the program with the packet data there.
+const ETHERTYPE = 12;
+const IP = 14;
+const IPV4_FRAGMENT = IP + 6;
+const IPV4_PROTOCOL = IP + 9;
+const IPV4_SOURCE = IP + 12;
+const IPV4_DESTINATION = IP + 16;
+const IPV6_NEXT_HEADER = IP + 6;
+const IPV6_PORTS = IP + 40;
+const PROTOCOL_ICMP = 1;
+const PROTOCOL_TCP = 6;
+const PROTOCOL_UDP = 17;
+/** Low 32 bits of the golden ratio: Knuth's multiplicative hash. Below 2^31, because immediates are signed. */
+const HASH_MULTIPLIER = 0x1e3779b1;
+
+/** The steering program. `mapFd`: an array map of FLOW_GROUPS u32 queue numbers. */
+export function assembleSteering(mapFd: number, localPorts: PortRange): Uint8Array {
+  const program = new BpfAssembler();
+  program
+    .move(6, 1)
+    .loadPacket(HALF, ETHERTYPE)
+    .jumpIf(JUMP_EQUAL, 0, 0x0800, "ipv4")
+    .jumpIf(JUMP_EQUAL, 0, 0x86dd, "ipv6")
+    .label("queue0")
+    .set(0, 0)
+    .exit();
+  // R7 = offset of the ports; R8 = source port; R9 = destination port.
+  program
+    .label("ipv4")
+    .loadPacket(HALF, IPV4_FRAGMENT)
+    // More fragments, or a fragment offset: the ports are in the first fragment only, so all go by address.
+    .jumpIf(JUMP_SET, 0, 0x3fff, "addresses4")
+    .loadPacket(BYTE, IP)
+    .move(7, 0)
+    .compute(ALU_AND, 7, 15)
+    .compute(ALU_LSH, 7, 2)
+    .compute(ALU_ADD, 7, IP)
+    .loadPacket(BYTE, IPV4_PROTOCOL)
+    .jumpIf(JUMP_EQUAL, 0, PROTOCOL_TCP, "ports")
+    .jumpIf(JUMP_EQUAL, 0, PROTOCOL_UDP, "ports")
+    .jumpIf(JUMP_EQUAL, 0, PROTOCOL_ICMP, "icmp")
+    .label("addresses4")
+    .loadPacket(WORD, IPV4_SOURCE)
+    .move(8, 0)
+    .loadPacket(WORD, IPV4_DESTINATION)
+    .combine(ALU_XOR, 0, 8)
+    .jump("hash");
+  assembleIcmp(program);
+  assembleIpv6(program);
+  program
+    .label("ports")
+    .loadPacketAt(HALF, 7, 0)
+    .move(8, 0)
+    .loadPacketAt(HALF, 7, 2)
+    .move(9, 0)
+    .label("group")
+    .jumpIf(JUMP_LESS, 9, localPorts.first, "look up")
+    .jumpIf(JUMP_GREATER, 9, localPorts.last, "look up")
+    .move(8, 9)
+    .label("look up")
+    .compute(ALU_AND, 8, FLOW_GROUPS - 1)
+    .storeStack(-4, 8)
+    .loadMap(1, mapFd)
+    .move(2, 10)
+    .compute(ALU_ADD, 2, -4)
+    .call(BPF_FUNC_MAP_LOOKUP_ELEM)
+    .jumpIf(JUMP_EQUAL, 0, 0, "queue0 end")
+    .load(0, 0)
+    .exit()
+    .label("queue0 end")
+    .set(0, 0)
+    .exit();
+  // tun takes the low 16 bits of the result, modulo the number of queues.
+  program.label("hash").compute(ALU_MUL, 0, HASH_MULTIPLIER).compute(ALU_RSH, 0, 16).compute(ALU_AND, 0, 0xffff).exit();
+  return program.assemble();
+}
+
+/** ICMP errors go where the quoted packet's flow lives: we sent that packet, so its source port is ours. */
+function assembleIcmp(program: BpfAssembler): void {
+  const quote = 8;
+  program
+    .label("icmp")
+    .loadPacketAt(BYTE, 7, 0)
+    .jumpIf(JUMP_EQUAL, 0, 3, "icmp error")
+    .jumpIf(JUMP_EQUAL, 0, 11, "icmp error")
+    .jumpIf(JUMP_EQUAL, 0, 12, "icmp error")
+    .jump("addresses4")
+    .label("icmp error")
+    .loadPacketAt(HALF, 7, quote + 6)
+    .jumpIf(JUMP_SET, 0, 0x1fff, "addresses4")
+    .loadPacketAt(BYTE, 7, quote + 9)
+    .jumpIf(JUMP_EQUAL, 0, PROTOCOL_TCP, "quoted ports")
+    .jumpIf(JUMP_EQUAL, 0, PROTOCOL_UDP, "quoted ports")
+    .jump("addresses4")
+    .label("quoted ports")
+    .loadPacketAt(BYTE, 7, quote)
+    .compute(ALU_AND, 0, 15)
+    .compute(ALU_LSH, 0, 2)
+    .combine(ALU_ADD, 7, 0)
+    .loadPacketAt(HALF, 7, quote)
+    .move(9, 0)
+    .loadPacketAt(HALF, 7, quote + 2)
+    .move(8, 0)
+    .jump("group");
+}
+
+function assembleIpv6(program: BpfAssembler): void {
+  program
+    .label("ipv6")
+    .set(7, IPV6_PORTS)
+    .loadPacket(BYTE, IPV6_NEXT_HEADER)
+    .jumpIf(JUMP_EQUAL, 0, PROTOCOL_TCP, "ports")
+    .jumpIf(JUMP_EQUAL, 0, PROTOCOL_UDP, "ports")
+    .set(9, 0);
+  for (let offset = IP + 8; offset < IPV6_PORTS; offset += 4) program.loadPacket(WORD, offset).combine(ALU_XOR, 9, 0);
+  program.move(0, 9).jump("hash");
+}
+
+/** What the program does, for one TCP or UDP packet that would arrive: its flow group. */
+export function flowGroupOf(sourcePort: number, destinationPort: number, localPorts: PortRange): number {
+  const ours = destinationPort >= localPorts.first && destinationPort <= localPorts.last;
+  return (ours ? destinationPort : sourcePort) & (FLOW_GROUPS - 1);
+}
+
+/** The flow-group table in the host's kernel, and the program that reads it. */
+export class SteeringTable {
+  readonly programFd: number;
+  readonly #syscalls: Syscalls;
+  readonly #mapFd: number;
+  readonly #queues = new Uint16Array(FLOW_GROUPS);
+  // A map update is one system call over these: attributes that point at a key and a value.
+  readonly #attributes: Uint8Array;
+  readonly #keyAndValue: DataView;
+
+  private constructor(syscalls: Syscalls, mapFd: number, programFd: number) {
+    this.#syscalls = syscalls;
+    this.#mapFd = mapFd;
+    this.programFd = programFd;
+    const entry = new Uint8Array(new ArrayBuffer(8));
+    this.#keyAndValue = new DataView(entry.buffer);
+    const address = syscalls.addressOf(entry);
+    this.#attributes = new Uint8Array(new ArrayBuffer(32));
+    const view = new DataView(this.#attributes.buffer);
+    view.setUint32(0, mapFd, true);
+    view.setBigUint64(8, BigInt(address), true);
+    view.setBigUint64(16, BigInt(address + 4), true);
+  }
+
+  /**
+   * Creates the table, with the groups dealt out to the queues in turn, and loads the program.
+   * @returns the negative errno where bpf(2) is refused: EPERM without CAP_BPF, ENOSYS without bpf(2).
+   */
+  static load(syscalls: Syscalls, queues: number, localPorts: PortRange): SteeringTable | number {
+    const mapFd = createArrayMap(syscalls, FLOW_GROUPS);
+    if (mapFd < 0) return mapFd;
+    const programFd = loadProgram(syscalls, assembleSteering(mapFd, localPorts));
+    if (programFd < 0) {
+      syscalls.close(mapFd);
+      return programFd;
+    }
+    const table = new SteeringTable(syscalls, mapFd, programFd);
+    for (let group = 0; group < FLOW_GROUPS; group += 1) {
+      const status = table.set(group, group % queues);
+      if (status < 0) {
+        table.close();
+        return status;
+      }
+    }
+    return table;
+  }
+
+  /** Queue of a flow group. */
+  get(group: number): number {
+    return this.#queues[group] as number;
+  }
+
+  /** Moves a flow group. The next packet of the group goes to `queue`. @returns 0 or the negative errno. */
+  set(group: number, queue: number): number {
+    this.#keyAndValue.setUint32(0, group, true);
+    this.#keyAndValue.setUint32(4, queue, true);
+    const status = this.#syscalls.bpf(BPF_MAP_UPDATE_ELEM, this.#attributes);
+    if (status >= 0) this.#queues[group] = queue;
+    return status;
+  }
+
+  close(): void {
+    this.#syscalls.close(this.programFd);
+    this.#syscalls.close(this.#mapFd);
+  }
+}
+
+function createArrayMap(syscalls: Syscalls, entries: number): number {
+  const attributes = new Uint8Array(new ArrayBuffer(72));
+  const view = new DataView(attributes.buffer);
+  view.setUint32(0, BPF_MAP_TYPE_ARRAY, true);
+  view.setUint32(4, 4, true);
+  view.setUint32(8, 4, true);
+  view.setUint32(12, entries, true);
+  return syscalls.bpf(BPF_MAP_CREATE, attributes);
+}
+
+function loadProgram(syscalls: Syscalls, program: Uint8Array): number {
+  const license = new Uint8Array(new ArrayBuffer(4));
+  license.set([0x4d, 0x49, 0x54, 0]);
+  const attributes = new Uint8Array(new ArrayBuffer(72));
+  const view = new DataView(attributes.buffer);
+  view.setUint32(0, BPF_PROG_TYPE_SOCKET_FILTER, true);
+  view.setUint32(4, program.length / 8, true);
+  view.setBigUint64(8, BigInt(syscalls.addressOf(program)), true);
+  view.setBigUint64(16, BigInt(syscalls.addressOf(license)), true);
+  return syscalls.bpf(BPF_PROG_LOAD, attributes);
+}

@@ -1,0 +1,184 @@
+/**
+ * A kernel's TAP queue: frames are read straight into its RX ring and written straight from its TX ring, with no copy
+ * in JavaScript and no shared state with other queues. First and last step of the data path on Linux.
+ *
+ * A queue's file descriptor belongs to the process, so a port on any thread can drive any queue by its number.
+ */
+import {
+  FRAME_BYTES_MAX,
+  FRAME_LENGTH,
+  FRAME_QUEUE,
+  FRAME_VNET,
+  FRAME_VNET_SIZE_BYTES,
+} from "../../layout/frameRing.ts";
+import { NetPopcornError } from "../../errors.ts";
+import type { FrameRing } from "../../views/frameRing.ts";
+import { recordBytes } from "../../views/frameRing.ts";
+import type { DevicePort, PortDescriptor, QueuePair } from "../device.ts";
+import {
+  EAGAIN,
+  EBADFD,
+  EPOLL_CTL_MOD,
+  EPOLLIN,
+  EPOLLONESHOT,
+  EPOLLOUT,
+  loadSyscalls,
+  type Syscalls,
+} from "./syscalls.ts";
+
+/** What a thread needs to drive one queue. */
+export type TapPortDescriptor = PortDescriptor & {
+  readonly kind: "tap";
+  readonly queue: number;
+  readonly queueFd: number;
+  /** The waker's epoll, in which the queue is registered under `token` and disarmed. */
+  readonly epollFd: number;
+  readonly token: number;
+  /** Largest frame that the host may hand over, with its Ethernet header. */
+  readonly frameBytesMax: number;
+  /** All queues' statistics: TAP_STATISTICS_SLOTS numbers each, written by the queue's port only. */
+  readonly statistics: SharedArrayBuffer;
+};
+
+// Statistics of a queue, in f64 so that they need no carry; one cache line per queue.
+export const STAT_RX_FRAMES = 0;
+export const STAT_RX_BYTES = 1;
+export const STAT_TX_FRAMES = 2;
+export const STAT_TX_BYTES = 3;
+/** Reads that failed for another reason than an empty queue. */
+export const STAT_RX_ERRORS = 4;
+/** Frames that the host refused (malformed virtio header, interface down): dropped, as by a card without a link. */
+export const STAT_TX_ERRORS = 5;
+/** 1 once the owner closes the device: the queue's file descriptor must not be used any more. */
+export const STAT_CLOSED = 6;
+export const TAP_STATISTICS_SLOTS = 8;
+
+/** Frames moved per call and direction, so that one direction cannot starve the other or the kernel. */
+const BURST_FRAMES = 64;
+
+/**
+ * Opens a queue on the calling thread.
+ * @throws NetPopcornError ERR_OPTION_RANGE when the kernel's RX ring cannot hold two of the largest frames.
+ */
+export function openTapPort(descriptor: TapPortDescriptor, pair: QueuePair): DevicePort {
+  return new TapPort(descriptor, pair);
+}
+
+class TapPort implements DevicePort {
+  readonly #syscalls: Syscalls;
+  readonly #descriptor: TapPortDescriptor;
+  readonly #fd: number;
+  readonly #rx: FrameRing;
+  readonly #tx: FrameRing;
+  readonly #statistics: Float64Array;
+  /** Address of byte 0 of the kernel's memory in this process. */
+  readonly #memory: number;
+  /** Room taken in the RX ring for a frame whose size is not known yet. */
+  readonly #recordBytesMax: number;
+  /** The host took no more: wait until it does. */
+  #txBlocked = false;
+  /** Closed, or the interface has been deleted by somebody: there is nothing to move any more. */
+  #gone = false;
+
+  constructor(descriptor: TapPortDescriptor, pair: QueuePair) {
+    this.#syscalls = loadSyscalls();
+    this.#descriptor = descriptor;
+    this.#fd = descriptor.queueFd;
+    this.#rx = pair.rx[0] as FrameRing;
+    this.#tx = pair.tx;
+    const from = descriptor.queue * TAP_STATISTICS_SLOTS;
+    this.#statistics = new Float64Array(descriptor.statistics).subarray(from, from + TAP_STATISTICS_SLOTS);
+    this.#memory = this.#syscalls.addressOf(this.#rx.bytes);
+    this.#recordBytesMax = recordBytes(Math.min(descriptor.frameBytesMax, FRAME_BYTES_MAX));
+    if (this.#rx.sizeBytes < 2 * this.#recordBytesMax) {
+      throw new NetPopcornError(
+        "ERR_OPTION_RANGE",
+        `rxRingBytes is ${this.#rx.sizeBytes}, but this TAP device hands over frames of up to ` +
+          `${descriptor.frameBytesMax} bytes; set it to ${4 * this.#recordBytesMax} or more, or open with offload: false`,
+      );
+    }
+  }
+
+  receive(_nowNs: number): number {
+    if (this.#isGone()) return 0;
+    const rx = this.#rx;
+    const bytesMax = this.#recordBytesMax - FRAME_VNET;
+    let frames = 0;
+    let bytes = 0;
+    while (frames < BURST_FRAMES) {
+      const record = rx.reserve(this.#recordBytesMax);
+      // A full ring is back-pressure, not loss: frames wait in the host's queue.
+      if (record === 0) break;
+      const got = this.#syscalls.read(this.#fd, this.#memory + record + FRAME_VNET, bytesMax);
+      if (got < 0) {
+        if (got !== -EAGAIN) this.#countError(STAT_RX_ERRORS, got);
+        break;
+      }
+      const frameBytes = got - FRAME_VNET_SIZE_BYTES;
+      rx.words[(record + FRAME_LENGTH) >> 2] = frameBytes;
+      rx.bytes[record + FRAME_QUEUE] = this.#descriptor.queue & 0xff;
+      rx.bytes[record + FRAME_QUEUE + 1] = this.#descriptor.queue >> 8;
+      rx.publish(recordBytes(frameBytes));
+      frames += 1;
+      bytes += frameBytes;
+    }
+    if (frames !== 0) this.#count(STAT_RX_FRAMES, frames, bytes);
+    return frames;
+  }
+
+  transmit(_nowNs: number): number {
+    if (this.#isGone()) return 0;
+    const tx = this.#tx;
+    let frames = 0;
+    let bytes = 0;
+    while (frames < BURST_FRAMES) {
+      const record = tx.peekRun();
+      if (record === 0) break;
+      const frameBytes = tx.recordLength(record);
+      if (frameBytes < 0) {
+        tx.consume(-frameBytes);
+        continue;
+      }
+      const address = this.#memory + record + FRAME_VNET;
+      const put = this.#syscalls.write(this.#fd, address, FRAME_VNET_SIZE_BYTES + frameBytes);
+      this.#txBlocked = put === -EAGAIN;
+      if (this.#txBlocked) break;
+      if (put < 0) this.#countError(STAT_TX_ERRORS, put);
+      else bytes += frameBytes;
+      tx.consume(recordBytes(frameBytes));
+      frames += 1;
+    }
+    if (frames !== 0) this.#count(STAT_TX_FRAMES, frames, bytes);
+    return frames;
+  }
+
+  nextDeadlineNs(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
+  /** The epoll reports a queue that is ready already, so nothing is lost between the last read and this call. */
+  arm(): boolean {
+    if (this.#isGone()) return true;
+    const { epollFd, token } = this.#descriptor;
+    const events = EPOLLONESHOT | EPOLLIN | (this.#txBlocked ? EPOLLOUT : 0);
+    return this.#syscalls.epollControl(epollFd, EPOLL_CTL_MOD, this.#fd, events, token) === 0;
+  }
+
+  close(): void {
+    this.#gone = true;
+  }
+
+  #isGone(): boolean {
+    return this.#gone || this.#statistics[STAT_CLOSED] !== 0;
+  }
+
+  #count(framesSlot: number, frames: number, bytes: number): void {
+    this.#statistics[framesSlot] = (this.#statistics[framesSlot] as number) + frames;
+    this.#statistics[framesSlot + 1] = (this.#statistics[framesSlot + 1] as number) + bytes;
+  }
+
+  #countError(slot: number, status: number): void {
+    this.#statistics[slot] = (this.#statistics[slot] as number) + 1;
+    if (status === -EBADFD) this.#gone = true;
+  }
+}
