@@ -79,6 +79,10 @@ export const NEIGHBOR_EVICTED = 73;
 export const DROP_NO_ROUTE = 74;
 export const ICMP_RECEIVED = 75;
 export const DROP_BROADCAST = 76;
+/** No neighbour entry to be had: half the table already waits for answers. */
+export const NEIGHBOR_REFUSED = 77;
+/** Another station claims one of our addresses. */
+export const ARP_CONFLICTS = 78;
 /** Gauges rather than counters: the present number. */
 export const GAUGE_CONNECTIONS = 96;
 export const GAUGE_TIME_WAIT = 97;
