@@ -7,9 +7,7 @@
  */
 
 /** Words are made signed for the multiply-add: each loses 0x8000, given back in sumOfLanes(). */
-// @ts-ignore: a v128 constant
 const SIGN = i16x8.splat(-32768);
-// @ts-ignore: a v128 constant
 const ONES = i16x8.splat(1);
 
 /**

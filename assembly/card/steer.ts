@@ -1,0 +1,103 @@
+/**
+ * Which queue of a card takes a frame: exact filter, else flow group, else Toeplitz hash and indirection table. What
+ * has no IP header that a card would parse goes to queue 0: ARP, VLAN-tagged and malformed frames. Fragments have no
+ * ports, so they and protocols without ports are hashed by addresses only, as RSS cards do. IPv6 extension headers are
+ * not walked. A card does not judge: nothing is dropped here, and nothing is read outside the frame.
+ */
+import {
+  CARD_FILTER_COUNT,
+  CARD_FLAGS,
+  CARD_FLAG_FLOW_GROUPS,
+  CARD_FLAG_RSS_UDP_PORTS,
+  CARD_FLOW_GROUPS,
+  CARD_LOCAL_PORT_FIRST,
+  CARD_LOCAL_PORT_LAST,
+  CARD_QUEUES,
+  CARD_RETA,
+  CARD_RETA_MASK,
+  CARD_RSS_TABLES,
+  FILTER_PROTOCOL_UNIT,
+  FILTER_V6,
+  FLOW_GROUP_NONE,
+} from "../../src/layout/card.ts";
+import { toeplitzV4, toeplitzV4Addresses, toeplitzV6, toeplitzV6Addresses } from "../rss/toeplitz.ts";
+import { filterFind } from "./filters.ts";
+
+const ETHER_BYTES: u32 = 14;
+/** EtherTypes as load<u16> sees them. */
+const ETHERTYPE_IPV4: u32 = 0x0008;
+const ETHERTYPE_IPV6: u32 = 0xdd86;
+const TCP: u32 = 6;
+const UDP: u32 = 17;
+
+/** Queue for a frame of `bytes` bytes at `frame`, on the card whose registers are at `card`. */
+export function steer(card: usize, frame: usize, bytes: u32): u32 {
+  const etherType = bytes < ETHER_BYTES ? 0 : <u32>load<u16>(frame, 12);
+  let queue: u32 = 0;
+  if (etherType == ETHERTYPE_IPV4) queue = steerV4(card, frame + ETHER_BYTES, bytes - ETHER_BYTES);
+  else if (etherType == ETHERTYPE_IPV6) queue = steerV6(card, frame + ETHER_BYTES, bytes - ETHER_BYTES);
+  return queue < load<u32>(card, CARD_QUEUES) ? queue : 0;
+}
+
+function steerV4(card: usize, packet: usize, bytes: u32): u32 {
+  if (bytes < 20) return 0;
+  const versionAndLength = <u32>load<u8>(packet);
+  const headerBytes = (versionAndLength & 15) << 2;
+  if (versionAndLength >> 4 != 4 || headerBytes < 20) return 0;
+  const protocol = <u32>load<u8>(packet, 9);
+  const source = load<u32>(packet, 12);
+  const destination = load<u32>(packet, 16);
+  const tables = card + CARD_RSS_TABLES;
+  // More-fragments flag and fragment offset, RFC 791 3.1, as load<u16> sees them.
+  const fragment = (load<u16>(packet, 6) & 0xff3f) != 0;
+  if (fragment || (protocol != TCP && protocol != UDP) || bytes < headerBytes + 4) {
+    return redirect(card, toeplitzV4Addresses(tables, source, destination));
+  }
+  const ports = load<u32>(packet + headerBytes);
+  const placed = place(card, protocol * FILTER_PROTOCOL_UNIT, packet + 12, packet + 16, ports);
+  if (placed >= 0) return placed;
+  if (protocol == UDP && !(load<u32>(card, CARD_FLAGS) & CARD_FLAG_RSS_UDP_PORTS)) {
+    return redirect(card, toeplitzV4Addresses(tables, source, destination));
+  }
+  return redirect(card, toeplitzV4(tables, source, destination, ports));
+}
+
+function steerV6(card: usize, packet: usize, bytes: u32): u32 {
+  if (bytes < 40 || load<u8>(packet) >> 4 != 6) return 0;
+  const protocol = <u32>load<u8>(packet, 6);
+  const tables = card + CARD_RSS_TABLES;
+  const addresses = packet + 8;
+  if ((protocol != TCP && protocol != UDP) || bytes < 44) {
+    return redirect(card, toeplitzV6Addresses(tables, addresses));
+  }
+  const ports = load<u32>(packet, 40);
+  const placed = place(card, protocol * FILTER_PROTOCOL_UNIT + FILTER_V6, addresses, addresses + 16, ports);
+  if (placed >= 0) return placed;
+  if (protocol == UDP && !(load<u32>(card, CARD_FLAGS) & CARD_FLAG_RSS_UDP_PORTS)) {
+    return redirect(card, toeplitzV6Addresses(tables, addresses));
+  }
+  return redirect(card, toeplitzV6(tables, addresses, ports));
+}
+
+/** Exact filter, then flow group. @returns queue or -1. */
+function place(card: usize, kind: u32, source: usize, destination: usize, ports: u32): i32 {
+  if (load<u32>(card, CARD_FILTER_COUNT) != 0) {
+    const queue = filterFind(card, kind, source, destination, ports);
+    if (queue >= 0) return queue;
+  }
+  if (load<u32>(card, CARD_FLAGS) & CARD_FLAG_FLOW_GROUPS) {
+    const destinationPort = <u32>bswap<u16>(<u16>(ports >> 16));
+    // For connections that we opened, the remote port is the service's: the group is then that of our own port.
+    const leased =
+      destinationPort >= load<u32>(card, CARD_LOCAL_PORT_FIRST) &&
+      destinationPort <= load<u32>(card, CARD_LOCAL_PORT_LAST);
+    const port = leased ? destinationPort : <u32>bswap<u16>(<u16>ports);
+    const queue = <u32>load<u16>(card + ((port & 0xfff) << 1), CARD_FLOW_GROUPS);
+    if (queue != FLOW_GROUP_NONE) return queue;
+  }
+  return -1;
+}
+
+function redirect(card: usize, hash: u32): u32 {
+  return load<u16>(card + ((hash & load<u32>(card, CARD_RETA_MASK)) << 1), CARD_RETA);
+}
