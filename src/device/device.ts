@@ -48,6 +48,8 @@ export interface DevicePort {
    * @returns false when something has arrived already, so that the thread must not sleep.
    */
   arm(): boolean;
+  /** As Device.queueFor, from the kernel's own thread. */
+  queueFor?(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number;
   close(): void;
 }
 
@@ -64,6 +66,11 @@ export interface Device {
   openPort(queue: number, pair: QueuePair): DevicePort;
   /** For a kernel on another thread, whose memory is `memory` (shared): what openPortFrom() there needs. */
   describePort(queue: number, memory: WebAssembly.Memory): PortDescriptor;
+  /**
+   * Queue to which the device would bring a TCP packet with this tuple now; missing where the device cannot tell.
+   * connect() chooses a local port, or a kernel, by it. Addresses are 16 bytes.
+   */
+  queueFor?(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number;
   /** Frames that the device has delivered to each queue. */
   queueFrames(): number[];
   close(): Promise<void>;
