@@ -60,7 +60,7 @@ export class KernelMemory {
 
   /** The u32 at byte address `at`. */
   loadU32(at: number): number {
-    return (this.words[at >> 2] as number) >>> 0;
+    return (this.words[at >>> 2] as number) >>> 0;
   }
 
   get configuredBytes(): number {
@@ -92,6 +92,11 @@ export class KernelMemory {
     Atomics.add(this.words, DOORBELL, 1);
     // Sequentially consistent with setSleeping(): either the sleeper sees the new doorbell, or we see that it sleeps.
     if (Atomics.load(this.words, SLEEPING) === 1) Atomics.notify(this.words, DOORBELL);
+  }
+
+  /** Ends all waits on the doorbell without raising it. */
+  notifyDoorbell(): void {
+    Atomics.notify(this.words, DOORBELL);
   }
 
   setSleeping(sleeping: boolean): void {

@@ -1,0 +1,232 @@
+/**
+ * A kernel's tuning: names, defaults, ranges, units; and writing the configuration record (layout/config.ts) that the
+ * kernel reads once at boot. Defaults are Linux's where Linux has one.
+ */
+import { NetPopcornError } from "../errors.ts";
+import { ADDRESS_BYTES, type Cidr } from "../ip/address.ts";
+import * as C from "../layout/config.ts";
+import { HANDLE_INDEX_MASK } from "../layout/event.ts";
+import { CONFIG_BASE, LAYOUT_VERSION, RX_LANES_MAX } from "../layout/kernelMemory.ts";
+import type { KernelMemory } from "../views/kernelMemory.ts";
+
+/** All options that are numbers. Integers; the unit is the name's ending. */
+export type Tuning = {
+  /** Memory of one kernel, reserved at start, provided when used; a multiple of 64 KiB. 4 MiB..4 GiB - 64 KiB. */
+  readonly memoryBytes: number;
+  /** TCP connections of one kernel, those in TIME_WAIT too. */
+  readonly connectionsMax: number;
+  /** Events that one poll can publish; the rest waits for the next. */
+  readonly eventSlots: number;
+  /** Size of each RX lane, a power of two. Default 1 MiB with one lane, otherwise 256 KiB. */
+  readonly rxRingBytes: number;
+  /** A power of two. */
+  readonly txRingBytes: number;
+  /** Memory for send and receive buffers together. Default: half of memoryBytes. */
+  readonly streamPoolBytes: number;
+  /** Frames that one poll takes. Not part of the kernel's memory: the host passes it to poll. */
+  readonly pollBudgetFrames: number;
+  /** 2 MSL (RFC 9293 3.4.2); Linux keeps TIME_WAIT for 60 s. 0: none. */
+  readonly timeWaitMs: number;
+  /** Floor of the retransmission timeout. RFC 6298 (2.4) asks for 1 s; Linux has 200 ms. */
+  readonly rtoMinUs: number;
+  /** RFC 6298 (2.1). */
+  readonly rtoInitialUs: number;
+  /** RFC 6298 (2.5): at least 60 s. */
+  readonly rtoMaxUs: number;
+  /** RFC 9293 3.8.6.3: below 500 ms. 0: acknowledge at once. */
+  readonly delayedAckUs: number;
+  /** Limit of one connection's receive buffer: the window that can be offered. */
+  readonly rcvBufferBytesMax: number;
+  readonly sndBufferBytesMax: number;
+  /** SYN and SYN-ACK retransmissions before giving up. */
+  readonly synRetriesMax: number;
+  /** Retransmissions of data before giving up. */
+  readonly retriesMax: number;
+  readonly keepaliveIdleMs: number;
+  readonly keepaliveIntervalMs: number;
+  readonly keepaliveProbesMax: number;
+  /** First and last local port drawn for sockets that name none (RFC 6335: the dynamic ports begin at 49152; Linux: 32768..60999). */
+  readonly ephemeralPortFirst: number;
+  readonly ephemeralPortLast: number;
+  readonly listenersMax: number;
+  readonly udpSocketsMax: number;
+  /** Entries of the neighbour (ARP) table. */
+  readonly neighborsMax: number;
+  /** Fragments waiting for the rest of their packet, all together. */
+  readonly reassemblyBytesMax: number;
+  /** How long an idle thread looks for new work before it sleeps. Shared memories only. */
+  readonly spinUs: number;
+};
+
+type Range = { readonly default: number; readonly min: number; readonly max: number };
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** Defaults and ranges. rxRingBytes and streamPoolBytes have computed defaults, see resolveTuning. */
+export const TUNING_RANGES: { readonly [Name in keyof Tuning]: Range } = {
+  memoryBytes: { default: 512 * MIB, min: 4 * MIB, max: 65535 * 65536 },
+  connectionsMax: { default: 65536, min: 1, max: HANDLE_INDEX_MASK },
+  eventSlots: { default: 4096, min: 1, max: 65536 },
+  rxRingBytes: { default: MIB, min: 16 * KIB, max: 256 * MIB },
+  txRingBytes: { default: MIB, min: 16 * KIB, max: 256 * MIB },
+  streamPoolBytes: { default: 256 * MIB, min: 64 * KIB, max: 65535 * 65536 },
+  pollBudgetFrames: { default: 256, min: 1, max: 65536 },
+  timeWaitMs: { default: 60_000, min: 0, max: 600_000 },
+  rtoMinUs: { default: 200_000, min: 1000, max: 60_000_000 },
+  rtoInitialUs: { default: 1_000_000, min: 1000, max: 60_000_000 },
+  rtoMaxUs: { default: 120_000_000, min: 1000, max: 600_000_000 },
+  delayedAckUs: { default: 40_000, min: 0, max: 499_999 },
+  rcvBufferBytesMax: { default: 4 * MIB, min: 2048, max: 1024 * MIB },
+  sndBufferBytesMax: { default: 4 * MIB, min: 2048, max: 1024 * MIB },
+  synRetriesMax: { default: 6, min: 0, max: 127 },
+  retriesMax: { default: 15, min: 1, max: 127 },
+  keepaliveIdleMs: { default: 7_200_000, min: 1000, max: 32_767_000 },
+  keepaliveIntervalMs: { default: 75_000, min: 1000, max: 32_767_000 },
+  keepaliveProbesMax: { default: 9, min: 1, max: 127 },
+  ephemeralPortFirst: { default: 32768, min: 1, max: 65535 },
+  ephemeralPortLast: { default: 60999, min: 1, max: 65535 },
+  listenersMax: { default: 256, min: 1, max: 65536 },
+  udpSocketsMax: { default: 1024, min: 0, max: 65536 },
+  neighborsMax: { default: 1024, min: 1, max: 65536 },
+  reassemblyBytesMax: { default: MIB, min: 0, max: 64 * MIB },
+  spinUs: { default: 50, min: 0, max: 1_000_000 },
+};
+
+
+/** Where each number stands in the configuration record; what is not here is the host's. */
+const TUNING_OFFSETS: { readonly [Name in keyof Tuning]?: number } = {
+  memoryBytes: C.CONFIG_MEMORY_BYTES,
+  connectionsMax: C.CONFIG_CONNECTIONS_MAX,
+  eventSlots: C.CONFIG_EVENT_SLOTS,
+  rxRingBytes: C.CONFIG_RX_RING_BYTES,
+  txRingBytes: C.CONFIG_TX_RING_BYTES,
+  streamPoolBytes: C.CONFIG_STREAM_POOL_BYTES,
+  timeWaitMs: C.CONFIG_TIME_WAIT_MS,
+  rtoMinUs: C.CONFIG_RTO_MIN_US,
+  rtoInitialUs: C.CONFIG_RTO_INITIAL_US,
+  rtoMaxUs: C.CONFIG_RTO_MAX_US,
+  delayedAckUs: C.CONFIG_DELAYED_ACK_US,
+  rcvBufferBytesMax: C.CONFIG_RCV_BUFFER_BYTES_MAX,
+  sndBufferBytesMax: C.CONFIG_SND_BUFFER_BYTES_MAX,
+  synRetriesMax: C.CONFIG_SYN_RETRIES_MAX,
+  retriesMax: C.CONFIG_RETRIES_MAX,
+  keepaliveIdleMs: C.CONFIG_KEEPALIVE_IDLE_MS,
+  keepaliveIntervalMs: C.CONFIG_KEEPALIVE_INTERVAL_MS,
+  keepaliveProbesMax: C.CONFIG_KEEPALIVE_PROBES_MAX,
+  ephemeralPortFirst: C.CONFIG_EPHEMERAL_PORT_FIRST,
+  ephemeralPortLast: C.CONFIG_EPHEMERAL_PORT_LAST,
+  listenersMax: C.CONFIG_LISTENERS_MAX,
+  udpSocketsMax: C.CONFIG_UDP_SOCKETS_MAX,
+  neighborsMax: C.CONFIG_NEIGHBORS_MAX,
+  reassemblyBytesMax: C.CONFIG_REASSEMBLY_BYTES_MAX,
+};
+
+/** Everything that a kernel is told at boot. Structured-clonable. */
+export type KernelConfig = {
+  readonly kernelId: number;
+  /** Four 32-bit words. */
+  readonly seed: Uint32Array;
+  /** 6 bytes. */
+  readonly mac: Uint8Array;
+  /** Own addresses, at most ADDRESSES_MAX. */
+  readonly addresses: readonly Cidr[];
+  /** 16 bytes, all zero: no gateway. */
+  readonly gateway: Uint8Array;
+  /** IP packet size. */
+  readonly mtuBytes: number;
+  readonly rxLanes: number;
+  /** 0: no TSO. */
+  readonly tsoBytesMax: number;
+  readonly checksumOffload: boolean;
+  /** RFC 7323 timestamps, when the peer sends them too. */
+  readonly timestamps: boolean;
+  /** Nagle's algorithm off for new connections. */
+  readonly noDelay: boolean;
+  readonly tuning: Tuning;
+};
+
+function optionError(name: string, value: unknown, rule: string): NetPopcornError {
+  return new NetPopcornError("ERR_OPTION_RANGE", `option ${name} is ${String(value)}; it must be ${rule}`);
+}
+
+/** @throws NetPopcornError ERR_OPTION_RANGE unless `value` is an integer in min..max. */
+export function checkInteger(name: string, value: unknown, min: number, max: number): number {
+  if (typeof value !== "number" || !Number.isInteger(value) || value < min || value > max) {
+    throw optionError(name, value, `an integer from ${min} to ${max}`);
+  }
+  return value;
+}
+
+function isPowerOfTwo(value: number): boolean {
+  return Number.isInteger(Math.log2(value));
+}
+
+/**
+ * Defaults filled in and everything checked.
+ * @param rxLanes of the device: many lanes get smaller rings.
+ * @throws NetPopcornError ERR_OPTION_RANGE, ERR_OPTION_UNKNOWN.
+ */
+export function resolveTuning(given: Partial<Tuning>, rxLanes: number): Tuning {
+  for (const name of Object.keys(given)) {
+    if (!Object.hasOwn(TUNING_RANGES, name)) {
+      throw new NetPopcornError("ERR_OPTION_UNKNOWN", `there is no tuning option ${name}; docs/api.md lists them`);
+    }
+  }
+  const tuning: Record<string, number> = {};
+  for (const [name, range] of Object.entries(TUNING_RANGES)) {
+    const value = given[name as keyof Tuning];
+    tuning[name] = value === undefined ? range.default : checkInteger(name, value, range.min, range.max);
+  }
+  const resolved = tuning as Record<keyof Tuning, number>;
+  if (given.rxRingBytes === undefined && rxLanes > 1) resolved.rxRingBytes = 256 * KIB;
+  if (given.streamPoolBytes === undefined) resolved.streamPoolBytes = resolved.memoryBytes / 2;
+  if (resolved.memoryBytes % 65536 !== 0) {
+    throw optionError("memoryBytes", resolved.memoryBytes, "a multiple of 65536 (a WebAssembly page)");
+  }
+  for (const name of ["rxRingBytes", "txRingBytes"] as const) {
+    if (!isPowerOfTwo(resolved[name])) throw optionError(name, resolved[name], "a power of two");
+  }
+  const ordered = [
+    ["ephemeralPortFirst", "ephemeralPortLast"],
+    ["rtoMinUs", "rtoMaxUs"],
+    ["rtoInitialUs", "rtoMaxUs"],
+    ["streamPoolBytes", "memoryBytes"],
+  ] as const;
+  for (const [low, high] of ordered) {
+    if (resolved[low] > resolved[high]) throw optionError(low, resolved[low], `at most ${high} (${resolved[high]})`);
+  }
+  return resolved;
+}
+
+/** Writes the configuration record. Call once, before boot(). */
+export function writeConfig(memory: KernelMemory, config: KernelConfig): void {
+  checkInteger("address (number of them)", config.addresses.length, 1, C.ADDRESSES_MAX);
+  checkInteger("rxLanes", config.rxLanes, 1, RX_LANES_MAX);
+  checkInteger("mtuBytes", config.mtuBytes, 576, 65535);
+  const record = new DataView(memory.memory.buffer, CONFIG_BASE, C.CONFIG_SIZE_BYTES);
+  const setU32 = (offset: number, value: number) => record.setUint32(offset, value, true);
+  setU32(C.CONFIG_LAYOUT_VERSION, LAYOUT_VERSION);
+  setU32(C.CONFIG_KERNEL_ID, config.kernelId);
+  config.seed.forEach((word, index) => {
+    setU32(C.CONFIG_SEED + 4 * index, word);
+  });
+  memory.bytes.set(config.mac, CONFIG_BASE + C.CONFIG_MAC);
+  record.setUint16(C.CONFIG_MTU_BYTES, config.mtuBytes, true);
+  setU32(C.CONFIG_RX_LANES, config.rxLanes);
+  setU32(C.CONFIG_TSO_BYTES_MAX, config.tsoBytesMax);
+  setU32(
+    C.CONFIG_FLAGS,
+    (config.checksumOffload ? C.CONFIG_FLAG_CHECKSUM_OFFLOAD : 0) |
+      (config.timestamps ? C.CONFIG_FLAG_TIMESTAMPS : 0) |
+      (config.noDelay ? C.CONFIG_FLAG_NODELAY : 0),
+  );
+  for (const [name, offset] of Object.entries(TUNING_OFFSETS)) setU32(offset, config.tuning[name as keyof Tuning]);
+  setU32(C.CONFIG_ADDRESS_COUNT, config.addresses.length);
+  config.addresses.forEach(({ address, prefixLength }, index) => {
+    const at = CONFIG_BASE + C.CONFIG_ADDRESSES + index * C.ADDRESS_SIZE_BYTES;
+    memory.bytes.set(address, at);
+    memory.bytes[at + C.ADDRESS_PREFIX_LENGTH] = prefixLength;
+  });
+  memory.bytes.set(config.gateway.subarray(0, ADDRESS_BYTES), CONFIG_BASE + C.CONFIG_GATEWAY);
+}

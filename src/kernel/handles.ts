@@ -1,0 +1,182 @@
+import { RESULT_BASE, SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
+import { INFO_SIZE_BYTES } from "../layout/option.ts";
+import type { KernelExports } from "../wasm/exports.ts";
+import type { EventHandler, KernelHost } from "./host.ts";
+
+const RESULT_WORD = RESULT_BASE >> 2;
+/** Calls with arguments in memory use the upper half of the scratch page; the lower half is the application's. */
+const ADDRESS_AT = SCRATCH_BASE + SCRATCH_SIZE_BYTES / 2;
+const INFO_AT = ADDRESS_AT + 64;
+/** No memory reaches to the last page below 4 GiB (memoryBytes), so that results from -4095 to -1 are never addresses. */
+const STATUS_MAX = 4095;
+
+/**
+ * The handle level of one kernel: integers and views on its memory, no object per connection, no copy, no exception.
+ *
+ * - A handle is a non-negative integer; every call returns a count or handle (>= 0) or a negative errno
+ *   (layout/status.ts; `statusError` makes an Error of it).
+ * - Addresses are byte offsets in `bytes`. IP addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d.
+ * - Events come in batches to the handler given to `onEvents`, on the kernel's thread, inside its turn. What the handler
+ *   sends leaves at the end of the same turn; after calls from elsewhere (a timer, a promise) call `flush()`.
+ * - One listen, bind or connect here concerns this kernel alone; each kernel's application does its own.
+ */
+export class Handles {
+  readonly kernelId: number;
+  /** The kernel's whole memory, by byte and by 32-bit word. Valid for the kernel's life. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly words: Int32Array;
+  /** The kernel's exports themselves, for calls that have no method here. */
+  readonly exports: KernelExports;
+  /** Length in bytes that belongs to the address which `peek`, `reserve` or `udpPeek` returned last. */
+  available = 0;
+  readonly #host: KernelHost;
+
+  constructor(host: KernelHost) {
+    this.#host = host;
+    this.kernelId = host.kernelId;
+    this.bytes = host.memory.bytes;
+    this.words = host.memory.words;
+    this.exports = host.exports;
+  }
+
+  /** Instant of the present turn. */
+  get nowNs(): number {
+    return this.#host.nowNs;
+  }
+
+  /** Sets the one handler of this kernel's events; undefined removes it. */
+  onEvents(handler: EventHandler | undefined): void {
+    this.#host.setEventHandler(handler);
+  }
+
+  /** Permanent memory for the application, 64-byte aligned, never given back. 0: the kernel's memory is used up. */
+  alloc(bytes: number): number {
+    return this.exports.allocAppBytes(bytes) >>> 0;
+  }
+
+  /** Has what was given to the kernel outside a turn sent soon. */
+  flush(): void {
+    this.#host.requestTurn();
+  }
+
+  /** @param addressIndex own address, in the order given to createStack; -1: any. @returns listener handle or status. */
+  listen(port: number, backlog = 1024, addressIndex = -1): number {
+    return this.exports.tcpListen(addressIndex, port, backlog);
+  }
+
+  /** Stops listening and resets connections not yet accepted. */
+  closeListener(listener: number): number {
+    return this.exports.tcpListenClose(listener);
+  }
+
+  /** Oldest connection of the listener's accept queue. @returns handle, or EAGAIN when there is none. */
+  accept(listener: number): number {
+    return this.exports.tcpAccept(listener);
+  }
+
+  /**
+   * Starts an active open; EVENT_CONNECTED or EVENT_ERROR follows.
+   * @param remoteAddress 16 bytes. @param localPort 0: the kernel picks one. @param addressIndex -1: by route.
+   */
+  connect(remoteAddress: Uint8Array, remotePort: number, localPort = 0, addressIndex = -1): number {
+    this.bytes.set(remoteAddress, ADDRESS_AT);
+    return this.exports.tcpConnect(addressIndex, localPort, ADDRESS_AT, remotePort);
+  }
+
+  /** Copies from the kernel's own memory at `source` into the send buffer. @returns bytes taken; fewer than asked: EVENT_WRITABLE follows. */
+  send(handle: number, source: number, bytes: number): number {
+    return this.exports.tcpSend(handle, source, bytes);
+  }
+
+  /** Room in the send buffer to write into. @returns its address (length in `available`), 0: full, EVENT_WRITABLE follows. */
+  reserve(handle: number, bytes: number): number {
+    return this.#place(this.exports.tcpSendReserve(handle, bytes));
+  }
+
+  /** Sends the first `bytes` of the reserved room. */
+  commit(handle: number, bytes: number): number {
+    return this.exports.tcpSendCommit(handle, bytes);
+  }
+
+  /** Received bytes in place. @returns their address (length in `available`), 0: none now. */
+  peek(handle: number): number {
+    return this.#place(this.exports.tcpRecvPeek(handle));
+  }
+
+  /** Gives back the first `bytes` received bytes: the window opens. */
+  consume(handle: number, bytes: number): number {
+    return this.exports.tcpRecvConsume(handle, bytes);
+  }
+
+  /** Copies received bytes to `target` in the kernel's own memory. */
+  receive(handle: number, target: number, bytes: number): number {
+    return this.exports.tcpRecv(handle, target, bytes);
+  }
+
+  /** FIN after what is queued; receiving goes on. */
+  shutdownSend(handle: number): number {
+    return this.exports.tcpShutdownSend(handle);
+  }
+
+  /** Lets go of the connection. EVENT_CLOSED says when it is over; the handle must not be used any more. */
+  close(handle: number): number {
+    return this.exports.tcpClose(handle);
+  }
+
+  /** RST now. */
+  abort(handle: number): number {
+    return this.exports.tcpAbort(handle);
+  }
+
+  /** @param option OPTION_* of layout/option.ts. */
+  setOption(handle: number, option: number, value: number): number {
+    return this.exports.tcpSetOption(handle, option, value);
+  }
+
+  /** @returns address of INFO_SIZE_BYTES of INFO_* fields (layout/option.ts), valid until the next call, or a status. */
+  info(handle: number): number {
+    const status = this.exports.tcpGetInfo(handle, INFO_AT);
+    return status < 0 ? status : INFO_AT;
+  }
+
+  udpBind(port: number, addressIndex = -1): number {
+    return this.exports.udpBind(addressIndex, port);
+  }
+
+  /** Sends the datagram at `source` in the kernel's own memory. @param remoteAddress 16 bytes. */
+  udpSend(handle: number, source: number, bytes: number, remoteAddress: Uint8Array, remotePort: number): number {
+    this.bytes.set(remoteAddress, ADDRESS_AT);
+    return this.exports.udpSendTo(handle, source, bytes, ADDRESS_AT, remotePort);
+  }
+
+  /**
+   * Oldest datagram in place. @returns address of its payload (length in `available`), 0: none.
+   * At RESULT_BASE + 4: u32 remote port, + 8: remote address.
+   */
+  udpPeek(handle: number): number {
+    return this.#place(this.exports.udpRecvPeek(handle));
+  }
+
+  /** Drops the oldest datagram. */
+  udpConsume(handle: number): number {
+    return this.exports.udpRecvConsume(handle);
+  }
+
+  udpClose(handle: number): number {
+    return this.exports.udpClose(handle);
+  }
+
+  /** What a call that returns an address or a status has returned. Addresses may have bit 31 set; statuses are above all of them. */
+  #place(result: number): number {
+    if (result === 0 || (result < 0 && result >= -STATUS_MAX)) {
+      this.available = 0;
+      return result;
+    }
+    this.available = (this.words[RESULT_WORD] as number) >>> 0;
+    return result >>> 0;
+  }
+}
+
+// The info record must stay inside the scratch page.
+const infoEnd: number = INFO_AT + INFO_SIZE_BYTES;
+if (infoEnd > RESULT_BASE) throw new RangeError("layout: INFO_SIZE_BYTES does not fit the scratch page");

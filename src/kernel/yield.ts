@@ -1,0 +1,14 @@
+/**
+ * Yielding to the JavaScript event loop: promises, timers and I/O of the application run between two bursts of the
+ * reactor. setImmediate where there is one; elsewhere a message to ourselves, since timers are clamped to 4 ms.
+ */
+export function createYielder(callback: () => void): () => void {
+  if (typeof setImmediate === "function") {
+    return () => {
+      setImmediate(callback);
+    };
+  }
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = callback;
+  return () => port2.postMessage(0);
+}
