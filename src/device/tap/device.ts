@@ -10,8 +10,8 @@ import { hostname } from "node:os";
 import { NetPopcornError } from "../../errors.ts";
 import { parseCidr } from "../../ip/address.ts";
 import { FRAME_BYTES_MAX } from "../../layout/frameRing.ts";
-import type { Device, DeviceCapabilities, DevicePort, QueuePair } from "../device.ts";
-import { FLOW_GROUPS, flowGroupOf, type PortRange, SteeringTable } from "./ebpf.ts";
+import type { Device, DeviceCapabilities, DevicePort, PortDescription, QueuePair } from "../device.ts";
+import { FLOW_GROUPS, type PortRange, queueLookup, SteeringTable } from "./ebpf.ts";
 import {
   hostError,
   IFREQ_VALUE,
@@ -100,8 +100,6 @@ export interface TapDevice extends Device {
   flowGroupQueue(group: number): number | undefined;
   /** Sends the next packets of a flow group to `queue`. @throws NetPopcornError EOPNOTSUPP, EINVAL. */
   moveFlowGroup(group: number, queue: number): void;
-  /** Queue to which a TCP or UDP packet with these ports would go; undefined where the host steers by itself. */
-  queueForPorts(sourcePort: number, destinationPort: number): number | undefined;
 }
 
 /**
@@ -280,6 +278,7 @@ class LinuxTap implements TapDevice {
   readonly capabilities: DeviceCapabilities;
   readonly mac: Uint8Array;
   readonly rxLanes = 1;
+  readonly queueFor?: NonNullable<Device["queueFor"]>;
   readonly name: string;
   readonly steeringRefusal: string | undefined;
   readonly #syscalls: Syscalls;
@@ -287,7 +286,6 @@ class LinuxTap implements TapDevice {
   readonly #tokens: readonly number[];
   readonly #waker: Waker;
   readonly #table: SteeringTable | undefined;
-  readonly #localPorts: PortRange;
   readonly #frameBytesMax: number;
   readonly #statistics: SharedArrayBuffer;
   #closed: Promise<void> | undefined;
@@ -296,14 +294,18 @@ class LinuxTap implements TapDevice {
     const offload = options.offload ?? true;
     this.#syscalls = syscalls;
     this.#queueFds = queueFds;
-    this.#localPorts = options.localPorts ?? { first: 32768, last: 60999 };
     this.#frameBytesMax = offload ? FRAME_BYTES_MAX : mtuBytes + ETHERNET_BYTES + VLAN_TAG_BYTES;
     this.#statistics = new SharedArrayBuffer(8 * TAP_STATISTICS_SLOTS * queueFds.length);
     this.name = name;
     this.mac = options.mac?.slice() ?? defaultMac(name);
-    const table = this.#attachSteering();
+    const table = this.#attachSteering(options.localPorts ?? { first: 32768, last: 60999 });
     this.#table = typeof table === "object" ? table : undefined;
     this.steeringRefusal = typeof table === "string" ? table : undefined;
+    if (this.#table) {
+      this.queueFor = queueLookup(this.#table.view);
+    } else if (queueFds.length === 1) {
+      this.queueFor = () => 0;
+    }
     this.capabilities = {
       queues: queueFds.length,
       mtuBytes,
@@ -324,10 +326,10 @@ class LinuxTap implements TapDevice {
     return openTapPort(descriptor, pair);
   }
 
-  describePort(queue: number, memory: WebAssembly.Memory): TapPortDescriptor {
+  describePort(queue: number, memory: WebAssembly.Memory): PortDescription {
     const descriptor = this.#descriptor(queue);
     this.#waker.connect(descriptor.token, memory, undefined);
-    return descriptor;
+    return { descriptor, transfer: [] };
   }
 
   queueFrames(): number[] {
@@ -365,11 +367,6 @@ class LinuxTap implements TapDevice {
     if (status < 0) throw hostError(`move flow group ${group} of ${this.name}`, status);
   }
 
-  queueForPorts(sourcePort: number, destinationPort: number): number | undefined {
-    if (this.#queueFds.length === 1) return 0;
-    return this.#table?.get(flowGroupOf(sourcePort, destinationPort, this.#localPorts));
-  }
-
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
@@ -396,6 +393,8 @@ class LinuxTap implements TapDevice {
       token: this.#tokens[queue] as number,
       frameBytesMax: this.#frameBytesMax,
       statistics: this.#statistics,
+      queues: this.#queueFds.length,
+      steering: this.#table?.view,
     };
   }
 
@@ -412,9 +411,9 @@ class LinuxTap implements TapDevice {
   }
 
   /** @returns why not, where the host does not let us; undefined with one queue, which needs no steering. */
-  #attachSteering(): SteeringTable | string | undefined {
+  #attachSteering(localPorts: PortRange): SteeringTable | string | undefined {
     if (this.#queueFds.length === 1) return undefined;
-    const table = SteeringTable.load(this.#syscalls, this.#queueFds.length, this.#localPorts);
+    const table = SteeringTable.load(this.#syscalls, this.#queueFds.length, localPorts);
     if (typeof table === "number") return `bpf(2) is refused with errno ${-table}; it needs root or CAP_BPF`;
     const programFd = new Uint8Array(new ArrayBuffer(4));
     new DataView(programFd.buffer).setInt32(0, table.programFd, true);

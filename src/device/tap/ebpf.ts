@@ -14,6 +14,7 @@
  * ```
  * IPv6 extension headers are not walked: such packets go by their addresses. Docs: Linux bpf(2), tun.c.
  */
+import type { Device } from "../device.ts";
 import type { Syscalls } from "./syscalls.ts";
 
 export const FLOW_GROUPS = 4096;
@@ -265,8 +266,22 @@ function assembleIpv6(program: BpfAssembler): void {
   program.move(0, 9).jump("hash");
 }
 
+/** What a thread needs to know where packets go. */
+export type SteeringView = {
+  /** u16 x FLOW_GROUPS: the queue of each group, kept up to date by the owner. */
+  readonly queues: SharedArrayBuffer;
+  readonly localPorts: PortRange;
+};
+
+/** The queue to which a TCP or UDP packet would go now, as Device.queueFor. */
+export function queueLookup(view: SteeringView): NonNullable<Device["queueFor"]> {
+  const queues = new Uint16Array(view.queues);
+  return (_source, sourcePort, _destination, destinationPort) =>
+    queues[flowGroupOf(sourcePort, destinationPort, view.localPorts)] as number;
+}
+
 /** What the program does, for one TCP or UDP packet that would arrive: its flow group. */
-export function flowGroupOf(sourcePort: number, destinationPort: number, localPorts: PortRange): number {
+function flowGroupOf(sourcePort: number, destinationPort: number, localPorts: PortRange): number {
   const ours = destinationPort >= localPorts.first && destinationPort <= localPorts.last;
   return (ours ? destinationPort : sourcePort) & (FLOW_GROUPS - 1);
 }
@@ -274,15 +289,18 @@ export function flowGroupOf(sourcePort: number, destinationPort: number, localPo
 /** The flow-group table in the host's kernel, and the program that reads it. */
 export class SteeringTable {
   readonly programFd: number;
+  readonly view: SteeringView;
   readonly #syscalls: Syscalls;
   readonly #mapFd: number;
-  readonly #queues = new Uint16Array(FLOW_GROUPS);
+  readonly #queues: Uint16Array;
   // A map update is one system call over these: attributes that point at a key and a value.
   readonly #attributes: Uint8Array;
   readonly #keyAndValue: DataView;
 
-  private constructor(syscalls: Syscalls, mapFd: number, programFd: number) {
+  private constructor(syscalls: Syscalls, mapFd: number, programFd: number, localPorts: PortRange) {
     this.#syscalls = syscalls;
+    this.view = { queues: new SharedArrayBuffer(2 * FLOW_GROUPS), localPorts };
+    this.#queues = new Uint16Array(this.view.queues);
     this.#mapFd = mapFd;
     this.programFd = programFd;
     const entry = new Uint8Array(new ArrayBuffer(8));
@@ -307,7 +325,7 @@ export class SteeringTable {
       syscalls.close(mapFd);
       return programFd;
     }
-    const table = new SteeringTable(syscalls, mapFd, programFd);
+    const table = new SteeringTable(syscalls, mapFd, programFd, localPorts);
     for (let group = 0; group < FLOW_GROUPS; group += 1) {
       const status = table.set(group, group % queues);
       if (status < 0) {

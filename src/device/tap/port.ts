@@ -15,6 +15,7 @@ import { NetPopcornError } from "../../errors.ts";
 import type { FrameRing } from "../../views/frameRing.ts";
 import { recordBytes } from "../../views/frameRing.ts";
 import type { DevicePort, PortDescriptor, QueuePair } from "../device.ts";
+import { queueLookup, type SteeringView } from "./ebpf.ts";
 import {
   EAGAIN,
   EBADFD,
@@ -38,6 +39,10 @@ export type TapPortDescriptor = PortDescriptor & {
   readonly frameBytesMax: number;
   /** All queues' statistics: TAP_STATISTICS_SLOTS numbers each, written by the queue's port only. */
   readonly statistics: SharedArrayBuffer;
+  /** Queues of the device. */
+  readonly queues: number;
+  /** Undefined where the host steers by itself, or there is one queue. */
+  readonly steering: SteeringView | undefined;
 };
 
 // Statistics of a queue, in f64 so that they need no carry; one cache line per queue.
@@ -71,6 +76,7 @@ class TapPort implements DevicePort {
   readonly #rx: FrameRing;
   readonly #tx: FrameRing;
   readonly #statistics: Float64Array;
+  readonly queueFor?: NonNullable<DevicePort["queueFor"]>;
   /** Address of byte 0 of the kernel's memory in this process. */
   readonly #memory: number;
   /** Room taken in the RX ring for a frame whose size is not known yet. */
@@ -88,6 +94,12 @@ class TapPort implements DevicePort {
     this.#tx = pair.tx;
     const from = descriptor.queue * TAP_STATISTICS_SLOTS;
     this.#statistics = new Float64Array(descriptor.statistics).subarray(from, from + TAP_STATISTICS_SLOTS);
+    const { steering, queues } = descriptor;
+    if (steering !== undefined) {
+      this.queueFor = queueLookup(steering);
+    } else if (queues === 1) {
+      this.queueFor = () => 0;
+    }
     this.#memory = this.#syscalls.addressOf(this.#rx.bytes);
     this.#recordBytesMax = recordBytes(Math.min(descriptor.frameBytesMax, FRAME_BYTES_MAX));
     if (this.#rx.sizeBytes < 2 * this.#recordBytesMax) {
