@@ -42,7 +42,7 @@ export function txFrameBytesMax(): u32 {
  *   Nothing is sent until txCommit; a second reserve without commit gives the same place.
  */
 export function txReserve(frameBytes: u32): usize {
-  const bytes = (FRAME_OFFSET + frameBytes + FRAME_ALIGN_BYTES - 1) & -FRAME_ALIGN_BYTES;
+  const bytes: u32 = (FRAME_OFFSET + frameBytes + FRAME_ALIGN_BYTES - 1) & -FRAME_ALIGN_BYTES;
   let at = tail & mask;
   const toEnd = mask + 1 - at;
   const needed = bytes <= toEnd ? bytes : toEnd + bytes;

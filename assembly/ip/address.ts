@@ -15,14 +15,14 @@ let firstV4: u32 = 0;
 /** @returns false when a configured address is invalid. */
 export function addressBoot(): bool {
   addressCount = load<u32>(CONFIG_BASE + C.CONFIG_ADDRESS_COUNT);
-  if (addressCount > C.ADDRESSES_MAX) return false;
+  if (addressCount > <u32>C.ADDRESSES_MAX) return false;
   firstV4 = addressCount > 0 ? addressV4(0) : 0;
   return true;
 }
 
 /** See KernelExports.addressAdd. */
 export function addressAdd(address: usize, prefixLength: u32): i32 {
-  if (addressCount >= C.ADDRESSES_MAX) return ENOBUFS;
+  if (addressCount >= <u32>C.ADDRESSES_MAX) return ENOBUFS;
   if (prefixLength > (isV4Mapped(address) ? 32 : 128)) return EINVAL;
   for (let i: u32 = 0; i < addressCount; i++) {
     if (memory.compare(TABLE + i * C.ADDRESS_SIZE_BYTES, address, 16) == 0) return EADDRINUSE;

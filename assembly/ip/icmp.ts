@@ -1,0 +1,233 @@
+/**
+ * ICMP for IPv4 (RFC 792, RFC 1122 3.2.2): answers echo requests, hands errors about our own packets to the socket
+ * they concern, reports what we cannot deliver.
+ */
+import { mtuBytes } from "../config.ts";
+import { txReserve } from "../device/tx.ts";
+import { count } from "../stats.ts";
+import { tcpIcmpError } from "../tcp/icmp.ts";
+import { nowNs } from "../time.ts";
+import { udpError } from "../udp/udp.ts";
+import { addressFindV4 } from "./address.ts";
+import { isHostV4 } from "./arp.ts";
+import {
+  ETHERNET_BYTES,
+  FRAGMENT_OFFSET_MASK,
+  IP_DESTINATION,
+  IP_FRAGMENT,
+  IP_PROTOCOL,
+  IP_SOURCE,
+  IP_TOS,
+  IPV4_HEADER_BYTES,
+  ipv4Route,
+  ipv4SendRouted,
+  ipv4Transmit,
+  ipv4WriteHeader,
+  PROTOCOL_ICMP,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+} from "./ipv4.ts";
+import { loadBe16, loadBe32 } from "../wire/bytes.ts";
+import { checksumOf, copyAndSum, sumAdd, sumBytes } from "../wire/checksum.ts";
+import {
+  DROP_BROADCAST,
+  DROP_ICMP_CHECKSUM,
+  DROP_ICMP_LENGTH,
+  DROP_ICMP_QUOTE,
+  DROP_ICMP_TYPE,
+  ICMP_ECHO_REPLIES,
+  ICMP_ERRORS_RECEIVED,
+  ICMP_ERRORS_SENT,
+  ICMP_RATE_LIMITED,
+  ICMP_RECEIVED,
+} from "../../src/layout/counters.ts";
+import { OK } from "../../src/layout/status.ts";
+
+export const ICMP_ECHO_REPLY: u32 = 0;
+export const ICMP_UNREACHABLE: u32 = 3;
+export const ICMP_ECHO_REQUEST: u32 = 8;
+export const ICMP_TIME_EXCEEDED: u32 = 11;
+export const ICMP_PARAMETER_PROBLEM: u32 = 12;
+
+/** Codes of ICMP_UNREACHABLE. */
+export const CODE_PROTOCOL_UNREACHABLE: u32 = 2;
+export const CODE_PORT_UNREACHABLE: u32 = 3;
+export const CODE_FRAGMENTATION_NEEDED: u32 = 4;
+const CODE_REASSEMBLY_TIME: u32 = 1;
+
+const ICMP_HEADER_BYTES: u32 = 8;
+const ICMP_CHECKSUM: usize = 2;
+const ICMP_NEXT_HOP_MTU: usize = 6;
+/** Of a quoted transport header: ports, and the sequence number of TCP. */
+const QUOTED_TRANSPORT_BYTES: u32 = 8;
+/** RFC 1812 4.3.2.3: as much of the packet as fits in 576 bytes. */
+const QUOTE_BYTES_MAX: u32 = 548;
+
+/** Errors that we send: 1,000 per second, 50 at once (RFC 1812 4.3.2.8). */
+const ERROR_INTERVAL_NS: u64 = 1000000;
+const ERROR_BURST: u64 = 50;
+/** Instant at which the bucket is full again. */
+let bucketFullNs: u64 = 0;
+
+/**
+ * A whole, checked IPv4 packet of protocol 1 for us.
+ * @param toBroadcast it was sent to more than us: an IP or Ethernet broadcast or multicast.
+ */
+export function icmpInput(packet: usize, headerBytes: u32, totalBytes: u32, toBroadcast: bool): void {
+  const icmp = packet + headerBytes;
+  const icmpBytes = totalBytes - headerBytes;
+  const cause = causeToDrop(icmp, icmpBytes, toBroadcast);
+  if (cause != NOT_DROPPED) {
+    count(cause);
+    return;
+  }
+  count(ICMP_RECEIVED);
+  const type = <u32>load<u8>(icmp);
+  if (type == ICMP_ECHO_REQUEST) echo(packet, headerBytes, totalBytes);
+  else if (type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM) {
+    errorInput(icmp, icmpBytes);
+  } else {
+    // Source quench is obsolete (RFC 6633), redirects are not followed (routes are configured), replies were not asked for.
+    count(DROP_ICMP_TYPE);
+  }
+}
+
+const NOT_DROPPED: i32 = -1;
+
+function causeToDrop(icmp: usize, icmpBytes: u32, toBroadcast: bool): i32 {
+  if (icmpBytes < ICMP_HEADER_BYTES) return DROP_ICMP_LENGTH;
+  if (sumBytes(icmp, icmpBytes) != 0xffff) return DROP_ICMP_CHECKSUM;
+  // RFC 1122 3.2.2.6 lets a host ignore what is sent to broadcast addresses; answering amplifies.
+  return toBroadcast ? DROP_BROADCAST : NOT_DROPPED;
+}
+
+/** RFC 1122 3.2.2.6: the reply is the request with addresses exchanged and another type, from the address that was asked. */
+function echo(packet: usize, headerBytes: u32, totalBytes: u32): void {
+  const icmp = packet + headerBytes;
+  const icmpBytes = totalBytes - headerBytes;
+  const source = load<u32>(packet, IP_DESTINATION);
+  const destination = load<u32>(packet, IP_SOURCE);
+  const tos = <u32>load<u8>(packet, IP_TOS);
+  const addressIndex = addressFindV4(source);
+  if (addressIndex < 0 || ipv4Route(addressIndex, destination) != OK) return;
+  // The first word of the request is 0x0008 in memory, of the reply 0 (RFC 1624 eqn. 3: the sum loses 8).
+  const checksum = checksumOf(sumAdd(~(<u32>load<u16>(icmp, ICMP_CHECKSUM)) & 0xffff, 0xfff7));
+  if (icmpBytes + IPV4_HEADER_BYTES > mtuBytes) {
+    // The request lies in the reassembly buffer or in an RX buffer: both are ours to write.
+    store<u8>(icmp, 0);
+    store<u16>(icmp, checksum, ICMP_CHECKSUM);
+    if (ipv4SendRouted(PROTOCOL_ICMP, tos, icmp, icmpBytes) >= 0) count(ICMP_ECHO_REPLIES);
+    return;
+  }
+  const frameBytes = ETHERNET_BYTES + IPV4_HEADER_BYTES + icmpBytes;
+  const frame = txReserve(frameBytes);
+  if (frame == 0) return;
+  ipv4WriteHeader(frame + ETHERNET_BYTES, IPV4_HEADER_BYTES + icmpBytes, PROTOCOL_ICMP, source, destination, tos);
+  const reply = frame + ETHERNET_BYTES + IPV4_HEADER_BYTES;
+  memory.copy(reply, icmp, icmpBytes);
+  store<u8>(reply, 0);
+  store<u16>(reply, checksum, ICMP_CHECKSUM);
+  ipv4Transmit(frame, frameBytes);
+  count(ICMP_ECHO_REPLIES);
+}
+
+/** An error about a packet that we are said to have sent: handed to the socket that the quote names. */
+function errorInput(icmp: usize, icmpBytes: u32): void {
+  count(ICMP_ERRORS_RECEIVED);
+  const quote = icmp + ICMP_HEADER_BYTES;
+  if (!quoteIsOurs(quote, icmpBytes - ICMP_HEADER_BYTES)) {
+    count(DROP_ICMP_QUOTE);
+    return;
+  }
+  const type = <u32>load<u8>(icmp);
+  const code = <u32>load<u8>(icmp, 1);
+  // RFC 1191 4; 0 from a router that knows nothing of it.
+  const isTooBig = type == ICMP_UNREACHABLE && code == CODE_FRAGMENTATION_NEEDED;
+  const mtu = isTooBig ? loadBe16(icmp + ICMP_NEXT_HOP_MTU) : 0;
+  const localV4 = load<u32>(quote, IP_SOURCE);
+  const transport = quote + ((<u32>load<u8>(quote) & 0xf) << 2);
+  const localPort = loadBe16(transport);
+  const protocol = <u32>load<u8>(quote, IP_PROTOCOL);
+  if (protocol == PROTOCOL_TCP) {
+    const remoteV4 = load<u32>(quote, IP_DESTINATION);
+    const remotePort = loadBe16(transport + 2);
+    tcpIcmpError(localV4, localPort, remoteV4, remotePort, loadBe32(transport + 4), type, code, mtu);
+  } else if (protocol == PROTOCOL_UDP) {
+    udpError(localV4, localPort, type, code);
+  } else {
+    count(DROP_ICMP_QUOTE);
+  }
+}
+
+/** A quote is believed as far as it is the start of a packet from one of our addresses, ports included. */
+function quoteIsOurs(quote: usize, quoteBytes: u32): bool {
+  if (quoteBytes < IPV4_HEADER_BYTES) return false;
+  const first = <u32>load<u8>(quote);
+  const headerBytes = (first & 0xf) << 2;
+  if (first >> 4 != 4 || headerBytes < IPV4_HEADER_BYTES) return false;
+  if (quoteBytes < headerBytes + QUOTED_TRANSPORT_BYTES) return false;
+  if ((loadBe16(quote + IP_FRAGMENT) & FRAGMENT_OFFSET_MASK) != 0) return false;
+  return addressFindV4(load<u32>(quote, IP_SOURCE)) >= 0;
+}
+
+// Errors that we send.
+
+/**
+ * Reports a packet for us that nobody takes (CODE_*), unless RFC 1122 3.2.2 forbids it or the rate is used up.
+ * The caller knows of Ethernet broadcasts and does not call for them.
+ */
+export function icmpSendUnreachable(packet: usize, headerBytes: u32, totalBytes: u32, code: u32): void {
+  sendError(packet, headerBytes, totalBytes, ICMP_UNREACHABLE, code);
+}
+
+/** Reports a packet of which fragments never came. @param totalBytes of what is there, without a gap. */
+export function icmpSendReassemblyTimeout(packet: usize, headerBytes: u32, totalBytes: u32): void {
+  sendError(packet, headerBytes, totalBytes, ICMP_TIME_EXCEEDED, CODE_REASSEMBLY_TIME);
+}
+
+function sendError(packet: usize, headerBytes: u32, totalBytes: u32, type: u32, code: u32): void {
+  if (!mayBeReported(packet, headerBytes, totalBytes)) return;
+  const source = load<u32>(packet, IP_DESTINATION);
+  const destination = load<u32>(packet, IP_SOURCE);
+  const addressIndex = addressFindV4(source);
+  if (addressIndex < 0) return;
+  if (!takeToken()) {
+    count(ICMP_RATE_LIMITED);
+    return;
+  }
+  if (ipv4Route(addressIndex, destination) != OK) return;
+  const quoteBytes = min(totalBytes, QUOTE_BYTES_MAX);
+  const frameBytes = ETHERNET_BYTES + IPV4_HEADER_BYTES + ICMP_HEADER_BYTES + quoteBytes;
+  const frame = txReserve(frameBytes);
+  if (frame == 0) return;
+  // RFC 1812 4.3.2.5: precedence 6, internetwork control.
+  const tos: u32 = 0xc0;
+  const length = frameBytes - ETHERNET_BYTES;
+  ipv4WriteHeader(frame + ETHERNET_BYTES, length, PROTOCOL_ICMP, source, destination, tos);
+  const icmp = frame + ETHERNET_BYTES + IPV4_HEADER_BYTES;
+  store<u64>(icmp, type | (code << 8));
+  const sum = copyAndSum(icmp + ICMP_HEADER_BYTES, packet, quoteBytes);
+  store<u16>(icmp, checksumOf(sumAdd(sum, type | (code << 8))), ICMP_CHECKSUM);
+  ipv4Transmit(frame, frameBytes);
+  count(ICMP_ERRORS_SENT);
+}
+
+/** RFC 1122 3.2.2: never about an ICMP error, a group address, a later fragment, a source that is no single host. */
+function mayBeReported(packet: usize, headerBytes: u32, totalBytes: u32): bool {
+  if ((loadBe16(packet + IP_FRAGMENT) & FRAGMENT_OFFSET_MASK) != 0) return false;
+  if (!isHostV4(load<u32>(packet, IP_SOURCE))) return false;
+  if (<u32>load<u8>(packet, IP_PROTOCOL) != PROTOCOL_ICMP) return true;
+  return totalBytes > headerBytes && isQuery(load<u8>(packet + headerBytes));
+}
+
+/** Echo, timestamp, information and address mask: what is no error (RFC 792, RFC 950); anything unknown counts as one. */
+function isQuery(type: u8): bool {
+  return type == 0 || type == 8 || (type >= 13 && type <= 18);
+}
+
+function takeToken(): bool {
+  if (bucketFullNs < nowNs) bucketFullNs = nowNs;
+  if (bucketFullNs - nowNs > (ERROR_BURST - 1) * ERROR_INTERVAL_NS) return false;
+  bucketFullNs += ERROR_INTERVAL_NS;
+  return true;
+}

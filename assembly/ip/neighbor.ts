@@ -1,0 +1,597 @@
+/**
+ * Neighbours: which Ethernet address a next hop has (RFC 826; RFC 1122 2.3.2 for expiry, rate and queueing). Sending
+ * through an entry that is resolved copies a ready-made Ethernet header and nothing else.
+ *
+ * ```
+ *               find            reply                    30 s unconfirmed, then used
+ *   (free) ──────────► INCOMPLETE ─────► REACHABLE ◄──────────────────────► PROBE
+ *      ▲                   │ 3 requests        │ 20 min unconfirmed  reply      │ 3 requests
+ *      │      3 s          ▼                   ▼                                ▼
+ *      └──────────────── FAILED              (free)                           (free)
+ * ```
+ * Keys are 16 bytes, IPv4 as ::ffff:a.b.c.d, so that IPv6 neighbour discovery (RFC 4861) can fill the same entries:
+ * it needs another `solicit` and another way in, nothing else here knows ARP.
+ *
+ * Each state with a timer waits a fixed time, so each has a FIFO list whose head is the next due: no wheel, no scan.
+ */
+import { neighborsMax, OWN_MAC, seedWord, mtuBytes } from "../config.ts";
+import { txCommit, txReserve } from "../device/tx.ts";
+import { arenaAlloc } from "../mem/arena.ts";
+import { count, countBy } from "../stats.ts";
+import { nowTick, tickReached, ticksOfMs } from "../time.ts";
+import { addressCount, addressFindV4, addressV4, nextHopV4, sourceForV4 } from "./address.ts";
+import {
+  ARP_OPERATION,
+  ARP_REPLY,
+  ARP_REQUEST,
+  ARP_SENDER_MAC,
+  ARP_SENDER_V4,
+  ARP_TARGET_V4,
+  arpIsValid,
+  arpSend,
+  isHostV4,
+  isStationMac,
+  macEqual,
+} from "./arp.ts";
+import {
+  ARP_CONFLICTS,
+  ARP_REPLIES_SENT,
+  ARP_REQUESTS_SENT,
+  DROP_ARP_MALFORMED,
+  DROP_NEIGHBOR_QUEUE_FULL,
+  DROP_NEIGHBOR_UNRESOLVED,
+  NEIGHBOR_EVICTED,
+  NEIGHBOR_REFUSED,
+} from "../../src/layout/counters.ts";
+import { FRAME_OFFSET, FRAME_QUEUE } from "../../src/layout/frameRing.ts";
+import { loadBe16 } from "../wire/bytes.ts";
+
+const FREE: u8 = 0;
+const INCOMPLETE: u8 = 1;
+const REACHABLE: u8 = 2;
+const PROBE: u8 = 3;
+const FAILED: u8 = 4;
+
+/** RFC 1122 2.3.2.1 asks for at most one request per second and destination. */
+const RETRY_MS: u32 = 1000;
+const REQUESTS_MAX: u8 = 3;
+const FAILED_MS: u32 = 3000;
+/** RFC 4861 10 REACHABLE_TIME: how long a confirmation is good. */
+const REACHABLE_MS: u32 = 30000;
+/** RFC 4861 10 DELAY_FIRST_PROBE_TIME: what an unsolicited packet is worth, so that traffic can confirm it first. */
+const UNSOLICITED_MS: u32 = 5000;
+/** Unconfirmed entries go after 20 minutes; they are looked at twice in that time. */
+const EXPIRY_MS: u32 = 1200000;
+const AGING_MS: u32 = 600000;
+const HELD_FRAMES_MAX: u8 = 8;
+/** Entries looked at to find the one that was used longest ago. */
+const EVICTION_SAMPLE: u32 = 16;
+
+const V4_MAPPED: u64 = 0xffff0000;
+/** Destination, source and EtherType lie ready in the entry. */
+const ETHERNET: usize = 16;
+const ETHERTYPE_IPV4_MEMORY_ORDER: u16 = 0x0008;
+const NONE: i32 = -1;
+
+/** One cache line. */
+@unmanaged
+class Neighbor {
+  /** The address, 16 bytes: 0 and ::ffff:a.b.c.d for IPv4. */
+  keyHigh: u64;
+  keyLow: u64;
+  /** 14 bytes of Ethernet header, written as a whole. */
+  ethernetLow: u64;
+  ethernetMid: u32;
+  ethernetHigh: u16;
+  state: u8;
+  /** Requests sent without an answer. */
+  requests: u8;
+  /** When the neighbour last proved that it receives from us. */
+  confirmedTick: u32;
+  usedTick: u32;
+  deadlineTick: u32;
+  /** Neighbours in the list of this state, and the next one in the hash chain; NONE at the ends. */
+  listPrevious: i32;
+  listNext: i32;
+  chainNext: i32;
+  /** Frames that wait for the address, oldest first: slot number + 1, 0 is none. */
+  holdHead: u16;
+  holdTail: u16;
+  heldFrames: u8;
+}
+const NEIGHBOR_SIZE_BYTES: usize = 64;
+if (offsetof<Neighbor>("ethernetLow") != ETHERNET) ERROR("ETHERNET is not where the header lies");
+if (offsetof<Neighbor>() > NEIGHBOR_SIZE_BYTES) ERROR("Neighbor does not fit its record");
+
+/** A list of entries with the same waiting time, oldest deadline first. */
+@unmanaged
+class DeadlineList {
+  head: i32;
+  tail: i32;
+}
+const LIST_RETRY = changetype<DeadlineList>(memory.data(8, 8));
+const LIST_FAILED = changetype<DeadlineList>(memory.data(8, 8));
+const LIST_AGING = changetype<DeadlineList>(memory.data(8, 8));
+
+let entries: usize = 0;
+let entriesUsed: u32 = 0;
+/** First of the free entries that were in use before, chained by chainNext. */
+let freeHead: i32 = NONE;
+let buckets: usize = 0;
+let bucketMask: u32 = 0;
+let incompleteCount: u32 = 0;
+let incompleteMax: u32 = 0;
+let evictionHand: u32 = 0;
+
+let holdBase: usize = 0;
+let holdSlotBytes: u32 = 0;
+let holdSlots: u32 = 0;
+let holdSlotsUsed: u32 = 0;
+let holdFree: u32 = 0;
+
+let reachableTicks: u32 = 0;
+
+/** Held frames: +0 u32 next slot + 1, +4 u32 frame length, +18 queue and virtio header as in a ring record, +32 frame. */
+const HOLD_NEXT: usize = 0;
+const HOLD_LENGTH: usize = 4;
+const HOLD_FRAME: u32 = 32;
+const HOLD_BYTES_MAX: u32 = 1048576;
+const HOLD_SLOTS_MAX: u32 = 256;
+const RECORD_HEADER_BYTES: u32 = FRAME_OFFSET - FRAME_QUEUE;
+
+/** Carves the pool of neighborsMax entries and the buffers for held frames. @returns false when the arena is too small. */
+export function neighborBoot(): bool {
+  if (neighborsMax == 0) return false;
+  let slots: u32 = 16;
+  while (slots < neighborsMax) slots <<= 1;
+  bucketMask = slots - 1;
+  entries = arenaAlloc(<usize>neighborsMax * NEIGHBOR_SIZE_BYTES, 64);
+  buckets = arenaAlloc((<usize>slots) << 2, 64);
+  // Half of the table at most waits for answers: whoever makes us look for hosts that are not there cannot push out
+  // those that are.
+  incompleteMax = max<u32>(1, neighborsMax / 2);
+  holdSlotBytes = (HOLD_FRAME + 14 + mtuBytes + 63) & -64;
+  holdSlots = min<u32>(
+    min<u32>(neighborsMax * HELD_FRAMES_MAX, HOLD_SLOTS_MAX),
+    max<u32>(16, HOLD_BYTES_MAX / holdSlotBytes),
+  );
+  holdBase = arenaAlloc(<usize>holdSlots * holdSlotBytes, 64);
+  if (entries == 0 || buckets == 0 || holdBase == 0) return false;
+  memory.fill(buckets, 0xff, (<usize>slots) << 2);
+  listClear(LIST_RETRY);
+  listClear(LIST_FAILED);
+  listClear(LIST_AGING);
+  reachableTicks = ticksOfMs(REACHABLE_MS);
+  return true;
+}
+
+function at(index: i32): Neighbor {
+  return changetype<Neighbor>(entries + <usize>index * NEIGHBOR_SIZE_BYTES);
+}
+
+// Lists.
+
+function listClear(list: DeadlineList): void {
+  list.head = NONE;
+  list.tail = NONE;
+}
+
+function listOf(state: u8): DeadlineList {
+  if (state == REACHABLE) return LIST_AGING;
+  return state == FAILED ? LIST_FAILED : LIST_RETRY;
+}
+
+function listAppend(list: DeadlineList, index: i32, delayMs: u32): void {
+  const entry = at(index);
+  entry.deadlineTick = nowTick + ticksOfMs(delayMs);
+  entry.listPrevious = list.tail;
+  entry.listNext = NONE;
+  if (list.tail == NONE) list.head = index;
+  else at(list.tail).listNext = index;
+  list.tail = index;
+}
+
+function listRemove(list: DeadlineList, index: i32): void {
+  const entry = at(index);
+  if (entry.listPrevious == NONE) list.head = entry.listNext;
+  else at(entry.listPrevious).listNext = entry.listNext;
+  if (entry.listNext == NONE) list.tail = entry.listPrevious;
+  else at(entry.listNext).listPrevious = entry.listPrevious;
+}
+
+/** The one place where an entry changes state: lists and the count of unresolved entries stay in step. */
+function setState(index: i32, state: u8, delayMs: u32): void {
+  const entry = at(index);
+  if (entry.state != FREE) listRemove(listOf(entry.state), index);
+  if (entry.state == INCOMPLETE) incompleteCount--;
+  if (state == INCOMPLETE) incompleteCount++;
+  entry.state = state;
+  if (state != FREE) listAppend(listOf(state), index, delayMs);
+}
+
+// Table.
+
+function keyOf(v4: u32): u64 {
+  return V4_MAPPED | ((<u64>v4) << 32);
+}
+
+/** Where the head of the chain for a key lies. */
+function bucketOf(keyLow: u64): usize {
+  const hash = (keyLow ^ seedWord(2)) * 0x9e3779b97f4a7c15;
+  return buckets + ((<usize>(hash >> 40) & bucketMask) << 2);
+}
+
+function lookUp(v4: u32): i32 {
+  const key = keyOf(v4);
+  let index = load<i32>(bucketOf(key));
+  while (index != NONE) {
+    const entry = at(index);
+    if (entry.keyLow == key && entry.keyHigh == 0) return index;
+    index = entry.chainNext;
+  }
+  return NONE;
+}
+
+/** A new entry in state FREE but in the table, or NONE when nothing can be evicted. */
+function create(v4: u32): i32 {
+  let index: i32;
+  if (freeHead != NONE) {
+    index = freeHead;
+    freeHead = at(index).chainNext;
+  } else if (entriesUsed < neighborsMax) {
+    index = <i32>entriesUsed;
+    entriesUsed++;
+  } else {
+    const victim = oldestEvictable();
+    if (victim == NONE) return NONE;
+    count(NEIGHBOR_EVICTED);
+    release(victim);
+    index = freeHead;
+    freeHead = at(index).chainNext;
+  }
+  memory.fill(changetype<usize>(at(index)), 0, NEIGHBOR_SIZE_BYTES);
+  const entry = at(index);
+  entry.keyLow = keyOf(v4);
+  entry.usedTick = nowTick;
+  const bucket = bucketOf(entry.keyLow);
+  entry.chainNext = load<i32>(bucket);
+  store<i32>(bucket, index);
+  return index;
+}
+
+/** Takes an entry out of the table; what it holds is dropped. */
+function release(index: i32): void {
+  const entry = at(index);
+  dropHeld(entry);
+  setState(index, FREE, 0);
+  let link = bucketOf(entry.keyLow);
+  while (load<i32>(link) != index) {
+    link = changetype<usize>(at(load<i32>(link))) + offsetof<Neighbor>("chainNext");
+  }
+  store<i32>(link, entry.chainNext);
+  entry.keyLow = 0;
+  entry.chainNext = freeHead;
+  freeHead = index;
+}
+
+/**
+ * Of a sample that starts where the last one ended, the entry that was used longest ago; failed ones first. Exact for
+ * tables up to the sample's size. Entries that wait for an answer are never taken. Preconditions: no entry is free.
+ */
+function oldestEvictable(): i32 {
+  let best: i32 = NONE;
+  for (let seen: u32 = 0; seen < neighborsMax; seen++) {
+    if (seen >= EVICTION_SAMPLE && best != NONE) break;
+    const index = <i32>evictionHand;
+    evictionHand = evictionHand + 1 == neighborsMax ? 0 : evictionHand + 1;
+    const entry = at(index);
+    if (entry.state == INCOMPLETE) continue;
+    if (best == NONE) best = index;
+    else if (entry.state == FAILED && at(best).state != FAILED) best = index;
+    else if (at(best).state == FAILED && entry.state != FAILED) continue;
+    else if (nowTick - entry.usedTick > nowTick - at(best).usedTick) best = index;
+  }
+  return best;
+}
+
+// Frames that wait.
+
+function holdSlot(slot: u32): usize {
+  return holdBase + <usize>(slot - 1) * holdSlotBytes;
+}
+
+function dropOldestHeld(entry: Neighbor): void {
+  const slot = <u32>entry.holdHead;
+  entry.holdHead = <u16>load<u32>(holdSlot(slot), HOLD_NEXT);
+  if (entry.holdHead == 0) entry.holdTail = 0;
+  entry.heldFrames--;
+  store<u32>(holdSlot(slot), holdFree, HOLD_NEXT);
+  holdFree = slot;
+}
+
+function dropHeld(entry: Neighbor): void {
+  if (entry.heldFrames > 0) countBy(DROP_NEIGHBOR_UNRESOLVED, entry.heldFrames);
+  while (entry.heldFrames > 0) dropOldestHeld(entry);
+}
+
+/** Keeps a copy of a frame (and of its record header: checksum offload works after the wait too). */
+function hold(entry: Neighbor, frame: usize, frameBytes: u32): void {
+  if (entry.heldFrames == HELD_FRAMES_MAX) {
+    count(DROP_NEIGHBOR_QUEUE_FULL);
+    dropOldestHeld(entry);
+  }
+  // A frame for the device's TSO is larger than a slot; TCP sends it again, cut to what has been acknowledged.
+  if (frameBytes > holdSlotBytes - HOLD_FRAME || (holdFree == 0 && holdSlotsUsed == holdSlots)) {
+    count(DROP_NEIGHBOR_QUEUE_FULL);
+    return;
+  }
+  let slot = holdFree;
+  if (slot != 0) holdFree = load<u32>(holdSlot(slot), HOLD_NEXT);
+  else slot = ++holdSlotsUsed;
+  const buffer = holdSlot(slot);
+  store<u32>(buffer, 0, HOLD_NEXT);
+  store<u32>(buffer, frameBytes, HOLD_LENGTH);
+  memory.copy(buffer + HOLD_FRAME - RECORD_HEADER_BYTES, frame - RECORD_HEADER_BYTES, frameBytes + RECORD_HEADER_BYTES);
+  if (entry.holdTail != 0) store<u32>(holdSlot(entry.holdTail), slot, HOLD_NEXT);
+  else entry.holdHead = <u16>slot;
+  entry.holdTail = <u16>slot;
+  entry.heldFrames++;
+}
+
+function sendHeld(entry: Neighbor): void {
+  while (entry.heldFrames > 0) {
+    const buffer = holdSlot(entry.holdHead);
+    const frameBytes = load<u32>(buffer, HOLD_LENGTH);
+    const frame = txReserve(frameBytes);
+    if (frame != 0) {
+      memory.copy(
+        frame - RECORD_HEADER_BYTES,
+        buffer + HOLD_FRAME - RECORD_HEADER_BYTES,
+        frameBytes + RECORD_HEADER_BYTES,
+      );
+      writeEthernet(entry, frame);
+      txCommit(frameBytes);
+    }
+    dropOldestHeld(entry);
+  }
+}
+
+// Sending.
+
+function writeEthernet(entry: Neighbor, frame: usize): void {
+  store<u64>(frame, load<u64>(changetype<usize>(entry), ETHERNET));
+  store<u64>(frame, load<u64>(changetype<usize>(entry), ETHERNET + 6), 6);
+}
+
+/**
+ * The entry of a next hop; a new one is INCOMPLETE and a request for it is on its way.
+ * Call it before txReserve: it may send a frame itself.
+ * @param nextHop IPv4 address on our link, in memory order.
+ * @returns its index, or -1 when no entry can be had (NEIGHBOR_REFUSED) or the address cannot be a host's.
+ */
+export function neighborFind(nextHop: u32): i32 {
+  const found = lookUp(nextHop);
+  if (found != NONE) return found;
+  if (!isHostV4(nextHop) || addressFindV4(nextHop) >= 0) return NONE;
+  const index = incompleteCount < incompleteMax ? create(nextHop) : NONE;
+  if (index == NONE) {
+    count(NEIGHBOR_REFUSED);
+    return NONE;
+  }
+  setState(index, INCOMPLETE, RETRY_MS);
+  solicit(at(index));
+  return index;
+}
+
+/** IPv4 address of entry `index`, in memory order; 0 when the entry is free or `index` is no entry. */
+export function neighborAddress(index: i32): u32 {
+  return <u32>index < entriesUsed ? <u32>(at(index).keyLow >> 32) : 0;
+}
+
+/** True while the neighbour is known not to answer: what is sent to it is dropped. */
+export function neighborIsFailed(index: i32): bool {
+  return at(index).state == FAILED;
+}
+
+/**
+ * Sends the packet that lies behind room for an Ethernet header at the place that txReserve gave.
+ * Resolved: the header is written and the frame committed. Unresolved: a copy waits, at most 8 per neighbour, the
+ * oldest is dropped (RFC 1122 2.3.2.2). Failed: dropped.
+ * Preconditions: neighborAddress(index) is the next hop.
+ */
+export function neighborSend(index: i32, frame: usize, frameBytes: u32): void {
+  const entry = at(index);
+  if (entry.state == REACHABLE && nowTick - entry.confirmedTick < reachableTicks) {
+    entry.usedTick = nowTick;
+    writeEthernet(entry, frame);
+    txCommit(frameBytes);
+    return;
+  }
+  sendSlowly(index, frame, frameBytes);
+}
+
+function sendSlowly(index: i32, frame: usize, frameBytes: u32): void {
+  const entry = at(index);
+  entry.usedTick = nowTick;
+  if (entry.state == INCOMPLETE) {
+    hold(entry, frame, frameBytes);
+    return;
+  }
+  if (entry.state != REACHABLE && entry.state != PROBE) {
+    count(DROP_NEIGHBOR_UNRESOLVED);
+    return;
+  }
+  writeEthernet(entry, frame);
+  txCommit(frameBytes);
+  if (entry.state == REACHABLE) {
+    entry.requests = 0;
+    setState(index, PROBE, RETRY_MS);
+    solicit(entry);
+  }
+}
+
+/** Asks for the address of an entry: everybody when it is unknown, the neighbour itself when it is to be confirmed. */
+function solicit(entry: Neighbor): void {
+  entry.requests++;
+  const v4 = <u32>(entry.keyLow >> 32);
+  const source = sourceForV4(v4);
+  const senderV4 = source >= 0 ? addressV4(source) : addressCount > 0 ? addressV4(0) : 0;
+  const mac = entry.state == PROBE ? changetype<usize>(entry) + ETHERNET : 0;
+  if (arpSend(ARP_REQUEST, senderV4, mac, mac, v4)) count(ARP_REQUESTS_SENT);
+}
+
+/** Tells all neighbours our Ethernet address for one of our addresses (gratuitous ARP, RFC 5227 1.1 "announcement"). */
+export function neighborAnnounce(v4: u32): void {
+  if (arpSend(ARP_REQUEST, v4, 0, 0, v4)) count(ARP_REQUESTS_SENT);
+}
+
+// Learning.
+
+/**
+ * Writes a neighbour's Ethernet address, sends what waited for it.
+ * @param validMs how long it counts as confirmed, 0..REACHABLE_MS.
+ */
+function learn(index: i32, mac: usize, validMs: u32): void {
+  const entry = at(index);
+  const header = changetype<usize>(entry) + ETHERNET;
+  memory.copy(header, mac, 6);
+  memory.copy(header + 6, OWN_MAC, 6);
+  store<u16>(header, ETHERTYPE_IPV4_MEMORY_ORDER, 12);
+  entry.confirmedTick = nowTick - (reachableTicks - ticksOfMs(validMs));
+  entry.requests = 0;
+  setState(index, REACHABLE, AGING_MS);
+  sendHeld(entry);
+}
+
+/**
+ * An ARP frame has come in (EtherType 0x0806). Requests for our addresses are answered; a sender is learnt when we
+ * know it already (RFC 826, also by gratuitous ARP) or when it asks for us.
+ */
+export function neighborInput(frame: usize, frameBytes: u32): void {
+  if (!arpIsValid(frame, frameBytes)) {
+    count(DROP_ARP_MALFORMED);
+    return;
+  }
+  const senderMac = frame + ARP_SENDER_MAC;
+  // Our own frame come back, or one of another kernel of this stack.
+  if (macEqual(senderMac, OWN_MAC)) return;
+  const sender = load<u32>(frame, ARP_SENDER_V4);
+  if (addressFindV4(sender) >= 0) {
+    // Deviates: RFC 5227 2.4 lets a host defend its address or give it up; configured addresses are simply kept.
+    count(ARP_CONFLICTS);
+    return;
+  }
+  const target = load<u32>(frame, ARP_TARGET_V4);
+  const forUs = addressFindV4(target) >= 0;
+  const isRequest = loadBe16(frame + ARP_OPERATION) == ARP_REQUEST;
+  if (sender != 0) learnSender(sender, senderMac, forUs, isRequest);
+  if (isRequest && forUs && arpSend(ARP_REPLY, target, senderMac, senderMac, sender)) count(ARP_REPLIES_SENT);
+}
+
+function learnSender(sender: u32, mac: usize, forUs: bool, isRequest: bool): void {
+  let index = lookUp(sender);
+  if (index == NONE) {
+    if (!forUs || !isRequest || !isOnLink(sender)) return;
+    index = create(sender);
+    if (index == NONE) return;
+  }
+  // A reply to us proves both directions; anything else only that the neighbour is there.
+  if (forUs && !isRequest) learn(index, mac, REACHABLE_MS);
+  else refresh(index, mac);
+}
+
+/** What an unsolicited packet says: a new address counts, the confirmation of a known one is left as it is. */
+function refresh(index: i32, mac: usize): void {
+  const entry = at(index);
+  const resolved = entry.state == REACHABLE || entry.state == PROBE;
+  if (resolved && macEqual(changetype<usize>(entry) + ETHERNET, mac)) return;
+  learn(index, mac, UNSOLICITED_MS);
+}
+
+function isOnLink(v4: u32): bool {
+  const source = sourceForV4(v4);
+  return source >= 0 && nextHopV4(source, v4) == v4;
+}
+
+/**
+ * A packet whose next hop back is `nextHop` came in a frame with this source Ethernet address: good enough to answer
+ * without asking first. Never changes an address that is known.
+ * Why: a card delivers ARP replies to one queue, and the kernel that needs one may have another (src/device).
+ * @returns index of the entry, or -1.
+ */
+export function neighborSeen(nextHop: u32, sourceMac: usize): i32 {
+  let index = lookUp(nextHop);
+  if (index != NONE && (at(index).state == REACHABLE || at(index).state == PROBE)) return index;
+  if (!isStationMac(sourceMac) || macEqual(sourceMac, OWN_MAC)) return index;
+  if (index == NONE) {
+    if (!isHostV4(nextHop) || addressFindV4(nextHop) >= 0 || !isOnLink(nextHop)) return NONE;
+    index = create(nextHop);
+    if (index == NONE) {
+      count(NEIGHBOR_REFUSED);
+      return NONE;
+    }
+  }
+  learn(index, sourceMac, UNSOLICITED_MS);
+  return index;
+}
+
+/**
+ * A higher layer knows that the neighbour receives from us (an acknowledgement of new data; RFC 4861 7.3.1).
+ * Preconditions: neighborAddress(index) is the next hop.
+ */
+export function neighborConfirm(index: i32): void {
+  const entry = at(index);
+  if (entry.state == REACHABLE) entry.confirmedTick = nowTick;
+  else if (entry.state == PROBE) {
+    entry.confirmedTick = nowTick;
+    setState(index, REACHABLE, AGING_MS);
+  }
+}
+
+// Timers.
+
+export function neighborHasDeadline(): bool {
+  return LIST_RETRY.head != NONE || LIST_FAILED.head != NONE || LIST_AGING.head != NONE;
+}
+
+/** Preconditions: neighborHasDeadline(). */
+export function neighborNextDeadlineTick(): u32 {
+  let next: u32 = nowTick + 0x7fffffff;
+  next = earlier(next, LIST_RETRY.head);
+  next = earlier(next, LIST_FAILED.head);
+  return earlier(next, LIST_AGING.head);
+}
+
+function earlier(tick: u32, index: i32): u32 {
+  return index != NONE && tickReached(at(index).deadlineTick, tick) ? at(index).deadlineTick : tick;
+}
+
+/** Does what is due: at most one step per entry and call. */
+export function neighborTimers(): void {
+  while (isDue(LIST_RETRY.head)) retry(LIST_RETRY.head);
+  while (isDue(LIST_FAILED.head)) release(LIST_FAILED.head);
+  while (isDue(LIST_AGING.head)) age(LIST_AGING.head);
+}
+
+function isDue(index: i32): bool {
+  return index != NONE && tickReached(at(index).deadlineTick, nowTick);
+}
+
+function retry(index: i32): void {
+  const entry = at(index);
+  if (entry.requests < REQUESTS_MAX) {
+    setState(index, entry.state, RETRY_MS);
+    solicit(entry);
+  } else if (entry.state == PROBE) {
+    // RFC 1122 2.3.2.1 (2): the next packet to it asks everybody.
+    release(index);
+  } else {
+    dropHeld(entry);
+    setState(index, FAILED, FAILED_MS);
+  }
+}
+
+function age(index: i32): void {
+  if (nowTick - at(index).confirmedTick >= ticksOfMs(EXPIRY_MS)) release(index);
+  else setState(index, REACHABLE, AGING_MS);
+}

@@ -1,0 +1,390 @@
+/**
+ * Putting fragmented IPv4 packets together again (RFC 791 3.2, RFC 815, RFC 1122 3.3.2), within limits and strictly:
+ * fragments that overlap condemn their packet (RFC 5722 for IPv6; RFC 1858 and 3128 tell what overlaps are used for),
+ * an exact duplicate is ignored (RFC 8200 4.5).
+ *
+ * A packet's fragments are kept in blocks, in a list by offset. Every block is charged whole, so that many small
+ * fragments cannot hold more memory than reassemblyBytesMax; beyond it the packet that waits longest goes first.
+ */
+import { reassemblyBytesMax } from "../config.ts";
+import { arenaAlloc } from "../mem/arena.ts";
+import { count, counterSet, countBy } from "../stats.ts";
+import { nowTick, tickReached, ticksOfMs } from "../time.ts";
+import {
+  FRAGMENT_MORE,
+  FRAGMENT_OFFSET_MASK,
+  IP_DESTINATION,
+  IP_FRAGMENT,
+  IP_IDENTIFICATION,
+  IP_PROTOCOL,
+  IP_SOURCE,
+  IP_TOS,
+  IP_TOTAL_LENGTH,
+  IPV4_PACKET_BYTES_MAX,
+  ipv4WriteChecksum,
+  PROTOCOL_TCP,
+} from "./ipv4.ts";
+import { icmpSendReassemblyTimeout } from "./icmp.ts";
+import { loadBe16, storeBe16 } from "../wire/bytes.ts";
+import {
+  DROP_FRAGMENT_INVALID,
+  DROP_FRAGMENT_LIMIT,
+  DROP_FRAGMENT_TIMEOUT,
+  FRAGMENTS_REASSEMBLED,
+  GAUGE_REASSEMBLY_BYTES,
+} from "../../src/layout/counters.ts";
+
+const PACKETS_MAX: u32 = 64;
+/** The smallest MTU that is met (296) cuts the largest packet into 240. */
+const FRAGMENTS_PER_PACKET_MAX: u32 = 256;
+/** RFC 1122 asks for 60..120 s, which lets identifications of fast senders meet (RFC 4963). Deviates: 15 s, RFC 791's own value. */
+const TIMEOUT_MS: u32 = 15000;
+/** RFC 1858 3.2: a first fragment carries the transport header up to the flags at least; ours up to its end. */
+const TCP_HEADER_BYTES: u32 = 20;
+
+const BLOCK_SIZE_BYTES: usize = 2048;
+/** Next block of the packet, 0 at the end. */
+const BLOCK_NEXT: usize = 0;
+/** u32: first and last+1 byte of the payload in the packet. */
+const BLOCK_START: usize = 4;
+const BLOCK_END: usize = 8;
+/** u32: end of the fragment when this is its first block, otherwise 0. */
+const BLOCK_FRAGMENT_END: usize = 12;
+const BLOCK_PAYLOAD: usize = 16;
+/** A multiple of 8, as fragments are. */
+const BLOCK_PAYLOAD_BYTES: u32 = 2032;
+
+const NONE: i32 = -1;
+
+/** A packet of which fragments are missing. */
+@unmanaged
+class Packet {
+  source: u32;
+  destination: u32;
+  identification: u16;
+  protocol: u8;
+  /** Bit for each ECN code point seen (RFC 3168 5.3). */
+  ecnSeen: u8;
+  /** 1: overlapping or contradicting; what still comes of it is dropped. */
+  condemned: u8;
+  inUse: u8;
+  fragments: u16;
+  /** Payload bytes present, and in all (0 until the last fragment is there). */
+  presentBytes: u32;
+  payloadBytes: u32;
+  firstBlock: usize;
+  lastBlock: usize;
+  deadlineTick: u32;
+  /** Age order: all wait equally long. */
+  older: i32;
+  newer: i32;
+  /** Header of the first fragment; 0 bytes until it has come. */
+  headerBytes: u32;
+}
+const PACKET_HEADER: usize = 64;
+const PACKET_SIZE_BYTES: usize = 128;
+if (offsetof<Packet>() > PACKET_HEADER) ERROR("Packet does not fit before its header");
+
+let packets: usize = 0;
+let oldest: i32 = NONE;
+let newest: i32 = NONE;
+let packetsUsed: u32 = 0;
+
+let blocks: usize = 0;
+let blockCount: u32 = 0;
+let blocksTouched: u32 = 0;
+let blocksHeld: u32 = 0;
+let blockFree: usize = 0;
+
+/** The whole packet, made when its last fragment arrives. */
+let output: usize = 0;
+
+/** @returns false when the arena is too small. */
+export function reassemblyBoot(): bool {
+  blockCount = reassemblyBytesMax / <u32>BLOCK_SIZE_BYTES;
+  packets = arenaAlloc(<usize>PACKETS_MAX * PACKET_SIZE_BYTES, 64);
+  blocks = arenaAlloc(<usize>blockCount * BLOCK_SIZE_BYTES, 64);
+  output = arenaAlloc(65536, 64);
+  return packets != 0 && blocks != 0 && output != 0;
+}
+
+function at(index: i32): Packet {
+  return changetype<Packet>(packets + <usize>index * PACKET_SIZE_BYTES);
+}
+
+// Blocks.
+
+/** @returns 0 when all are held. */
+function takeBlock(): usize {
+  let block = blockFree;
+  if (block != 0) blockFree = load<usize>(block, BLOCK_NEXT);
+  else {
+    if (blocksTouched == blockCount) return 0;
+    block = blocks + <usize>blocksTouched * BLOCK_SIZE_BYTES;
+    blocksTouched++;
+  }
+  blocksHeld++;
+  return block;
+}
+
+function giveBlocks(first: usize): void {
+  while (first != 0) {
+    const next = load<usize>(first, BLOCK_NEXT);
+    store<usize>(first, blockFree, BLOCK_NEXT);
+    blockFree = first;
+    blocksHeld--;
+    first = next;
+  }
+}
+
+function showHeldBytes(): void {
+  counterSet(GAUGE_REASSEMBLY_BYTES, <u64>blocksHeld * BLOCK_SIZE_BYTES);
+}
+
+// Packets.
+
+function findPacket(packet: usize): i32 {
+  const source = load<u32>(packet, IP_SOURCE);
+  const destination = load<u32>(packet, IP_DESTINATION);
+  const identification = load<u16>(packet, IP_IDENTIFICATION);
+  const protocol = load<u8>(packet, IP_PROTOCOL);
+  // From the newest: fragments of one packet arrive together.
+  let index = newest;
+  while (index != NONE) {
+    const entry = at(index);
+    if (
+      entry.identification == identification &&
+      entry.source == source &&
+      entry.destination == destination &&
+      entry.protocol == protocol
+    ) {
+      return index;
+    }
+    index = entry.older;
+  }
+  return NONE;
+}
+
+function createPacket(packet: usize): i32 {
+  if (packetsUsed == PACKETS_MAX) evictOldest();
+  let index: i32 = 0;
+  while (at(index).inUse != 0) index++;
+  const entry = at(index);
+  memory.fill(changetype<usize>(entry), 0, PACKET_HEADER);
+  entry.source = load<u32>(packet, IP_SOURCE);
+  entry.destination = load<u32>(packet, IP_DESTINATION);
+  entry.identification = load<u16>(packet, IP_IDENTIFICATION);
+  entry.protocol = load<u8>(packet, IP_PROTOCOL);
+  entry.inUse = 1;
+  entry.deadlineTick = nowTick + ticksOfMs(TIMEOUT_MS);
+  entry.older = newest;
+  entry.newer = NONE;
+  if (newest == NONE) oldest = index;
+  else at(newest).newer = index;
+  newest = index;
+  packetsUsed++;
+  return index;
+}
+
+function removePacket(index: i32): void {
+  const entry = at(index);
+  giveBlocks(entry.firstBlock);
+  if (entry.older == NONE) oldest = entry.newer;
+  else at(entry.older).newer = entry.newer;
+  if (entry.newer == NONE) newest = entry.older;
+  else at(entry.newer).older = entry.older;
+  entry.inUse = 0;
+  packetsUsed--;
+}
+
+function evictOldest(): void {
+  countBy(DROP_FRAGMENT_LIMIT, at(oldest).fragments);
+  removePacket(oldest);
+}
+
+/** Drops what is there of a packet and what will still come (RFC 5722 4). */
+function condemn(index: i32): void {
+  const entry = at(index);
+  giveBlocks(entry.firstBlock);
+  countBy(DROP_FRAGMENT_INVALID, entry.fragments);
+  entry.firstBlock = 0;
+  entry.lastBlock = 0;
+  entry.fragments = 0;
+  entry.condemned = 1;
+}
+
+// Input.
+
+/**
+ * Takes a fragment whose header ipv4Check has passed (MF set or fragment offset not 0).
+ * @param headerBytes from ipv4Check. @param totalBytes the header's total length.
+ * @returns address of the whole packet when this fragment completes it, valid until the next call; otherwise 0, with
+ *   the cause counted when the fragment was dropped. The packet's header is the first fragment's, its length, fragment
+ *   field and checksum corrected.
+ */
+export function reassemblyInput(packet: usize, headerBytes: u32, totalBytes: u32): usize {
+  const field = loadBe16(packet + IP_FRAGMENT);
+  const more = (field & FRAGMENT_MORE) != 0;
+  const start = (field & FRAGMENT_OFFSET_MASK) << 3;
+  const end = start + totalBytes - headerBytes;
+  if (!isPlausible(packet, headerBytes, start, end, more)) {
+    count(DROP_FRAGMENT_INVALID);
+    return 0;
+  }
+  let index = findPacket(packet);
+  if (index == NONE) index = createPacket(packet);
+  else if (at(index).condemned != 0) {
+    count(DROP_FRAGMENT_INVALID);
+    return 0;
+  }
+  const whole = insert(index, packet, headerBytes, start, end, more);
+  showHeldBytes();
+  return whole;
+}
+
+function isPlausible(packet: usize, headerBytes: u32, start: u32, end: u32, more: bool): bool {
+  if (end == start || (more && ((end - start) & 7) != 0)) return false;
+  // A packet that would end beyond the largest there can be.
+  if (end + headerBytes > IPV4_PACKET_BYTES_MAX) return false;
+  if (<u32>load<u8>(packet, IP_PROTOCOL) != PROTOCOL_TCP) return true;
+  // RFC 1858 3.2 and RFC 3128 3: no TCP header in pieces.
+  return start == 0 ? end >= TCP_HEADER_BYTES : start >= TCP_HEADER_BYTES;
+}
+
+/** Puts a fragment in its place; see reassemblyInput for the result. */
+function insert(index: i32, packet: usize, headerBytes: u32, start: u32, end: u32, more: bool): usize {
+  const entry = at(index);
+  // The last block that begins before the fragment; the usual case is the very last one.
+  let before: usize = 0;
+  if (entry.lastBlock != 0 && load<u32>(entry.lastBlock, BLOCK_START) < start) before = entry.lastBlock;
+  else {
+    let block = entry.firstBlock;
+    while (block != 0 && load<u32>(block, BLOCK_START) < start) {
+      before = block;
+      block = load<usize>(block, BLOCK_NEXT);
+    }
+  }
+  const after = before == 0 ? entry.firstBlock : load<usize>(before, BLOCK_NEXT);
+  if (isDuplicate(after, start, end, more, entry.payloadBytes)) return 0;
+  const overlaps =
+    (before != 0 && load<u32>(before, BLOCK_END) > start) || (after != 0 && load<u32>(after, BLOCK_START) < end);
+  if (overlaps || endContradicts(entry, end, more)) {
+    entry.fragments++;
+    condemn(index);
+    return 0;
+  }
+  if (entry.fragments == FRAGMENTS_PER_PACKET_MAX) {
+    countBy(DROP_FRAGMENT_LIMIT, <i64>entry.fragments + 1);
+    removePacket(index);
+    return 0;
+  }
+  if (!keep(index, before, after, packet + headerBytes, start, end)) return 0;
+  entry.fragments++;
+  entry.presentBytes += end - start;
+  entry.ecnSeen |= <u8>(1 << (load<u8>(packet, IP_TOS) & 3));
+  if (!more) entry.payloadBytes = end;
+  if (start == 0) {
+    entry.headerBytes = headerBytes;
+    memory.copy(changetype<usize>(entry) + PACKET_HEADER, packet, headerBytes);
+  }
+  return entry.payloadBytes != 0 && entry.presentBytes == entry.payloadBytes ? finish(index) : 0;
+}
+
+/** The same fragment again: same start, same end, and last exactly when the first was. */
+function isDuplicate(after: usize, start: u32, end: u32, more: bool, payloadBytes: u32): bool {
+  if (after == 0 || load<u32>(after, BLOCK_START) != start || load<u32>(after, BLOCK_FRAGMENT_END) != end) return false;
+  return more != (payloadBytes == end);
+}
+
+/** A second end that differs from the first, or bytes beyond the end. */
+function endContradicts(entry: Packet, end: u32, more: bool): bool {
+  if (entry.payloadBytes != 0) return !more || end > entry.payloadBytes;
+  return !more && entry.lastBlock != 0 && load<u32>(entry.lastBlock, BLOCK_END) > end;
+}
+
+/** Copies a fragment's payload into blocks between `before` and `after`; false: no room, counted, nothing is kept. */
+function keep(index: i32, before: usize, after: usize, payload: usize, start: u32, end: u32): bool {
+  const entry = at(index);
+  const blocksNeeded = (end - start + BLOCK_PAYLOAD_BYTES - 1) / BLOCK_PAYLOAD_BYTES;
+  while (blockCount - blocksHeld < blocksNeeded && oldest != index) evictOldest();
+  if (blockCount - blocksHeld < blocksNeeded) {
+    countBy(DROP_FRAGMENT_LIMIT, <i64>entry.fragments + 1);
+    removePacket(index);
+    return false;
+  }
+  let last = before;
+  for (let offset = start; offset < end; offset += BLOCK_PAYLOAD_BYTES) {
+    const block = takeBlock();
+    const blockEnd = min(end, offset + BLOCK_PAYLOAD_BYTES);
+    store<u32>(block, offset, BLOCK_START);
+    store<u32>(block, blockEnd, BLOCK_END);
+    store<u32>(block, offset == start ? end : 0, BLOCK_FRAGMENT_END);
+    memory.copy(block + BLOCK_PAYLOAD, payload + (offset - start), blockEnd - offset);
+    if (last == 0) entry.firstBlock = block;
+    else store<usize>(last, block, BLOCK_NEXT);
+    last = block;
+  }
+  store<usize>(last, after, BLOCK_NEXT);
+  if (after == 0) entry.lastBlock = last;
+  return true;
+}
+
+/** Writes the whole packet to `output`; 0 when it is not valid as a whole. */
+function finish(index: i32): usize {
+  const entry = at(index);
+  const totalBytes = entry.headerBytes + entry.payloadBytes;
+  // RFC 3168 5.3: congestion marks survive; marked beside not capable is a forgery.
+  const marked = (entry.ecnSeen & 8) != 0;
+  if (totalBytes > IPV4_PACKET_BYTES_MAX || (marked && (entry.ecnSeen & 1) != 0)) {
+    countBy(DROP_FRAGMENT_INVALID, entry.fragments);
+    removePacket(index);
+    return 0;
+  }
+  assemble(entry);
+  storeBe16(output + IP_TOTAL_LENGTH, totalBytes);
+  store<u16>(output, 0, IP_FRAGMENT);
+  if (marked) store<u8>(output, load<u8>(output, IP_TOS) | 3, IP_TOS);
+  ipv4WriteChecksum(output, entry.headerBytes);
+  countBy(FRAGMENTS_REASSEMBLED, entry.fragments);
+  removePacket(index);
+  return output;
+}
+
+/** Header and what follows it without a gap, to `output`. @returns payload bytes written. */
+function assemble(entry: Packet): u32 {
+  memory.copy(output, changetype<usize>(entry) + PACKET_HEADER, entry.headerBytes);
+  const payload = output + entry.headerBytes;
+  let end: u32 = 0;
+  for (let block = entry.firstBlock; block != 0; block = load<usize>(block, BLOCK_NEXT)) {
+    if (load<u32>(block, BLOCK_START) != end) break;
+    end = load<u32>(block, BLOCK_END);
+    const blockStart = load<u32>(block, BLOCK_START);
+    memory.copy(payload + blockStart, block + BLOCK_PAYLOAD, end - blockStart);
+  }
+  return end;
+}
+
+// Timers.
+
+export function reassemblyHasDeadline(): bool {
+  return oldest != NONE;
+}
+
+/** Preconditions: reassemblyHasDeadline(). */
+export function reassemblyNextDeadlineTick(): u32 {
+  return at(oldest).deadlineTick;
+}
+
+/** Gives up packets that have waited too long; their senders are told when the first fragment is there (RFC 1122 3.3.2). */
+export function reassemblyTimers(): void {
+  while (oldest != NONE && tickReached(at(oldest).deadlineTick, nowTick)) {
+    const entry = at(oldest);
+    countBy(DROP_FRAGMENT_TIMEOUT, entry.fragments);
+    if (entry.headerBytes != 0 && entry.condemned == 0) {
+      const presentBytes = assemble(entry);
+      icmpSendReassemblyTimeout(output, entry.headerBytes, entry.headerBytes + presentBytes);
+    }
+    removePacket(oldest);
+  }
+  showHeldBytes();
+}

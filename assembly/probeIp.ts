@@ -1,0 +1,137 @@
+/** Test entry for what surrounds TCP: ARP, IPv4, reassembly, ICMP, UDP, without the kernel's poll. Never shipped. */
+import { configLoad, memoryBytes, udpSocketsMax } from "./config.ts";
+import { txBoot, txCommit, txPublish, txReserve } from "./device/tx.ts";
+import { hashBoot } from "./flow/hash.ts";
+import { addressBoot, addressFindV4, isBroadcastV4 } from "./ip/address.ts";
+import { icmpInput, icmpSendUnreachable } from "./ip/icmp.ts";
+import { ipv4Boot, ipv4Check, ipv4Route, ipv4Send, ipv4Transmit, ipv4WriteHeader } from "./ip/ipv4.ts";
+import {
+  neighborAddress,
+  neighborAnnounce,
+  neighborBoot,
+  neighborConfirm,
+  neighborFind,
+  neighborHasDeadline,
+  neighborInput,
+  neighborIsFailed,
+  neighborNextDeadlineTick,
+  neighborSeen,
+  neighborSend,
+  neighborTimers,
+} from "./ip/neighbor.ts";
+import {
+  reassemblyBoot,
+  reassemblyHasDeadline,
+  reassemblyInput,
+  reassemblyNextDeadlineTick,
+  reassemblyTimers,
+} from "./ip/reassembly.ts";
+import { arenaAlloc, arenaBoot } from "./mem/arena.ts";
+import { readyBoot, readyCount, readyShift } from "./socket/ready.ts";
+import { setNow } from "./time.ts";
+import {
+  udpBind,
+  udpBoot,
+  udpClose,
+  udpInput,
+  udpLocalPort,
+  udpRecvConsume,
+  udpRecvPeek,
+  udpSendTo,
+  udpTakeEvent,
+} from "./udp/udp.ts";
+import { loadBe16 } from "./wire/bytes.ts";
+
+/** @returns false when the arena is too small for the configuration. */
+export function boot(): bool {
+  configLoad();
+  arenaBoot(memoryBytes);
+  hashBoot();
+  return (
+    addressBoot() &&
+    readyBoot(udpSocketsMax) &&
+    txBoot() &&
+    neighborBoot() &&
+    ipv4Boot() &&
+    reassemblyBoot() &&
+    udpBoot()
+  );
+}
+
+export function setNowNs(nowNs: f64): void {
+  setNow(<u64>nowNs);
+}
+
+/** One received frame, as the kernel's input dispatches it (without TCP). */
+export function inputFrame(frame: usize, frameBytes: u32): void {
+  if (frameBytes < 14) return;
+  const type = loadBe16(frame + 12);
+  if (type == 0x0806) neighborInput(frame, frameBytes);
+  if (type != 0x0800) return;
+  const headerBytes = ipv4Check(frame + 14, frameBytes - 14);
+  if (headerBytes < 0) return;
+  const toBroadcast = isBroadcastV4(load<u32>(frame, 14 + 16)) || (load<u8>(frame) & 1) != 0;
+  if (!toBroadcast && addressFindV4(load<u32>(frame, 14 + 16)) < 0) return;
+  inputPacket(frame + 14, headerBytes, toBroadcast);
+}
+
+function inputPacket(packet: usize, headerBytes: u32, toBroadcast: bool): void {
+  let whole = packet;
+  if ((loadBe16(packet + 6) & 0x3fff) != 0) {
+    whole = reassemblyInput(packet, headerBytes, loadBe16(packet + 2));
+    if (whole == 0) return;
+    headerBytes = (<u32>load<u8>(whole) & 15) << 2;
+  }
+  const totalBytes = loadBe16(whole + 2);
+  const protocol = load<u8>(whole, 9);
+  if (protocol == 1) icmpInput(whole, headerBytes, totalBytes, toBroadcast);
+  else if (protocol == 17) udpInput(whole, headerBytes, totalBytes, false, toBroadcast);
+  else if (!toBroadcast) icmpSendUnreachable(whole, headerBytes, totalBytes, 2);
+}
+
+/** Sends `packet` to entry `index` the way TCP does: reserve, build, neighborSend. */
+export function sendPacket(index: i32, packet: usize, packetBytes: u32): bool {
+  const frame = txReserve(14 + packetBytes);
+  if (frame == 0) return false;
+  memory.copy(frame + 14, packet, packetBytes);
+  neighborSend(index, frame, 14 + packetBytes);
+  return true;
+}
+
+export {
+  arenaAlloc,
+  icmpInput,
+  icmpSendUnreachable,
+  ipv4Check,
+  ipv4Route,
+  ipv4Send,
+  ipv4Transmit,
+  ipv4WriteHeader,
+  neighborAddress,
+  neighborAnnounce,
+  neighborConfirm,
+  neighborFind,
+  neighborHasDeadline,
+  neighborInput,
+  neighborIsFailed,
+  neighborNextDeadlineTick,
+  neighborSeen,
+  neighborTimers,
+  readyCount,
+  readyShift,
+  reassemblyHasDeadline,
+  reassemblyInput,
+  reassemblyNextDeadlineTick,
+  reassemblyTimers,
+  txCommit,
+  txPublish,
+  txReserve,
+  udpBind,
+  udpClose,
+  udpInput,
+  udpLocalPort,
+  udpRecvConsume,
+  udpRecvPeek,
+  udpSendTo,
+  udpTakeEvent,
+};

@@ -1,0 +1,471 @@
+/**
+ * UDP over IPv4 (RFC 768, RFC 1122 4.1): sockets, their look-up, received datagrams until the application takes them.
+ * A datagram belongs to the socket bound to its destination address, else to the one bound to any address.
+ */
+import {
+  checksumOffload,
+  ephemeralPortFirst,
+  ephemeralPortLast,
+  mtuBytes,
+  seedWord,
+  udpSocketsMax,
+} from "../config.ts";
+import { txReserve } from "../device/tx.ts";
+import { sipHash } from "../flow/hash.ts";
+import { addressAt, addressCount, addressV4, isV4Mapped } from "../ip/address.ts";
+import { CODE_FRAGMENTATION_NEEDED, CODE_PORT_UNREACHABLE, ICMP_UNREACHABLE, icmpSendUnreachable } from "../ip/icmp.ts";
+import {
+  ETHERNET_BYTES,
+  IP_DESTINATION,
+  IP_SOURCE,
+  IPV4_HEADER_BYTES,
+  ipv4Route,
+  ipv4RouteSource,
+  ipv4SendRouted,
+  ipv4Transmit,
+  ipv4WriteHeader,
+  PROTOCOL_UDP,
+} from "../ip/ipv4.ts";
+import { arenaAlloc } from "../mem/arena.ts";
+import { readyPush } from "../socket/ready.ts";
+import { count } from "../stats.ts";
+import {
+  DATAGRAM_BYTES,
+  DATAGRAM_NEXT,
+  DATAGRAM_PAYLOAD,
+  DATAGRAM_REMOTE_ADDRESS,
+  DATAGRAM_REMOTE_PORT,
+  datagramBoot,
+  datagramCharge,
+  datagramGive,
+  datagramPoolBytes,
+  datagramTake,
+} from "./datagrams.ts";
+import { loadBe16, storeBe16 } from "../wire/bytes.ts";
+import { checksumOf, copyAndSum, pseudoHeaderSumV4, sumAdd, sumBytes } from "../wire/checksum.ts";
+import {
+  DROP_UDP_CHECKSUM,
+  DROP_UDP_LENGTH,
+  DROP_UDP_NO_SOCKET,
+  DROP_UDP_QUEUE_FULL,
+  UDP_RECEIVED,
+  UDP_SENT,
+} from "../../src/layout/counters.ts";
+import * as EVENT from "../../src/layout/event.ts";
+import {
+  FRAME_OFFSET,
+  FRAME_VNET_CSUM_OFFSET,
+  FRAME_VNET_CSUM_START,
+  FRAME_VNET_FLAGS,
+  VNET_NEEDS_CSUM,
+} from "../../src/layout/frameRing.ts";
+import { RESULT_BASE } from "../../src/layout/kernelMemory.ts";
+import {
+  EADDRINUSE,
+  EADDRNOTAVAIL,
+  EBADF,
+  ECONNREFUSED,
+  EHOSTUNREACH,
+  EINVAL,
+  EMSGSIZE,
+  ENETUNREACH,
+  ENOBUFS,
+  EPROTO,
+  OK,
+} from "../../src/layout/status.ts";
+
+const UDP_HEADER_BYTES: u32 = 8;
+const PAYLOAD_BYTES_MAX: u32 = 65507;
+const UDP_LENGTH: usize = 4;
+const UDP_CHECKSUM: usize = 6;
+/** Of the memory that a socket's waiting datagrams take, counted in slots (udp/datagrams.ts). */
+const RX_BYTES_MAX: u32 = 262144;
+const ANY: i32 = -1;
+const NONE: i32 = -1;
+
+const FREE: u8 = 0;
+const BOUND: u8 = 1;
+/** Closed while it stood in the ready queue: free once its handle has come out, or the queue would fill up. */
+const CLOSING: u8 = 2;
+
+@unmanaged
+class Socket {
+  state: u8;
+  /** 1: stands in the ready queue. */
+  isReady: u8;
+  generation: u8;
+  /** Index of the local address, ANY. */
+  addressIndex: i32;
+  port: u32;
+  /** Next socket of the bucket, or next free one. */
+  next: i32;
+  rxHead: usize;
+  rxTail: usize;
+  /** Payload bytes that wait, and the memory they take. */
+  rxPayloadBytes: u32;
+  rxChargedBytes: u32;
+  /** ICMP error not yet told, as a status; 0: none. */
+  error: i32;
+}
+const SOCKET_SIZE_BYTES: usize = 64;
+if (offsetof<Socket>() > SOCKET_SIZE_BYTES) ERROR("Socket does not fit its record");
+
+let sockets: usize = 0;
+let socketsTouched: u32 = 0;
+let freeHead: i32 = NONE;
+let buckets: usize = 0;
+let bucketMask: u32 = 0;
+let portDraws: u64 = 0;
+/** A datagram too large for the MTU is put together here before it is cut. */
+let scratch: usize = 0;
+
+/** @returns false when the arena is too small. */
+export function udpBoot(): bool {
+  if (udpSocketsMax == 0) return true;
+  let slots: u32 = 16;
+  while (slots < udpSocketsMax) slots <<= 1;
+  bucketMask = slots - 1;
+  buckets = arenaAlloc((<usize>slots) << 2, 64);
+  sockets = arenaAlloc(<usize>udpSocketsMax * SOCKET_SIZE_BYTES, 64);
+  scratch = arenaAlloc(65536, 64);
+  if (buckets == 0 || sockets == 0 || scratch == 0) return false;
+  memory.fill(buckets, 0xff, (<usize>slots) << 2);
+  return datagramBoot(datagramPoolBytes(udpSocketsMax));
+}
+
+function at(index: i32): Socket {
+  return changetype<Socket>(sockets + <usize>index * SOCKET_SIZE_BYTES);
+}
+
+function handleOf(index: i32): u32 {
+  const generation = (<u32>at(index).generation) << EVENT.HANDLE_GENERATION_SHIFT;
+  return <u32>index | generation | (EVENT.HANDLE_KIND_UDP << EVENT.HANDLE_KIND_SHIFT);
+}
+
+/** Index of an open or closing socket, NONE when the handle is no longer (or never was) one. */
+function indexOf(handle: u32): i32 {
+  const index = handle & EVENT.HANDLE_INDEX_MASK;
+  if (handle >> EVENT.HANDLE_KIND_SHIFT != EVENT.HANDLE_KIND_UDP || index >= socketsTouched) return NONE;
+  const generation = (handle >> EVENT.HANDLE_GENERATION_SHIFT) & EVENT.HANDLE_GENERATION_MASK;
+  const socket = at(<i32>index);
+  return socket.state != FREE && <u32>socket.generation == generation ? <i32>index : NONE;
+}
+
+function boundIndexOf(handle: u32): i32 {
+  const index = indexOf(handle);
+  return index != NONE && at(index).state == BOUND ? index : NONE;
+}
+
+// Binding.
+
+function bucketOf(port: u32): usize {
+  return buckets + ((<usize>(port & bucketMask)) << 2);
+}
+
+function findExact(addressIndex: i32, port: u32): i32 {
+  let index = load<i32>(bucketOf(port));
+  while (index != NONE && (at(index).port != port || at(index).addressIndex != addressIndex)) index = at(index).next;
+  return index;
+}
+
+/** The socket that gets what is sent to this address and port. @param v4 in memory order. */
+function findFor(v4: u32, port: u32): i32 {
+  if (udpSocketsMax == 0) return NONE;
+  let wildcard: i32 = NONE;
+  for (let index = load<i32>(bucketOf(port)); index != NONE; index = at(index).next) {
+    const socket = at(index);
+    if (socket.port != port) continue;
+    if (socket.addressIndex == ANY) wildcard = index;
+    else if (addressV4(socket.addressIndex) == v4) return index;
+  }
+  return wildcard;
+}
+
+/**
+ * See KernelExports.udpBind. A wildcard and a specific socket may share a port: the specific one gets what is sent to
+ * its address.
+ * @param addressIndex -1: any. @param port 0: an ephemeral one, see udpLocalPort.
+ * @returns handle, EINVAL, EADDRNOTAVAIL, EADDRINUSE or ENOBUFS.
+ */
+export function udpBind(addressIndex: i32, port: u32): i32 {
+  if (port > 65535) return EINVAL;
+  if (addressIndex < ANY || addressIndex >= <i32>addressCount) return EADDRNOTAVAIL;
+  if (addressIndex != ANY && !isV4Mapped(addressAt(addressIndex))) return EADDRNOTAVAIL;
+  if (freeHead == NONE && socketsTouched == udpSocketsMax) return ENOBUFS;
+  const localPort = port == 0 ? ephemeralPort(addressIndex) : port;
+  if (localPort == 0 || findExact(addressIndex, localPort) != NONE) return EADDRINUSE;
+  let index = freeHead;
+  if (index != NONE) freeHead = at(index).next;
+  else {
+    index = <i32>socketsTouched;
+    socketsTouched++;
+  }
+  const socket = at(index);
+  const generation = socket.generation;
+  memory.fill(changetype<usize>(socket), 0, SOCKET_SIZE_BYTES);
+  socket.generation = generation;
+  socket.state = BOUND;
+  socket.addressIndex = addressIndex;
+  socket.port = localPort;
+  const bucket = bucketOf(localPort);
+  socket.next = load<i32>(bucket);
+  store<i32>(bucket, index);
+  return handleOf(index);
+}
+
+/** RFC 6056 3.3.1: from a random start to the next port that nobody has. @returns 0 when all are taken. */
+function ephemeralPort(addressIndex: i32): u32 {
+  if (ephemeralPortFirst == 0 || ephemeralPortLast < ephemeralPortFirst || ephemeralPortLast > 65535) return 0;
+  const ports = ephemeralPortLast - ephemeralPortFirst + 1;
+  const start = <u32>((sipHash(++portDraws, seedWord(3)) >> 32) % ports);
+  for (let i: u32 = 0; i < ports; i++) {
+    const port = ephemeralPortFirst + ((start + i) % ports);
+    if (findExact(addressIndex, port) == NONE && findExact(ANY, port) == NONE) return port;
+  }
+  return 0;
+}
+
+/** @returns port of a socket, 1..65535, or EBADF. */
+export function udpLocalPort(handle: u32): i32 {
+  const index = boundIndexOf(handle);
+  return index == NONE ? EBADF : <i32>at(index).port;
+}
+
+/** See KernelExports.udpClose: what waits is dropped, the port is free at once. */
+export function udpClose(handle: u32): i32 {
+  const index = boundIndexOf(handle);
+  if (index == NONE) return EBADF;
+  const socket = at(index);
+  while (socket.rxHead != 0) dropFirst(socket);
+  let link = bucketOf(socket.port);
+  while (load<i32>(link) != index) link = changetype<usize>(at(load<i32>(link))) + offsetof<Socket>("next");
+  store<i32>(link, socket.next);
+  socket.state = CLOSING;
+  if (socket.isReady == 0) free(index);
+  return OK;
+}
+
+function free(index: i32): void {
+  const socket = at(index);
+  socket.state = FREE;
+  socket.generation = (socket.generation + 1) & <u8>EVENT.HANDLE_GENERATION_MASK;
+  socket.next = freeHead;
+  freeHead = index;
+}
+
+// Sending.
+
+/**
+ * See KernelExports.udpSendTo. A datagram larger than the MTU goes in fragments.
+ * @param remoteAddress where the 16 bytes lie, IPv4-mapped. @param remotePort 1..65535.
+ * @returns bytes, EBADF, EINVAL, EMSGSIZE, ENETUNREACH, EHOSTUNREACH, ENOBUFS.
+ */
+export function udpSendTo(handle: u32, source: usize, bytes: u32, remoteAddress: usize, remotePort: u32): i32 {
+  const index = boundIndexOf(handle);
+  if (index == NONE) return EBADF;
+  if (remotePort == 0 || remotePort > 65535) return EINVAL;
+  if (bytes > PAYLOAD_BYTES_MAX) return EMSGSIZE;
+  if (!isV4Mapped(remoteAddress)) return ENETUNREACH;
+  const remoteV4 = load<u32>(remoteAddress, 12);
+  const status = ipv4Route(at(index).addressIndex, remoteV4);
+  if (status != OK) return status;
+  const sent =
+    IPV4_HEADER_BYTES + UDP_HEADER_BYTES + bytes <= mtuBytes
+      ? sendWhole(at(index).port, source, bytes, remoteV4, remotePort)
+      : sendInFragments(at(index).port, source, bytes, remoteV4, remotePort);
+  if (sent != OK) return sent;
+  count(UDP_SENT);
+  return <i32>bytes;
+}
+
+function sendWhole(port: u32, source: usize, bytes: u32, remoteV4: u32, remotePort: u32): i32 {
+  const udpBytes = UDP_HEADER_BYTES + bytes;
+  const frameBytes = ETHERNET_BYTES + IPV4_HEADER_BYTES + udpBytes;
+  const frame = txReserve(frameBytes);
+  if (frame == 0) return ENOBUFS;
+  const packet = frame + ETHERNET_BYTES;
+  ipv4WriteHeader(packet, IPV4_HEADER_BYTES + udpBytes, PROTOCOL_UDP, ipv4RouteSource(), remoteV4, 0);
+  const udp = packet + IPV4_HEADER_BYTES;
+  if (checksumOffload) {
+    // VIRTIO 1.2 5.1.6.2: the field holds the pseudo-header's sum, the device adds the rest.
+    writeHeader(udp, port, remotePort, udpBytes);
+    memory.copy(udp + UDP_HEADER_BYTES, source, bytes);
+    store<u16>(udp, <u16>pseudoHeaderSumV4(ipv4RouteSource(), remoteV4, PROTOCOL_UDP, udpBytes), UDP_CHECKSUM);
+    const record = frame - FRAME_OFFSET;
+    store<u8>(record, VNET_NEEDS_CSUM, FRAME_VNET_FLAGS);
+    store<u16>(record, <u16>(ETHERNET_BYTES + IPV4_HEADER_BYTES), FRAME_VNET_CSUM_START);
+    store<u16>(record, <u16>UDP_CHECKSUM, FRAME_VNET_CSUM_OFFSET);
+  } else {
+    writeDatagram(udp, port, source, bytes, remoteV4, remotePort);
+  }
+  ipv4Transmit(frame, frameBytes);
+  return OK;
+}
+
+function sendInFragments(port: u32, source: usize, bytes: u32, remoteV4: u32, remotePort: u32): i32 {
+  writeDatagram(scratch, port, source, bytes, remoteV4, remotePort);
+  const sent = ipv4SendRouted(PROTOCOL_UDP, 0, scratch, UDP_HEADER_BYTES + bytes);
+  return sent < 0 ? sent : OK;
+}
+
+/** Header with a checksum of 0. */
+function writeHeader(udp: usize, port: u32, remotePort: u32, udpBytes: u32): void {
+  storeBe16(udp, port);
+  storeBe16(udp + 2, remotePort);
+  storeBe16(udp + UDP_LENGTH, udpBytes);
+  store<u16>(udp, 0, UDP_CHECKSUM);
+}
+
+function writeDatagram(udp: usize, port: u32, source: usize, bytes: u32, remoteV4: u32, remotePort: u32): void {
+  const udpBytes = UDP_HEADER_BYTES + bytes;
+  writeHeader(udp, port, remotePort, udpBytes);
+  let sum = copyAndSum(udp + UDP_HEADER_BYTES, source, bytes);
+  sum = sumAdd(sum, sumBytes(udp, UDP_HEADER_BYTES));
+  sum = sumAdd(sum, pseudoHeaderSumV4(ipv4RouteSource(), remoteV4, PROTOCOL_UDP, udpBytes));
+  const checksum = checksumOf(sum);
+  // RFC 768: 0 means "no checksum", so a computed 0 is sent as all ones.
+  store<u16>(udp, checksum == 0 ? 0xffff : checksum, UDP_CHECKSUM);
+}
+
+// Receiving.
+
+/**
+ * A whole, checked IPv4 packet of protocol 17 for us.
+ * @param checksumKnown the device vouches for the checksum. @param toBroadcast sent to more than us: nobody is told
+ *   when no socket takes it.
+ * @returns false when no socket takes it; the sender has been told (ICMP port unreachable).
+ */
+export function udpInput(
+  packet: usize,
+  headerBytes: u32,
+  totalBytes: u32,
+  checksumKnown: bool,
+  toBroadcast: bool,
+): bool {
+  const udp = packet + headerBytes;
+  const bytesAvailable = totalBytes - headerBytes;
+  if (bytesAvailable < UDP_HEADER_BYTES) return dropped(DROP_UDP_LENGTH);
+  const udpBytes = loadBe16(udp + UDP_LENGTH);
+  if (udpBytes < UDP_HEADER_BYTES || udpBytes > bytesAvailable) return dropped(DROP_UDP_LENGTH);
+  const source = load<u32>(packet, IP_SOURCE);
+  const destination = load<u32>(packet, IP_DESTINATION);
+  if (!checksumKnown && load<u16>(udp, UDP_CHECKSUM) != 0) {
+    const pseudo = pseudoHeaderSumV4(source, destination, PROTOCOL_UDP, udpBytes);
+    if (sumAdd(sumBytes(udp, udpBytes), pseudo) != 0xffff) return dropped(DROP_UDP_CHECKSUM);
+  }
+  const index = findFor(destination, loadBe16(udp + 2));
+  if (index == NONE) {
+    count(DROP_UDP_NO_SOCKET);
+    // RFC 1122 4.1.3.1.
+    if (!toBroadcast) icmpSendUnreachable(packet, headerBytes, totalBytes, CODE_PORT_UNREACHABLE);
+    return false;
+  }
+  queueDatagram(index, udp, udpBytes - UDP_HEADER_BYTES, source);
+  return true;
+}
+
+function dropped(counter: i32): bool {
+  count(counter);
+  return true;
+}
+
+function queueDatagram(index: i32, udp: usize, bytes: u32, sourceV4: u32): void {
+  const socket = at(index);
+  const charge = datagramCharge(bytes);
+  const datagram = socket.rxChargedBytes + charge <= RX_BYTES_MAX ? datagramTake(bytes) : 0;
+  if (datagram == 0) {
+    count(DROP_UDP_QUEUE_FULL);
+    return;
+  }
+  store<u32>(datagram, loadBe16(udp), DATAGRAM_REMOTE_PORT);
+  store<u64>(datagram, 0, DATAGRAM_REMOTE_ADDRESS);
+  store<u32>(datagram, 0xffff0000, DATAGRAM_REMOTE_ADDRESS + 8);
+  store<u32>(datagram, sourceV4, DATAGRAM_REMOTE_ADDRESS + 12);
+  memory.copy(datagram + DATAGRAM_PAYLOAD, udp + UDP_HEADER_BYTES, bytes);
+  if (socket.rxTail != 0) store<u32>(socket.rxTail, <u32>datagram, DATAGRAM_NEXT);
+  else socket.rxHead = datagram;
+  socket.rxTail = datagram;
+  socket.rxPayloadBytes += bytes;
+  socket.rxChargedBytes += charge;
+  count(UDP_RECEIVED);
+  makeReady(index);
+}
+
+function makeReady(index: i32): void {
+  if (at(index).isReady != 0) return;
+  at(index).isReady = 1;
+  readyPush(handleOf(index));
+}
+
+function dropFirst(socket: Socket): void {
+  const datagram = socket.rxHead;
+  const bytes = load<u32>(datagram, DATAGRAM_BYTES);
+  socket.rxHead = load<u32>(datagram, DATAGRAM_NEXT);
+  if (socket.rxHead == 0) socket.rxTail = 0;
+  socket.rxPayloadBytes -= bytes;
+  socket.rxChargedBytes -= datagramCharge(bytes);
+  datagramGive(datagram);
+}
+
+/** See KernelExports.udpRecvPeek. A datagram may be empty: its address is not 0, its length is. */
+export function udpRecvPeek(handle: u32): i32 {
+  const index = boundIndexOf(handle);
+  if (index == NONE) return EBADF;
+  const datagram = at(index).rxHead;
+  if (datagram == 0) return 0;
+  store<u32>(RESULT_BASE, load<u32>(datagram, DATAGRAM_BYTES));
+  store<u32>(RESULT_BASE, load<u32>(datagram, DATAGRAM_REMOTE_PORT), 4);
+  memory.copy(RESULT_BASE + 8, datagram + DATAGRAM_REMOTE_ADDRESS, 16);
+  return <i32>(datagram + DATAGRAM_PAYLOAD);
+}
+
+/** See KernelExports.udpRecvConsume. @returns OK (also when none waits) or EBADF. */
+export function udpRecvConsume(handle: u32): i32 {
+  const index = boundIndexOf(handle);
+  if (index == NONE) return EBADF;
+  if (at(index).rxHead != 0) dropFirst(at(index));
+  return OK;
+}
+
+// Errors and events.
+
+/**
+ * An ICMP error about a datagram that we sent; the port in host order. The socket's next event carries it as a status,
+ * the latest when there are several (RFC 1122 4.1.3.3). The socket lives on.
+ */
+export function udpError(localV4: u32, localPort: u32, type: u32, code: u32): void {
+  const index = findFor(localV4, localPort);
+  if (index == NONE) return;
+  at(index).error = statusOfIcmp(type, code);
+  makeReady(index);
+}
+
+/** RFC 1122 4.1.3.3 and 3.2.2.1, mapped as Linux does. */
+function statusOfIcmp(type: u32, code: u32): i32 {
+  if (type != ICMP_UNREACHABLE) return type == 12 ? EPROTO : EHOSTUNREACH;
+  if (code == CODE_PORT_UNREACHABLE || code == 2) return ECONNREFUSED;
+  if (code == CODE_FRAGMENTATION_NEEDED) return EMSGSIZE;
+  return code == 0 || code == 6 || code == 9 || code == 11 ? ENETUNREACH : EHOSTUNREACH;
+}
+
+/**
+ * Writes the event of a handle that came out of the ready queue to `record` (layout/event.ts).
+ * @returns false when there is nothing to tell: the socket was closed meanwhile.
+ */
+export function udpTakeEvent(handle: u32, record: usize): bool {
+  const index = indexOf(handle);
+  if (index == NONE) return false;
+  const socket = at(index);
+  socket.isReady = 0;
+  if (socket.state == CLOSING) {
+    free(index);
+    return false;
+  }
+  store<u32>(record, handle, EVENT.EVENT_HANDLE);
+  store<u16>(record, EVENT.EVENT_DATAGRAM, EVENT.EVENT_MASK);
+  store<i16>(record, <i16>socket.error, EVENT.EVENT_STATUS);
+  store<u32>(record, socket.rxPayloadBytes, EVENT.EVENT_READABLE_BYTES);
+  store<u32>(record, 0, EVENT.EVENT_LISTENER);
+  socket.error = 0;
+  return true;
+}
