@@ -53,8 +53,14 @@ export interface DevicePort {
   close(): void;
 }
 
-/** Structured-clonable: enough to open a port on another thread. `kind` names the module that does it. */
-export type PortDescriptor = { readonly kind: string };
+/** Structured-clonable: enough to open a port on another thread (openPort.ts). `kind` names the module that does it. */
+export type PortDescriptor = { readonly kind: "card" | "tap" };
+
+/** What to post to another thread for a port, and what must be transferred with it. A description opens one port once. */
+export type PortDescription = {
+  readonly descriptor: PortDescriptor;
+  readonly transfer: readonly Transferable[];
+};
 
 export interface Device {
   readonly capabilities: DeviceCapabilities;
@@ -64,8 +70,8 @@ export interface Device {
   readonly rxLanes: number;
   /** Port of queue `queue`, for a kernel on this thread. */
   openPort(queue: number, pair: QueuePair): DevicePort;
-  /** For a kernel on another thread, whose memory is `memory` (shared): what openPortFrom() there needs. */
-  describePort(queue: number, memory: WebAssembly.Memory): PortDescriptor;
+  /** For a kernel on another thread, whose memory is `memory` (shared): what openPort() of openPort.ts there needs. */
+  describePort(queue: number, memory: WebAssembly.Memory): PortDescription;
   /**
    * Queue to which the device would bring a TCP packet with this tuple now; missing where the device cannot tell.
    * connect() chooses a local port, or a kernel, by it. Addresses are 16 bytes.
