@@ -1,0 +1,54 @@
+/**
+ * Control messages between the stack's owner (main thread) and its kernels' threads: starting, ending, ports, errors.
+ * None per packet and none per connection. Structured-clonable; each direction is one union.
+ */
+import type { PortDescriptor } from "../device/device.ts";
+import type { KernelConfig } from "../kernel/config.ts";
+import type { PortRequest } from "./ports.ts";
+
+/** What a worker is started with. */
+export type WorkerStart = {
+  readonly module: WebAssembly.Module;
+  /** Shared, with the configuration written. */
+  readonly memory: WebAssembly.Memory;
+  readonly config: KernelConfig;
+  /** Kernels of the stack. */
+  readonly kernels: number;
+  readonly port: PortDescriptor;
+  /** Application module. */
+  readonly app: string;
+  readonly appArguments: unknown;
+  /** Seed of the host side's own draws. */
+  readonly seed: Uint32Array;
+  /** 0 ns of the stack's clock (kernel/clock.ts). */
+  readonly epochMs: number;
+};
+
+export type ToWorker =
+  | { readonly type: "claimed"; readonly id: number; readonly result: number }
+  | { readonly type: "message"; readonly data: unknown }
+  /** Stop listening, drain, end. The worker answers by exiting. */
+  | { readonly type: "close"; readonly drainMs: number };
+
+export type FromWorker =
+  /** The kernel runs and the application's start has completed. */
+  | { readonly type: "ready" }
+  | { readonly type: "claim"; readonly id: number; readonly request: PortRequest }
+  | { readonly type: "release"; readonly request: PortRequest }
+  | { readonly type: "message"; readonly data: unknown }
+  /** `fatal`: the worker ends after this. */
+  | { readonly type: "error"; readonly error: ErrorRecord; readonly fatal: boolean };
+
+/** An Error that keeps its code across threads; structured clone drops it. */
+export type ErrorRecord = {
+  readonly name: string;
+  readonly code: string | undefined;
+  readonly message: string;
+  readonly stack: string | undefined;
+};
+
+export function toErrorRecord(error: unknown): ErrorRecord {
+  if (!(error instanceof Error)) return { name: "Error", code: undefined, message: String(error), stack: undefined };
+  const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
+  return { name: error.name, code, message: error.message, stack: error.stack };
+}

@@ -1,0 +1,24 @@
+/** Typed events for places that must run without node:events. */
+export class Emitter<Events extends Record<string, object>> {
+  readonly #listeners = new Map<keyof Events, Set<(event: never) => void>>();
+
+  on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): this {
+    const listeners = this.#listeners.get(name) ?? new Set();
+    listeners.add(listener);
+    this.#listeners.set(name, listeners);
+    return this;
+  }
+
+  off<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): this {
+    this.#listeners.get(name)?.delete(listener);
+    return this;
+  }
+
+  /** @returns false when nobody listens. */
+  protected emit<Name extends keyof Events>(name: Name, event: Events[Name]): boolean {
+    const listeners = this.#listeners.get(name);
+    if (!listeners || listeners.size === 0) return false;
+    for (const listener of [...listeners]) (listener as (event: Events[Name]) => void)(event);
+    return true;
+  }
+}

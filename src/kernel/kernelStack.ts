@@ -1,0 +1,92 @@
+/** What an application sees of the stack inside its kernel, in a worker and inline alike. */
+import { Emitter } from "../emitter.ts";
+import type { Connection } from "../socket/connection.ts";
+import type { Listener } from "../socket/listener.ts";
+import type { Sockets } from "../socket/sockets.ts";
+import type { UdpSocket } from "../socket/udp.ts";
+import type { BindUdpOptions, ConnectOptions, ListenOptions } from "../types.ts";
+import type { Counters } from "../views/kernelMemory.ts";
+import type { Clock } from "./clock.ts";
+import type { Handles } from "./handles.ts";
+import type { KernelHost } from "./host.ts";
+
+/**
+ * An application module's default export. It is called once in every kernel; the stack counts as started when all
+ * calls have returned or fulfilled. Listening in every kernel on the same port is how one socket comes about.
+ */
+export type Application = (stack: KernelStack, appArguments: never) => void | Promise<void>;
+
+export type KernelStackEvents = {
+  /** What the stack's owner has sent with `stack.postMessage`. */
+  message: { readonly data: unknown };
+};
+
+export type KernelStackOptions = {
+  readonly host: KernelHost;
+  readonly kernels: number;
+  readonly sockets: Sockets;
+  readonly clock: Clock;
+  readonly post: (data: unknown) => void;
+};
+
+export class KernelStack extends Emitter<KernelStackEvents> {
+  readonly kernelId: number;
+  /** Kernels of the stack. */
+  readonly kernels: number;
+  /** The handle level of this kernel. */
+  readonly handles: Handles;
+  readonly #options: KernelStackOptions;
+  readonly #closing = new AbortController();
+
+  constructor(options: KernelStackOptions) {
+    super();
+    this.#options = options;
+    this.kernelId = options.host.kernelId;
+    this.kernels = options.kernels;
+    this.handles = options.host.handles;
+  }
+
+  /** Aborted when the stack begins to close: finish what is open. */
+  get signal(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  /** The stack's clock, the same in all kernels to some microseconds. */
+  nowNs(): number {
+    return this.#options.clock.nowNs();
+  }
+
+  /** This kernel's replica of the listener; kernels that listen on the same port share it. See Stack.listen. */
+  listen(where: number | ListenOptions, more?: Omit<ListenOptions, "port">): Promise<Listener> {
+    return this.#options.sockets.listen(where, more);
+  }
+
+  connect(options: ConnectOptions): Promise<Connection> {
+    return this.#options.sockets.connect(options);
+  }
+
+  bindUdp(where: number | BindUdpOptions): Promise<UdpSocket> {
+    return this.#options.sockets.bindUdp(where);
+  }
+
+  /** This kernel's counters. */
+  counters(): Counters {
+    return this.#options.host.memory.counters();
+  }
+
+  /** Sends a structured-clonable value to the stack's owner, as its event "message". */
+  postMessage(data: unknown): void {
+    this.#options.post(data);
+  }
+
+  /** @internal */
+  deliver(data: unknown): void {
+    this.emit("message", { data });
+  }
+
+  /** @internal */
+  async close(drainMs: number): Promise<void> {
+    this.#closing.abort();
+    await this.#options.sockets.close(drainMs);
+  }
+}

@@ -1,0 +1,129 @@
+/** The owner's side of a kernel that runs in a worker. */
+import type { Worker } from "node:worker_threads";
+import type { ErrorRecord, FromWorker, ToWorker, WorkerStart } from "../control/messages.ts";
+import type { PortRegistry } from "../control/ports.ts";
+import { NetPopcornError } from "../errors.ts";
+import { KernelMemory } from "../views/kernelMemory.ts";
+
+/** How long after the drain a worker may take to end by itself. */
+const EXIT_GRACE_MS = 2000;
+
+export type ThreadKernelOptions = {
+  readonly start: WorkerStart;
+  readonly transfer: readonly Transferable[];
+  readonly ports: PortRegistry;
+  readonly onError: (error: Error, fatal: boolean) => void;
+  readonly onMessage: (data: unknown) => void;
+};
+
+export class ThreadKernel {
+  readonly kernelId: number;
+  readonly memory: KernelMemory;
+  /** Fulfilled when the application has started in this kernel. */
+  readonly ready: Promise<void>;
+  readonly #options: ThreadKernelOptions;
+  readonly #worker: Worker;
+  readonly #exited: Promise<void>;
+  #settleReady!: { resolve: () => void; reject: (error: Error) => void };
+  #started = false;
+  #closing = false;
+  /** An error has been reported that ends the worker. */
+  #failed = false;
+
+  private constructor(worker: Worker, options: ThreadKernelOptions) {
+    this.#worker = worker;
+    this.#options = options;
+    this.kernelId = options.start.config.kernelId;
+    this.memory = new KernelMemory(options.start.memory);
+    this.ready = new Promise((resolve, reject) => {
+      this.#settleReady = { resolve, reject };
+    });
+    this.ready.catch(() => {});
+    this.#exited = new Promise((resolve) => {
+      worker.once("exit", (code) => {
+        if (!this.#closing && !this.#failed) {
+          this.#fail(new NetPopcornError("ERR_KERNEL_EXIT", `kernel ${this.kernelId}: its thread ended (status ${code})`));
+        }
+        options.ports.releaseAll(this.kernelId);
+        resolve();
+      });
+    });
+    worker.on("message", (message: FromWorker) => this.#onMessage(message));
+    // An exception that nobody caught in the application: the thread is gone.
+    worker.on("error", (error: Error) => this.#fail(error));
+  }
+
+  /** @throws NetPopcornError ERR_THREADS_UNAVAILABLE outside Node. */
+  static async start(options: ThreadKernelOptions): Promise<ThreadKernel> {
+    let threads: typeof import("node:worker_threads");
+    try {
+      threads = await import("node:worker_threads");
+    } catch (cause) {
+      throw new NetPopcornError("ERR_THREADS_UNAVAILABLE", 'threads need Node; use mode "inline"', { cause });
+    }
+    const worker = new threads.Worker(new URL("./worker.js", import.meta.url), {
+      name: `netpopcorn kernel ${options.start.config.kernelId}`,
+      workerData: options.start,
+      // Node's type lists its own classes; descriptors transfer message ports at most.
+      transferList: [...options.transfer] as unknown as readonly import("node:worker_threads").Transferable[],
+    });
+    return new ThreadKernel(worker, options);
+  }
+
+  postMessage(data: unknown): void {
+    this.#post({ type: "message", data });
+  }
+
+  /** Asks the worker to end, and ends it if it does not. */
+  async close(drainMs: number): Promise<void> {
+    this.#closing = true;
+    this.#post({ type: "close", drainMs });
+    const timer = setTimeout(() => void this.#worker.terminate(), drainMs + EXIT_GRACE_MS);
+    await this.#exited;
+    clearTimeout(timer);
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+
+  #onMessage(message: FromWorker): void {
+    const { ports } = this.#options;
+    switch (message.type) {
+      case "ready":
+        this.#started = true;
+        this.#settleReady.resolve();
+        break;
+      case "claim": {
+        const result = ports.claim([this.kernelId], message.request);
+        this.#post({ type: "claimed", id: message.id, result });
+        break;
+      }
+      case "release":
+        ports.release([this.kernelId], message.request);
+        break;
+      case "message":
+        this.#options.onMessage(message.data);
+        break;
+      case "error":
+        if (message.fatal) this.#fail(toError(message.error));
+        else this.#options.onError(toError(message.error), false);
+        break;
+    }
+  }
+
+  /** An error at start makes createStack fail; later ones are events. */
+  #fail(error: Error): void {
+    if (this.#failed) return;
+    this.#failed = true;
+    if (this.#started) this.#options.onError(error, true);
+    else this.#settleReady.reject(error);
+  }
+}
+
+function toError(record: ErrorRecord): Error {
+  const error = record.code === undefined ? new Error(record.message) : new NetPopcornError(record.code, record.message);
+  error.name = record.name;
+  if (record.stack !== undefined) error.stack = record.stack;
+  return error;
+}

@@ -1,0 +1,124 @@
+/**
+ * A kernel's thread in Node: boots the kernel on the memory it is given, opens its queue pair, loads the application
+ * and runs the reactor until it is told to close. Started by threadKernel.ts.
+ */
+import { parentPort, workerData } from "node:worker_threads";
+import { type FromWorker, type ToWorker, toErrorRecord, type WorkerStart } from "../control/messages.ts";
+import type { PortClaims } from "../control/ports.ts";
+import { openPort } from "../device/openPort.ts";
+import { NetPopcornError } from "../errors.ts";
+import { Sockets } from "../socket/sockets.ts";
+import { KernelMemory } from "../views/kernelMemory.ts";
+import { createRealClock } from "./clock.ts";
+import { KernelHost } from "./host.ts";
+import { KernelStack } from "./kernelStack.ts";
+import { loadApplication } from "./loadApplication.ts";
+import { reactorOf } from "./reactor.ts";
+import { PortRandom } from "./seed.ts";
+
+if (!parentPort) throw new NetPopcornError("ERR_WORKER", "worker.js is started by createStack, not directly");
+const owner = parentPort;
+
+function post(message: FromWorker): void {
+  owner.postMessage(message);
+}
+
+function reportError(error: unknown, fatal: boolean): void {
+  post({ type: "error", error: toErrorRecord(error), fatal });
+}
+
+/** Asks the owner's registry. */
+class OwnerClaims implements PortClaims {
+  #nextId = 0;
+  readonly #waiting = new Map<number, (result: number) => void>();
+
+  claim(request: Parameters<PortClaims["claim"]>[0]): Promise<number> {
+    const id = this.#nextId++;
+    post({ type: "claim", id, request });
+    return new Promise((resolve) => this.#waiting.set(id, resolve));
+  }
+
+  release(request: Parameters<PortClaims["release"]>[0]): void {
+    post({ type: "release", request });
+  }
+
+  answer(id: number, result: number): void {
+    this.#waiting.get(id)?.(result);
+    this.#waiting.delete(id);
+  }
+}
+
+async function run(start: WorkerStart): Promise<void> {
+  const clock = createRealClock(start.epochMs);
+  const reactor = reactorOf(clock);
+  const memory = new KernelMemory(start.memory);
+  const host = new KernelHost({
+    module: start.module,
+    memory,
+    config: start.config,
+    onApplicationError: (error) => reportError(error, false),
+    onWork: () => reactor.wake(),
+  });
+  const ring = () => {
+    memory.ringDoorbell();
+    reactor.wake();
+  };
+  const port = await openPort(start.port, memory.queuePair(host.kernelId, start.config.rxLanes, ring));
+  host.attach(port);
+  const claims = new OwnerClaims();
+  const sockets = new Sockets({
+    hosts: [host],
+    kernels: start.kernels,
+    reactor,
+    claims,
+    queueFor: port.queueFor?.bind(port),
+    random: new PortRandom(start.seed),
+  });
+  const stack = new KernelStack({
+    host,
+    kernels: start.kernels,
+    sockets,
+    clock,
+    post: (data) => post({ type: "message", data }),
+  });
+  const end = () => {
+    reactor.remove(host);
+    host.close();
+    owner.close();
+  };
+  const close = async (drainMs: number) => {
+    await stack.close(drainMs);
+    // The last resets and FINs are sent by one more turn.
+    if (!host.failure) host.turn(clock.nowNs());
+    end();
+  };
+  owner.on("message", (message: ToWorker) => {
+    switch (message.type) {
+      case "claimed":
+        claims.answer(message.id, message.result);
+        break;
+      case "message":
+        stack.deliver(message.data);
+        break;
+      case "close":
+        close(message.drainMs).catch((error: unknown) => {
+          reportError(error, true);
+          end();
+        });
+        break;
+    }
+  });
+  reactor.add(host, (error) => {
+    reportError(error, true);
+    sockets.dropKernel(host, error);
+    end();
+  });
+  const application = await loadApplication(start.app);
+  await application(stack, start.appArguments as never);
+  post({ type: "ready" });
+}
+
+run(workerData as WorkerStart).catch((error: unknown) => {
+  reportError(error, true);
+  owner.close();
+});

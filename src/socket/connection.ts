@@ -1,0 +1,469 @@
+/**
+ * One TCP connection at the Web level: two streams over a handle. Back-pressure is the protocol's own: bytes stay in
+ * the kernel's receive buffer until somebody reads, so that the window closes; a write waits for room in the send buffer.
+ */
+import { NetPopcornError, statusError } from "../errors.ts";
+import { formatAddress } from "../ip/address.ts";
+import type { EventSink, KernelHost } from "../kernel/host.ts";
+import {
+  EVENT_CLOSED,
+  EVENT_CONNECTED,
+  EVENT_ERROR,
+  EVENT_PEER_CLOSED,
+  EVENT_READABLE,
+  EVENT_WRITABLE,
+} from "../layout/event.ts";
+import * as OPTION from "../layout/option.ts";
+import { EBADF } from "../layout/status.ts";
+
+/** Largest piece given to a reader at once. */
+const CHUNK_BYTES_MAX = 65536;
+
+/** States from CLOSE_WAIT on in which the peer's FIN has arrived. */
+const PEER_CLOSED_STATES: ReadonlySet<number> = new Set([
+  OPTION.STATE_CLOSE_WAIT,
+  OPTION.STATE_CLOSING,
+  OPTION.STATE_LAST_ACK,
+  OPTION.STATE_TIME_WAIT,
+  OPTION.STATE_CLOSED,
+]);
+
+const stateNames = new Map<number, string>(
+  Object.entries(OPTION)
+    .filter(([name]) => name.startsWith("STATE_"))
+    .map(([name, value]) => [value, name.slice("STATE_".length)] as const),
+);
+
+/** Variables of RFC 9293 3.3.1 and RFC 6298; bytes and microseconds as the names say. */
+export type ConnectionInfo = {
+  /** SYN_SENT, ESTABLISHED, … */
+  readonly state: string;
+  readonly sndUna: number;
+  readonly sndNxt: number;
+  readonly sndWnd: number;
+  readonly rcvNxt: number;
+  readonly rcvWnd: number;
+  readonly cwndBytes: number;
+  readonly ssthreshBytes: number;
+  readonly srttUs: number;
+  readonly rttvarUs: number;
+  readonly rtoUs: number;
+  readonly sndMssBytes: number;
+  readonly retransmits: number;
+  readonly sndQueuedBytes: number;
+  readonly rcvQueuedBytes: number;
+};
+
+/** Who keeps account of a group's connections. */
+export interface ConnectionOwner {
+  connectionOpened(connection: Connection): void;
+  connectionOver(connection: Connection): void;
+}
+
+export class Connection implements EventSink {
+  /** The connection's handle in its kernel, for the handle level. Not valid any more once `closed` has settled. */
+  readonly handle: number;
+  /**
+   * Fulfilled when both directions have ended in order, rejected with the error that ended the connection.
+   * Need not be looked at: a rejection here is never "unhandled".
+   */
+  readonly closed: Promise<void>;
+  readonly #host: KernelHost;
+  readonly #owner: ConnectionOwner;
+  #localAddress = "";
+  #localPort = 0;
+  #remoteAddress = "";
+  #remotePort = 0;
+  #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
+  #readController: ReadableByteStreamController | undefined;
+  #writable: WritableStream<BufferSource> | undefined;
+  #writeController: WritableStreamDefaultController | undefined;
+  #opened: { resolve: () => void; reject: (error: unknown) => void } | undefined;
+  #readWaiter: (() => void) | undefined;
+  #writeWaiter: (() => void) | undefined;
+  #resolveClosed!: () => void;
+  #rejectClosed!: (error: unknown) => void;
+  #error: unknown;
+  #failed = false;
+  #peerClosed = false;
+  /** The application has read to the end, or no longer wants to. */
+  #readDone = false;
+  /** What still arrives is thrown away. */
+  #discarding = false;
+  /** Our FIN is queued. */
+  #writeDone = false;
+  /** tcpClose or tcpAbort has been called: the handle is the kernel's again. */
+  #released = false;
+  /** EVENT_CLOSED has come. */
+  #closedByKernel = false;
+  #finished = false;
+
+  /** @param handle established (from accept), or opening (then await `established()`). */
+  constructor(host: KernelHost, handle: number, owner: ConnectionOwner) {
+    this.#host = host;
+    this.handle = handle;
+    this.#owner = owner;
+    this.closed = new Promise((resolve, reject) => {
+      this.#resolveClosed = resolve;
+      this.#rejectClosed = reject;
+    });
+    this.closed.catch(() => {});
+    this.#readEndpoints();
+    host.addSink(this);
+    owner.connectionOpened(this);
+  }
+
+  get kernelId(): number {
+    return this.#host.kernelId;
+  }
+
+  get localAddress(): string {
+    return this.#localAddress;
+  }
+
+  get localPort(): number {
+    return this.#localPort;
+  }
+
+  get remoteAddress(): string {
+    return this.#remoteAddress;
+  }
+
+  get remotePort(): number {
+    return this.#remotePort;
+  }
+
+  /**
+   * Received bytes; ends at the peer's FIN. A byte stream: readers with their own buffer ("byob") are served.
+   * Cancelling throws away what still arrives; when the sending side is closed too, the connection is closed.
+   */
+  get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
+    this.#readable ??= new ReadableStream(
+      {
+        type: "bytes",
+        start: (controller) => {
+          this.#readController = controller;
+          if (this.#failed) controller.error(this.#error);
+        },
+        pull: (controller) => this.#pull(controller),
+        cancel: () => this.#cancel(),
+      },
+      // Nothing is taken from the kernel before somebody reads.
+      { highWaterMark: 0 },
+    );
+    return this.#readable;
+  }
+
+  /** Bytes to send. A write is done when the kernel has a copy; close() sends FIN; abort() resets the connection. */
+  get writable(): WritableStream<BufferSource> {
+    this.#writable ??= new WritableStream<BufferSource>({
+      start: (controller) => {
+        this.#writeController = controller;
+        if (this.#failed) controller.error(this.#error);
+        // abort() waits for the write in progress, which waits for room that may never come.
+        controller.signal.addEventListener("abort", () => this.abort(controller.signal.reason));
+      },
+      write: (chunk) => this.#write(chunk),
+      close: () => this.#shutdown(),
+    });
+    return this.#writable;
+  }
+
+  /** Settled when the handshake has succeeded or failed. For connections being opened. */
+  established(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#failed) reject(this.#error);
+      else this.#opened = { resolve, reject };
+    });
+  }
+
+  /** Lets go in both directions: FIN after what has been written, or RST when received bytes were never read (RFC 2525 2.17). */
+  close(): Promise<void> {
+    if (!this.#released && !this.#failed) {
+      this.#endReading();
+      this.#writeDone = true;
+      this.#writeController?.error(new NetPopcornError("EPIPE", "the connection was closed by close()"));
+      this.#wakeWaiters();
+      this.#release();
+    }
+    return this.closed;
+  }
+
+  /** Resets the connection. @param reason what the streams fail with; default: NetPopcornError ECONNABORTED. */
+  abort(reason?: unknown): void {
+    if (this.#finished) return;
+    // After close() too: the handle is the connection's until EVENT_CLOSED.
+    this.#released = true;
+    this.#host.exports.tcpAbort(this.handle);
+    this.#host.requestTurn();
+    this.#fail(reason ?? new NetPopcornError("ECONNABORTED", "the connection was aborted by abort()"));
+  }
+
+  /** @throws NetPopcornError EBADF once the connection is over. */
+  info(): ConnectionInfo {
+    const at = this.#checkStatus(this.#released ? EBADF : this.#host.handles.info(this.handle), "info");
+    const field = (offset: number) => this.#host.memory.loadU32(at + offset);
+    return {
+      state: stateNames.get(field(OPTION.INFO_STATE)) ?? "UNKNOWN",
+      sndUna: field(OPTION.INFO_SND_UNA),
+      sndNxt: field(OPTION.INFO_SND_NXT),
+      sndWnd: field(OPTION.INFO_SND_WND),
+      rcvNxt: field(OPTION.INFO_RCV_NXT),
+      rcvWnd: field(OPTION.INFO_RCV_WND),
+      cwndBytes: field(OPTION.INFO_CWND_BYTES),
+      ssthreshBytes: field(OPTION.INFO_SSTHRESH_BYTES),
+      srttUs: field(OPTION.INFO_SRTT_US),
+      rttvarUs: field(OPTION.INFO_RTTVAR_US),
+      rtoUs: field(OPTION.INFO_RTO_US),
+      sndMssBytes: field(OPTION.INFO_SND_MSS_BYTES),
+      retransmits: field(OPTION.INFO_RETRANSMITS),
+      sndQueuedBytes: field(OPTION.INFO_SND_QUEUED_BYTES),
+      rcvQueuedBytes: field(OPTION.INFO_RCV_QUEUED_BYTES),
+    };
+  }
+
+  /** true: small segments are sent at once (Nagle's algorithm off). */
+  setNoDelay(on = true): void {
+    this.#setOption(OPTION.OPTION_NODELAY, on ? 1 : 0);
+  }
+
+  /** true: an idle connection is probed (keepaliveIdleMs and the other tuning options). */
+  setKeepAlive(on = true): void {
+    this.#setOption(OPTION.OPTION_KEEPALIVE, on ? 1 : 0);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close().catch(() => {});
+  }
+
+  /** @internal The kernel is dead: nothing more can be asked of it. */
+  lost(error: NetPopcornError): void {
+    this.#released = true;
+    this.#fail(error);
+  }
+
+  /** @internal */
+  onEvent(mask: number, status: number): void {
+    if (mask & EVENT_ERROR) {
+      this.#closedByKernel = true;
+      this.#fail(statusError(status, this.#describe()));
+      return;
+    }
+    if (mask & EVENT_CONNECTED) {
+      this.#readEndpoints();
+      this.#opened?.resolve();
+      this.#opened = undefined;
+    }
+    if (mask & EVENT_PEER_CLOSED) this.#peerClosed = true;
+    if (mask & (EVENT_READABLE | EVENT_PEER_CLOSED)) {
+      if (this.#discarding) this.#discard();
+      else this.#wakeReader();
+    }
+    if (mask & EVENT_WRITABLE) this.#wakeWriter();
+    if (mask & EVENT_CLOSED) {
+      this.#closedByKernel = true;
+      if (this.#released) this.#finish();
+    }
+  }
+
+  #describe(): string {
+    return `connection ${this.#localAddress}:${this.#localPort} - ${this.#remoteAddress}:${this.#remotePort}`;
+  }
+
+  #checkStatus(result: number, what: string): number {
+    if (result < 0) throw statusError(result, `${what} on ${this.#describe()}`);
+    return result;
+  }
+
+  #setOption(option: number, value: number): void {
+    this.#checkStatus(this.#released ? EBADF : this.#host.exports.tcpSetOption(this.handle, option, value), "set option");
+  }
+
+  /** Addresses and ports are kept: they are asked for in logs after the connection is over, too. */
+  #readEndpoints(): void {
+    const at = this.#host.handles.info(this.handle);
+    if (at < 0) return;
+    const { memory } = this.#host;
+    const { bytes } = memory;
+    this.#localPort = memory.loadU32(at + OPTION.INFO_LOCAL_PORT);
+    this.#remotePort = memory.loadU32(at + OPTION.INFO_REMOTE_PORT);
+    this.#localAddress = formatAddress(bytes.subarray(at + OPTION.INFO_LOCAL_ADDRESS, at + OPTION.INFO_LOCAL_ADDRESS + 16));
+    this.#remoteAddress = formatAddress(
+      bytes.subarray(at + OPTION.INFO_REMOTE_ADDRESS, at + OPTION.INFO_REMOTE_ADDRESS + 16),
+    );
+    // The FIN may have come before the connection was accepted.
+    if (PEER_CLOSED_STATES.has(memory.loadU32(at + OPTION.INFO_STATE))) this.#peerClosed = true;
+  }
+
+  // Reading.
+
+  #pull(controller: ReadableByteStreamController): Promise<void> | undefined {
+    if (this.#pullNow(controller)) return undefined;
+    return new Promise((resolve) => {
+      const attempt = () => {
+        if (this.#pullNow(controller)) resolve();
+        else this.#readWaiter = attempt;
+      };
+      this.#readWaiter = attempt;
+    });
+  }
+
+  /** @returns false when there is nothing yet. */
+  #pullNow(controller: ReadableByteStreamController): boolean {
+    if (this.#failed || this.#readDone) return true;
+    const { handles } = this.#host;
+    const at = handles.peek(this.handle);
+    if (at < 0) {
+      this.#fail(statusError(at, this.#describe()));
+      return true;
+    }
+    if (at === 0) {
+      if (!this.#peerClosed) return false;
+      this.#endReading();
+      this.#maybeRelease();
+      return true;
+    }
+    const request = controller.byobRequest?.view;
+    const bytes = Math.min(handles.available, request ? request.byteLength : CHUNK_BYTES_MAX);
+    if (request && controller.byobRequest) {
+      const target = new Uint8Array(request.buffer, request.byteOffset, bytes);
+      target.set(handles.bytes.subarray(at, at + bytes));
+      controller.byobRequest.respond(bytes);
+    } else {
+      // slice() copies, also out of a shared memory, into a buffer of the application's own.
+      controller.enqueue(handles.bytes.slice(at, at + bytes));
+    }
+    handles.consume(this.handle, bytes);
+    this.#host.requestTurn();
+    return true;
+  }
+
+  #endReading(): void {
+    if (this.#readDone) return;
+    this.#readDone = true;
+    const controller = this.#readController;
+    if (!controller || this.#discarding) return;
+    controller.close();
+    controller.byobRequest?.respond(0);
+  }
+
+  #cancel(): void {
+    this.#discarding = true;
+    this.#readDone = true;
+    this.#wakeReader();
+    this.#maybeRelease();
+    if (!this.#released) this.#discard();
+  }
+
+  /** Empties the receive buffer, so that the peer is not stopped by a window that nobody opens. */
+  #discard(): void {
+    if (this.#released) return;
+    const { handles } = this.#host;
+    while (handles.peek(this.handle) > 0) handles.consume(this.handle, handles.available);
+    this.#host.requestTurn();
+  }
+
+  // Writing.
+
+  #write(chunk: BufferSource): Promise<void> | undefined {
+    const bytes = ArrayBuffer.isView(chunk)
+      ? new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength)
+      : chunk instanceof ArrayBuffer
+        ? new Uint8Array(chunk)
+        : undefined;
+    if (!bytes) throw new NetPopcornError("ERR_INVALID_ARG_TYPE", "write a Uint8Array, another view, or an ArrayBuffer");
+    const sent = this.#send(bytes, 0);
+    return sent < bytes.length ? this.#writeRest(bytes, sent) : undefined;
+  }
+
+  async #writeRest(bytes: Uint8Array, sent: number): Promise<void> {
+    let at = sent;
+    while (at < bytes.length) {
+      await new Promise<void>((resolve) => {
+        this.#writeWaiter = resolve;
+      });
+      at += this.#send(bytes, at);
+    }
+  }
+
+  /** Copies as much as there is room for straight into the send buffer. @returns bytes taken. */
+  #send(bytes: Uint8Array, from: number): number {
+    if (this.#failed) throw this.#error;
+    if (this.#writeDone) throw new NetPopcornError("EPIPE", `${this.#describe()}: the sending side is closed`);
+    const { handles } = this.#host;
+    let at = from;
+    while (at < bytes.length) {
+      const room = this.#checkStatus(handles.reserve(this.handle, bytes.length - at), "write");
+      if (room === 0) break;
+      const count = Math.min(handles.available, bytes.length - at);
+      handles.bytes.set(bytes.subarray(at, at + count), room);
+      this.#checkStatus(handles.commit(this.handle, count), "write");
+      at += count;
+    }
+    if (at > from) this.#host.requestTurn();
+    return at - from;
+  }
+
+  #shutdown(): void {
+    if (this.#writeDone) return;
+    this.#checkStatus(this.#host.exports.tcpShutdownSend(this.handle), "close");
+    this.#writeDone = true;
+    this.#host.requestTurn();
+    this.#maybeRelease();
+  }
+
+  // The end.
+
+  #wakeReader(): void {
+    const waiter = this.#readWaiter;
+    this.#readWaiter = undefined;
+    waiter?.();
+  }
+
+  #wakeWriter(): void {
+    const waiter = this.#writeWaiter;
+    this.#writeWaiter = undefined;
+    waiter?.();
+  }
+
+  #wakeWaiters(): void {
+    this.#wakeReader();
+    this.#wakeWriter();
+  }
+
+  #maybeRelease(): void {
+    if (this.#readDone && this.#writeDone && !this.#released) this.#release();
+  }
+
+  #release(): void {
+    this.#released = true;
+    this.#host.exports.tcpClose(this.handle);
+    this.#host.requestTurn();
+    if (this.#closedByKernel) this.#finish();
+  }
+
+  #fail(error: unknown): void {
+    if (this.#finished || this.#failed) return;
+    this.#failed = true;
+    this.#error = error;
+    if (!this.#released) {
+      this.#released = true;
+      this.#host.exports.tcpClose(this.handle);
+    }
+    this.#opened?.reject(error);
+    this.#opened = undefined;
+    if (!this.#readDone) this.#readController?.error(error);
+    if (!this.#writeDone) this.#writeController?.error(error);
+    this.#wakeWaiters();
+    this.#finish();
+  }
+
+  #finish(): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    this.#host.removeSink(this);
+    this.#owner.connectionOver(this);
+    if (this.#failed) this.#rejectClosed(this.#error);
+    else this.#resolveClosed();
+  }
+}

@@ -1,0 +1,250 @@
+/**
+ * The sockets of a group of kernels on one thread: all kernels of an inline stack, or the one kernel of a thread.
+ * A listen or bind is made in every kernel of the group or in none; a connect in the kernel to which the card will
+ * bring the replies.
+ */
+import type { Device } from "../device/device.ts";
+import { NetPopcornError, statusError } from "../errors.ts";
+import { addressFamily, parseAddress } from "../ip/address.ts";
+import { isOnLink } from "../ip/route.ts";
+import type { PortClaims, PortProtocol } from "../control/ports.ts";
+import { checkInteger } from "../kernel/config.ts";
+import type { KernelHost } from "../kernel/host.ts";
+import type { Reactor } from "../kernel/reactor.ts";
+import type { PortRandom } from "../kernel/seed.ts";
+import { EADDRINUSE, EADDRNOTAVAIL } from "../layout/status.ts";
+import type { BindUdpOptions, ConnectOptions, ListenOptions } from "../types.ts";
+import { Connection, type ConnectionOwner } from "./connection.ts";
+import { Listener } from "./listener.ts";
+import { UdpSocket } from "./udp.ts";
+
+/** Ports tried for one connect before giving up. With K kernels one in K comes home to a certain kernel. */
+const PORT_DRAWS_MAX = 4096;
+const BACKLOG_DEFAULT = 1024;
+const ANY_ADDRESS = "0.0.0.0";
+
+export type SocketsOptions = {
+  readonly hosts: readonly KernelHost[];
+  /** Kernels of the whole stack. */
+  readonly kernels: number;
+  /** Keeps the process alive while sockets are open; missing: the group is driven by hand. */
+  readonly reactor: Reactor | undefined;
+  readonly claims: PortClaims;
+  readonly queueFor: Device["queueFor"] | undefined;
+  readonly random: PortRandom;
+};
+
+type Replicated = {
+  addReplica(host: KernelHost, handle: number): void;
+  dropReplica(host: KernelHost): void;
+  close(): Promise<void>;
+};
+
+export class Sockets implements ConnectionOwner {
+  readonly #options: SocketsOptions;
+  readonly #hosts: KernelHost[];
+  readonly #connections = new Set<Connection>();
+  readonly #listening = new Set<Replicated>();
+  #onIdle: (() => void) | undefined;
+  #nextHost = 0;
+  #closed = false;
+
+  constructor(options: SocketsOptions) {
+    this.#options = options;
+    this.#hosts = [...options.hosts];
+  }
+
+  /** @throws NetPopcornError EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, ERR_OPTION_RANGE, ERR_STACK_CLOSED. */
+  async listen(where: number | ListenOptions, more?: Omit<ListenOptions, "port">): Promise<Listener> {
+    const options: ListenOptions = typeof where === "number" ? { ...more, port: where } : { ...where, ...more };
+    const backlog = checkInteger("backlog", options.backlog ?? BACKLOG_DEFAULT, 1, 65535);
+    const listener = await this.#replicate<Listener>("tcp", "listen", options, {
+      open: (host, addressIndex, port) => host.exports.tcpListen(addressIndex, port, backlog),
+      undo: (host, handle) => host.exports.tcpListenClose(handle),
+      create: (address, port, onClose) =>
+        new Listener({ address, port, owner: this, onConnection: options.onConnection, onClose }),
+    });
+    closeOnAbort(listener, options.signal);
+    return listener;
+  }
+
+  /** @throws NetPopcornError as listen. */
+  async bindUdp(where: number | BindUdpOptions): Promise<UdpSocket> {
+    const options: BindUdpOptions = typeof where === "number" ? { port: where } : where;
+    const socket = await this.#replicate<UdpSocket>("udp", "bind", options, {
+      open: (host, addressIndex, port) => host.exports.udpBind(addressIndex, port),
+      undo: (host, handle) => host.exports.udpClose(handle),
+      create: (address, port, onClose) => new UdpSocket({ address, port, onClose }),
+    });
+    closeOnAbort(socket, options.signal);
+    return socket;
+  }
+
+  /** @throws NetPopcornError ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, …. */
+  async connect(options: ConnectOptions): Promise<Connection> {
+    this.#checkOpen();
+    options.signal?.throwIfAborted();
+    const what = `connect to ${options.address}:${options.port}`;
+    checkInteger("port", options.port, 1, 65535);
+    if (options.localPort !== undefined) checkInteger("localPort", options.localPort, 0, 65535);
+    const remote = parseAddress(options.address);
+    const addressIndex =
+      options.localAddress === undefined ? this.#sourceFor(remote) : this.#addressIndex(options.localAddress, what);
+    const { host, handle } = this.#open(remote, options.port, options.localPort ?? 0, addressIndex, what);
+    const connection = new Connection(host, handle, this);
+    host.requestTurn();
+    const onAbort = () => connection.abort(options.signal?.reason);
+    options.signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      await connection.established();
+    } finally {
+      options.signal?.removeEventListener("abort", onAbort);
+    }
+    return connection;
+  }
+
+  connectionOpened(connection: Connection): void {
+    this.#connections.add(connection);
+    this.#options.reactor?.ref();
+  }
+
+  connectionOver(connection: Connection): void {
+    if (!this.#connections.delete(connection)) return;
+    this.#options.reactor?.unref();
+    if (this.#connections.size === 0) this.#onIdle?.();
+  }
+
+  /** Connections, listeners and UDP sockets now open. */
+  get openCount(): number {
+    return this.#connections.size + this.#listening.size;
+  }
+
+  /** Takes out a kernel that is dead: its connections fail, listeners go on in the others. */
+  dropKernel(host: KernelHost, error: NetPopcornError): void {
+    const index = this.#hosts.indexOf(host);
+    if (index < 0) return;
+    this.#hosts.splice(index, 1);
+    for (const socket of this.#listening) socket.dropReplica(host);
+    for (const connection of this.#connections) if (connection.kernelId === host.kernelId) connection.lost(error);
+    if (this.#hosts.length === 0) for (const socket of this.#listening) void socket.close();
+  }
+
+  /** Stops listening, gives open connections `drainMs` to end, then resets those that are left. */
+  async close(drainMs: number): Promise<void> {
+    this.#closed = true;
+    await Promise.all([...this.#listening].map((socket) => socket.close()));
+    if (this.#connections.size > 0 && drainMs > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, drainMs);
+        this.#onIdle = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    for (const connection of this.#connections) connection.abort();
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new NetPopcornError("ERR_STACK_CLOSED", "the stack is closed; create another");
+  }
+
+  /** Opens in every kernel, or undoes what was done and throws. */
+  async #replicate<S extends Replicated>(
+    protocol: PortProtocol,
+    verb: string,
+    { port: wanted, address = ANY_ADDRESS }: { port: number; address?: string },
+    socket: {
+      open: (host: KernelHost, addressIndex: number, port: number) => number;
+      undo: (host: KernelHost, handle: number) => void;
+      create: (address: string, port: number, onClose: (closed: S) => void) => S;
+    },
+  ): Promise<S> {
+    this.#checkOpen();
+    checkInteger("port", wanted, 0, 65535);
+    const addressIndex = isAny(address) ? -1 : this.#addressIndex(address, `${verb} ${address}:${wanted}`);
+    const { claims, reactor } = this.#options;
+    const port = await claims.claim({ protocol, address, port: wanted });
+    const what = `${verb} ${address}:${wanted}`;
+    if (port < 0) throw statusError(port, what);
+    const claimed = { protocol, address, port };
+    const opened: { host: KernelHost; handle: number }[] = [];
+    for (const host of this.#hosts) {
+      const handle = socket.open(host, addressIndex, port);
+      if (handle < 0) {
+        for (const done of opened) socket.undo(done.host, done.handle);
+        claims.release(claimed);
+        throw statusError(handle, `${what} in kernel ${host.kernelId}`);
+      }
+      opened.push({ host, handle });
+    }
+    const created = socket.create(address, port, (closed) => {
+      claims.release(claimed);
+      if (this.#listening.delete(closed)) reactor?.unref();
+    });
+    for (const { host, handle } of opened) created.addReplica(host, handle);
+    this.#listening.add(created);
+    reactor?.ref();
+    return created;
+  }
+
+  #addressIndex(text: string, what: string): number {
+    const address = parseAddress(text);
+    const index = this.#anyHost().config.addresses.findIndex((own) => equalBytes(own.address, address));
+    if (index < 0) throw statusError(EADDRNOTAVAIL, `${what} from ${text}`);
+    return index;
+  }
+
+  /** The own address that the kernel would choose by route (assembly/ip/address.ts); -1: let the kernel say what is wrong. */
+  #sourceFor(remote: Uint8Array): number {
+    const { addresses } = this.#anyHost().config;
+    const family = addressFamily(remote);
+    const onLink = addresses.findIndex((own) => own.family === family && isOnLink(own, remote));
+    return onLink >= 0 ? onLink : addresses.findIndex((own) => own.family === family);
+  }
+
+  #anyHost(): KernelHost {
+    const host = this.#hosts[0];
+    if (!host) throw new NetPopcornError("ERR_NO_KERNEL", "no kernel of this stack is alive");
+    return host;
+  }
+
+  /** Starts an active open in its home kernel. */
+  #open(remote: Uint8Array, port: number, localPort: number, addressIndex: number, what: string) {
+    const { kernels, queueFor, random } = this.#options;
+    const local = this.#anyHost().config.addresses[addressIndex]?.address;
+    const { ephemeralPortFirst, ephemeralPortLast } = this.#anyHost().config.tuning;
+    if (kernels === 1 || !queueFor || !local) {
+      // A card that learns brings replies to the kernel that has sent: any kernel will do.
+      const host = this.#hosts[this.#nextHost++ % this.#hosts.length] as KernelHost;
+      const handle = host.handles.connect(remote, port, localPort, addressIndex);
+      if (handle < 0) throw statusError(handle, what);
+      return { host, handle };
+    }
+    // The reply must come to the kernel that opens, or another one gets a segment that it has no TCB for.
+    for (let draw = 0; draw < PORT_DRAWS_MAX; draw++) {
+      const candidate = localPort || random.draw(ephemeralPortFirst, ephemeralPortLast);
+      const queue = queueFor(remote, port, local, candidate);
+      const host = this.#hosts.find(({ kernelId }) => kernelId === queue);
+      const handle = host ? host.handles.connect(remote, port, candidate, addressIndex) : EADDRNOTAVAIL;
+      if (host && handle >= 0) return { host, handle };
+      const retry = localPort === 0 && (handle === EADDRINUSE || handle === EADDRNOTAVAIL);
+      if (!retry) throw statusError(handle, `${what} from port ${candidate}`);
+    }
+    throw statusError(EADDRNOTAVAIL, what);
+  }
+}
+
+function isAny(address: string): boolean {
+  return address === ANY_ADDRESS || address === "::";
+}
+
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.every((byte, index) => byte === b[index]);
+}
+
+function closeOnAbort(socket: { close(): Promise<void> }, signal: AbortSignal | undefined): void {
+  if (!signal) return;
+  if (signal.aborted) void socket.close();
+  else signal.addEventListener("abort", () => void socket.close(), { once: true });
+}

@@ -1,0 +1,107 @@
+/** Options and results of the public API. */
+import type { Device } from "./device/device.ts";
+import type { Clock } from "./kernel/clock.ts";
+import type { Tuning } from "./kernel/config.ts";
+import type { Seed } from "./kernel/seed.ts";
+import type { Connection } from "./socket/connection.ts";
+import type { Counters } from "./views/kernelMemory.ts";
+
+/** Where the kernels run: all on the calling thread, or each in a worker of its own. */
+export type StackMode = "inline" | "threads";
+
+export type StackOptions = {
+  /** How many kernels, 1..64; at most the device's queues. Default 1. */
+  readonly kernels?: number;
+  /** Default "inline". */
+  readonly mode?: StackMode;
+  /** Stays the caller's: closing the stack does not close it. */
+  readonly device: Device;
+  /** Own addresses with prefix length: "10.7.0.2/24". */
+  readonly address: string | readonly string[];
+  /** Default gateway, "10.7.0.1". */
+  readonly gateway?: string;
+  /** Own Ethernet address, "02:00:5e:10:00:01". Default: the device's. */
+  readonly mac?: string;
+  /**
+   * Module whose default export is the application (see Application); it is loaded once into every kernel. A URL, or
+   * text that is one or a path. Needed in threads mode, possible in inline mode.
+   */
+  readonly app?: string | URL;
+  /** Second argument of the application; structured-clonable. */
+  readonly appArguments?: unknown;
+  /** Same seed, same frames: same result. Default: random. */
+  readonly seed?: Seed;
+  /** Real time unless given (inline mode only). */
+  readonly clock?: Clock;
+  /**
+   * "manual": nothing runs by itself; the caller gives turns with `stack.turn(nowNs)` (inline mode only), for
+   * simulations and tests in virtual time. Default "auto".
+   */
+  readonly drive?: "auto" | "manual";
+  /** Closes the stack at once when aborted. */
+  readonly signal?: AbortSignal;
+  /** RFC 7323 timestamps when the peer sends them too. Default true. */
+  readonly timestamps?: boolean;
+  /** Nagle's algorithm off for new connections. Default false. */
+  readonly noDelay?: boolean;
+  /** Everything else that is a number. */
+  readonly tuning?: Partial<Tuning>;
+};
+
+export type ListenOptions = {
+  /** 1..65535, 0: draw one. */
+  readonly port: number;
+  /** One of the stack's own addresses. Default: all of them. */
+  readonly address?: string;
+  /** Connections per kernel that wait to be accepted, 1..65535. Default 1024. */
+  readonly backlog?: number;
+  /** Called with every connection as soon as it is there, instead of accept() and iteration. */
+  readonly onConnection?: (connection: Connection) => void;
+  /** Closes the listener when aborted. */
+  readonly signal?: AbortSignal;
+};
+
+export type ConnectOptions = {
+  /** IP address of the peer; names are not resolved. */
+  readonly address: string;
+  readonly port: number;
+  /** Default: by route. */
+  readonly localAddress?: string;
+  /** Default: one whose replies the card brings to the kernel that opens. */
+  readonly localPort?: number;
+  /** Gives up (or resets) when aborted. */
+  readonly signal?: AbortSignal;
+};
+
+export type BindUdpOptions = {
+  /** 1..65535, 0: draw one. */
+  readonly port: number;
+  readonly address?: string;
+  readonly signal?: AbortSignal;
+};
+
+export type CloseOptions = {
+  /** How long open connections may go on before they are reset. Default 1000. */
+  readonly drainMs?: number;
+};
+
+export type StackStats = {
+  /** Counters of each kernel (docs/api.md). */
+  readonly kernels: readonly Counters[];
+  /** Frames that the device has delivered to each queue. */
+  readonly queues: readonly number[];
+  /** Sums over the kernels. */
+  readonly total: Counters;
+};
+
+/** Events of a stack, with what their listeners get. */
+export type StackEvents = {
+  /**
+   * An application's handler threw, its worker died, or a kernel trapped (code ERR_KERNEL_TRAP; that kernel is gone).
+   * Without a listener the error is thrown, as an EventEmitter would.
+   */
+  error: { readonly error: Error; readonly kernelId: number; readonly fatal: boolean };
+  /** What an application has sent with `kernelStack.postMessage`. */
+  message: { readonly data: unknown; readonly kernelId: number };
+  close: Record<string, never>;
+};
