@@ -3,16 +3,8 @@
  * doorbell as kernels do, and answers to ARP and ICMP echo. It keeps the frames that it has taken.
  */
 import type { DevicePort, QueuePair } from "../../src/device/device.ts";
-import { RING_BASE, RING_SIZE } from "../../src/layout/frameRing.ts";
-import {
-  HEALTH_BASE,
-  HEALTH_DOORBELL,
-  HEALTH_SLEEPING,
-  RX_CONTROL_BASE,
-  STATIC_DATA_BASE,
-  TX_CONTROL_BASE,
-} from "../../src/layout/kernelMemory.ts";
-import { FrameRing } from "../../src/views/frameRing.ts";
+import { HEALTH_BASE, HEALTH_DOORBELL, HEALTH_SLEEPING } from "../../src/layout/kernelMemory.ts";
+import { createQueuePair } from "./queuePair.ts";
 
 type WaitAsync = (
   words: Int32Array,
@@ -20,7 +12,6 @@ type WaitAsync = (
   value: number,
 ) => { async: boolean; value: string | Promise<string> };
 
-const RING_BYTES = 1 << 19;
 const DOORBELL = (HEALTH_BASE + HEALTH_DOORBELL) >> 2;
 const SLEEPING = (HEALTH_BASE + HEALTH_SLEEPING) >> 2;
 
@@ -38,26 +29,10 @@ export class StandInKernel {
   #stopped = false;
 
   constructor(kernelId: number, mac: Uint8Array, shared: boolean) {
-    const pages = 2 + (2 * RING_BYTES) / 65536;
-    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
-    this.#words = new Int32Array(memory.buffer);
+    this.pair = createQueuePair(kernelId, shared, () => this.#ring());
+    this.#words = new Int32Array(this.pair.memory.buffer);
     this.#mac = mac;
     this.#shared = shared;
-    [RX_CONTROL_BASE, TX_CONTROL_BASE].forEach((control, index) => {
-      this.#words[(control + RING_SIZE) >> 2] = RING_BYTES;
-      this.#words[(control + RING_BASE) >> 2] = STATIC_DATA_BASE + index * RING_BYTES;
-    });
-    this.pair = {
-      kernelId,
-      memory,
-      rx: [new FrameRing(memory, RX_CONTROL_BASE)],
-      tx: new FrameRing(memory, TX_CONTROL_BASE),
-      ring: () => this.#ring(),
-    };
-  }
-
-  get memory(): WebAssembly.Memory {
-    return this.pair.memory;
   }
 
   /** Sends one frame with a zero virtio header. */
