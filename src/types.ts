@@ -105,3 +105,6 @@ export type StackEvents = {
   message: { readonly data: unknown; readonly kernelId: number };
   close: Record<string, never>;
 };
+export type { Handles } from "./kernel/handles.ts";
+export type { EventHandler, KernelHost } from "./kernel/host.ts";
+export type { Application, KernelStack } from "./kernel/kernelStack.ts";

@@ -93,7 +93,6 @@ export const TUNING_RANGES: { readonly [Name in keyof Tuning]: Range } = {
   spinUs: { default: 50, min: 0, max: 1_000_000 },
 };
 
-
 /** Where each number stands in the configuration record; what is not here is the host's. */
 const TUNING_OFFSETS: { readonly [Name in keyof Tuning]?: number } = {
   memoryBytes: C.CONFIG_MEMORY_BYTES,

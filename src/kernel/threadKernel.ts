@@ -42,7 +42,9 @@ export class ThreadKernel {
     this.#exited = new Promise((resolve) => {
       worker.once("exit", (code) => {
         if (!this.#closing && !this.#failed) {
-          this.#fail(new NetPopcornError("ERR_KERNEL_EXIT", `kernel ${this.kernelId}: its thread ended (status ${code})`));
+          this.#fail(
+            new NetPopcornError("ERR_KERNEL_EXIT", `kernel ${this.kernelId}: its thread ended (status ${code})`),
+          );
         }
         options.ports.releaseAll(this.kernelId);
         resolve();
@@ -65,7 +67,7 @@ export class ThreadKernel {
       name: `netpopcorn kernel ${options.start.config.kernelId}`,
       workerData: options.start,
       // Node's type lists its own classes; descriptors transfer message ports at most.
-      transferList: [...options.transfer] as unknown as readonly import("node:worker_threads").Transferable[],
+      transferList: [...options.transfer] as unknown as import("node:worker_threads").Transferable[],
     });
     return new ThreadKernel(worker, options);
   }
@@ -122,7 +124,8 @@ export class ThreadKernel {
 }
 
 function toError(record: ErrorRecord): Error {
-  const error = record.code === undefined ? new Error(record.message) : new NetPopcornError(record.code, record.message);
+  const error =
+    record.code === undefined ? new Error(record.message) : new NetPopcornError(record.code, record.message);
   error.name = record.name;
   if (record.stack !== undefined) error.stack = record.stack;
   return error;

@@ -18,6 +18,8 @@ import { PortRandom } from "./seed.ts";
 
 if (!parentPort) throw new NetPopcornError("ERR_WORKER", "worker.js is started by createStack, not directly");
 const owner = parentPort;
+/** Time for what the application has written to reach the main thread. */
+const EXIT_DELAY_MS = 100;
 
 function post(message: FromWorker): void {
   owner.postMessage(message);
@@ -25,6 +27,12 @@ function post(message: FromWorker): void {
 
 function reportError(error: unknown, fatal: boolean): void {
   post({ type: "error", error: toErrorRecord(error), fatal });
+}
+
+/** Ends the thread: in order when nothing is left to do, otherwise (timers of the application) soon. */
+function exit(): void {
+  owner.close();
+  setTimeout(() => process.exit(0), EXIT_DELAY_MS).unref();
 }
 
 /** Asks the owner's registry. */
@@ -84,7 +92,7 @@ async function run(start: WorkerStart): Promise<void> {
   const end = () => {
     reactor.remove(host);
     host.close();
-    owner.close();
+    exit();
   };
   const close = async (drainMs: number) => {
     await stack.close(drainMs);
@@ -120,5 +128,5 @@ async function run(start: WorkerStart): Promise<void> {
 
 run(workerData as WorkerStart).catch((error: unknown) => {
   reportError(error, true);
-  owner.close();
+  exit();
 });

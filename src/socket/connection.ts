@@ -276,7 +276,10 @@ export class Connection implements EventSink {
   }
 
   #setOption(option: number, value: number): void {
-    this.#checkStatus(this.#released ? EBADF : this.#host.exports.tcpSetOption(this.handle, option, value), "set option");
+    this.#checkStatus(
+      this.#released ? EBADF : this.#host.exports.tcpSetOption(this.handle, option, value),
+      "set option",
+    );
   }
 
   /** Addresses and ports are kept: they are asked for in logs after the connection is over, too. */
@@ -287,7 +290,9 @@ export class Connection implements EventSink {
     const { bytes } = memory;
     this.#localPort = memory.loadU32(at + OPTION.INFO_LOCAL_PORT);
     this.#remotePort = memory.loadU32(at + OPTION.INFO_REMOTE_PORT);
-    this.#localAddress = formatAddress(bytes.subarray(at + OPTION.INFO_LOCAL_ADDRESS, at + OPTION.INFO_LOCAL_ADDRESS + 16));
+    this.#localAddress = formatAddress(
+      bytes.subarray(at + OPTION.INFO_LOCAL_ADDRESS, at + OPTION.INFO_LOCAL_ADDRESS + 16),
+    );
     this.#remoteAddress = formatAddress(
       bytes.subarray(at + OPTION.INFO_REMOTE_ADDRESS, at + OPTION.INFO_REMOTE_ADDRESS + 16),
     );
@@ -371,7 +376,8 @@ export class Connection implements EventSink {
       : chunk instanceof ArrayBuffer
         ? new Uint8Array(chunk)
         : undefined;
-    if (!bytes) throw new NetPopcornError("ERR_INVALID_ARG_TYPE", "write a Uint8Array, another view, or an ArrayBuffer");
+    if (!bytes)
+      throw new NetPopcornError("ERR_INVALID_ARG_TYPE", "write a Uint8Array, another view, or an ArrayBuffer");
     const sent = this.#send(bytes, 0);
     return sent < bytes.length ? this.#writeRest(bytes, sent) : undefined;
   }

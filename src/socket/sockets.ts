@@ -12,6 +12,7 @@ import { checkInteger } from "../kernel/config.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import type { Reactor } from "../kernel/reactor.ts";
 import type { PortRandom } from "../kernel/seed.ts";
+import { GAUGE_CONNECTIONS, GAUGE_TIME_WAIT } from "../layout/counters.ts";
 import { EADDRINUSE, EADDRNOTAVAIL } from "../layout/status.ts";
 import type { BindUdpOptions, ConnectOptions, ListenOptions } from "../types.ts";
 import { Connection, type ConnectionOwner } from "./connection.ts";
@@ -21,6 +22,7 @@ import { UdpSocket } from "./udp.ts";
 /** Ports tried for one connect before giving up. With K kernels one in K comes home to a certain kernel. */
 const PORT_DRAWS_MAX = 4096;
 const BACKLOG_DEFAULT = 1024;
+const DRAIN_POLL_MS = 5;
 const ANY_ADDRESS = "0.0.0.0";
 
 export type SocketsOptions = {
@@ -45,7 +47,6 @@ export class Sockets implements ConnectionOwner {
   readonly #hosts: KernelHost[];
   readonly #connections = new Set<Connection>();
   readonly #listening = new Set<Replicated>();
-  #onIdle: (() => void) | undefined;
   #nextHost = 0;
   #closed = false;
 
@@ -111,7 +112,6 @@ export class Sockets implements ConnectionOwner {
   connectionOver(connection: Connection): void {
     if (!this.#connections.delete(connection)) return;
     this.#options.reactor?.unref();
-    if (this.#connections.size === 0) this.#onIdle?.();
   }
 
   /** Connections, listeners and UDP sockets now open. */
@@ -133,16 +133,18 @@ export class Sockets implements ConnectionOwner {
   async close(drainMs: number): Promise<void> {
     this.#closed = true;
     await Promise.all([...this.#listening].map((socket) => socket.close()));
-    if (this.#connections.size > 0 && drainMs > 0) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, drainMs);
-        this.#onIdle = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
+    for (let waitedMs = 0; waitedMs < drainMs && this.#draining(); waitedMs += DRAIN_POLL_MS) {
+      await new Promise((resolve) => setTimeout(resolve, DRAIN_POLL_MS));
     }
     for (const connection of this.#connections) connection.abort();
+  }
+
+  /** True while connections, those of the handle level too, have not ended (TIME_WAIT is an end). */
+  #draining(): boolean {
+    return (
+      this.#connections.size > 0 ||
+      this.#hosts.some(({ memory }) => memory.counter(GAUGE_CONNECTIONS) > memory.counter(GAUGE_TIME_WAIT))
+    );
   }
 
   #checkOpen(): void {

@@ -1,0 +1,35 @@
+/** NetPopcorn: a TCP/IP stack of N share-nothing kernels behind one card. docs/api.md is the guide to this module. */
+export type {
+  Device,
+  DeviceCapabilities,
+  DevicePort,
+  PortDescription,
+  PortDescriptor,
+  QueuePair,
+} from "./device/device.ts";
+export { NetPopcornError, statusError, statusName } from "./errors.ts";
+export { formatAddress, formatMac, parseAddress, parseCidr, parseMac } from "./ip/address.ts";
+export type { Clock } from "./kernel/clock.ts";
+export { TUNING_RANGES, type Tuning } from "./kernel/config.ts";
+export type { Handles } from "./kernel/handles.ts";
+export type { EventHandler, KernelHost } from "./kernel/host.ts";
+export type { Application, KernelStack } from "./kernel/kernelStack.ts";
+export type { Seed } from "./kernel/seed.ts";
+export * from "./layout/event.ts";
+export * from "./layout/option.ts";
+export * as status from "./layout/status.ts";
+export type { Connection, ConnectionInfo } from "./socket/connection.ts";
+export type { Listener } from "./socket/listener.ts";
+export type { Datagram, UdpSocket } from "./socket/udp.ts";
+export { createStack, type Stack } from "./stack.ts";
+export type {
+  BindUdpOptions,
+  CloseOptions,
+  ConnectOptions,
+  ListenOptions,
+  StackEvents,
+  StackMode,
+  StackOptions,
+  StackStats,
+} from "./types.ts";
+export type { Counters } from "./views/kernelMemory.ts";

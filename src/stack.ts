@@ -1,0 +1,158 @@
+/** createStack: checks the options, gives every kernel its configuration, and starts them in the wanted mode. */
+import type { Device } from "./device/device.ts";
+import { NetPopcornError } from "./errors.ts";
+import { addressFamily, parseAddress, parseCidr, parseMac } from "./ip/address.ts";
+import { checkInteger, type KernelConfig, resolveTuning, writeConfig } from "./kernel/config.ts";
+import type { KernelHost } from "./kernel/host.ts";
+import { startInlineStack } from "./kernel/inlineStack.ts";
+import { createSeedSource } from "./kernel/seed.ts";
+import { startThreadStack } from "./kernel/threadStack.ts";
+import type { Connection } from "./socket/connection.ts";
+import type { Listener } from "./socket/listener.ts";
+import type { UdpSocket } from "./socket/udp.ts";
+import type {
+  BindUdpOptions,
+  CloseOptions,
+  ConnectOptions,
+  ListenOptions,
+  StackEvents,
+  StackMode,
+  StackOptions,
+  StackStats,
+} from "./types.ts";
+import { KernelMemory } from "./views/kernelMemory.ts";
+import { createMemory, loadModule } from "./wasm/load.ts";
+
+const KERNELS_MAX = 64;
+
+/** N kernels that look like one host. */
+export interface Stack extends AsyncDisposable {
+  readonly mode: StackMode;
+  /** How many kernels there are. */
+  readonly kernelCount: number;
+  /** Own addresses as given: "10.7.0.2/24". */
+  readonly addresses: readonly string[];
+  /** The kernels with their handle level; empty in threads mode, where they are in other threads. */
+  readonly kernels: readonly KernelHost[];
+
+  /**
+   * Listens in all kernels. Inline mode only: in threads mode the application module listens, in its kernel.
+   * @throws NetPopcornError EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, ERR_OPTION_RANGE, ERR_STACK_CLOSED, ERR_NO_APPLICATION_THREAD.
+   */
+  listen(where: number | ListenOptions, more?: Omit<ListenOptions, "port">): Promise<Listener>;
+  /** Opens a connection. Inline mode only. @throws NetPopcornError ECONNREFUSED, ETIMEDOUT, …. */
+  connect(options: ConnectOptions): Promise<Connection>;
+  /** Binds a UDP socket in all kernels. Inline mode only. */
+  bindUdp(where: number | BindUdpOptions): Promise<UdpSocket>;
+
+  stats(): Promise<StackStats>;
+  /** Sends a structured-clonable value to the application in every kernel (KernelStack event "message"). */
+  postMessage(data: unknown): void;
+  on<Name extends keyof StackEvents>(name: Name, listener: (event: StackEvents[Name]) => void): this;
+  off<Name extends keyof StackEvents>(name: Name, listener: (event: StackEvents[Name]) => void): this;
+
+  /** With `drive: "manual"`: one turn of every kernel. @returns true when something was done or is left to do. */
+  turn(nowNs: number): boolean;
+  /** With `drive: "manual"`: when the next turn is due without outside input, ns; Infinity: never. */
+  nextDeadlineNs(): number;
+
+  /** Stops listening, lets connections drain, resets the rest. The device stays open: it is the caller's. */
+  close(options?: CloseOptions): Promise<void>;
+}
+
+/** What both modes need, with everything checked. */
+export type StackPlan = {
+  readonly options: StackOptions;
+  readonly device: Device;
+  readonly module: WebAssembly.Module;
+  readonly configs: readonly KernelConfig[];
+  /** Configuration written, not booted. */
+  readonly memories: readonly KernelMemory[];
+  /** Application module, a URL. */
+  readonly app: string | undefined;
+  /** Seeds of the host side's own draws, one per kernel and one more. */
+  readonly hostSeeds: readonly Uint32Array[];
+};
+
+/**
+ * Creates and starts a stack.
+ * @throws NetPopcornError ERR_OPTION_RANGE, ERR_OPTION_UNKNOWN, ERR_OPTION_COMBINATION, ERR_ADDRESS_FORMAT, ERR_APP_LOAD,
+ *   ERR_APP_EXPORT, ENOMEM, and what the application throws at its start.
+ */
+export async function createStack(options: StackOptions): Promise<Stack> {
+  options.signal?.throwIfAborted();
+  const plan = await planStack(options);
+  options.signal?.throwIfAborted();
+  const stack = await (options.mode === "threads" ? startThreadStack(plan) : startInlineStack(plan));
+  const onAbort = () => void stack.close({ drainMs: 0 });
+  options.signal?.addEventListener("abort", onAbort, { once: true });
+  stack.on("close", () => options.signal?.removeEventListener("abort", onAbort));
+  if (options.signal?.aborted) onAbort();
+  return stack;
+}
+
+async function planStack(options: StackOptions): Promise<StackPlan> {
+  const { device, mode = "inline" } = options;
+  const { capabilities } = device;
+  const kernels = checkInteger("kernels", options.kernels ?? 1, 1, Math.min(KERNELS_MAX, capabilities.queues));
+  checkCombinations(options, mode);
+  const addresses = [options.address].flat().map(parseCidr);
+  const gateway = options.gateway === undefined ? new Uint8Array(16) : parseAddress(options.gateway);
+  if (options.gateway !== undefined && addresses.every(({ family }) => family !== addressFamily(gateway))) {
+    throw combinationError(`gateway ${options.gateway} is of another address family than the own addresses`);
+  }
+  const tuning = resolveTuning(options.tuning ?? {}, device.rxLanes);
+  const seeds = createSeedSource(options.seed);
+  const shared = mode === "threads";
+  const app = options.app === undefined ? undefined : await applicationUrl(options.app);
+  const module = await loadModule("kernel", shared);
+  const configs = Array.from(
+    { length: kernels },
+    (_, kernelId): KernelConfig => ({
+      kernelId,
+      seed: seeds(kernelId),
+      mac: options.mac === undefined ? device.mac : parseMac(options.mac),
+      addresses,
+      gateway,
+      mtuBytes: capabilities.mtuBytes,
+      rxLanes: device.rxLanes,
+      tsoBytesMax: capabilities.tsoBytesMax,
+      checksumOffload: capabilities.checksumOffload,
+      timestamps: options.timestamps ?? true,
+      noDelay: options.noDelay ?? false,
+      tuning,
+    }),
+  );
+  const memories = configs.map((config) => {
+    const memory = new KernelMemory(createMemory(tuning.memoryBytes, shared));
+    writeConfig(memory, config);
+    return memory;
+  });
+  const hostSeeds = Array.from({ length: kernels + 1 }, (_, index) => seeds(KERNELS_MAX + index));
+  return { options, device, module, configs, memories, app, hostSeeds };
+}
+
+function combinationError(message: string): NetPopcornError {
+  return new NetPopcornError("ERR_OPTION_COMBINATION", message);
+}
+
+function checkCombinations(options: StackOptions, mode: string): void {
+  if (mode !== "inline" && mode !== "threads") {
+    throw new NetPopcornError("ERR_OPTION_RANGE", `option mode is "${mode}"; it must be "inline" or "threads"`);
+  }
+  if (mode === "inline") return;
+  if (options.app === undefined)
+    throw combinationError('mode "threads" needs option app: the module to run in each kernel');
+  if (options.clock) throw combinationError('mode "threads" runs in real time: option clock is for mode "inline"');
+  if (options.drive === "manual")
+    throw combinationError('mode "threads" runs by itself: drive "manual" is for mode "inline"');
+}
+
+async function applicationUrl(app: string | URL): Promise<string> {
+  if (app instanceof URL) return app.href;
+  // A Windows drive letter looks like a scheme; schemes have two characters or more.
+  if (/^[a-z][a-z0-9+.-]+:/i.test(app)) return app;
+  if (typeof location === "object") return new URL(app, location.href).href;
+  const [{ pathToFileURL }, { resolve }] = await Promise.all([import("node:url"), import("node:path")]);
+  return pathToFileURL(resolve(app)).href;
+}
