@@ -1,0 +1,123 @@
+/**
+ * The steering program of the TAP device, instruction by instruction, against what ebpf.ts promises. That Linux
+ * accepts and runs it is shown by test/integration/tap.test.ts.
+ */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { assembleSteering, BpfAssembler, FLOW_GROUPS } from "../../src/device/tap/ebpf.ts";
+import { runBpf } from "../helpers/bpfMachine.ts";
+
+const LOCAL_PORTS = { first: 32768, last: 60999 };
+const program = assembleSteering(5, LOCAL_PORTS);
+/** A queue that tells which group was looked up: 1..4096, and 0 where none was. */
+const steer = (packet: Uint8Array): number => Number(runBpf(program, packet, (group) => group + 1) & 0xffffn);
+
+const TCP = 6;
+const UDP = 17;
+const ICMP = 1;
+const port = fc.integer({ min: 0, max: 65535 });
+const protocol = fc.constantFrom(TCP, UDP);
+const address4 = fc.uint8Array({ minLength: 4, maxLength: 4 });
+const address6 = fc.uint8Array({ minLength: 16, maxLength: 16 });
+const optionWords = fc.integer({ min: 0, max: 10 });
+
+function ports(source: number, destination: number): Uint8Array {
+  return Uint8Array.of(source >> 8, source & 255, destination >> 8, destination & 255, 0, 0, 0, 0);
+}
+
+type Ipv4 = { protocol: number; source?: Uint8Array; destination?: Uint8Array; words?: number; fragment?: number };
+
+function ipv4({ protocol, source, destination, words = 0, fragment = 0 }: Ipv4, payload: Uint8Array): Uint8Array {
+  const header = new Uint8Array(20 + 4 * words);
+  header.set([0x45 + words, 0, 0, 0, 0, 0, fragment >> 8, fragment & 255, 64, protocol]);
+  header.set(source ?? [10, 0, 0, 1], 12);
+  header.set(destination ?? [10, 0, 0, 2], 16);
+  return Uint8Array.of(...header, ...payload);
+}
+
+function ethernet(etherType: number, payload: Uint8Array): Uint8Array {
+  return Uint8Array.of(...new Uint8Array(12), etherType >> 8, etherType & 255, ...payload);
+}
+
+/** The group by the rule in ebpf.ts, in other words. */
+function groupOf(source: number, destination: number): number {
+  const chosenByClient = destination >= 32768 && destination <= 60999 ? destination : source;
+  return chosenByClient % FLOW_GROUPS;
+}
+
+describe("steering program", () => {
+  test("TCP and UDP over IPv4 go by their flow group, whatever the IP options", () => {
+    fc.assert(
+      fc.property(protocol, port, port, optionWords, (number, source, destination, words) => {
+        const packet = ethernet(0x0800, ipv4({ protocol: number, words }, ports(source, destination)));
+        expect(steer(packet)).toBe(groupOf(source, destination) + 1);
+      }),
+    );
+  });
+
+  test("TCP and UDP over IPv6 go by the same groups", () => {
+    fc.assert(
+      fc.property(protocol, port, port, address6, address6, (number, source, destination, from, to) => {
+        const header = Uint8Array.of(0x60, 0, 0, 0, 0, 8, number, 64, ...from, ...to);
+        const packet = ethernet(0x86dd, Uint8Array.of(...header, ...ports(source, destination)));
+        expect(steer(packet)).toBe(groupOf(source, destination) + 1);
+      }),
+    );
+  });
+
+  test("an ICMP error goes with the flow that it quotes", () => {
+    const type = fc.constantFrom(3, 11, 12);
+    fc.assert(
+      fc.property(type, protocol, port, port, optionWords, optionWords, (kind, number, ours, theirs, outer, inner) => {
+        const quoted = ipv4({ protocol: number, words: inner }, ports(ours, theirs));
+        const message = Uint8Array.of(kind, 0, 0, 0, 0, 0, 0, 0, ...quoted);
+        const packet = ethernet(0x0800, ipv4({ protocol: ICMP, words: outer }, message));
+        // What we sent from `ours` to `theirs` belongs to the flow whose packets come from `theirs` to `ours`.
+        expect(steer(packet)).toBe(groupOf(theirs, ours) + 1);
+      }),
+    );
+  });
+
+  test("fragments and other protocols go by their addresses alone, the same in every fragment", () => {
+    const fragment = fc.integer({ min: 1, max: 0x3fff });
+    fc.assert(
+      fc.property(address4, address4, fragment, port, port, (source, destination, field, a, b) => {
+        const first = ethernet(0x0800, ipv4({ protocol: UDP, source, destination, fragment: 0x2000 }, ports(a, b)));
+        const later = ethernet(0x0800, ipv4({ protocol: UDP, source, destination, fragment: field }, ports(b, a)));
+        const other = ethernet(0x0800, ipv4({ protocol: 47, source, destination }, ports(a, b)));
+        expect(steer(later)).toBe(steer(first));
+        expect(steer(other)).toBe(steer(first));
+      }),
+    );
+  });
+
+  test("addresses spread over queues", () => {
+    const queues = new Set<number>();
+    for (let host = 1; host <= 64; host += 1) {
+      const source = Uint8Array.of(10, 0, 0, host);
+      queues.add(steer(ethernet(0x0800, ipv4({ protocol: 47, source }, ports(0, 0)))) % 4);
+    }
+    expect(queues.size).toBe(4);
+  });
+
+  test("ARP, VLAN and what is too short for its own claim go to queue 0", () => {
+    expect(steer(ethernet(0x0806, new Uint8Array(28)))).toBe(0);
+    expect(steer(ethernet(0x8100, new Uint8Array(28)))).toBe(0);
+    const whole = ethernet(0x0800, ipv4({ protocol: TCP }, ports(1, 2).subarray(0, 4)));
+    for (let bytes = 0; bytes < whole.length; bytes += 1) expect(steer(whole.subarray(0, bytes))).toBe(0);
+    expect(steer(whole)).not.toBe(0);
+  });
+
+  test("any bytes give a queue", () => {
+    const etherType = fc.constantFrom(0x0800, 0x86dd, 0x0806);
+    fc.assert(
+      fc.property(etherType, fc.uint8Array({ maxLength: 120 }), (type, bytes) => {
+        expect(steer(ethernet(type, bytes))).toBeGreaterThanOrEqual(0);
+      }),
+    );
+  });
+});
+
+test("the assembler refuses a jump to nowhere", () => {
+  expect(() => new BpfAssembler().jump("nowhere").assemble()).toThrow(RangeError);
+});
