@@ -143,6 +143,42 @@ describe("TAP device", () => {
       await expect(open({ hostAddress: "10.7.0.1" })).rejects.toMatchObject({ code: "ERR_ADDRESS_FORMAT" });
     });
 
+    /** Opens pop0 with two queues as root with fewer capabilities. @returns what the child has printed. */
+    async function openWithout(capabilities: string): Promise<unknown> {
+      const module = new URL("../../dist/device/tap/device.js", import.meta.url).href;
+      const source = `
+        const { openTap } = await import(${JSON.stringify(module)});
+        const outcome = {};
+        try {
+          const device = await openTap({ name: "pop0", queues: 2 });
+          outcome.steering = device.capabilities.steering;
+          outcome.refusal = device.steeringRefusal;
+          try { device.moveFlowGroup(1, 1); } catch (error) { outcome.moveCode = error.code; }
+          await device.close();
+        } catch (error) { outcome.code = error.code; }
+        console.log(JSON.stringify(outcome));`;
+      const node = [process.execPath, "--input-type=module", "-e", source];
+      const run = await namespace.run("setpriv", ["--bounding-set", capabilities, ...node]);
+      expect(run).toMatchObject({ status: 0, stderr: "" });
+      return JSON.parse(run.stdout);
+    }
+
+    test("without bpf(2) the host steers by learning, and says so", async (context) => {
+      const reason = missing("setpriv");
+      if (reason !== undefined) context.skip(reason);
+      expect(await openWithout("-bpf,-sys_admin")).toEqual({
+        steering: "learned",
+        refusal: expect.stringContaining("CAP_BPF"),
+        moveCode: "EOPNOTSUPP",
+      });
+    });
+
+    test("EPERM: no right to make a device", async (context) => {
+      const reason = missing("setpriv");
+      if (reason !== undefined) context.skip(reason);
+      expect(await openWithout("-all")).toEqual({ code: "EPERM" });
+    });
+
     test("nothing is left behind by a process that is killed", async () => {
       const module = new URL("../../dist/device/tap/device.js", import.meta.url).href;
       const source = `

@@ -48,6 +48,8 @@ export class Waker {
     this.#worker = new Worker(new URL("./wakerThread.js", import.meta.url), {
       workerData: start,
       transferList: [channel.port2],
+      // Nothing of the program's own flags (--import, --input-type) is meant for this thread.
+      execArgv: [],
       name: "netpopcorn-waker",
     });
     this.#worker.unref();
