@@ -116,6 +116,12 @@ export const SECTION_ADDRESS = 4;
 export const SECTION_BYTES = 8;
 export const SECTION_FRAMES = 12;
 export const SECTION_SIZE_BYTES = 16;
+/** u32: runs that were no whole records; only a broken kernel makes such. */
+export const REGION_DROP_BROKEN_RUN = 76;
+/** u32 each: frames lost, duplicated, corrupted, reordered, dropped at the rate limit, on the port's impaired link. */
+export const REGION_IMPAIRMENT_COUNTS = 96;
+/** Room for a frame made up to ask where it would go. */
+export const REGION_SCRATCH = 2048;
 /** u32 per receiving port: bytes, then frames, then fill position. */
 export const REGION_TALLY_BYTES = 1280;
 export const REGION_TALLY_FRAMES = 1536;

@@ -1,0 +1,232 @@
+import { NetPopcornError } from "../../errors.ts";
+import {
+  CARD_FLAG_CHECKSUM_OFFLOAD,
+  CARD_FLAG_FLOW_GROUPS,
+  CARD_FLAG_LARGE_RECEIVE,
+  CARD_FLAG_RSS_UDP_PORTS,
+  CARD_FLAGS,
+  CARD_FLOW_GROUPS,
+  CARD_LOCAL_PORT_FIRST,
+  CARD_QUEUE_PORTS,
+  CARD_QUEUES,
+  CARD_QUEUES_MAX,
+  CARD_RETA_MASK,
+  CARD_SIZE_BYTES,
+  CARDS_BASE,
+  FILTERS_MAX,
+  FLOW_GROUP_NONE,
+  FLOW_GROUPS,
+  PORT_NONE,
+  RETA_ENTRIES_MAX,
+} from "../../layout/card.ts";
+import { TOEPLITZ_KEY_DEFAULT } from "../../rss/toeplitz.ts";
+import type { Device, DeviceCapabilities, DevicePort, PortDescription, QueuePair } from "../device.ts";
+import { completeImpairments, type Impairments } from "./impairment.ts";
+import { CardRegisters, PROTOCOL_TCP } from "./registers.ts";
+import type { Segment } from "./segment.ts";
+
+export type CardPreset = "82599" | "generic";
+
+export type CardOptions = {
+  /** Limits and defaults of a kind of card. Default "generic". */
+  readonly preset?: CardPreset;
+  /** Queue pairs, 1..64 (82599) or 1..128. Default 1. */
+  readonly queues?: number;
+  /** Ethernet address, 6 bytes. Default: a locally administered one made from seed and number of the card. */
+  readonly mac?: Uint8Array;
+  /** Entries of the indirection table, a power of two up to the preset's number, which is the default. */
+  readonly retaEntries?: number;
+  /** Queues that the indirection table can name. Default and maximum: 16 (82599) or 128. */
+  readonly queuesRssMax?: number;
+  /** 40 or 52 bytes. Default: the key of the RSS verification suite. */
+  readonly rssKey?: Uint8Array | readonly number[];
+  /** Hash UDP with its ports. Default: false on the 82599, whose fragments would leave their flow, else true. */
+  readonly rssUdpPorts?: boolean;
+  /** A table of 4096 flow groups, at first all left to the hash. Default true. */
+  readonly flowGroups?: boolean;
+  /** Local ports, whose packets are grouped by them instead of by the remote port. Not on the 82599. Default: none. */
+  readonly localPorts?: { readonly first: number; readonly last: number };
+  /** IP packet size, 576..65535. Default 1500. */
+  readonly mtuBytes?: number;
+  /** Kernels may leave TCP/UDP checksums to the card. Default false. */
+  readonly checksumOffload?: boolean;
+  /** Largest TCP payload that the card cuts into segments, up to 65,483; 0: none. Needs checksumOffload. Default 0. */
+  readonly tsoBytesMax?: number;
+  /** The card hands large frames of a peer on uncut. Default: when tsoBytesMax is not 0. */
+  readonly largeReceive?: boolean;
+};
+
+type Limits = {
+  readonly queuesMax: number;
+  readonly queuesRssMax: number;
+  readonly retaEntries: number;
+  readonly rssUdpPorts: boolean;
+  readonly localPorts: boolean;
+};
+
+/** 82599: datasheet 331520, 7.1.2.8 (RSS: 128 entries, 16 queues) and 7.1.2.7 (flow director). */
+const PRESETS: Readonly<Record<CardPreset, Limits>> = {
+  "82599": { queuesMax: 64, queuesRssMax: 16, retaEntries: 128, rssUdpPorts: false, localPorts: false },
+  generic: {
+    queuesMax: CARD_QUEUES_MAX,
+    queuesRssMax: CARD_QUEUES_MAX,
+    retaEntries: RETA_ENTRIES_MAX,
+    rssUdpPorts: true,
+    localPorts: true,
+  },
+};
+
+const TSO_BYTES_MAX = 65483;
+
+function checkRange(name: string, value: number, min: number, max: number): number {
+  if (!(Number.isInteger(value) && value >= min && value <= max)) {
+    throw new NetPopcornError("ERR_OPTION_RANGE", `card option ${name} is ${value}; it must be ${min}..${max}`);
+  }
+  return value;
+}
+
+/** A model multi-queue card on an in-memory segment. Created by Segment.createCard(). */
+export class Card implements Device {
+  readonly index: number;
+  readonly mac: Uint8Array;
+  readonly rxLanes: number;
+  readonly capabilities: DeviceCapabilities;
+  readonly registers: CardRegisters;
+  readonly #segment: Segment;
+  #settings: Required<Impairments>;
+  /** Frames that each queue got through ports that are gone, less what its present port had got before it came. */
+  readonly #frames: number[];
+
+  constructor(segment: Segment, index: number, settings: Required<Impairments>, options: CardOptions) {
+    const limits = PRESETS[options.preset ?? "generic"];
+    if (!limits) {
+      throw new NetPopcornError(
+        "ERR_OPTION_RANGE",
+        `card preset "${options.preset}" is none of ${Object.keys(PRESETS)}`,
+      );
+    }
+    this.#segment = segment;
+    this.#settings = settings;
+    this.index = index;
+    this.rxLanes = segment.portsMax;
+    this.mac = options.mac?.slice() ?? defaultMac(segment.seed, index);
+    if (this.mac.length !== 6 || (this.mac[0] as number) & 1) {
+      throw new NetPopcornError("ERR_OPTION_RANGE", "card option mac must be the six bytes of a unicast address");
+    }
+    const queues = checkRange("queues", options.queues ?? 1, 1, limits.queuesMax);
+    const retaEntries = checkRange("retaEntries", options.retaEntries ?? limits.retaEntries, 1, limits.retaEntries);
+    if (retaEntries & (retaEntries - 1)) {
+      throw new NetPopcornError(
+        "ERR_OPTION_RANGE",
+        `card option retaEntries is ${retaEntries}; it must be a power of two`,
+      );
+    }
+    const flowGroups = options.flowGroups ?? true;
+    this.#frames = new Array(queues).fill(0);
+    this.capabilities = {
+      queues,
+      mtuBytes: checkRange("mtuBytes", options.mtuBytes ?? 1500, 576, 65535),
+      checksumOffload: options.checksumOffload ?? false,
+      tsoBytesMax: checkRange("tsoBytesMax", options.tsoBytesMax ?? 0, 0, TSO_BYTES_MAX),
+      steering: queues === 1 ? "none" : "card",
+      retaEntries,
+      flowGroups: flowGroups ? FLOW_GROUPS : 0,
+      exactFilters: FILTERS_MAX,
+    };
+    if (this.capabilities.tsoBytesMax > 0 && !this.capabilities.checksumOffload) {
+      throw new NetPopcornError("ERR_OPTION_RANGE", "card option tsoBytesMax needs checksumOffload: true");
+    }
+    this.#writeRegisters(options, limits);
+    this.registers = new CardRegisters(segment.memory, segment.exports, index);
+    this.registers.setRssKey(options.rssKey ?? TOEPLITZ_KEY_DEFAULT);
+    const rssQueues = checkRange("queuesRssMax", options.queuesRssMax ?? limits.queuesRssMax, 1, limits.queuesRssMax);
+    for (let entry = 0; entry < retaEntries; entry++) {
+      this.registers.setRetaEntry(entry, entry % Math.min(queues, rssQueues));
+    }
+    if (options.localPorts) {
+      if (!limits.localPorts) {
+        throw new NetPopcornError(
+          "EOPNOTSUPP",
+          "this kind of card groups by the remote port only; leave localPorts out",
+        );
+      }
+      this.registers.setLocalPorts(options.localPorts.first, options.localPorts.last);
+    }
+  }
+
+  get settings(): Required<Impairments> {
+    return this.#settings;
+  }
+
+  /** Conditions of this card's links: what happens to the frames that it sends. Each of its ports has a link of its own. */
+  impair(impairments: Impairments): void {
+    this.#settings = completeImpairments(impairments);
+    this.#segment.impairPorts(this.index, this.#settings);
+  }
+
+  openPort(queue: number, pair: QueuePair): DevicePort {
+    checkRange("queue", queue, 0, this.capabilities.queues - 1);
+    return this.#segment.openPort(this, queue, pair);
+  }
+
+  describePort(queue: number, memory: WebAssembly.Memory): PortDescription {
+    checkRange("queue", queue, 0, this.capabilities.queues - 1);
+    return this.#segment.describePort(this, queue, memory);
+  }
+
+  /** Takes a queue pair away from its kernel, for instance a dead one. */
+  releaseQueue(queue: number): void {
+    this.#segment.releaseQueue(this.index, queue);
+  }
+
+  queueFor(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number {
+    return this.registers.queueFor({ protocol: PROTOCOL_TCP, source, sourcePort, destination, destinationPort });
+  }
+
+  queueFrames(): number[] {
+    return this.#frames.map((frames, queue) => {
+      const port = this.registers.queuePort(queue);
+      return port === PORT_NONE ? frames : frames + this.#segment.deliveredTo(port);
+    });
+  }
+
+  async close(): Promise<void> {
+    for (let queue = 0; queue < this.capabilities.queues; queue++) this.releaseQueue(queue);
+  }
+
+  // What follows is for Segment.
+
+  attached(queue: number, port: number): void {
+    this.#frames[queue] = (this.#frames[queue] as number) - this.#segment.deliveredTo(port);
+    this.registers.setQueuePort(queue, port);
+  }
+
+  detached(queue: number, port: number): void {
+    this.#frames[queue] = (this.#frames[queue] as number) + this.#segment.deliveredTo(port);
+    this.registers.setQueuePort(queue, PORT_NONE);
+  }
+
+  #writeRegisters(options: CardOptions, limits: Limits): void {
+    const at = CARDS_BASE + this.index * CARD_SIZE_BYTES;
+    const words = new Int32Array(this.#segment.memory.buffer);
+    const { checksumOffload, flowGroups, queues, retaEntries, tsoBytesMax } = this.capabilities;
+    words[(at + CARD_FLAGS) >> 2] =
+      (flowGroups > 0 ? CARD_FLAG_FLOW_GROUPS : 0) |
+      ((options.rssUdpPorts ?? limits.rssUdpPorts) ? CARD_FLAG_RSS_UDP_PORTS : 0) |
+      (checksumOffload ? CARD_FLAG_CHECKSUM_OFFLOAD : 0) |
+      ((options.largeReceive ?? tsoBytesMax > 0) ? CARD_FLAG_LARGE_RECEIVE : 0);
+    words[(at + CARD_QUEUES) >> 2] = queues;
+    words[(at + CARD_RETA_MASK) >> 2] = retaEntries - 1;
+    // First > last: no local ports.
+    words[(at + CARD_LOCAL_PORT_FIRST) >> 2] = 1;
+    const groupsAt = (at + CARD_FLOW_GROUPS) / 2;
+    new Uint16Array(this.#segment.memory.buffer).fill(FLOW_GROUP_NONE, groupsAt, groupsAt + FLOW_GROUPS);
+    const portsAt = at + CARD_QUEUE_PORTS;
+    new Uint8Array(this.#segment.memory.buffer).fill(PORT_NONE, portsAt, portsAt + CARD_QUEUES_MAX);
+  }
+}
+
+/** Locally administered and unicast (IEEE 802: the second bit set, the first clear). */
+function defaultMac(seed: number, index: number): Uint8Array {
+  return Uint8Array.of(0x02, 0x4e, 0x50, seed & 0xff, (seed >> 8) & 0xff, index);
+}

@@ -1,0 +1,218 @@
+import { NetPopcornError } from "../../errors.ts";
+import {
+  CARD_FILTER_COUNT,
+  CARD_FLAG_FLOW_GROUPS,
+  CARD_FLAGS,
+  CARD_FLOW_GROUPS,
+  CARD_LOCAL_PORT_FIRST,
+  CARD_LOCAL_PORT_LAST,
+  CARD_QUEUE_PORTS,
+  CARD_QUEUES,
+  CARD_RETA,
+  CARD_RETA_MASK,
+  CARD_RSS_KEY,
+  CARD_SIZE_BYTES,
+  CARDS_BASE,
+  FILTER_CONTROL,
+  FILTER_DESTINATION,
+  FILTER_PORTS,
+  FILTER_PROTOCOL_UNIT,
+  FILTER_SOURCE,
+  FILTER_V6,
+  FLOW_GROUP_NONE,
+  FLOW_GROUPS,
+  RSS_KEY_BYTES_MAX,
+  SEGMENT_SCRATCH_BASE,
+} from "../../layout/card.ts";
+import { statusError } from "../../errors.ts";
+import { portsWord } from "../../rss/toeplitz.ts";
+
+/** What card.wasm exports (assembly/card.ts). Addresses are byte offsets in the segment's memory. */
+export type CardExports = {
+  buildRssTables(card: number): void;
+  filterSet(card: number, queue: number): number;
+  filterClear(card: number): number;
+  queueOf(card: number, frame: number, bytes: number): number;
+  fill(record: number): void;
+  cut(port: number, record: number): number;
+  classify(port: number, card: number, from: number, bytes: number): number;
+};
+
+export const PROTOCOL_TCP = 6;
+export const PROTOCOL_UDP = 17;
+
+/** A flow as its packets come to the card: the remote end is the source. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d. */
+export type Tuple = {
+  readonly protocol: typeof PROTOCOL_TCP | typeof PROTOCOL_UDP;
+  readonly source: Uint8Array;
+  readonly sourcePort: number;
+  readonly destination: Uint8Array;
+  readonly destinationPort: number;
+};
+
+/** Bytes of the largest frame that writeTupleFrame makes. */
+export const TUPLE_FRAME_BYTES = 58;
+
+function isV4Mapped(address: Uint8Array): boolean {
+  return address[10] === 0xff && address[11] === 0xff && address.subarray(0, 10).every((byte) => byte === 0);
+}
+
+/**
+ * Writes the headers of a packet with this tuple: enough for a card to steer it.
+ * @returns length of the frame in bytes.
+ */
+export function writeTupleFrame(bytes: Uint8Array, at: number, tuple: Tuple): number {
+  bytes.fill(0, at, at + TUPLE_FRAME_BYTES);
+  const v4 = isV4Mapped(tuple.source) && isV4Mapped(tuple.destination);
+  const ports = at + (v4 ? 34 : 54);
+  if (v4) {
+    bytes.set([0x08, 0x00, 0x45], at + 12);
+    bytes[at + 23] = tuple.protocol;
+    bytes.set(tuple.source.subarray(12), at + 26);
+    bytes.set(tuple.destination.subarray(12), at + 30);
+  } else {
+    bytes.set([0x86, 0xdd, 0x60], at + 12);
+    bytes[at + 20] = tuple.protocol;
+    bytes.set(tuple.source, at + 22);
+    bytes.set(tuple.destination, at + 38);
+  }
+  bytes[ports] = tuple.sourcePort >> 8;
+  bytes[ports + 1] = tuple.sourcePort & 0xff;
+  bytes[ports + 2] = tuple.destinationPort >> 8;
+  bytes[ports + 3] = tuple.destinationPort & 0xff;
+  return ports + 4 - at;
+}
+
+/**
+ * A card's registers: RSS key and indirection table, flow-group table, exact filters. Written by the device's owner
+ * only, read by every sending port's classify(). A write takes effect for frames classified after it, as on a card.
+ */
+export class CardRegisters {
+  readonly #bytes: Uint8Array;
+  readonly #words: Int32Array;
+  readonly #halves: Uint16Array;
+  readonly #exports: CardExports;
+  readonly #card: number;
+  readonly #at: number;
+
+  constructor(memory: WebAssembly.Memory, exports: CardExports, card: number) {
+    this.#bytes = new Uint8Array(memory.buffer);
+    this.#words = new Int32Array(memory.buffer);
+    this.#halves = new Uint16Array(memory.buffer);
+    this.#exports = exports;
+    this.#card = card;
+    this.#at = CARDS_BASE + card * CARD_SIZE_BYTES;
+  }
+
+  get queues(): number {
+    return this.#word(CARD_QUEUES);
+  }
+
+  get retaEntries(): number {
+    return this.#word(CARD_RETA_MASK) + 1;
+  }
+
+  get filterCount(): number {
+    return this.#word(CARD_FILTER_COUNT);
+  }
+
+  get flowGroupsEnabled(): boolean {
+    return (this.#word(CARD_FLAGS) & CARD_FLAG_FLOW_GROUPS) !== 0;
+  }
+
+  /** @param key 40 or 52 bytes. @throws NetPopcornError ERR_RSS_KEY. */
+  setRssKey(key: Uint8Array | readonly number[]): void {
+    if (key.length !== 40 && key.length !== RSS_KEY_BYTES_MAX) {
+      throw new NetPopcornError("ERR_RSS_KEY", `an RSS key has 40 or 52 bytes, not ${key.length}`);
+    }
+    this.#bytes.set(key, this.#at + CARD_RSS_KEY);
+    this.#exports.buildRssTables(this.#card);
+  }
+
+  retaEntry(entry: number): number {
+    this.#check("RETA entry", entry, 0, this.retaEntries - 1);
+    return this.#halves[(this.#at + CARD_RETA) / 2 + entry] as number;
+  }
+
+  setRetaEntry(entry: number, queue: number): void {
+    this.#check("RETA entry", entry, 0, this.retaEntries - 1);
+    this.#check("queue", queue, 0, this.queues - 1);
+    this.#halves[(this.#at + CARD_RETA) / 2 + entry] = queue;
+  }
+
+  /** Queue of a flow group (12 low bits of the client's port); undefined: left to the hash. */
+  flowGroup(group: number): number | undefined {
+    this.#check("flow group", group, 0, FLOW_GROUPS - 1);
+    const queue = this.#halves[(this.#at + CARD_FLOW_GROUPS) / 2 + group] as number;
+    return queue === FLOW_GROUP_NONE ? undefined : queue;
+  }
+
+  /** @throws NetPopcornError EOPNOTSUPP when the card was made without flow groups. */
+  setFlowGroup(group: number, queue: number | undefined): void {
+    this.#check("flow group", group, 0, FLOW_GROUPS - 1);
+    if (!this.flowGroupsEnabled) {
+      throw new NetPopcornError("EOPNOTSUPP", "this card has no flow groups; create it with flowGroups: true");
+    }
+    if (queue !== undefined) this.#check("queue", queue, 0, this.queues - 1);
+    this.#halves[(this.#at + CARD_FLOW_GROUPS) / 2 + group] = queue ?? FLOW_GROUP_NONE;
+  }
+
+  /**
+   * Local ports whose packets are grouped by the local port: those that our own connections lease.
+   * An empty range (first > last) turns it off.
+   */
+  setLocalPorts(first: number, last: number): void {
+    this.#words[(this.#at + CARD_LOCAL_PORT_FIRST) >> 2] = first;
+    this.#words[(this.#at + CARD_LOCAL_PORT_LAST) >> 2] = last;
+  }
+
+  /** Sends one flow to a queue, before all tables. @throws NetPopcornError ENOBUFS when all filters are in use. */
+  setFilter(tuple: Tuple, queue: number): void {
+    this.#check("queue", queue, 0, this.queues - 1);
+    this.#writeTuple(tuple);
+    const status = this.#exports.filterSet(this.#card, queue);
+    if (status < 0) throw statusError(status, "exact filter");
+  }
+
+  /** @returns false when there was no such filter. */
+  clearFilter(tuple: Tuple): boolean {
+    this.#writeTuple(tuple);
+    return this.#exports.filterClear(this.#card) === 1;
+  }
+
+  /** The queue that the card gives a packet with this tuple now; asked of the card's own code. */
+  queueFor(tuple: Tuple): number {
+    const bytes = writeTupleFrame(this.#bytes, SEGMENT_SCRATCH_BASE, tuple);
+    return this.#exports.queueOf(this.#card, SEGMENT_SCRATCH_BASE, bytes);
+  }
+
+  /** Port that drives a queue; set when a kernel takes its queue pair over. Used by the segment. */
+  setQueuePort(queue: number, port: number): void {
+    this.#bytes[this.#at + CARD_QUEUE_PORTS + queue] = port;
+  }
+
+  queuePort(queue: number): number {
+    return this.#bytes[this.#at + CARD_QUEUE_PORTS + queue] as number;
+  }
+
+  #writeTuple(tuple: Tuple): void {
+    const at = SEGMENT_SCRATCH_BASE;
+    const v4 = isV4Mapped(tuple.source) && isV4Mapped(tuple.destination);
+    const from = v4 ? 12 : 0;
+    this.#bytes.fill(0, at, at + FILTER_CONTROL + 4);
+    this.#bytes.set(tuple.source.subarray(from), at + FILTER_SOURCE);
+    this.#bytes.set(tuple.destination.subarray(from), at + FILTER_DESTINATION);
+    this.#words[(at + FILTER_PORTS) >> 2] = portsWord(tuple.sourcePort, tuple.destinationPort);
+    this.#words[(at + FILTER_CONTROL) >> 2] = tuple.protocol * FILTER_PROTOCOL_UNIT + (v4 ? 0 : FILTER_V6);
+  }
+
+  #word(offset: number): number {
+    return (this.#words[(this.#at + offset) >> 2] as number) >>> 0;
+  }
+
+  #check(what: string, value: number, min: number, max: number): void {
+    if (!(Number.isInteger(value) && value >= min && value <= max)) {
+      throw new NetPopcornError("EINVAL", `${what} must be ${min}..${max}, not ${value}`);
+    }
+  }
+}
