@@ -173,7 +173,9 @@ class TapPort implements DevicePort {
     if (this.#isGone()) return true;
     const { epollFd, token } = this.#descriptor;
     const events = EPOLLONESHOT | EPOLLIN | (this.#txBlocked ? EPOLLOUT : 0);
-    return this.#syscalls.epollControl(epollFd, EPOLL_CTL_MOD, this.#fd, events, token) === 0;
+    // Refused only once the owner has closed the device: nothing will ever arrive.
+    if (this.#syscalls.epollControl(epollFd, EPOLL_CTL_MOD, this.#fd, events, token) < 0) this.#gone = true;
+    return true;
   }
 
   close(): void {
