@@ -111,7 +111,10 @@ function echo(packet: usize, headerBytes: u32, totalBytes: u32): void {
   const addressIndex = addressFindV4(source);
   if (addressIndex < 0 || ipv4Route(addressIndex, destination) != OK) return;
   // The first word of the request is 0x0008 in memory, of the reply 0 (RFC 1624 eqn. 3: the sum loses 8).
-  const checksum = checksumOf(sumAdd(~(<u32>load<u16>(icmp, ICMP_CHECKSUM)) & 0xffff, 0xfff7));
+  const oldChecksum = <u32>load<u16>(icmp, ICMP_CHECKSUM);
+  let checksum = checksumOf(sumAdd(oldChecksum ^ 0xffff, 0xfff7));
+  // Where it comes out as 0 all ones is as good, and the only right one for a reply of zeros (RFC 1624 3).
+  if (checksum == 0) checksum = 0xffff;
   if (icmpBytes + IPV4_HEADER_BYTES > mtuBytes) {
     // The request lies in the reassembly buffer or in an RX buffer: both are ours to write.
     store<u8>(icmp, 0);
