@@ -19,6 +19,7 @@ import type { KernelExports } from "../wasm/exports.ts";
 import { instantiateKernel, kernelTrap } from "../wasm/load.ts";
 import type { KernelConfig } from "./config.ts";
 import { Handles } from "./handles.ts";
+import type { Drivable } from "./reactor.ts";
 
 /**
  * All events of one poll at once: `count` records of EVENT_SIZE_BYTES from `words[first]` on (layout/event.ts), valid
@@ -51,7 +52,7 @@ export type KernelHostOptions = {
   readonly onWork: () => void;
 };
 
-export class KernelHost {
+export class KernelHost implements Drivable {
   readonly kernelId: number;
   readonly config: KernelConfig;
   readonly memory: KernelMemory;
@@ -100,6 +101,10 @@ export class KernelHost {
   /** Gives the kernel its queue pair. Once, after construction. */
   attach(port: DevicePort): void {
     this.#port = port;
+  }
+
+  get spinUs(): number {
+    return this.config.tuning.spinUs;
   }
 
   /** Instant of the present or last turn. */

@@ -3,8 +3,8 @@
  * asleep until a doorbell or a deadline. An idle thread costs no CPU. The protocol is told in docs/kernel-threads.md.
  */
 import type { NetPopcornError } from "../errors.ts";
+import type { KernelMemory } from "../views/kernelMemory.ts";
 import { type Clock, realClock } from "./clock.ts";
-import type { KernelHost } from "./host.ts";
 import { createYielder } from "./yield.ts";
 
 /** Longest stretch of turns without yielding to the event loop: what the application's timers and I/O may wait. */
@@ -17,8 +17,22 @@ const SLEEP_MS_MAX = 0x3fffffff;
 
 type State = "stopped" | "scheduled" | "running" | "asleep";
 
+/** What the reactor needs of a KernelHost. */
+export interface Drivable {
+  readonly memory: KernelMemory;
+  /** How long to poll before sleeping. */
+  readonly spinUs: number;
+  socketsWoken: boolean;
+  readonly transmitPending: boolean;
+  turn(nowNs: number): boolean;
+  nextTimerNs(): number;
+  nextPortDeadlineNs(): number;
+  prepareSleep(): boolean;
+  endSleep(): void;
+}
+
 type Entry = {
-  readonly host: KernelHost;
+  readonly host: Drivable;
   readonly onTrap: (error: NetPopcornError) => void;
 };
 
@@ -41,12 +55,12 @@ export class Reactor {
   }
 
   /** @param onTrap called after the kernel has been taken out. */
-  add(host: KernelHost, onTrap: (error: NetPopcornError) => void): void {
+  add(host: Drivable, onTrap: (error: NetPopcornError) => void): void {
     this.#entries.push({ host, onTrap });
     this.wake();
   }
 
-  remove(host: KernelHost): void {
+  remove(host: Drivable): void {
     this.#entries = this.#entries.filter((entry) => entry.host !== host);
     host.endSleep();
     if (this.#entries.length === 0 && this.#state === "asleep") this.#leaveSleep("stopped");
@@ -119,7 +133,7 @@ export class Reactor {
   #spin(startNs: number): boolean {
     let spinNs = 0;
     for (const { host } of this.#entries) {
-      if (host.memory.shared) spinNs = Math.max(spinNs, host.config.tuning.spinUs * 1000);
+      if (host.memory.shared) spinNs = Math.max(spinNs, host.spinUs * 1000);
     }
     for (let nowNs = startNs; nowNs - startNs < spinNs; nowNs = this.#clock.nowNs()) {
       for (const entry of this.#entries) {
