@@ -37,7 +37,6 @@ type ChartText = {
 export type TimeSeriesChart = ChartText & {
   readonly kind: "timeSeries";
   readonly isStacked: boolean;
-  readonly yLabel: string;
   /** Upper end of the y axis; by the data when left out. */
   readonly yMax?: number;
   /** How values read: 12.3k, or 12 %. */
@@ -47,15 +46,13 @@ export type TimeSeriesChart = ChartText & {
   readonly series: readonly { readonly name: string; readonly values: readonly number[] }[];
 };
 
-/** A cumulative distribution on a logarithmic axis. */
+/** A cumulative distribution of durations, on a logarithmic axis. */
 export type DistributionChart = ChartText & {
   readonly kind: "distribution";
-  readonly xLabel: string;
-  readonly unit: string;
-  /** (value, percent of all that are at or below it), both rising. */
-  readonly points: readonly (readonly [value: number, percent: number])[];
+  /** (microseconds, percent of all that are at or below it), both rising. */
+  readonly pointsUs: readonly (readonly [us: number, percent: number])[];
   /** Points to mark and name, such as p99. */
-  readonly marks: readonly { readonly name: string; readonly value: number; readonly percent: number }[];
+  readonly marks: readonly { readonly name: string; readonly us: number }[];
 };
 
 /** Parts of a whole, in percent, for each category: bars beside each other for the series. */

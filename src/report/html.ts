@@ -65,10 +65,10 @@ h2 { font-size: 16px; margin: 0; }
 header p { flex-basis: 100%; margin: 0; color: var(--muted); }
 .verdict { font-weight: 600; color: var(--good); }
 .bad { color: var(--bad); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin-bottom: 12px; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px; min-width: 0; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(136px, 1fr)); gap: 12px; margin-bottom: 12px; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; min-width: 0; }
 .figure-label { color: var(--muted); font-size: 13px; }
-.figure-value { font-size: 25px; line-height: 1.25; font-weight: 600; font-variant-numeric: tabular-nums; }
+.figure-value { font-size: 23px; line-height: 1.25; font-weight: 600; font-variant-numeric: tabular-nums; }
 .figure-value small { font-size: 14px; font-weight: 400; color: var(--muted); }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 12px; }
 .charts p { margin: 2px 0 8px; color: var(--muted); font-size: 13px; }

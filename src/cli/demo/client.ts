@@ -22,10 +22,9 @@ import {
   writeRequest,
   writeResponse,
 } from "./exchange.ts";
-import { DemoChannel, FailureCounts } from "./messages.ts";
+import { type DemoRequest, type DemoTotals, FailureCounts } from "./messages.ts";
 
 export type ClientArguments = {
-  readonly channel: string;
   readonly client: number;
   /** Addresses of this stack, each a host of its own. */
   readonly hosts: number;
@@ -247,12 +246,13 @@ class DemoClient {
 export default function app(stack: KernelStack, args: ClientArguments): void {
   const client = new DemoClient(stack.handles, args);
   stack.handles.onEvents((words, first, count) => client.onEvents(words, first, count));
-  const channel = new DemoChannel(args.channel, ({ kind }) => {
+  stack.on("message", ({ data }) => {
+    const { kind } = data as DemoRequest;
     if (kind === "start") client.start();
     else if (kind === "stop") client.stop();
     else if (kind === "abandon") client.abandon();
     else if (kind === "report") {
-      channel.post({
+      const totals: DemoTotals = {
         kind: "client",
         index: args.client,
         completed: client.completed,
@@ -260,7 +260,8 @@ export default function app(stack: KernelStack, args: ClientArguments): void {
         failures: client.failures.toRecord(),
         bytesExchanged: client.bytesExchanged,
         bytesDiffering: client.bytesDiffering,
-      });
+      };
+      stack.postMessage(totals);
     }
   });
 }

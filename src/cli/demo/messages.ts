@@ -1,8 +1,4 @@
-/**
- * What the demo's threads tell each other, over one BroadcastChannel: the main thread asks, kernels and clients answer
- * with their totals. Nothing is shared.
- */
-import { BroadcastChannel } from "node:worker_threads";
+/** What the demo's threads tell each other: the main thread asks, the applications in the kernels answer with totals. */
 
 export type DemoRequest =
   | { readonly kind: "start" }
@@ -38,25 +34,6 @@ export type ClientTotals = {
 
 export type DemoTotals = KernelTotals | ClientTotals;
 export type DemoMessage = DemoRequest | DemoTotals;
-
-/** A thread's end of the channel. It does not keep its thread alive. */
-export class DemoChannel {
-  readonly #channel: BroadcastChannel;
-
-  constructor(name: string, onMessage: (message: DemoMessage) => void) {
-    this.#channel = new BroadcastChannel(name);
-    this.#channel.onmessage = (event: unknown) => onMessage((event as { data: DemoMessage }).data);
-    this.#channel.unref();
-  }
-
-  post(message: DemoMessage): void {
-    this.#channel.postMessage(message);
-  }
-
-  close(): void {
-    this.#channel.close();
-  }
-}
 
 /** Counts failures by code. */
 export class FailureCounts {

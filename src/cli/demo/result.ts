@@ -39,6 +39,7 @@ export type LatencyUs = {
 
 export type DemoResult = {
   readonly seed: number;
+  /** How long the load lasted. */
   readonly seconds: number;
   readonly hosts: number;
   readonly clientThreads: number;
@@ -60,8 +61,10 @@ export function isGood(result: DemoResult): boolean {
   return result.failed === 0 && result.bytesDiffering === 0 && result.completed > 0;
 }
 
+/** Over the load alone, without what was completed after it. */
 export function connectionsPerSecond(result: DemoResult): number {
-  return result.seconds > 0 ? result.completed / result.seconds : 0;
+  const last = result.samples.at(-1);
+  return last !== undefined && last.seconds > 0 ? last.completed / last.seconds : 0;
 }
 
 /** Connections per second that kernel `kernel` served between each sample and the one before. */

@@ -14,10 +14,9 @@ import {
 } from "../../layout/event.ts";
 import type { KernelStack } from "../../types.ts";
 import { MESSAGE_BYTES_MAX, REQUEST_HEADER_BYTES, readRequestHeader, writeResponse } from "./exchange.ts";
-import { DemoChannel, FailureCounts } from "./messages.ts";
+import { type DemoRequest, type DemoTotals, FailureCounts } from "./messages.ts";
 
 export type ServerArguments = {
-  readonly channel: string;
   readonly port: number;
   /** As the kernel is configured: handle indexes are below it. */
   readonly connectionsMax: number;
@@ -154,16 +153,17 @@ class DemoServer {
 export default function app(stack: KernelStack, args: ServerArguments): void {
   const server = new DemoServer(stack.handles, args);
   stack.handles.onEvents((words, first, count) => server.onEvents(words, first, count));
-  const channel = new DemoChannel(args.channel, (message) => {
-    if (message.kind !== "report") return;
+  stack.on("message", ({ data }) => {
+    if ((data as DemoRequest).kind !== "report") return;
     const { active, idle } = performance.eventLoopUtilization();
-    channel.post({
+    const totals: DemoTotals = {
       kind: "kernel",
       index: stack.kernelId,
       served: server.served,
       failures: server.failures.toRecord(),
       activeMs: active,
       idleMs: idle,
-    });
+    };
+    stack.postMessage(totals);
   });
 }

@@ -22,7 +22,7 @@ const BLOCKS = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 const SPARKS = "▁▂▃▄▅▆▇█";
 
 /** Connections per second over the last second or so. */
-function rateNow(samples: readonly DemoSample[]): Rate {
+export function rateNow(samples: readonly DemoSample[]): Rate {
   const now = samples.at(-1);
   if (now === undefined) return { total: 0, kernels: [] };
   const before = samples.findLast((sample) => sample.seconds <= now.seconds - RATE_SECONDS) ?? samples[0];

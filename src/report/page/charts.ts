@@ -1,29 +1,21 @@
 /** Turns the charts of a report into ECharts options, in the colours of the reader's scheme. */
 import { BarChart, LineChart } from "echarts/charts";
-import {
-  GridComponent,
-  LegendComponent,
-  MarkLineComponent,
-  MarkPointComponent,
-  TooltipComponent,
-} from "echarts/components";
+import { GridComponent, LegendComponent, MarkLineComponent, TooltipComponent } from "echarts/components";
 import { init, use } from "echarts/core";
 import { SVGRenderer } from "echarts/renderers";
 import type { Chart, DistributionChart, ShareChart, TimeSeriesChart } from "../document.ts";
 
-use([
-  BarChart,
-  LineChart,
-  GridComponent,
-  LegendComponent,
-  MarkLineComponent,
-  MarkPointComponent,
-  TooltipComponent,
-  SVGRenderer,
-]);
+use([BarChart, LineChart, GridComponent, LegendComponent, MarkLineComponent, TooltipComponent, SVGRenderer]);
 
 type Options = Record<string, unknown>;
-type Scheme = { text: string; muted: string; line: string; card: string; series: readonly string[] };
+type Scheme = {
+  readonly font: string;
+  readonly text: string;
+  readonly muted: string;
+  readonly line: string;
+  readonly card: string;
+  readonly series: readonly string[];
+};
 
 // Distinguishable with the common colour deficiencies, and with at least 3:1 against the card.
 const light = ["#2f6fde", "#d9730d", "#1a8f6a", "#b0399b", "#7a5af0", "#a5780a", "#c4364a", "#4b7a1f"];
@@ -35,6 +27,13 @@ function formatCount(value: number): string {
   return countFormat.format(value);
 }
 
+/** Microseconds in the unit that reads best. */
+function formatUs(us: number): string {
+  if (us < 1_000) return `${countFormat.format(us)} µs`;
+  if (us < 1_000_000) return `${countFormat.format(us / 1_000)} ms`;
+  return `${countFormat.format(us / 1_000_000)} s`;
+}
+
 function formatPercent(value: number): string {
   return `${Number(value.toFixed(value >= 99 ? 3 : 1))} %`;
 }
@@ -43,6 +42,7 @@ function readScheme(isDark: boolean): Scheme {
   const style = getComputedStyle(document.documentElement);
   const color = (name: string) => style.getPropertyValue(name).trim();
   return {
+    font: style.fontFamily,
     text: color("--text"),
     muted: color("--muted"),
     line: color("--line"),
@@ -51,10 +51,8 @@ function readScheme(isDark: boolean): Scheme {
   };
 }
 
-function axis(scheme: Scheme, name: string, extra: Options): Options {
+function axis(scheme: Scheme, extra: Options): Options {
   return {
-    name,
-    nameTextStyle: { color: scheme.muted },
     axisLabel: { color: scheme.muted, hideOverlap: true },
     axisLine: { lineStyle: { color: scheme.line } },
     splitLine: { lineStyle: { color: scheme.line } },
@@ -66,8 +64,8 @@ function frame(scheme: Scheme, valueFormatter: (value: number) => string): Optio
   return {
     animation: false,
     color: scheme.series,
-    textStyle: { fontFamily: "inherit", color: scheme.text },
-    grid: { left: 8, right: 20, top: 44, bottom: 8, containLabel: true },
+    textStyle: { fontFamily: scheme.font, color: scheme.text },
+    grid: { left: 8, right: 20, top: 40, bottom: 8, containLabel: true },
     legend: { type: "scroll", top: 0, left: 0, icon: "roundRect", itemWidth: 12, textStyle: { color: scheme.muted } },
     tooltip: {
       trigger: "axis",
@@ -84,7 +82,7 @@ function timeSeriesOptions(chart: TimeSeriesChart, scheme: Scheme): Options {
   const end = chart.seconds.at(-1) ?? 1;
   return {
     ...frame(scheme, format),
-    xAxis: axis(scheme, "", {
+    xAxis: axis(scheme, {
       type: "value",
       min: 0,
       max: end,
@@ -95,11 +93,10 @@ function timeSeriesOptions(chart: TimeSeriesChart, scheme: Scheme): Options {
       },
       splitLine: { show: false },
     }),
-    yAxis: axis(scheme, chart.yLabel, {
+    yAxis: axis(scheme, {
       type: "value",
       min: 0,
       ...(chart.yMax === undefined ? {} : { max: chart.yMax }),
-      nameTextStyle: { color: scheme.muted, align: "left" },
       axisLabel: { color: scheme.muted, formatter: format },
     }),
     series: chart.series.map(({ name, values }) => ({
@@ -114,28 +111,27 @@ function timeSeriesOptions(chart: TimeSeriesChart, scheme: Scheme): Options {
 }
 
 function distributionOptions(chart: DistributionChart, scheme: Scheme): Options {
-  const format = (value: number) => `${countFormat.format(value)} ${chart.unit}`;
   // Whole decades around the data: a logarithmic axis that ends elsewhere has no label at its ends.
-  const min = 10 ** Math.floor(Math.log10(chart.points[0]?.[0] ?? 1));
-  const max = 10 ** Math.ceil(Math.log10(chart.points.at(-1)?.[0] ?? 10));
-  const markLines = chart.marks.map((mark) => ({
-    xAxis: mark.value,
-    label: { formatter: `${mark.name}\n${format(mark.value)}`, color: scheme.text, align: "center" },
+  const min = 10 ** Math.floor(Math.log10(chart.pointsUs[0]?.[0] ?? 1));
+  const max = 10 ** Math.ceil(Math.log10(chart.pointsUs.at(-1)?.[0] ?? 10));
+  const rowPixels = 16;
+  const marks = chart.marks.map((mark, row) => ({
+    xAxis: mark.us,
+    // One row each: marks may stand close together.
+    label: { formatter: `${mark.name}  ${formatUs(mark.us)}`, color: scheme.text, distance: 4 + row * rowPixels },
   }));
   return {
     ...frame(scheme, formatPercent),
     legend: { show: false },
-    grid: { left: 8, right: 26, top: 44, bottom: 24, containLabel: true },
-    xAxis: axis(scheme, chart.xLabel, {
+    grid: { left: 8, right: 32, top: 10 + marks.length * rowPixels, bottom: 8, containLabel: true },
+    xAxis: axis(scheme, {
       type: "log",
       min,
       max,
-      nameLocation: "middle",
-      nameGap: 28,
-      axisLabel: { color: scheme.muted, formatter: formatCount },
-      axisPointer: { label: { formatter: ({ value }: { value: number }) => format(value) } },
+      axisLabel: { color: scheme.muted, formatter: formatUs },
+      axisPointer: { label: { formatter: ({ value }: { value: number }) => formatUs(value) } },
     }),
-    yAxis: axis(scheme, "", {
+    yAxis: axis(scheme, {
       type: "value",
       min: 0,
       max: 100,
@@ -146,10 +142,10 @@ function distributionOptions(chart: DistributionChart, scheme: Scheme): Options 
         name: "at or below",
         type: "line",
         showSymbol: false,
-        data: chart.points,
+        data: chart.pointsUs,
         areaStyle: { opacity: 0.12 },
         lineStyle: { width: 2 },
-        markLine: { symbol: "none", silent: true, lineStyle: { type: "dashed", color: scheme.muted }, data: markLines },
+        markLine: { symbol: "none", silent: true, lineStyle: { type: "dashed", color: scheme.muted }, data: marks },
       },
     ],
   };
@@ -158,8 +154,8 @@ function distributionOptions(chart: DistributionChart, scheme: Scheme): Options 
 function shareOptions(chart: ShareChart, scheme: Scheme): Options {
   return {
     ...frame(scheme, formatPercent),
-    xAxis: axis(scheme, "", { type: "category", data: chart.categories, splitLine: { show: false } }),
-    yAxis: axis(scheme, "", { type: "value", min: 0, axisLabel: { color: scheme.muted, formatter: "{value} %" } }),
+    xAxis: axis(scheme, { type: "category", data: chart.categories, splitLine: { show: false } }),
+    yAxis: axis(scheme, { type: "value", min: 0, axisLabel: { color: scheme.muted, formatter: "{value} %" } }),
     series: chart.series.map(({ name, percents }) => ({
       name,
       type: "bar",

@@ -24,7 +24,9 @@ describe("result", () => {
       { seconds: 1.5, kernels: kernel(400), ...rest },
     ];
     expect(servedPerSecond(samples, 0)).toEqual([0, 200, 300]);
-    expect(connectionsPerSecond({ ...sampleDemoResult(), completed: 500, seconds: 2 })).toBe(250);
+    const late = { seconds: 2, kernels: kernel(500), completed: 500, failed: 0, open: 0 };
+    expect(connectionsPerSecond({ ...sampleDemoResult(), completed: 900, samples: [...samples, late] })).toBe(250);
+    expect(connectionsPerSecond({ ...sampleDemoResult(), samples: [] })).toBe(0);
   });
 
   test("shares add up to 100, or are zero when there is nothing to share", () => {
