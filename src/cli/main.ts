@@ -4,11 +4,13 @@ import { readFileSync, realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Command, CommanderError, Option } from "commander";
 import { NetPopcornError } from "../errors.ts";
-import { choiceOption, defaultKernels, integerOption, KERNELS_MAX, numberOption, SEED_MAX } from "./options.ts";
+import { DEMO_KERNELS_MAX, defaultKernels, integerOption, KERNELS_MAX, numberOption, SEED_MAX } from "./options.ts";
 import { createOutput, errorLine } from "./output.ts";
 
 /** Exit status when the result is bad: failed connections, wrong bytes. Errors of use and set-up have 1 as well. */
 const EXIT_FAILURE = 1;
+/** As shells report a process that SIGINT has ended. */
+const EXIT_INTERRUPTED = 130;
 
 function packageVersion(): string {
   const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
@@ -21,9 +23,9 @@ function seedOption(): Option {
     .default(1);
 }
 
-function kernelsOption(defaultValue: number): Option {
+function kernelsOption(defaultValue: number, max = KERNELS_MAX): Option {
   return new Option("--kernels <n>", "kernels, one thread each")
-    .argParser(integerOption("--kernels", 1, KERNELS_MAX))
+    .argParser(integerOption("--kernels", 1, max))
     .default(defaultValue);
 }
 
@@ -34,7 +36,7 @@ function demoCommand(): Command {
     .description(
       "run a server stack, one kernel per core, against a population of clients; draw it live; write a report",
     )
-    .addOption(kernelsOption(defaultKernels()))
+    .addOption(kernelsOption(Math.min(DEMO_KERNELS_MAX, defaultKernels()), DEMO_KERNELS_MAX))
     .option("--seconds <s>", "how long the load lasts", numberOption("--seconds", 0.5, 3600), 10)
     .option("--concurrency <n>", "connections in flight", integerOption("--concurrency", 1, 8192), 256)
     .option("--out <file>", "where the report goes", "netpopcorn-report.html")
@@ -59,30 +61,12 @@ function serveCommand(): Command {
       integerOption("--port", 1, 65535),
     )
     .option("--gateway <address>", "default gateway: 10.7.0.1")
-    .option("--pcap <file>", "write all frames to a pcapng file")
+    .option("--host-address <cidr>", "address to give to the host's end of the device: 10.7.0.1/24")
     .addOption(seedOption().default(undefined, "random"))
     .addOption(jsonOption())
     .action(async (options) => {
       const { serve } = await import("./serve.ts");
       await serve(options, createOutput(options.json === true));
-    });
-}
-
-function benchCommand(): Command {
-  const workloads = ["accept", "bulk", "rr", "idle"] as const;
-  return new Command("bench")
-    .description("measure one of the workloads of docs/benchmarking.md")
-    .argument("<workload>", workloads.join(", "), choiceOption("workload", workloads))
-    .option("--level <level>", "API level: handle", choiceOption("--level", ["handle"] as const), "handle")
-    .option("--concurrency <n>", "connections in flight", integerOption("--concurrency", 1, 65536))
-    .option("--connections <n>", "connections in all", integerOption("--connections", 1, 16_000_000))
-    .addOption(kernelsOption(1))
-    .option("--seconds <s>", "how long to measure", numberOption("--seconds", 0.1, 3600), 5)
-    .addOption(seedOption())
-    .addOption(jsonOption())
-    .action(async (workload, options) => {
-      const { bench } = await import("./bench.ts");
-      await bench({ workload, ...options }, createOutput(options.json === true));
     });
 }
 
@@ -92,8 +76,7 @@ export function createProgram(): Command {
     .version(packageVersion())
     .helpCommand(false)
     .addCommand(demoCommand())
-    .addCommand(serveCommand())
-    .addCommand(benchCommand());
+    .addCommand(serveCommand());
   for (const command of [program, ...program.commands]) {
     command.exitOverride();
     command.configureOutput({ outputError: () => {} });
@@ -103,22 +86,26 @@ export function createProgram(): Command {
 
 /** Runs one command line and sets the process's exit code. */
 async function main(): Promise<void> {
+  const program = createProgram();
   try {
-    await createProgram().parseAsync();
+    await program.parseAsync();
   } catch (error) {
-    if (error instanceof CommanderError) {
-      // Help and version have been printed.
-      if (error.exitCode === 0) return;
-      const usage = error.message.replace(/^error: /, "");
-      const isBare = error.code === "commander.help";
-      const message = isBare ? "a command is needed: demo, serve or bench" : usage;
-      console.error(errorLine(new NetPopcornError("ERR_USAGE", `${message}; see netpopcorn --help`)));
-    } else {
-      console.error(errorLine(error));
-      if (process.env["NETPOPCORN_DEBUG"] !== undefined) console.error(error);
-    }
-    process.exitCode = EXIT_FAILURE;
+    // Help and version have been printed.
+    if (error instanceof CommanderError && error.exitCode === 0) return;
+    const shown = error instanceof CommanderError ? usageError(error, program) : error;
+    console.error(errorLine(shown));
+    if (process.env["NETPOPCORN_DEBUG"] !== undefined) console.error(shown);
+    process.exitCode =
+      shown instanceof NetPopcornError && shown.code === "ERR_INTERRUPTED" ? EXIT_INTERRUPTED : EXIT_FAILURE;
   }
+}
+
+function usageError(error: CommanderError, program: Command): NetPopcornError {
+  const names = program.commands.map((command) => command.name()).join(" or ");
+  // Commander's own error for a bare `netpopcorn` carries the help text, not a reason.
+  const isBare = error.code === "commander.help";
+  const reason = isBare ? `a command is needed: ${names}` : error.message.replace(/^error: /, "");
+  return new NetPopcornError("ERR_USAGE", `${reason}; see netpopcorn --help`);
 }
 
 // Imported by tests, the module only defines the program.

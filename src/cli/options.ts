@@ -42,6 +42,9 @@ export function choiceOption<Choice extends string>(
 }
 
 export const KERNELS_MAX = 64;
+/** The demo's Ethernet segment has 64 ports, of which clients take up to 16. */
+export const DEMO_CLIENTS_MAX = 16;
+export const DEMO_KERNELS_MAX = KERNELS_MAX - DEMO_CLIENTS_MAX;
 
 /** One kernel per core. */
 export function defaultKernels(): number {

@@ -6,11 +6,11 @@ import { NetPopcornError } from "../../errors.ts";
 import { loadPageScript, renderReport } from "../../report/html.ts";
 import { createInterrupt } from "../interrupt.ts";
 import type { Output } from "../output.ts";
-import { TIME_WAIT_MS, type DemoOptions } from "./population.ts";
+import { type DemoOptions, TIME_WAIT_MS } from "./population.ts";
+import { createProgressView } from "./progress.ts";
 import { demoReport, summaryLines } from "./report.ts";
 import { connectionsPerSecond, type DemoResult, isGood } from "./result.ts";
 import { runDemo } from "./run.ts";
-import { createProgressView } from "./progress.ts";
 
 export type DemoCommandOptions = DemoOptions & {
   /** Where the report goes. */

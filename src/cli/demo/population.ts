@@ -9,6 +9,7 @@ import { NetPopcornError } from "../../errors.ts";
 import { parseAddress } from "../../ip/address.ts";
 import { createStack, type Stack } from "../../stack.ts";
 import type { StackOptions } from "../../types.ts";
+import { DEMO_CLIENTS_MAX } from "../options.ts";
 import type { ClientArguments } from "./client.ts";
 import { createLatencyHistogram } from "./latency.ts";
 import type { ClientTotals, DemoRequest, DemoTotals, KernelTotals } from "./messages.ts";
@@ -30,9 +31,6 @@ const SERVER_PORT = 80;
 const PREFIX_LENGTH = 16;
 /** Hosts of one client thread. Each host has its own 28,000 local ports. */
 const HOSTS_PER_CLIENT = 16;
-const CLIENTS_MAX = 16;
-/** A segment has at most 64 ports, one for each kernel and each client. */
-export const DEMO_KERNELS_MAX = 64 - CLIENTS_MAX;
 /** Shorter than the 60 s of RFC 9293's 2 MSL: ports come round again within a run of seconds. */
 export const TIME_WAIT_MS = 1_000;
 /** Beside the connections in flight there are those in TIME_WAIT. */
@@ -65,7 +63,7 @@ export class Population {
 
   private constructor(options: DemoOptions) {
     this.#options = options;
-    this.clientThreads = Math.min(CLIENTS_MAX, options.kernels, options.concurrency);
+    this.clientThreads = Math.min(DEMO_CLIENTS_MAX, options.kernels, options.concurrency);
     this.hosts = this.clientThreads * HOSTS_PER_CLIENT;
   }
 

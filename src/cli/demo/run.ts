@@ -1,7 +1,7 @@
 /** One run of the demo: starts the load, takes samples, lets it end, and puts the result together. */
 import { performance } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
-import { summarizeLatency, sumLatency } from "./latency.ts";
+import { sumLatency, summarizeLatency } from "./latency.ts";
 import { type KernelTotals, sumFailures } from "./messages.ts";
 import { type DemoOptions, Population, type PopulationTotals } from "./population.ts";
 import type { DemoResult, DemoSample } from "./result.ts";

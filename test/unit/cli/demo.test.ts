@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { createLatencyHistogram, summarizeLatency, sumLatency } from "../../../src/cli/demo/latency.ts";
+import { createLatencyHistogram, sumLatency, summarizeLatency } from "../../../src/cli/demo/latency.ts";
 import { sumFailures } from "../../../src/cli/demo/messages.ts";
 import { demoReport, summaryLines } from "../../../src/cli/demo/report.ts";
 import { connectionsPerSecond, isGood, percentShares, servedPerSecond } from "../../../src/cli/demo/result.ts";
