@@ -1,4 +1,7 @@
 /** NetPopcorn: a TCP/IP stack of N share-nothing kernels behind one card. docs/api.md is the guide to this module. */
+export type { Card, CardOptions } from "./device/card/card.ts";
+export type { Impairments } from "./device/card/impairment.ts";
+export { createSegment, type Segment, type SegmentOptions } from "./device/card/segment.ts";
 export type {
   Device,
   DeviceCapabilities,
@@ -7,6 +10,8 @@ export type {
   PortDescriptor,
   QueuePair,
 } from "./device/device.ts";
+export { openTap } from "./device/openTap.ts";
+export type { TapDevice, TapOptions } from "./device/tap/device.ts";
 export { NetPopcornError, statusError, statusName } from "./errors.ts";
 export { formatAddress, formatMac, parseAddress, parseCidr, parseMac } from "./ip/address.ts";
 export type { Clock } from "./kernel/clock.ts";

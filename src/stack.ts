@@ -94,7 +94,13 @@ export async function createStack(options: StackOptions): Promise<Stack> {
 async function planStack(options: StackOptions): Promise<StackPlan> {
   const { device, mode = "inline" } = options;
   const { capabilities } = device;
-  const kernels = checkInteger("kernels", options.kernels ?? 1, 1, Math.min(KERNELS_MAX, capabilities.queues));
+  const kernels = checkInteger("kernels", options.kernels ?? capabilities.queues, 1, KERNELS_MAX);
+  if (kernels !== capabilities.queues) {
+    // A queue without a kernel would swallow its share of the traffic.
+    throw combinationError(
+      `${kernels} kernels on a device with ${capabilities.queues} queues; give it one queue per kernel`,
+    );
+  }
   checkCombinations(options, mode);
   const addresses = [options.address].flat().map(parseCidr);
   const gateway = options.gateway === undefined ? new Uint8Array(16) : parseAddress(options.gateway);
@@ -103,7 +109,7 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
   }
   const tuning = resolveTuning(options.tuning ?? {}, device.rxLanes);
   const seeds = createSeedSource(options.seed);
-  const shared = mode === "threads";
+  const shared = mode === "threads" || options.sharedMemory === true;
   const app = options.app === undefined ? undefined : await applicationUrl(options.app);
   const module = await loadModule("kernel", shared);
   const configs = Array.from(

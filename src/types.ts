@@ -10,7 +10,7 @@ import type { Counters } from "./views/kernelMemory.ts";
 export type StackMode = "inline" | "threads";
 
 export type StackOptions = {
-  /** How many kernels, 1..64; at most the device's queues. Default 1. */
+  /** How many kernels, 1..64: as many as the device has queues, which is the default. */
   readonly kernels?: number;
   /** Default "inline". */
   readonly mode?: StackMode;
@@ -38,6 +38,11 @@ export type StackOptions = {
    * simulations and tests in virtual time. Default "auto".
    */
   readonly drive?: "auto" | "manual";
+  /**
+   * Inline kernels in shared memory too, so that kernels of other threads can be their neighbours on one segment.
+   * Default false; threads mode always shares.
+   */
+  readonly sharedMemory?: boolean;
   /** Closes the stack at once when aborted. */
   readonly signal?: AbortSignal;
   /** RFC 7323 timestamps when the peer sends them too. Default true. */
