@@ -41,7 +41,7 @@ export let nodelayDefault: bool = false;
 export const OWN_MAC: usize = CONFIG_BASE + C.CONFIG_MAC;
 
 function word(offset: usize): u32 {
-  return load<u32>(CONFIG_BASE + offset);
+  return load<u32>(<usize>CONFIG_BASE + offset);
 }
 
 export function seedWord(index: u32): u32 {

@@ -83,6 +83,10 @@ export const DROP_BROADCAST = 76;
 export const NEIGHBOR_REFUSED = 77;
 /** Another station claims one of our addresses. */
 export const ARP_CONFLICTS = 78;
+export const SYN_COOKIES_SENT = 80;
+export const SYN_COOKIES_ACCEPTED = 81;
+export const SYN_COOKIES_INVALID = 82;
+export const TCP_PATH_MTU_REDUCED = 83;
 /** Gauges rather than counters: the present number. */
 export const GAUGE_CONNECTIONS = 96;
 export const GAUGE_TIME_WAIT = 97;

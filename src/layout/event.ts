@@ -3,7 +3,7 @@
  * stay valid until the next `poll`. A connection stands in the array at most once per poll.
  *
  * ```
- *  +0 u32 handle   +4 u16 mask of EVENT_*   +6 i16 status code, 0 or negative   +8 u32 readable bytes   +12 u32 listener
+ *  +0 u32 handle   +4 u16 mask of EVENT_*   +6 i16 status code, 0 or negative   +8 u32 readable bytes (a listener: connections)   +12 u32 reserved
  * ```
  * A handle is `index | generation << 24 | kind << 29`; it is never negative, so calls return either a handle or a status.
  * Portable: read by asc and tsc.

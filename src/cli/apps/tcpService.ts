@@ -1,4 +1,6 @@
 /** What the built-in services share: one TCP port at the handle level, an object per connection that is told its events. */
+
+import { statusError } from "../../errors.ts";
 import type { KernelStack } from "../../kernel/kernelStack.ts";
 import {
   EVENT_ACCEPTABLE,
@@ -9,7 +11,6 @@ import {
   EVENT_SIZE_BYTES,
   HANDLE_INDEX_MASK,
 } from "../../layout/event.ts";
-import { statusError } from "../../errors.ts";
 
 /** Arguments of the built-in services. */
 export type ServiceArguments = {

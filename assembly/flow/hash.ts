@@ -1,0 +1,72 @@
+/**
+ * Keyed hashes. The flow table's hash must be fast and unpredictable for outsiders; initial sequence numbers and SYN
+ * cookies need a pseudo-random function: SipHash-2-4 (Aumasson, Bernstein 2012).
+ * The card's Toeplitz hash is not used here: it is linear, so collisions can be made without knowing its key.
+ */
+import { seedWord } from "../config.ts";
+
+let key0: u64 = 0;
+let key1: u64 = 0;
+let sip0: u64 = 0;
+let sip1: u64 = 0;
+
+export function hashBoot(): void {
+  const a = (<u64>seedWord(0) << 32) | seedWord(1);
+  const b = (<u64>seedWord(2) << 32) | seedWord(3);
+  // The four keys are drawn from the seed by SipHash itself, keyed with the seed.
+  sip0 = a;
+  sip1 = b;
+  const c = sipHash(1, 0);
+  const d = sipHash(2, 0);
+  const e = sipHash(3, 0);
+  const f = sipHash(4, 0);
+  sip0 = c;
+  sip1 = d;
+  key0 = e;
+  key1 = f | 1;
+}
+
+/** @param addresses remote and local IPv4 address, in either order but always the same. @param ports both ports as they stand in a received segment. */
+export function flowHashV4(remote: u32, local: u32, ports: u32): u32 {
+  let h = (((<u64>remote) << 32) | ports) ^ key0;
+  h *= 0x9fb21c651e98df25;
+  h ^= h >> 35;
+  h = (h + local) * key1;
+  h ^= h >> 29;
+  h *= 0xd6e8feb86659fd93;
+  return <u32>(h >> 32);
+}
+
+/** SipHash-2-4 of 16 bytes. */
+export function sipHash(m0: u64, m1: u64): u64 {
+  let v0: u64 = sip0 ^ 0x736f6d6570736575;
+  let v1: u64 = sip1 ^ 0x646f72616e646f6d;
+  let v2: u64 = sip0 ^ 0x6c7967656e657261;
+  let v3: u64 = sip1 ^ 0x7465646279746573;
+  // Blocks: the two words, then the length (16) in the top byte.
+  for (let block = 0; block < 4; block++) {
+    let m: u64 = block == 0 ? m0 : block == 1 ? m1 : block == 2 ? <u64>16 << 56 : 0;
+    if (block == 3) v2 ^= 0xff;
+    else v3 ^= m;
+    const rounds = block == 3 ? 4 : 2;
+    for (let round = 0; round < rounds; round++) {
+      v0 += v1;
+      v1 = rotl<u64>(v1, 13) ^ v0;
+      v0 = rotl<u64>(v0, 32);
+      v2 += v3;
+      v3 = rotl<u64>(v3, 16) ^ v2;
+      v0 += v3;
+      v3 = rotl<u64>(v3, 21) ^ v0;
+      v2 += v1;
+      v1 = rotl<u64>(v1, 17) ^ v2;
+      v2 = rotl<u64>(v2, 32);
+    }
+    if (block != 3) v0 ^= m;
+  }
+  return v0 ^ v1 ^ v2 ^ v3;
+}
+
+/** Timestamp offset per pair of hosts: hides the clock, yet grows across their connections (RFC 7323 5.4, RFC 6191). */
+export function timestampOffset(remote: u32, local: u32): u32 {
+  return <u32>((((<u64>remote << 32) | local) * key1) >> 32) ^ <u32>key0;
+}

@@ -1,0 +1,237 @@
+/**
+ * kernel.wasm: one complete, share-nothing TCP/IP stack. This file is its export list and its turn; src/wasm/exports.ts
+ * documents every call.
+ */
+import {
+  configLoad,
+  connectionsMax,
+  eventSlots,
+  listenersMax,
+  memoryBytes,
+  mtuBytes,
+  rcvBufferBytesMax,
+  rxLanes,
+  rxRingBytes,
+  sndBufferBytesMax,
+  streamPoolBytes,
+  txRingBytes,
+  udpSocketsMax,
+} from "./config.ts";
+import { txBoot, txFrameBytesMax, txPublish } from "./device/tx.ts";
+import { hashBoot } from "./flow/hash.ts";
+import { flowTableBoot } from "./flow/table.ts";
+import { addressAdd, addressBoot } from "./ip/address.ts";
+import { rxBoot, rxBurst, rxPending } from "./ip/input.ts";
+import { ipv4Boot } from "./ip/ipv4.ts";
+import { neighborBoot, neighborHasDeadline, neighborNextDeadlineTick, neighborTimers } from "./ip/neighbor.ts";
+import {
+  reassemblyBoot,
+  reassemblyHasDeadline,
+  reassemblyNextDeadlineTick,
+  reassemblyTimers,
+} from "./ip/reassembly.ts";
+import { arenaAlloc, arenaBoot } from "./mem/arena.ts";
+import { STREAM_ORDER_MAX, streamPoolBoot } from "./mem/streamPool.ts";
+import { CONFIG_LAYOUT_VERSION } from "../src/layout/config.ts";
+import { EVENTS_PUBLISHED, POLLS } from "../src/layout/counters.ts";
+import { EVENT_SIZE_BYTES, HANDLE_INDEX_MASK, HANDLE_KIND_LISTENER, HANDLE_KIND_SHIFT, HANDLE_KIND_TCP } from "../src/layout/event.ts";
+import { RX_LANES_MAX } from "../src/layout/kernelMemory.ts";
+import * as M from "../src/layout/kernelMemory.ts";
+import { EINVAL, ENOMEM, EPROTO } from "../src/layout/status.ts";
+import { readyBoot, readyCount, readyShift } from "./socket/ready.ts";
+import {
+  tcpAbort,
+  tcpClose,
+  tcpGetInfo,
+  tcpRecv,
+  tcpRecvConsume,
+  tcpRecvPeek,
+  tcpSend,
+  tcpSendCommit,
+  tcpSendReserve,
+  tcpSetOption,
+  tcpShutdownSend,
+} from "./socket/tcpSocket.ts";
+import { count, countBy } from "./stats.ts";
+import { tcpTakeEvent } from "./tcp/close.ts";
+import { listenerBoot, listenerTakeEvent, tcpAccept, tcpListen, tcpListenClose } from "./tcp/listener.ts";
+import { tcpConnect } from "./tcp/open.ts";
+import { tcpOutput } from "./tcp/output.ts";
+import { outputCount, outputMark, outputQueueBoot, outputShift } from "./tcp/outputQueue.ts";
+import { tcbBoot } from "./tcp/tcb.ts";
+import { timersRun } from "./tcp/timers.ts";
+import { wheelBoot, wheelNextTick, wheelTake } from "./tcp/wheel.ts";
+import { nowNs, nowTick, setNow, TICK_SHIFT, tickReached } from "./time.ts";
+import {
+  udpBind,
+  udpBoot,
+  udpClose,
+  udpLocalPort,
+  udpRecvConsume,
+  udpRecvPeek,
+  udpSendTo,
+  udpTakeEvent,
+} from "./udp/udp.ts";
+
+export {
+  addressAdd,
+  tcpAbort,
+  tcpAccept,
+  tcpClose,
+  tcpConnect,
+  tcpGetInfo,
+  tcpListen,
+  tcpListenClose,
+  tcpRecv,
+  tcpRecvConsume,
+  tcpRecvPeek,
+  tcpSend,
+  tcpSendCommit,
+  tcpSendReserve,
+  tcpSetOption,
+  tcpShutdownSend,
+  udpBind,
+  udpClose,
+  udpLocalPort,
+  udpRecvConsume,
+  udpRecvPeek,
+  udpSendTo,
+};
+
+/** Timers that one poll may run: the rest is due at once in the next. */
+const TIMERS_PER_POLL_MAX: u32 = 4096;
+
+let events: usize = 0;
+let timersLeft: bool = false;
+
+function isPowerOfTwo(value: u32): bool {
+  return value != 0 && (value & (value - 1)) == 0;
+}
+
+/** Relations that the rest relies on; ranges are checked with better words in src/kernel/config.ts. */
+function configIsSane(): bool {
+  return (
+    rxLanes >= 1 &&
+    rxLanes <= <u32>RX_LANES_MAX &&
+    isPowerOfTwo(rxRingBytes) &&
+    isPowerOfTwo(txRingBytes) &&
+    txRingBytes >= 2 * txFrameBytesMax() &&
+    mtuBytes >= 576 &&
+    connectionsMax >= 1 &&
+    connectionsMax <= <u32>HANDLE_INDEX_MASK &&
+    eventSlots >= 1 &&
+    rcvBufferBytesMax >= 2048 &&
+    rcvBufferBytesMax <= <u32>1 << STREAM_ORDER_MAX &&
+    sndBufferBytesMax >= 2048 &&
+    sndBufferBytesMax <= <u32>1 << STREAM_ORDER_MAX
+  );
+}
+
+export function boot(): i32 {
+  if (load<u32>(M.CONFIG_BASE, CONFIG_LAYOUT_VERSION) != M.LAYOUT_VERSION) return EPROTO;
+  configLoad();
+  if (!configIsSane()) return EINVAL;
+  arenaBoot(memoryBytes);
+  hashBoot();
+  if (!addressBoot()) return EINVAL;
+  events = arenaAlloc(<usize>eventSlots * EVENT_SIZE_BYTES, 64);
+  const booted =
+    events != 0 &&
+    rxBoot() &&
+    txBoot() &&
+    readyBoot(connectionsMax + listenersMax + udpSocketsMax) &&
+    outputQueueBoot() &&
+    tcbBoot() &&
+    flowTableBoot() &&
+    wheelBoot(0) &&
+    listenerBoot() &&
+    neighborBoot() &&
+    ipv4Boot() &&
+    reassemblyBoot() &&
+    udpBoot() &&
+    streamPoolBoot(streamPoolBytes);
+  if (!booted) return ENOMEM;
+  store<u32>(M.MAP_BASE, <u32>events, M.MAP_EVENTS);
+  store<u32>(M.MAP_BASE, M.LAYOUT_VERSION, M.MAP_LAYOUT_VERSION);
+  atomic.store<u32>(M.MAP_BASE, 1, M.MAP_BOOTED);
+  return 0;
+}
+
+export function poll(now: f64, budgetFrames: i32): i32 {
+  setNow(<u64>now);
+  count(POLLS);
+  const heartbeat: usize = M.HEALTH_BASE + M.HEALTH_HEARTBEAT;
+  atomic.store<u32>(heartbeat, load<u32>(heartbeat) + 1);
+  rxBurst(max(budgetFrames, 0));
+  runTimers();
+  return publishEvents();
+}
+
+function runTimers(): void {
+  timersLeft = true;
+  for (let i: u32 = 0; i < TIMERS_PER_POLL_MAX; i++) {
+    const tcb = wheelTake(nowTick);
+    if (changetype<usize>(tcb) == 0) {
+      timersLeft = false;
+      break;
+    }
+    timersRun(tcb);
+  }
+  if (neighborHasDeadline() && tickReached(neighborNextDeadlineTick(), nowTick)) neighborTimers();
+  if (reassemblyHasDeadline() && tickReached(reassemblyNextDeadlineTick(), nowTick)) reassemblyTimers();
+}
+
+function publishEvents(): i32 {
+  let published: u32 = 0;
+  while (published < eventSlots && readyCount() > 0) {
+    const handle = readyShift();
+    const kind = handle >> HANDLE_KIND_SHIFT;
+    const record = events + published * EVENT_SIZE_BYTES;
+    const told =
+      kind == HANDLE_KIND_TCP
+        ? tcpTakeEvent(handle, record)
+        : kind == HANDLE_KIND_LISTENER
+          ? listenerTakeEvent(handle, record)
+          : udpTakeEvent(handle, record);
+    if (told) published++;
+  }
+  if (published > 0) countBy(EVENTS_PUBLISHED, published);
+  return <i32>published;
+}
+
+export function flush(): i32 {
+  let served: i32 = 0;
+  for (let left = outputCount(); left > 0; left--) {
+    const tcb = outputShift();
+    if (!tcpOutput(tcb)) {
+      // The TX ring is full: this one goes to the back of the queue, the rest waits its turn.
+      outputMark(tcb);
+      break;
+    }
+    served++;
+  }
+  txPublish();
+  return served;
+}
+
+export function nextDeadlineNs(): f64 {
+  if (timersLeft) return <f64>nowNs;
+  let ticks = wheelNextTick(nowTick);
+  if (neighborHasDeadline()) ticks = earlier(ticks, neighborNextDeadlineTick());
+  if (reassemblyHasDeadline()) ticks = earlier(ticks, reassemblyNextDeadlineTick());
+  return ticks < 0 ? Infinity : <f64>(((nowNs >> TICK_SHIFT) + <u64>ticks) << TICK_SHIFT);
+}
+
+/** @param ticks distance from now, -1: none. @param tick another deadline, absolute. */
+function earlier(ticks: i64, tick: u32): i64 {
+  const distance = tickReached(tick, nowTick) ? 0 : <i64>(tick - nowTick);
+  return ticks < 0 || distance < ticks ? distance : ticks;
+}
+
+export function hasWork(): i32 {
+  return readyCount() > 0 || outputCount() > 0 || timersLeft || rxPending() ? 1 : 0;
+}
+
+export function allocAppBytes(bytes: u32): u32 {
+  return <u32>arenaAlloc(bytes, 64);
+}

@@ -1,0 +1,122 @@
+/**
+ * Send and receive buffers of a connection: power-of-two rings indexed by sequence number (the byte with sequence number
+ * s lies at s modulo the size), taken from the stream pool when there is something to keep and given back when there
+ * is not. They grow by doubling up to the connection's limit.
+ */
+import { STREAM_ORDER_MIN, streamAlloc, streamFree, streamOrderFor } from "../mem/streamPool.ts";
+import { coldOf, Tcb } from "../tcp/tcb.ts";
+
+/** Copies between a ring and linear memory; at most two pieces. */
+export function ringWrite(ring: usize, order: u32, seq: u32, source: usize, bytes: u32): void {
+  const at = seq & ((1 << order) - 1);
+  const first = min(bytes, (1 << order) - at);
+  memory.copy(ring + at, source, first);
+  if (first < bytes) memory.copy(ring, source + first, bytes - first);
+}
+
+export function ringRead(ring: usize, order: u32, seq: u32, target: usize, bytes: u32): void {
+  const at = seq & ((1 << order) - 1);
+  const first = min(bytes, (1 << order) - at);
+  memory.copy(target, ring + at, first);
+  if (first < bytes) memory.copy(target + first, ring, bytes - first);
+}
+
+/** Moves `bytes` from `seq` on into a larger ring. @returns the new ring, or 0: the pool is at its limit, nothing changed. */
+function grow(ring: usize, order: u32, newOrder: u32, seq: u32, bytes: u32): usize {
+  const larger = streamAlloc(newOrder);
+  if (larger == 0) return 0;
+  const at = seq & ((1 << order) - 1);
+  const first = min(bytes, (1 << order) - at);
+  ringWrite(larger, newOrder, seq, ring + at, first);
+  if (first < bytes) ringWrite(larger, newOrder, seq + first, ring, bytes - first);
+  streamFree(ring, order);
+  return larger;
+}
+
+/** Order for a fresh buffer: what is needed, or what the last one had, so that a busy stream does not grow again and again. */
+function freshOrder(needed: u32, last: u32, limit: u32): u32 {
+  return min(max(needed, max(last, STREAM_ORDER_MIN)), limit);
+}
+
+/**
+ * Room in the receive ring for all bytes up to `end`.
+ * @returns false when the pool is at its limit. Preconditions: end is within the receive window.
+ */
+export function rcvBufferFor(tcb: Tcb, end: u32): bool {
+  const bytes = end - tcb.rcvRead;
+  if (tcb.rcvBuf != 0 && bytes <= <u32>1 << tcb.rcvBufOrder) return true;
+  return rcvBufferGrow(tcb, bytes);
+}
+
+function rcvBufferGrow(tcb: Tcb, bytes: u32): bool {
+  const needed = streamOrderFor(bytes);
+  if (tcb.rcvBuf == 0) {
+    const order = max(needed, freshOrder(needed, tcb.rcvBufOrder, coldOf(tcb).rcvLimitOrder));
+    let buffer = streamAlloc(order);
+    if (buffer == 0 && order > needed) {
+      buffer = streamAlloc(needed);
+      if (buffer != 0) tcb.rcvBufOrder = <u8>needed;
+    } else {
+      tcb.rcvBufOrder = <u8>order;
+    }
+    tcb.rcvBuf = <u32>buffer;
+    return buffer != 0;
+  }
+  // Everything the old ring can hold is moved: bytes that came out of order may lie anywhere in it.
+  const larger = grow(tcb.rcvBuf, tcb.rcvBufOrder, needed, tcb.rcvRead, 1 << tcb.rcvBufOrder);
+  if (larger == 0) return false;
+  tcb.rcvBuf = <u32>larger;
+  tcb.rcvBufOrder = <u8>needed;
+  return true;
+}
+
+/** Order to remember for next time: one step smaller when less than a quarter was in use at the end. */
+function rememberedOrder(order: u32, lastBytes: u32): u32 {
+  return lastBytes << 2 < <u32>1 << order && order > STREAM_ORDER_MIN ? order - 1 : order;
+}
+
+/** Gives an empty receive ring back. @param lastBytes what it held before it was emptied. */
+export function rcvBufferRelease(tcb: Tcb, lastBytes: u32): void {
+  if (tcb.rcvBuf == 0) return;
+  streamFree(tcb.rcvBuf, tcb.rcvBufOrder);
+  tcb.rcvBuf = 0;
+  tcb.rcvBufOrder = <u8>rememberedOrder(tcb.rcvBufOrder, lastBytes);
+}
+
+/**
+ * Room in the send ring for `bytes` more.
+ * @returns bytes that fit: limited by the connection's limit and by the pool.
+ */
+export function sndBufferFor(tcb: Tcb, bytes: u32): u32 {
+  const queued = tcb.sndBufEnd - tcb.sndUna;
+  const limit = <u32>1 << coldOf(tcb).sndLimitOrder;
+  if (queued >= limit) return 0;
+  const wanted = min(bytes, limit - queued);
+  if (tcb.sndBuf != 0) {
+    const size = <u32>1 << tcb.sndBufOrder;
+    if (queued + wanted <= size) return wanted;
+    const order = streamOrderFor(queued + wanted);
+    const larger = grow(tcb.sndBuf, tcb.sndBufOrder, order, tcb.sndUna, queued);
+    if (larger == 0) return size - queued;
+    tcb.sndBuf = <u32>larger;
+    tcb.sndBufOrder = <u8>order;
+    return wanted;
+  }
+  const needed = streamOrderFor(wanted);
+  let order = max(needed, freshOrder(needed, tcb.sndBufOrder, coldOf(tcb).sndLimitOrder));
+  let buffer = streamAlloc(order);
+  // Short of memory: take what there is, down to the smallest block.
+  while (buffer == 0 && order > STREAM_ORDER_MIN) buffer = streamAlloc(--order);
+  if (buffer == 0) return 0;
+  tcb.sndBuf = <u32>buffer;
+  tcb.sndBufOrder = <u8>order;
+  return min(wanted, 1 << order);
+}
+
+/** Gives an empty send ring back. @param lastBytes what it held before it was emptied. */
+export function sndBufferRelease(tcb: Tcb, lastBytes: u32): void {
+  if (tcb.sndBuf == 0) return;
+  streamFree(tcb.sndBuf, tcb.sndBufOrder);
+  tcb.sndBuf = 0;
+  tcb.sndBufOrder = <u8>rememberedOrder(tcb.sndBufOrder, lastBytes);
+}

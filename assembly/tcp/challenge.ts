@@ -1,0 +1,32 @@
+/**
+ * Challenge ACKs (RFC 5961): the answer to segments that could be forged. Limited per kernel and second; the limit is
+ * drawn anew each second, so that it cannot be used to count other connections' segments (CVE-2016-5696).
+ */
+import { TCP_CHALLENGE_ACKS, TCP_CHALLENGE_ACKS_LIMITED } from "../../src/layout/counters.ts";
+import { sipHash } from "../flow/hash.ts";
+import { count } from "../stats.ts";
+import { nowMs } from "../time.ts";
+import { outputMark } from "./outputQueue.ts";
+import { F_ACK_NOW, Tcb } from "./tcb.ts";
+
+/** Between one and two times this many per second. */
+const LIMIT_PER_SECOND: u32 = 1000;
+
+let second: u32 = 0xffffffff;
+let left: u32 = 0;
+
+export function challengeAck(tcb: Tcb): void {
+  const present = nowMs / 1000;
+  if (present != second) {
+    second = present;
+    left = LIMIT_PER_SECOND + <u32>(sipHash(0x6c696d6974, present) % LIMIT_PER_SECOND);
+  }
+  if (left == 0) {
+    count(TCP_CHALLENGE_ACKS_LIMITED);
+    return;
+  }
+  left--;
+  count(TCP_CHALLENGE_ACKS);
+  tcb.flags |= F_ACK_NOW;
+  outputMark(tcb);
+}

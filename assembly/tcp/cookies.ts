@@ -1,0 +1,79 @@
+/**
+ * SYN cookies (RFC 4987 3.6): when the SYN queue is full the SYN-ACK carries all that must be remembered, in its sequence
+ * number and, where the peer sends timestamps, in the low bits of ours. Nothing is stored until the ACK comes back.
+ *
+ * ```
+ * sequence number:  24 bits of SipHash(addresses, ports, peer's ISN, period, MSS index) | 5 bits period | 3 bits MSS index
+ * timestamp value:  low 5 bits: 1 bit "window scale known" | 4 bits the peer's window scale
+ * ```
+ */
+import { sipHash, timestampOffset } from "../flow/hash.ts";
+import { nowMs } from "../time.ts";
+import * as S from "./segment.ts";
+
+const PERIOD_MS: u32 = 64000;
+/** A cookie counts in its own period and the next. */
+const PERIODS_VALID: u32 = 1;
+const TS_BITS: u32 = 5;
+const TS_WSCALE_KNOWN: u32 = 16;
+
+/** MSS values that a cookie can express (Linux's and FreeBSD's choices are alike: common path MTUs). */
+function mssOfIndex(index: u32): u32 {
+  switch (index) {
+    case 0:
+      return 216;
+    case 1:
+      return 536;
+    case 2:
+      return 1200;
+    case 3:
+      return 1360;
+    case 4:
+      return 1400;
+    case 5:
+      return 1440;
+    case 6:
+      return 1452;
+    default:
+      return 1460;
+  }
+}
+
+function cookieOf(irs: u32, period: u32, mssIndex: u32): u32 {
+  const a = (<u64>S.segRemote << 32) | S.segLocal;
+  const b = (<u64>S.segPorts << 32) | (irs ^ (period << 8) ^ (mssIndex << 3));
+  return (<u32>(sipHash(a, b) >> 40) << 8) | ((period & 31) << 3) | mssIndex;
+}
+
+/** Sequence number of the SYN-ACK for the SYN in segment.ts. */
+export function cookieSeq(): u32 {
+  const mss = S.segOptions & S.SYN_OPTION_MSS ? S.segMss : 536;
+  let index: u32 = 7;
+  while (index > 0 && mssOfIndex(index) > mss) index--;
+  return cookieOf(S.segSeq, nowMs / PERIOD_MS, index);
+}
+
+/** Timestamp value of that SYN-ACK: never ahead of the clock. */
+export function cookieTsVal(): u32 {
+  const clock = nowMs + timestampOffset(S.segRemote, S.segLocal);
+  const bits = S.segOptions & S.SYN_OPTION_WSCALE ? TS_WSCALE_KNOWN | S.segWscale : 0;
+  let value = ((clock >> TS_BITS) << TS_BITS) | bits;
+  if (<i32>(value - clock) > 0) value -= 1 << TS_BITS;
+  return value;
+}
+
+/** MSS that the peer announced, when the ACK in segment.ts answers one of our cookies; 0: it does not. */
+export function cookieCheck(): u32 {
+  const cookie = S.segAck - 1;
+  const period = nowMs / PERIOD_MS;
+  const age = (period - (cookie >> 3)) & 31;
+  if (age > PERIODS_VALID) return 0;
+  return cookieOf(S.segSeq - 1, period - age, cookie & 7) == cookie ? mssOfIndex(cookie & 7) : 0;
+}
+
+/** The peer's window scale as it came back in the timestamp echo; -1: none. */
+export function cookieWscale(): i32 {
+  if (!S.segHasTimestamps) return -1;
+  const bits = S.segTsEcr & ((1 << TS_BITS) - 1);
+  return bits & TS_WSCALE_KNOWN ? <i32>(bits & 15) : -1;
+}

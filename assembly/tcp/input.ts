@@ -1,0 +1,324 @@
+/**
+ * 4. Input: what an arriving segment does, in the order of RFC 9293 3.10.7. The segment stands in segment.ts.
+ */
+import { flowFindV4, isFlowV4 } from "../flow/table.ts";
+import * as C from "../../src/layout/counters.ts";
+import * as E from "../../src/layout/event.ts";
+import * as ST from "../../src/layout/option.ts";
+import { ECONNREFUSED, ECONNRESET } from "../../src/layout/status.ts";
+import { ringWrite, rcvBufferFor } from "../socket/buffers.ts";
+import { count } from "../stats.ts";
+import { nowMs, nowTick, nowUs } from "../time.ts";
+import { ackProcess } from "./ack.ts";
+import { resetIfSynchronized } from "./abort.ts";
+import { challengeAck } from "./challenge.ts";
+import { enterTimeWait, eventPost, finWait2Arm, tcpDrop } from "./close.ts";
+import { handshakeAck, listenInput, startFromSyn, timeWaitSyn } from "./open.ts";
+import { sendResetForSegment } from "./output.ts";
+import { outputMark } from "./outputQueue.ts";
+import { reassemblyAdvance, reassemblyFinReached, reassemblyInsert, reassemblyNoteFin } from "./reassembly.ts";
+import * as S from "./segment.ts";
+import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
+import * as T from "./tcb.ts";
+import { Tcb, coldOf, tcbAt } from "./tcb.ts";
+import { keepaliveArm, lingerArm, rtoDisarm, rttSample } from "./timers.ts";
+import { timeWaitMs } from "../config.ts";
+
+/** RFC 7323 5.5: a timestamp older than 24 days says nothing. */
+const PAWS_IDLE_MS: u32 = 24 * 86400 * 1000;
+
+/**
+ * Processes the segment placed in segment.ts.
+ * @param candidate TCB index from the staged look-up, unverified, or -1.
+ */
+export function tcpInput(segmentBytes: u32, candidate: i32): void {
+  count(C.TCP_SEGMENTS_RECEIVED);
+  if (!S.segmentParse(segmentBytes)) {
+    count(C.DROP_TCP_OPTION);
+    return;
+  }
+  let tcb = changetype<Tcb>(0);
+  if (candidate >= 0) {
+    tcb = tcbAt(candidate);
+    // The staged look-up is a hint: earlier frames of the batch may have changed the table.
+    if (!(tcb.flags & T.F_IN_FLOW_TABLE) || !isFlowV4(tcb, S.segRemote, S.segLocalIndex, S.segPorts)) {
+      tcb = changetype<Tcb>(0);
+    }
+  }
+  if (changetype<usize>(tcb) == 0) tcb = flowFindV4(S.segHash, S.segRemote, S.segLocalIndex, S.segPorts);
+  if (changetype<usize>(tcb) == 0) {
+    listenInput();
+    return;
+  }
+  if (tcb.state == ST.STATE_SYN_SENT) synSentInput(tcb);
+  else synchronizedInput(tcb);
+}
+
+/** RFC 9293 3.10.7.3. */
+function synSentInput(tcb: Tcb): void {
+  const flags = S.segFlags;
+  if (flags & S.FLAG_ACK && (seqLeq(S.segAck, coldOf(tcb).iss) || seqGt(S.segAck, tcb.sndNxt))) {
+    sendResetForSegment();
+    return;
+  }
+  if (flags & S.FLAG_RST) {
+    count(C.TCP_RST_RECEIVED);
+    // Only a reset that acknowledges our SYN is believed.
+    if (flags & S.FLAG_ACK) {
+      count(C.TCP_CONNECT_FAILED);
+      tcpDrop(tcb, ECONNREFUSED);
+    }
+    return;
+  }
+  if (!(flags & S.FLAG_SYN)) return;
+  startFromSyn(tcb);
+  if (!(flags & S.FLAG_ACK)) {
+    // Simultaneous open.
+    tcb.state = ST.STATE_SYN_RECEIVED;
+    tcb.flags |= T.F_SYN_DUE;
+    outputMark(tcb);
+    return;
+  }
+  tcb.sndUna = S.segAck;
+  tcb.sndWnd = S.segWndField;
+  tcb.sndWl1 = S.segSeq;
+  tcb.sndWl2 = S.segAck;
+  coldOf(tcb).sndWndMax = tcb.sndWnd;
+  established(tcb);
+  tcb.flags |= T.F_ACK_NOW;
+  outputMark(tcb);
+  S.segmentTrimFront(1);
+  if (S.segLen > 0) receive(tcb);
+}
+
+/** The handshake is complete: timers, RTT of the SYN, the application. */
+export function established(tcb: Tcb): void {
+  tcb.state = ST.STATE_ESTABLISHED;
+  const cold = coldOf(tcb);
+  if (tcb.flags & T.F_RTT_TIMING) {
+    tcb.flags &= ~T.F_RTT_TIMING;
+    rttSample(tcb, nowUs - cold.rttStartUs);
+  }
+  tcb.backoff = 0;
+  cold.lastRcvTick = nowTick;
+  rtoDisarm(tcb);
+  if (tcb.flags & T.F_KEEPALIVE) keepaliveArm(tcb);
+  if (tcb.flags & T.F_APP) eventPost(tcb, E.EVENT_CONNECTED | E.EVENT_WRITABLE);
+  // What was queued or shut down before the handshake ended can go now.
+  if (tcb.flags & T.F_FIN_QUEUED) tcb.state = ST.STATE_FIN_WAIT_1;
+  if (tcb.sndBufEnd != tcb.sndNxt || tcb.flags & T.F_FIN_QUEUED) outputMark(tcb);
+}
+
+/** RFC 9293 3.10.7.4, for SYN-RECEIVED and every later state. */
+function synchronizedInput(tcb: Tcb): void {
+  if (tcb.state == ST.STATE_TIME_WAIT && S.segFlags & S.FLAG_SYN && !(S.segFlags & (S.FLAG_ACK | S.FLAG_RST))) {
+    if (timeWaitSyn(tcb)) return;
+  }
+  if (!timestampsAcceptable(tcb)) return;
+  if (!sequenceAcceptable(tcb)) return;
+  if (S.segFlags & S.FLAG_RST) {
+    resetInput(tcb);
+    return;
+  }
+  if (S.segFlags & S.FLAG_SYN) {
+    // RFC 5961 4.2: whatever its sequence number, a SYN is answered with a challenge.
+    challengeAck(tcb);
+    return;
+  }
+  if (!(S.segFlags & S.FLAG_ACK)) {
+    count(C.DROP_TCP_NO_ACK);
+    return;
+  }
+  if (tcb.state == ST.STATE_SYN_RECEIVED && !handshakeAck(tcb)) return;
+  if (S.segHasTimestamps && tcb.flags & T.F_TIMESTAMPS && seqLeq(S.segSeq, tcb.rcvNxt)) {
+    // RFC 7323 4.3 (2): the timestamp of the segment that covers RCV.NXT.
+    tcb.tsRecent = S.segTsVal;
+    coldOf(tcb).tsRecentMs = nowMs;
+  }
+  if (!ackProcess(tcb)) return;
+  if (!afterAck(tcb)) return;
+  if (S.segLen > 0) receive(tcb);
+}
+
+/** PAWS (RFC 7323 5.3 R1). */
+function timestampsAcceptable(tcb: Tcb): bool {
+  if (!S.segHasTimestamps || !(tcb.flags & T.F_TIMESTAMPS)) return true;
+  if (<i32>(S.segTsVal - tcb.tsRecent) >= 0 || S.segFlags & S.FLAG_RST) return true;
+  if (nowMs - coldOf(tcb).tsRecentMs > PAWS_IDLE_MS) return true;
+  count(C.DROP_TCP_PAWS);
+  answerUnacceptable(tcb);
+  return false;
+}
+
+/** First check of RFC 9293 3.10.7.4; trims the segment to the window. */
+function sequenceAcceptable(tcb: Tcb): bool {
+  const rcvNxt = tcb.rcvNxt;
+  const wnd = tcb.rcvAdv - rcvNxt;
+  // The case of nearly every segment.
+  if (S.segSeq == rcvNxt && S.segDataBytes <= wnd && !(S.segFlags & S.FLAG_SYN)) return true;
+  const end = S.segSeq + S.segLen;
+  if (S.segLen == 0) {
+    // Deviates: RCV.NXT + RCV.WND itself is let in too, like Linux: a peer that has filled the window ACKs from there.
+    if (seqGeq(S.segSeq, rcvNxt) && seqLeq(S.segSeq, rcvNxt + wnd)) return true;
+  } else if (wnd == 0) {
+    // Special allowance for a closed window: the ACK and RST count, the payload does not.
+    if (S.segSeq == rcvNxt) {
+      S.segmentTrimBack(0);
+      tcb.flags |= T.F_ACK_NOW;
+      outputMark(tcb);
+      count(C.DROP_TCP_OUT_OF_WINDOW);
+      return true;
+    }
+  } else if (seqLt(S.segSeq, rcvNxt + wnd) && seqGt(end, rcvNxt)) {
+    if (seqLt(S.segSeq, rcvNxt)) S.segmentTrimFront(rcvNxt - S.segSeq);
+    if (seqGt(S.segSeq + S.segDataBytes, rcvNxt + wnd)) {
+      S.segmentTrimBack(rcvNxt + wnd - S.segSeq);
+      count(C.DROP_TCP_OUT_OF_WINDOW);
+    }
+    return true;
+  }
+  unacceptable(tcb);
+  return false;
+}
+
+function unacceptable(tcb: Tcb): void {
+  count(C.DROP_TCP_UNACCEPTABLE);
+  if (tcb.state == ST.STATE_SYN_RECEIVED && S.segFlags & S.FLAG_SYN && S.segSeq + 1 == tcb.rcvNxt) {
+    // The peer has not seen our SYN-ACK.
+    tcb.flags |= T.F_SYN_DUE;
+    outputMark(tcb);
+    return;
+  }
+  // RFC 9293 3.10.7.4: a retransmitted FIN starts TIME-WAIT anew.
+  if (tcb.state == ST.STATE_TIME_WAIT && S.segFlags & S.FLAG_FIN) lingerArm(tcb, timeWaitMs);
+  // An old acknowledgement may still be news: the ACK in a retransmission whose data we have.
+  if (S.segFlags & S.FLAG_ACK && !(S.segFlags & (S.FLAG_RST | S.FLAG_SYN)) && tcb.state >= ST.STATE_ESTABLISHED) {
+    if (seqGt(S.segAck, tcb.sndUna) && seqLeq(S.segAck, tcb.sndMax) && tcb.state != ST.STATE_TIME_WAIT) {
+      if (ackProcess(tcb) && !afterAck(tcb)) return;
+    }
+  }
+  answerUnacceptable(tcb);
+}
+
+/** An ACK with the present numbers. Data that we have seen is answered always (the peer retransmits), the rest within limits. */
+function answerUnacceptable(tcb: Tcb): void {
+  if (S.segFlags & S.FLAG_RST) return;
+  if (S.segLen > 0 && !(S.segFlags & S.FLAG_SYN)) {
+    tcb.flags |= T.F_ACK_NOW;
+    outputMark(tcb);
+  } else {
+    challengeAck(tcb);
+  }
+}
+
+/** RFC 5961 3.2: only a reset at exactly RCV.NXT ends the connection. */
+function resetInput(tcb: Tcb): void {
+  if (S.segSeq != tcb.rcvNxt) {
+    challengeAck(tcb);
+    return;
+  }
+  count(C.TCP_RST_RECEIVED);
+  // RFC 1337: TIME-WAIT is not assassinated.
+  if (tcb.state == ST.STATE_TIME_WAIT) return;
+  tcpDrop(tcb, tcb.state == ST.STATE_SYN_RECEIVED && tcb.flags & T.F_APP ? ECONNREFUSED : ECONNRESET);
+}
+
+/** State changes that follow from our FIN being acknowledged. @returns false when the connection is gone. */
+function afterAck(tcb: Tcb): bool {
+  if (!(tcb.flags & T.F_FIN_QUEUED) || tcb.sndUna != tcb.sndBufEnd + 1) return true;
+  switch (tcb.state) {
+    case ST.STATE_FIN_WAIT_1:
+      tcb.state = ST.STATE_FIN_WAIT_2;
+      if (tcb.flags & T.F_APP_CLOSED) finWait2Arm(tcb);
+      return true;
+    case ST.STATE_CLOSING:
+      enterTimeWait(tcb);
+      return tcb.state == ST.STATE_TIME_WAIT;
+    case ST.STATE_LAST_ACK:
+      tcpDrop(tcb, 0);
+      return false;
+    case ST.STATE_TIME_WAIT:
+      return true;
+    default:
+      return true;
+  }
+}
+
+/** Sixth to eighth check: payload and FIN of an acceptable segment. */
+function receive(tcb: Tcb): void {
+  if (tcb.state >= ST.STATE_CLOSE_WAIT && tcb.state != ST.STATE_CLOSED) {
+    // The peer has sent its FIN: nothing may follow. A retransmitted FIN has been answered above.
+    if (tcb.state == ST.STATE_TIME_WAIT) lingerArm(tcb, timeWaitMs);
+    tcb.flags |= T.F_ACK_NOW;
+    outputMark(tcb);
+    return;
+  }
+  if (S.segDataBytes > 0 && tcb.flags & T.F_APP_CLOSED) {
+    // RFC 9293 3.10.4, RFC 2525 2.17: nobody will read this; the peer must know.
+    resetIfSynchronized(tcb);
+    tcpDrop(tcb, ECONNRESET);
+    return;
+  }
+  coldOf(tcb).lastRcvTick = nowTick;
+  coldOf(tcb).keepaliveProbes = 0;
+  outputMark(tcb);
+  if (S.segSeq == tcb.rcvNxt) receiveInOrder(tcb);
+  else receiveAhead(tcb);
+}
+
+function receiveInOrder(tcb: Tcb): void {
+  const bytes = S.segDataBytes;
+  if (bytes > 0) {
+    const end = tcb.rcvNxt + bytes;
+    if (!rcvBufferFor(tcb, end)) {
+      count(C.DROP_TCP_NO_BUFFER);
+      return;
+    }
+    ringWrite(tcb.rcvBuf, tcb.rcvBufOrder, tcb.rcvNxt, S.segData, bytes);
+    tcb.rcvNxt = end;
+    // Every second segment is acknowledged at once (RFC 9293 3.8.6.3), and so is a merged burst.
+    const now = (tcb.flags & (T.F_ACK_PENDING | T.F_QUICKACK)) != 0 || bytes > <u32>tcb.sndMss;
+    tcb.flags |= now ? T.F_ACK_NOW | T.F_ACK_PENDING : T.F_ACK_PENDING;
+  }
+  let fin = (S.segFlags & S.FLAG_FIN) != 0;
+  if (tcb.ext != 0) {
+    tcb.rcvNxt = reassemblyAdvance(tcb, tcb.rcvNxt);
+    if (reassemblyFinReached(tcb)) fin = true;
+    // RFC 5681 4.2: a segment that fills a hole is acknowledged at once.
+    tcb.flags |= T.F_ACK_NOW;
+  }
+  if (fin) finReceived(tcb);
+  if (bytes > 0) eventPost(tcb, E.EVENT_READABLE);
+}
+
+/** Data ahead of RCV.NXT: kept in its place; the duplicate ACK tells the peer what is missing (RFC 5681 4.2). */
+function receiveAhead(tcb: Tcb): void {
+  count(C.TCP_OUT_OF_ORDER);
+  tcb.flags |= T.F_ACK_NOW;
+  const end = S.segSeq + S.segDataBytes;
+  if (S.segDataBytes > 0) {
+    if (!rcvBufferFor(tcb, end)) {
+      count(C.DROP_TCP_NO_BUFFER);
+      return;
+    }
+    // Entered first: where the list is full, bytes already kept must not be overwritten by this segment's.
+    if (!reassemblyInsert(tcb, S.segSeq, end)) return;
+    ringWrite(tcb.rcvBuf, tcb.rcvBufOrder, S.segSeq, S.segData, S.segDataBytes);
+  }
+  if (S.segFlags & S.FLAG_FIN) reassemblyNoteFin(tcb, end);
+}
+
+/** The peer's FIN stands at RCV.NXT. */
+function finReceived(tcb: Tcb): void {
+  tcb.rcvNxt++;
+  tcb.flags |= T.F_FIN_RECEIVED | T.F_ACK_NOW;
+  if (tcb.flags & T.F_FIN_QUEUED && tcb.sndUna == tcb.sndBufEnd + 1) {
+    // FIN-WAIT-2: both directions are done.
+    eventPost(tcb, E.EVENT_PEER_CLOSED);
+    enterTimeWait(tcb);
+    return;
+  }
+  if (tcb.state == ST.STATE_ESTABLISHED) tcb.state = ST.STATE_CLOSE_WAIT;
+  else if (tcb.state == ST.STATE_FIN_WAIT_1) tcb.state = ST.STATE_CLOSING;
+  eventPost(tcb, E.EVENT_PEER_CLOSED);
+}

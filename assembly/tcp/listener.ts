@@ -1,0 +1,208 @@
+/**
+ * This kernel's replica of the listening sockets: look-up by port and address, the count of half-open connections (SYN
+ * queue) and the FIFO of completed ones (accept queue). Both are bounded by the backlog.
+ */
+import { addressCount } from "../ip/address.ts";
+import { listenersMax } from "../config.ts";
+import * as E from "../../src/layout/event.ts";
+import { EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EBADF, EINVAL, ENOBUFS } from "../../src/layout/status.ts";
+import { TCP_ACCEPTED } from "../../src/layout/counters.ts";
+import { arenaAlloc } from "../mem/arena.ts";
+import { readyPush } from "../socket/ready.ts";
+import { count } from "../stats.ts";
+import { tcpAbortQuietly } from "./abort.ts";
+import * as T from "./tcb.ts";
+import { Tcb, coldOf } from "./tcb.ts";
+
+const BACKLOG_MAX: u32 = 65535;
+
+@unmanaged
+export class Listener {
+  /** Local address, -1: any. */
+  addressIndex: i32;
+  /** Host order; 0: the slot is free. */
+  port: u16;
+  /** Next listener on the same port. */
+  next: u16;
+  generation: u8;
+  ready: u8;
+  /** SYN cookies have been sent: since when, ms. */
+  cookiesActive: u8;
+  unused: u8;
+  backlog: u32;
+  synCount: u32;
+  acceptCount: u32;
+  acceptHead: u32;
+  acceptTail: u32;
+  cookieMs: u32;
+}
+
+const LISTENER_SIZE_BYTES: u32 = 64;
+
+let base: usize = 0;
+/** u16 per port: first listener on it, plus one. */
+let byPort: usize = 0;
+
+export function listenerBoot(): bool {
+  base = arenaAlloc(<usize>listenersMax * LISTENER_SIZE_BYTES, 64);
+  byPort = arenaAlloc(65536 * 2, 64);
+  return base != 0 && byPort != 0;
+}
+
+function listenerAt(index: u32): Listener {
+  return changetype<Listener>(base + <usize>index * LISTENER_SIZE_BYTES);
+}
+
+function indexOf(listener: Listener): u32 {
+  return <u32>((changetype<usize>(listener) - base) / LISTENER_SIZE_BYTES);
+}
+
+function handleOf(listener: Listener): i32 {
+  return (
+    indexOf(listener) |
+    (<u32>listener.generation << E.HANDLE_GENERATION_SHIFT) |
+    (E.HANDLE_KIND_LISTENER << E.HANDLE_KIND_SHIFT)
+  );
+}
+
+function ofHandle(handle: i32): Listener {
+  const index = <u32>handle & E.HANDLE_INDEX_MASK;
+  if (handle < 0 || <u32>handle >> E.HANDLE_KIND_SHIFT != E.HANDLE_KIND_LISTENER || index >= listenersMax) {
+    return changetype<Listener>(0);
+  }
+  const listener = listenerAt(index);
+  if (listener.port == 0 || handleOf(listener) != handle) return changetype<Listener>(0);
+  return listener;
+}
+
+/** The listener for a local port and address: the specific one before the wildcard. Null: none. */
+export function listenerFind(port: u32, addressIndex: u32): Listener {
+  let found = changetype<Listener>(0);
+  let at = <u32>load<u16>(byPort + (port << 1));
+  while (at != 0) {
+    const listener = listenerAt(at - 1);
+    if (listener.addressIndex == <i32>addressIndex) return listener;
+    if (listener.addressIndex < 0) found = listener;
+    at = listener.next;
+  }
+  return found;
+}
+
+/** See KernelExports.tcpListen. */
+export function tcpListen(addressIndex: i32, port: u32, backlog: u32): i32 {
+  if (port == 0 || port > 65535 || backlog == 0) return EINVAL;
+  if (addressIndex < -1 || addressIndex >= <i32>addressCount) return EADDRNOTAVAIL;
+  const head = byPort + (port << 1);
+  for (let at = <u32>load<u16>(head); at != 0; at = listenerAt(at - 1).next) {
+    if (listenerAt(at - 1).addressIndex == addressIndex) return EADDRINUSE;
+  }
+  for (let i: u32 = 0; i < listenersMax; i++) {
+    const listener = listenerAt(i);
+    if (listener.port != 0) continue;
+    listener.addressIndex = addressIndex;
+    listener.port = <u16>port;
+    listener.generation = <u8>((listener.generation + 1) & E.HANDLE_GENERATION_MASK);
+    listener.backlog = min(backlog, BACKLOG_MAX);
+    listener.synCount = 0;
+    listener.acceptCount = 0;
+    listener.acceptHead = T.TCB_NONE;
+    listener.acceptTail = T.TCB_NONE;
+    listener.cookiesActive = 0;
+    listener.next = load<u16>(head);
+    store<u16>(head, <u16>(i + 1));
+    return handleOf(listener);
+  }
+  return ENOBUFS;
+}
+
+/** See KernelExports.tcpListenClose. Half-open connections of it fail when their ACK finds no listener. */
+export function tcpListenClose(handle: i32): i32 {
+  const listener = ofHandle(handle);
+  if (changetype<usize>(listener) == 0) return EBADF;
+  let at = byPort + (<u32>listener.port << 1);
+  const number = <u16>(indexOf(listener) + 1);
+  while (load<u16>(at) != number) {
+    at = changetype<usize>(listenerAt(load<u16>(at) - 1)) + offsetof<Listener>("next");
+  }
+  store<u16>(at, listener.next);
+  listener.port = 0;
+  let index = listener.acceptHead;
+  while (index != T.TCB_NONE) {
+    const tcb = T.tcbAt(index);
+    index = coldOf(tcb).acceptNext;
+    tcb.flags &= ~T.F_IN_ACCEPT_QUEUE;
+    tcpAbortQuietly(tcb);
+  }
+  return 0;
+}
+
+/** See KernelExports.tcpAccept. */
+export function tcpAccept(handle: i32): i32 {
+  const listener = ofHandle(handle);
+  if (changetype<usize>(listener) == 0) return EBADF;
+  const index = listener.acceptHead;
+  if (index == T.TCB_NONE) return EAGAIN;
+  const tcb = T.tcbAt(index);
+  listener.acceptHead = coldOf(tcb).acceptNext;
+  if (listener.acceptHead == T.TCB_NONE) listener.acceptTail = T.TCB_NONE;
+  listener.acceptCount--;
+  tcb.flags = (tcb.flags & ~T.F_IN_ACCEPT_QUEUE) | T.F_APP;
+  count(TCP_ACCEPTED);
+  // What has happened since the handshake is told now.
+  if (tcb.events != 0 && !(tcb.flags & T.F_READY)) {
+    tcb.flags |= T.F_READY;
+    readyPush(index);
+  }
+  return T.handleOf(tcb);
+}
+
+/** True when one more half-open connection may be kept. */
+export function listenerSynRoom(listener: Listener): bool {
+  return listener.synCount < listener.backlog;
+}
+
+export function listenerAcceptRoom(listener: Listener): bool {
+  return listener.acceptCount < listener.backlog;
+}
+
+export function listenerSynAdd(listener: Listener, tcb: Tcb): void {
+  listener.synCount++;
+  tcb.flags |= T.F_IN_SYN_QUEUE;
+  coldOf(tcb).listener = <u16>indexOf(listener);
+}
+
+/** The connection leaves the SYN queue: established, or gone. */
+export function listenerSynDone(tcb: Tcb): void {
+  tcb.flags &= ~T.F_IN_SYN_QUEUE;
+  const listener = listenerAt(coldOf(tcb).listener);
+  // The listener may be gone and its slot another's.
+  if (listener.port == bswap<u16>(<u16>(tcb.ports >> 16)) && listener.synCount > 0) listener.synCount--;
+}
+
+/** The handshake is complete: to the end of the accept queue. Preconditions: listenerAcceptRoom. */
+export function listenerAcceptAdd(listener: Listener, tcb: Tcb): void {
+  const cold = coldOf(tcb);
+  const index = T.tcbIndex(tcb);
+  cold.listener = <u16>indexOf(listener);
+  cold.acceptNext = T.TCB_NONE;
+  if (listener.acceptTail == T.TCB_NONE) listener.acceptHead = index;
+  else coldOf(T.tcbAt(listener.acceptTail)).acceptNext = index;
+  listener.acceptTail = index;
+  listener.acceptCount++;
+  tcb.flags |= T.F_IN_ACCEPT_QUEUE;
+  if (listener.ready) return;
+  listener.ready = 1;
+  readyPush(handleOf(listener));
+}
+
+/** Writes the listener's event record. @returns false when there is nothing to accept (any more). */
+export function listenerTakeEvent(handle: u32, record: usize): bool {
+  const listener = listenerAt(handle & E.HANDLE_INDEX_MASK);
+  listener.ready = 0;
+  if (listener.port == 0 || listener.acceptCount == 0) return false;
+  store<u32>(record, handleOf(listener), E.EVENT_HANDLE);
+  store<u32>(record, E.EVENT_ACCEPTABLE, E.EVENT_MASK);
+  store<u32>(record, listener.acceptCount, E.EVENT_READABLE_BYTES);
+  store<u32>(record, 0, E.EVENT_LISTENER);
+  return true;
+}

@@ -1,0 +1,339 @@
+/**
+ * Opening connections: SYNs for listeners (RFC 9293 3.10.7.2), the ACK that ends the handshake, active opens (3.10.1),
+ * and a new connection in place of one in TIME-WAIT (RFC 6191).
+ */
+import {
+  connectionsMax,
+  ephemeralPortFirst,
+  ephemeralPortLast,
+  nodelayDefault,
+  rcvBufferBytesMax,
+  sndBufferBytesMax,
+  timestamps,
+} from "../config.ts";
+import { flowHashV4, sipHash } from "../flow/hash.ts";
+import { flowFindV4, flowInsert } from "../flow/table.ts";
+import { addressCount, addressV4, isV4Mapped, nextHopV4, sourceForV4 } from "../ip/address.ts";
+import * as C from "../../src/layout/counters.ts";
+import { STATE_SYN_RECEIVED, STATE_SYN_SENT } from "../../src/layout/option.ts";
+import { EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS, EOPNOTSUPP } from "../../src/layout/status.ts";
+import { count } from "../stats.ts";
+import { nowMs, nowNs } from "../time.ts";
+import { tcpDrop } from "./close.ts";
+import { congestionStart } from "./congestion.ts";
+import { cookieCheck, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
+import { established } from "./input.ts";
+import {
+  Listener,
+  listenerAcceptAdd,
+  listenerAcceptRoom,
+  listenerFind,
+  listenerSynAdd,
+  listenerSynDone,
+  listenerSynRoom,
+} from "./listener.ts";
+import { emitSyn, ownMss, ownWscale, sendResetForSegment } from "./output.ts";
+import { outputMark } from "./outputQueue.ts";
+import * as S from "./segment.ts";
+import { seqGt, seqLeq } from "./seq.ts";
+import * as T from "./tcb.ts";
+import { Tcb, coldOf } from "./tcb.ts";
+
+/** MSS of a peer that announces none (RFC 9293 3.7.1). */
+const MSS_DEFAULT: u32 = 536;
+/** Smaller announcements are taken for this: a few bytes per packet would be an attack on us (CVE-2019-11479). */
+const MSS_MIN: u32 = 64;
+/** Ports tried before an active open is refused. */
+const PORT_TRIES_MAX: u32 = 4096;
+/** RFC 4987: cookies are believed for this long after the last one was sent. */
+const COOKIES_TRUSTED_MS: u32 = 128000;
+
+const IPV4_MAPPED: u32 = 0xffff0000;
+
+/** ISN of RFC 6528: a clock of 4 us per step plus a secret function of the connection. */
+function initialSeq(remote: u32, local: u32, ports: u32): u32 {
+  const f = sipHash((<u64>remote << 32) | local, <u64>ports);
+  return <u32>f + <u32>(nowNs / 4000);
+}
+
+function localPortOf(ports: u32): u32 {
+  return <u32>bswap<u16>(<u16>(ports >> 16));
+}
+
+/** A connection record for the flow, entered in the table; null (counted) when a limit is reached. */
+function create(remote: u32, localIndex: u32, ports: u32, hash: u32, iss: u32): Tcb {
+  const tcb = T.tcbAlloc();
+  if (changetype<usize>(tcb) == 0) {
+    count(C.DROP_NO_CONNECTION_SLOT);
+    return tcb;
+  }
+  if (!flowInsert(hash, T.tcbIndex(tcb))) {
+    T.tcbFree(tcb);
+    count(C.DROP_NO_CONNECTION_SLOT);
+    return changetype<Tcb>(0);
+  }
+  tcb.remoteMid = IPV4_MAPPED;
+  tcb.remoteV4 = remote;
+  tcb.ports = ports;
+  tcb.hash = hash;
+  tcb.localIndex = <u8>localIndex;
+  tcb.flags |= T.F_IN_FLOW_TABLE | (nodelayDefault ? T.F_NODELAY : 0);
+  const cold = coldOf(tcb);
+  cold.rcvLimitOrder = <u8>(31 - clz(rcvBufferBytesMax));
+  cold.sndLimitOrder = <u8>(31 - clz(sndBufferBytesMax));
+  setIss(tcb, iss);
+  return tcb;
+}
+
+function setIss(tcb: Tcb, iss: u32): void {
+  coldOf(tcb).iss = iss;
+  coldOf(tcb).recover = iss;
+  tcb.sndUna = iss;
+  tcb.sndNxt = iss;
+  tcb.sndMax = iss;
+  tcb.sndBufEnd = iss + 1;
+}
+
+/** Takes the peer's ISN, MSS, window scale and timestamps from the SYN in segment.ts. */
+export function startFromSyn(tcb: Tcb): void {
+  const cold = coldOf(tcb);
+  tcb.rcvNxt = S.segSeq + 1;
+  tcb.rcvRead = tcb.rcvNxt;
+  tcb.rcvAdv = tcb.rcvNxt + min<u32>(<u32>1 << cold.rcvLimitOrder, 65535);
+  cold.synOptions = <u8>S.segOptions;
+  if (S.segOptions & S.SYN_OPTION_WSCALE) {
+    cold.sndWscale = <u8>S.segWscale;
+    cold.rcvWscale = <u8>ownWscale();
+  }
+  if (S.segHasTimestamps && timestamps) {
+    tcb.flags |= T.F_TIMESTAMPS;
+    tcb.tsRecent = S.segTsVal;
+    cold.tsRecentMs = nowMs;
+  }
+  setMss(tcb, S.segOptions & S.SYN_OPTION_MSS ? S.segMss : MSS_DEFAULT);
+}
+
+function setMss(tcb: Tcb, announced: u32): void {
+  const options: u32 = tcb.flags & T.F_TIMESTAMPS ? 12 : 0;
+  tcb.sndMss = <u16>(min(max(announced, MSS_MIN), ownMss()) - options);
+  congestionStart(tcb);
+}
+
+/** A segment for which there is no connection (RFC 9293 3.10.7.1, 3.10.7.2). */
+export function listenInput(): void {
+  const flags = S.segFlags;
+  if (flags & S.FLAG_RST) return;
+  const listener = listenerFind(localPortOf(S.segPorts), S.segLocalIndex);
+  if (changetype<usize>(listener) == 0) {
+    count(C.TCP_NO_LISTENER);
+    sendResetForSegment();
+    return;
+  }
+  if (flags & S.FLAG_ACK) {
+    if (!(flags & S.FLAG_SYN) && cookieInput(listener)) return;
+    sendResetForSegment();
+    return;
+  }
+  if (flags & S.FLAG_SYN) synInput(listener, initialSeq(S.segRemote, S.segLocal, S.segPorts));
+}
+
+/** A new connection in SYN-RECEIVED, or the defined refusal. */
+function synInput(listener: Listener, iss: u32): void {
+  if (!listenerAcceptRoom(listener)) {
+    count(C.DROP_ACCEPT_QUEUE_FULL);
+    return;
+  }
+  if (!listenerSynRoom(listener)) {
+    sendCookie(listener);
+    return;
+  }
+  const tcb = create(S.segRemote, S.segLocalIndex, S.segPorts, S.segHash, iss);
+  if (changetype<usize>(tcb) == 0) return;
+  tcb.state = STATE_SYN_RECEIVED;
+  startFromSyn(tcb);
+  // A SYN's window is not scaled.
+  tcb.sndWnd = S.segWndField;
+  tcb.sndWl1 = S.segSeq;
+  coldOf(tcb).sndWndMax = S.segWndField;
+  listenerSynAdd(listener, tcb);
+  tcb.flags |= T.F_SYN_DUE;
+  outputMark(tcb);
+  count(C.TCP_PASSIVE_OPENS);
+}
+
+function sendCookie(listener: Listener): void {
+  count(C.DROP_SYN_QUEUE_FULL);
+  listener.cookiesActive = 1;
+  listener.cookieMs = nowMs;
+  const withTimestamps = timestamps && S.segHasTimestamps;
+  // Without timestamps there is no place to remember the window scale.
+  const wscale = withTimestamps && S.segOptions & S.SYN_OPTION_WSCALE ? <i32>ownWscale() : -1;
+  const ack = S.segSeq + 1;
+  const flags = S.FLAG_SYN | S.FLAG_ACK;
+  const wnd = min<u32>(rcvBufferBytesMax, 65535);
+  const sent = emitSyn(
+    S.segLocalIndex,
+    S.segRemote,
+    S.segPorts,
+    cookieSeq(),
+    ack,
+    flags,
+    wnd,
+    wscale,
+    cookieTsVal(),
+    S.segTsVal,
+    withTimestamps,
+  );
+  if (sent) count(C.SYN_COOKIES_SENT);
+}
+
+/** An ACK for a listener may answer a cookie. @returns false when it does not. */
+function cookieInput(listener: Listener): bool {
+  if (!listener.cookiesActive) return false;
+  if (nowMs - listener.cookieMs > COOKIES_TRUSTED_MS) {
+    listener.cookiesActive = 0;
+    return false;
+  }
+  const mss = cookieCheck();
+  if (mss == 0) {
+    count(C.SYN_COOKIES_INVALID);
+    return false;
+  }
+  if (!listenerAcceptRoom(listener)) {
+    count(C.DROP_ACCEPT_QUEUE_FULL);
+    return true;
+  }
+  const tcb = create(S.segRemote, S.segLocalIndex, S.segPorts, S.segHash, S.segAck - 1);
+  if (changetype<usize>(tcb) == 0) return true;
+  const cold = coldOf(tcb);
+  tcb.rcvNxt = S.segSeq;
+  tcb.rcvRead = S.segSeq;
+  tcb.rcvAdv = S.segSeq + min<u32>(<u32>1 << cold.rcvLimitOrder, 65535);
+  if (timestamps && S.segHasTimestamps) {
+    tcb.flags |= T.F_TIMESTAMPS;
+    tcb.tsRecent = S.segTsVal;
+    cold.tsRecentMs = nowMs;
+    const wscale = cookieWscale();
+    if (wscale >= 0) {
+      cold.sndWscale = <u8>wscale;
+      cold.rcvWscale = <u8>ownWscale();
+    }
+  }
+  setMss(tcb, mss);
+  tcb.sndNxt = S.segAck;
+  tcb.sndMax = S.segAck;
+  tcb.sndUna = S.segAck;
+  tcb.sndWnd = S.segWndField << cold.sndWscale;
+  cold.sndWndMax = tcb.sndWnd;
+  tcb.sndWl1 = S.segSeq;
+  tcb.sndWl2 = S.segAck;
+  established(tcb);
+  listenerAcceptAdd(listener, tcb);
+  count(C.SYN_COOKIES_ACCEPTED);
+  return true;
+}
+
+/**
+ * The ACK for our SYN (RFC 9293 3.10.7.4, fifth check, SYN-RECEIVED).
+ * @returns false when the segment is done with: refused, or no room in the accept queue.
+ */
+export function handshakeAck(tcb: Tcb): bool {
+  if (seqLeq(S.segAck, tcb.sndUna) || seqGt(S.segAck, tcb.sndMax)) {
+    sendResetForSegment();
+    return false;
+  }
+  if (!(tcb.flags & T.F_APP)) {
+    const listener = listenerFind(localPortOf(tcb.ports), tcb.localIndex);
+    if (changetype<usize>(listener) == 0) {
+      sendResetForSegment();
+      tcpDrop(tcb, 0);
+      return false;
+    }
+    if (!listenerAcceptRoom(listener)) {
+      // The SYN-ACK will be sent again, and the peer will ACK again (as Linux does).
+      count(C.DROP_ACCEPT_QUEUE_FULL);
+      return false;
+    }
+    listenerSynDone(tcb);
+    listenerAcceptAdd(listener, tcb);
+  }
+  tcb.sndUna = S.segAck;
+  tcb.sndWnd = S.segWndField << coldOf(tcb).sndWscale;
+  coldOf(tcb).sndWndMax = max(coldOf(tcb).sndWndMax, tcb.sndWnd);
+  tcb.sndWl1 = S.segSeq;
+  tcb.sndWl2 = S.segAck;
+  established(tcb);
+  return true;
+}
+
+/**
+ * A SYN for a connection in TIME-WAIT (RFC 6191 2): accepted when its timestamp or its sequence number is newer.
+ * @returns false when it is not; the segment then takes its ordinary way.
+ */
+export function timeWaitSyn(tcb: Tcb): bool {
+  const listener = listenerFind(localPortOf(tcb.ports), tcb.localIndex);
+  if (changetype<usize>(listener) == 0) return false;
+  let newer = seqGt(S.segSeq, tcb.rcvNxt);
+  if (S.segHasTimestamps && tcb.flags & T.F_TIMESTAMPS) {
+    const age = <i32>(S.segTsVal - tcb.tsRecent);
+    newer = age > 0 || (age == 0 && newer);
+  }
+  if (!newer) return false;
+  // The new connection's numbers lie beyond anything of the old one still on its way (as in Linux).
+  const iss = tcb.sndNxt + 65537;
+  count(C.TCP_TIME_WAIT_REUSED);
+  tcpDrop(tcb, 0);
+  synInput(listener, iss);
+  return true;
+}
+
+/** See KernelExports.tcpConnect. */
+export function tcpConnect(addressIndex: i32, localPort: u32, remoteAddress: usize, remotePort: u32): i32 {
+  if (remotePort == 0 || remotePort > 65535 || localPort > 65535) return EINVAL;
+  if (!isV4Mapped(remoteAddress)) return EOPNOTSUPP;
+  const remote = load<u32>(remoteAddress, 12);
+  const source = addressIndex >= 0 ? addressIndex : sourceForV4(remote);
+  if (source < 0) return ENETUNREACH;
+  if (source >= <i32>addressCount) return EADDRNOTAVAIL;
+  if (nextHopV4(source, remote) == 0) return ENETUNREACH;
+  if (T.tcbCount >= connectionsMax) return ENOBUFS;
+  const local = addressV4(source);
+  const remoteBits = <u32>bswap<u16>(<u16>remotePort);
+  let ports = remoteBits | ((<u32>bswap<u16>(<u16>localPort)) << 16);
+  let hash = flowHashV4(remote, local, ports);
+  if (localPort == 0) {
+    ports = pickPort(remote, local, source, remoteBits);
+    if (ports == 0) return EADDRNOTAVAIL;
+    hash = flowHashV4(remote, local, ports);
+  } else if (changetype<usize>(flowFindV4(hash, remote, source, ports)) != 0) {
+    return EADDRINUSE;
+  }
+  const tcb = create(remote, source, ports, hash, initialSeq(remote, local, ports));
+  if (changetype<usize>(tcb) == 0) return ENOBUFS;
+  tcb.state = STATE_SYN_SENT;
+  tcb.flags |= T.F_APP | T.F_SYN_DUE;
+  coldOf(tcb).rcvWscale = 0;
+  outputMark(tcb);
+  count(C.TCP_ACTIVE_OPENS);
+  return <i32>T.handleOf(tcb);
+}
+
+let portCounter: u32 = 0;
+
+/**
+ * An ephemeral port that is free towards this peer (RFC 6056 3.3.3, algorithm 3: a secret offset per peer, then counting).
+ * @returns both ports as in a segment from the peer, 0: none free among those tried.
+ */
+function pickPort(remote: u32, local: u32, localIndex: u32, remoteBits: u32): u32 {
+  const range = ephemeralPortLast - ephemeralPortFirst + 1;
+  const offset = <u32>sipHash((<u64>remote << 32) | local, (<u64>remoteBits << 32) | 0x706f7274);
+  const tries = min(range, PORT_TRIES_MAX);
+  for (let i: u32 = 0; i < tries; i++) {
+    const port = ephemeralPortFirst + ((offset + portCounter) % range);
+    portCounter++;
+    const ports = remoteBits | ((<u32>bswap<u16>(<u16>port)) << 16);
+    const hash = flowHashV4(remote, local, ports);
+    if (changetype<usize>(flowFindV4(hash, remote, localIndex, ports)) == 0) return ports;
+  }
+  return 0;
+}

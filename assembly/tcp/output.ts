@@ -1,0 +1,418 @@
+/**
+ * 5. Output: what to send, and building it. Runs once per turn for every connection that was marked, after input and the
+ * application have had their say: so a response carries the ACK, and a burst of segments is answered by one ACK.
+ * RFC 9293 3.8.6.2 (silly window avoidance, Nagle), 3.8.6.1 (probes), 3.8.6.3 (delayed ACKs).
+ */
+import { checksumOffload, mtuBytes, rcvBufferBytesMax, timestamps, tsoBytesMax } from "../config.ts";
+import { txReserve } from "../device/tx.ts";
+import { timestampOffset } from "../flow/hash.ts";
+import { addressV4, nextHopV4 } from "../ip/address.ts";
+import { ipv4WriteHeader } from "../ip/ipv4.ts";
+import { neighborAddress, neighborFind, neighborSend } from "../ip/neighbor.ts";
+import { streamFreeBytes } from "../mem/streamPool.ts";
+import { DROP_NO_ROUTE, TCP_RETRANSMITS, TCP_RST_SENT, TCP_SEGMENTS_SENT } from "../../src/layout/counters.ts";
+import {
+  FRAME_OFFSET,
+  FRAME_VNET_CSUM_OFFSET,
+  FRAME_VNET_CSUM_START,
+  FRAME_VNET_FLAGS,
+  FRAME_VNET_GSO_SIZE,
+  FRAME_VNET_GSO_TYPE,
+  FRAME_VNET_HDR_LEN,
+  VNET_GSO_TCPV4,
+  VNET_NEEDS_CSUM,
+} from "../../src/layout/frameRing.ts";
+import {
+  STATE_CLOSED,
+  STATE_CLOSE_WAIT,
+  STATE_ESTABLISHED,
+  STATE_FREE,
+  STATE_SYN_SENT,
+  STATE_TIME_WAIT,
+} from "../../src/layout/option.ts";
+import { count } from "../stats.ts";
+import { nowMs } from "../time.ts";
+import { storeBe16, storeBe32 } from "../wire/bytes.ts";
+import { checksumOf, copyAndSum, pseudoHeaderSumV4, sumAdd, sumBytes, sumSwap } from "../wire/checksum.ts";
+import { congestionWindow } from "./congestion.ts";
+import * as S from "./segment.ts";
+import { seqGt, seqLt } from "./seq.ts";
+import * as T from "./tcb.ts";
+import { Tcb, coldOf } from "./tcb.ts";
+import { delackArm, persistArm, rtoArm, rttTimingStart } from "./timers.ts";
+
+const ETH_BYTES: u32 = 14;
+const IP_BYTES: u32 = 20;
+const TCP_BYTES: u32 = 20;
+const TIMESTAMP_BYTES: u32 = 12;
+const PROTOCOL_TCP: u32 = 6;
+/** NOP NOP TIMESTAMPS(10), as it stands in memory. */
+const TIMESTAMPS_ALONE: u32 = 0x0a080101;
+
+/** MSS that we announce: what fits into a packet without options (RFC 9293 3.7.1, RFC 6691). */
+export function ownMss(): u32 {
+  return mtuBytes - IP_BYTES - TCP_BYTES;
+}
+
+/** Shift for our window: the smallest that can express the largest buffer. */
+export function ownWscale(): u32 {
+  let shift: u32 = 0;
+  while (shift < 14 && <u64>65535 << shift < rcvBufferBytesMax) shift++;
+  return shift;
+}
+
+/**
+ * Sends what the connection has to send now.
+ * @returns false when the TX ring is full: the connection must be asked again.
+ */
+export function tcpOutput(tcb: Tcb): bool {
+  const state = tcb.state;
+  if (state == STATE_FREE || state == STATE_CLOSED) return true;
+  if (tcb.flags & T.F_SYN_DUE) return sendSyn(tcb);
+  if (state < STATE_ESTABLISHED) return true;
+  if (tcb.flags & T.F_RETRANSMIT && !sendRetransmission(tcb)) return false;
+  if (state != STATE_TIME_WAIT && !sendData(tcb)) return false;
+  if (tcb.flags & T.F_PROBE && !sendProbe(tcb)) return false;
+  if (tcb.flags & T.F_ACK_NOW) return emit(tcb, tcb.sndNxt, S.FLAG_ACK, 0);
+  if (tcb.flags & T.F_ACK_PENDING) delackArm(tcb);
+  return true;
+}
+
+/** New data, as far as the windows, Nagle and silly window avoidance allow. @returns false: the TX ring is full. */
+function sendData(tcb: Tcb): bool {
+  const mss = <u32>tcb.sndMss;
+  const finQueued = (tcb.flags & T.F_FIN_QUEUED) != 0;
+  const wnd = min(tcb.sndWnd, congestionWindow(tcb));
+  const rightEdge = tcb.sndUna + wnd;
+  // One frame may carry many segments where the device cuts it up; whole segments only.
+  const chunkMax = tsoBytesMax > mss ? tsoBytesMax - (tsoBytesMax % mss) : mss;
+  while (seqLt(tcb.sndNxt, tcb.sndBufEnd)) {
+    const queued = tcb.sndBufEnd - tcb.sndNxt;
+    const usable = seqGt(rightEdge, tcb.sndNxt) ? rightEdge - tcb.sndNxt : 0;
+    let bytes = min(min(queued, usable), chunkMax);
+    if (bytes == 0) break;
+    if (bytes < mss && !maySendSmall(tcb, bytes, queued, finQueued)) break;
+    if (bytes > mss && bytes < queued) bytes -= bytes % mss;
+    const last = bytes == queued;
+    const flags = S.FLAG_ACK | (last ? S.FLAG_PSH : 0) | (last && finQueued ? S.FLAG_FIN : 0);
+    if (!sendSequenced(tcb, tcb.sndNxt, flags, bytes)) return false;
+  }
+  if (finQueued && tcb.sndNxt == tcb.sndBufEnd) {
+    if (!sendSequenced(tcb, tcb.sndNxt, S.FLAG_ACK | S.FLAG_FIN, 0)) return false;
+  }
+  // Window closed and nothing in flight that would bring an ACK: probe it.
+  const timers = T.F_TIMER_RTO | T.F_TIMER_PERSIST;
+  if (tcb.sndNxt == tcb.sndUna && seqLt(tcb.sndNxt, tcb.sndBufEnd) && !(tcb.flags & timers)) persistArm(tcb);
+  return true;
+}
+
+/** May a segment smaller than the MSS go out now? */
+function maySendSmall(tcb: Tcb, bytes: u32, queued: u32, finQueued: bool): bool {
+  const inFlight = tcb.sndNxt != tcb.sndUna;
+  // All there is: Nagle's rule (RFC 9293 3.7.4) holds it back while something is unacknowledged.
+  if (bytes == queued) return !inFlight || finQueued || (tcb.flags & T.F_NODELAY) != 0;
+  // Cut short by a window: RFC 9293 3.8.6.2.1, at least half the largest window the peer ever offered.
+  return bytes >= coldOf(tcb).sndWndMax >> 1;
+}
+
+/** Sends payload and/or FIN from `seq` = SND.NXT on and accounts for it. @returns false: the TX ring is full. */
+function sendSequenced(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
+  const again = seqLt(seq, tcb.sndMax);
+  if (!emit(tcb, seq, flags, bytes)) return false;
+  const next = seq + bytes + (flags & S.FLAG_FIN);
+  tcb.sndNxt = next;
+  if (again) {
+    countRetransmission(tcb);
+  } else {
+    rttTimingStart(tcb, next);
+  }
+  if (seqGt(next, tcb.sndMax)) tcb.sndMax = next;
+  if (!(tcb.flags & T.F_TIMER_RTO)) rtoArm(tcb);
+  return true;
+}
+
+function countRetransmission(tcb: Tcb): void {
+  count(TCP_RETRANSMITS);
+  coldOf(tcb).retransmits++;
+  tcb.flags &= ~T.F_RTT_TIMING;
+}
+
+/** Fast retransmit: one segment at SND.UNA (RFC 5681 3.2). */
+function sendRetransmission(tcb: Tcb): bool {
+  const inFlight = tcb.sndMax - tcb.sndUna;
+  if (inFlight == 0) {
+    tcb.flags &= ~T.F_RETRANSMIT;
+    return true;
+  }
+  const data = seqLt(tcb.sndUna, tcb.sndBufEnd) ? tcb.sndBufEnd - tcb.sndUna : 0;
+  const bytes = min(min(data, <u32>tcb.sndMss), inFlight);
+  const fin = (tcb.flags & T.F_FIN_QUEUED) != 0 && bytes == data && inFlight > bytes;
+  if (!emit(tcb, tcb.sndUna, S.FLAG_ACK | (fin ? S.FLAG_FIN : 0), bytes)) return false;
+  tcb.flags &= ~T.F_RETRANSMIT;
+  countRetransmission(tcb);
+  if (seqLt(tcb.sndNxt, tcb.sndUna + bytes)) tcb.sndNxt = tcb.sndUna + bytes;
+  rtoArm(tcb);
+  return true;
+}
+
+/** A window probe (one byte beyond the window, or the FIN) or a keep-alive (an old sequence number). */
+function sendProbe(tcb: Tcb): bool {
+  if (seqLt(tcb.sndUna, tcb.sndBufEnd) && tcb.sndNxt == tcb.sndUna) {
+    if (!emit(tcb, tcb.sndUna, S.FLAG_ACK | S.FLAG_PSH, 1)) return false;
+    if (seqLt(tcb.sndMax, tcb.sndUna + 1)) tcb.sndMax = tcb.sndUna + 1;
+    persistArm(tcb);
+  } else if (tcb.sndNxt == tcb.sndUna) {
+    // RFC 9293 3.8.6.3 (keep-alive): SEG.SEQ = SND.NXT - 1 and no data makes the peer answer.
+    if (!emit(tcb, tcb.sndUna - 1, S.FLAG_ACK, 0)) return false;
+  }
+  tcb.flags &= ~T.F_PROBE;
+  return true;
+}
+
+/** Window to offer, as the header field; moves RCV.ADV. Never takes back what was offered (RFC 9293 3.8.6). */
+function receiveWindowField(tcb: Tcb): u32 {
+  const cold = coldOf(tcb);
+  const limit = <u32>1 << cold.rcvLimitOrder;
+  const held = tcb.rcvNxt - tcb.rcvRead;
+  let room = held < limit ? limit - held : 0;
+  // A pool that runs short is shared: nobody is promised more than half of what is left.
+  room = min(room, streamFreeBytes() >> 1);
+  const offered = tcb.rcvAdv - tcb.rcvNxt;
+  // RFC 9293 3.8.6.2.2: the edge moves by at least a segment or half the buffer.
+  if (<i32>(room - offered) < <i32>min<u32>(limit >> 1, tcb.sndMss)) room = offered;
+  // Rounded up, so that the edge never seems to move back.
+  const shift = <u32>cold.rcvWscale;
+  const field = min<u32>((room + (1 << shift) - 1) >> shift, 65535);
+  const edge = tcb.rcvNxt + (field << shift);
+  if (seqGt(edge, tcb.rcvAdv)) tcb.rcvAdv = edge;
+  return field;
+}
+
+/** The neighbour entry for this connection's next hop, cached in the TCB. @returns -1: no route or no entry. */
+function neighborOf(tcb: Tcb): i32 {
+  const nextHop = nextHopV4(tcb.localIndex, tcb.remoteV4);
+  if (nextHop == 0) {
+    count(DROP_NO_ROUTE);
+    return -1;
+  }
+  const cached = <i32>tcb.neighbor - 1;
+  if (cached >= 0 && neighborAddress(cached) == nextHop) return cached;
+  const found = neighborFind(nextHop);
+  tcb.neighbor = <u16>(found + 1);
+  return found;
+}
+
+/**
+ * Builds and sends one segment of a synchronized connection with `bytes` from the send buffer.
+ * A segment that cannot be routed counts as sent: the retransmission timer will try again.
+ * @returns false when the TX ring is full.
+ */
+export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
+  const optionBytes = tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0;
+  const headerBytes = TCP_BYTES + optionBytes;
+  // Before reserving: a look-up may send a request of its own.
+  const neighbor = neighborOf(tcb);
+  const frame = txReserve(ETH_BYTES + IP_BYTES + headerBytes + bytes);
+  if (frame == 0) return false;
+  const tcp = frame + ETH_BYTES + IP_BYTES;
+  const local = addressV4(tcb.localIndex);
+  store<u32>(tcp, rotl<u32>(tcb.ports, 16));
+  storeBe32(tcp + 4, seq);
+  storeBe32(tcp + 8, tcb.rcvNxt);
+  // Data offset, flags, window; then checksum and urgent pointer are zero.
+  store<u16>(tcp, <u16>((headerBytes << 2) | (flags << 8)), 12);
+  storeBe16(tcp + 14, receiveWindowField(tcb));
+  store<u32>(tcp, 0, 16);
+  if (optionBytes != 0) {
+    store<u32>(tcp, TIMESTAMPS_ALONE, 20);
+    storeBe32(tcp + 24, nowMs + timestampOffset(tcb.remoteV4, local));
+    storeBe32(tcp + 28, tcb.tsRecent);
+  }
+  tcb.flags &= ~(T.F_ACK_NOW | T.F_ACK_PENDING);
+  seal(tcb, frame, local, headerBytes, seq, bytes);
+  count(TCP_SEGMENTS_SENT);
+  if (neighbor >= 0) neighborSend(neighbor, frame, ETH_BYTES + IP_BYTES + headerBytes + bytes);
+  return true;
+}
+
+/** Copies the payload, fills the checksum (or leaves it to the device) and writes the IP header. */
+function seal(tcb: Tcb, frame: usize, local: u32, headerBytes: u32, seq: u32, bytes: u32): void {
+  const tcp = frame + ETH_BYTES + IP_BYTES;
+  const tcpBytes = headerBytes + bytes;
+  const payload = tcp + headerBytes;
+  const pseudo = pseudoHeaderSumV4(local, tcb.remoteV4, PROTOCOL_TCP, tcpBytes);
+  if (checksumOffload) {
+    if (bytes > 0) copyPayload(tcb, payload, seq, bytes);
+    store<u16>(tcp, <u16>pseudo, 16);
+    const record = frame - FRAME_OFFSET;
+    store<u8>(record, VNET_NEEDS_CSUM, FRAME_VNET_FLAGS);
+    store<u16>(record, <u16>(ETH_BYTES + IP_BYTES), FRAME_VNET_CSUM_START);
+    store<u16>(record, 16, FRAME_VNET_CSUM_OFFSET);
+    if (bytes > <u32>tcb.sndMss) {
+      store<u8>(record, VNET_GSO_TCPV4, FRAME_VNET_GSO_TYPE);
+      store<u16>(record, <u16>(ETH_BYTES + IP_BYTES + headerBytes), FRAME_VNET_HDR_LEN);
+      store<u16>(record, tcb.sndMss, FRAME_VNET_GSO_SIZE);
+    }
+  } else {
+    let sum = sumAdd(pseudo, sumBytes(tcp, headerBytes));
+    if (bytes > 0) sum = sumAdd(sum, copyPayloadAndSum(tcb, payload, seq, bytes));
+    store<u16>(tcp, checksumOf(sum), 16);
+  }
+  ipv4WriteHeader(frame + ETH_BYTES, IP_BYTES + tcpBytes, PROTOCOL_TCP, local, tcb.remoteV4, 0);
+}
+
+function copyPayload(tcb: Tcb, target: usize, seq: u32, bytes: u32): void {
+  const size = <u32>1 << tcb.sndBufOrder;
+  const at = seq & (size - 1);
+  const first = min(bytes, size - at);
+  memory.copy(target, <usize>tcb.sndBuf + at, first);
+  if (first < bytes) memory.copy(target + first, tcb.sndBuf, bytes - first);
+}
+
+function copyPayloadAndSum(tcb: Tcb, target: usize, seq: u32, bytes: u32): u32 {
+  const size = <u32>1 << tcb.sndBufOrder;
+  const at = seq & (size - 1);
+  const first = min(bytes, size - at);
+  const sum = copyAndSum(target, <usize>tcb.sndBuf + at, first);
+  if (first == bytes) return sum;
+  const rest = copyAndSum(target + first, tcb.sndBuf, bytes - first);
+  return sumAdd(sum, first & 1 ? sumSwap(rest) : rest);
+}
+
+/** SYN or SYN-ACK with its options. @returns false: the TX ring is full. */
+function sendSyn(tcb: Tcb): bool {
+  const active = tcb.state == STATE_SYN_SENT;
+  const cold = coldOf(tcb);
+  const withTimestamps = active ? timestamps : (tcb.flags & T.F_TIMESTAMPS) != 0;
+  const withWscale = active || (<u32>cold.synOptions & S.SYN_OPTION_WSCALE) != 0;
+  const flags = active ? S.FLAG_SYN : S.FLAG_SYN | S.FLAG_ACK;
+  const wnd = min<u32>(min<u32>(<u32>1 << cold.rcvLimitOrder, streamFreeBytes() >> 1), 65535);
+  const ok = emitSyn(
+    tcb.localIndex,
+    tcb.remoteV4,
+    tcb.ports,
+    cold.iss,
+    active ? 0 : tcb.rcvNxt,
+    flags,
+    wnd,
+    withWscale ? <i32>ownWscale() : -1,
+    withTimestamps ? nowMs + timestampOffset(tcb.remoteV4, addressV4(tcb.localIndex)) : 0,
+    tcb.tsRecent,
+    withTimestamps,
+  );
+  if (!ok) return false;
+  tcb.flags &= ~(T.F_SYN_DUE | T.F_ACK_NOW | T.F_ACK_PENDING);
+  if (!active) tcb.rcvAdv = tcb.rcvNxt + wnd;
+  tcb.sndNxt = cold.iss + 1;
+  tcb.sndMax = tcb.sndNxt;
+  if (tcb.backoff == 0) rttTimingStart(tcb, tcb.sndNxt);
+  else count(TCP_RETRANSMITS);
+  if (!(tcb.flags & T.F_TIMER_RTO)) rtoArm(tcb);
+  return true;
+}
+
+/**
+ * Builds a segment with SYN from plain values; SYN cookies have no TCB.
+ * @param ports as in a segment from the peer. @param wscale -1: leave the option out.
+ * @returns false: the TX ring is full.
+ */
+export function emitSyn(
+  localIndex: u32,
+  remote: u32,
+  ports: u32,
+  seq: u32,
+  ack: u32,
+  flags: u32,
+  wndField: u32,
+  wscale: i32,
+  tsVal: u32,
+  tsEcr: u32,
+  withTimestamps: bool,
+): bool {
+  const optionBytes: u32 = 4 + (wscale >= 0 ? 4 : 0) + (withTimestamps ? TIMESTAMP_BYTES : 0);
+  const headerBytes = TCP_BYTES + optionBytes;
+  const neighbor = neighborTo(localIndex, remote);
+  const frame = txReserve(ETH_BYTES + IP_BYTES + headerBytes);
+  if (frame == 0) return false;
+  const tcp = frame + ETH_BYTES + IP_BYTES;
+  writeHeader(tcp, rotl<u32>(ports, 16), seq, ack, headerBytes, flags, wndField);
+  let option = tcp + TCP_BYTES;
+  storeBe32(option, 0x02040000 | ownMss());
+  option += 4;
+  if (wscale >= 0) {
+    storeBe32(option, 0x01030300 | <u32>wscale);
+    option += 4;
+  }
+  if (withTimestamps) {
+    store<u32>(option, TIMESTAMPS_ALONE);
+    storeBe32(option + 4, tsVal);
+    storeBe32(option + 8, tsEcr);
+  }
+  sealPlain(neighbor, frame, localIndex, remote, headerBytes);
+  return true;
+}
+
+/** @returns -1: no route or no entry. */
+function neighborTo(localIndex: u32, remote: u32): i32 {
+  const nextHop = nextHopV4(localIndex, remote);
+  if (nextHop != 0) return neighborFind(nextHop);
+  count(DROP_NO_ROUTE);
+  return -1;
+}
+
+function writeHeader(tcp: usize, ports: u32, seq: u32, ack: u32, headerBytes: u32, flags: u32, wndField: u32): void {
+  store<u32>(tcp, ports);
+  storeBe32(tcp + 4, seq);
+  storeBe32(tcp + 8, ack);
+  store<u16>(tcp, <u16>((headerBytes << 2) | (flags << 8)), 12);
+  storeBe16(tcp + 14, wndField);
+  store<u32>(tcp, 0, 16);
+}
+
+/** Checksum and IP header of a segment without payload and, perhaps, without TCB; sends it. */
+function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: u32, headerBytes: u32): void {
+  const tcp = frame + ETH_BYTES + IP_BYTES;
+  const local = addressV4(localIndex);
+  const pseudo = pseudoHeaderSumV4(local, remote, PROTOCOL_TCP, headerBytes);
+  store<u16>(tcp, checksumOf(sumAdd(pseudo, sumBytes(tcp, headerBytes))), 16);
+  ipv4WriteHeader(frame + ETH_BYTES, IP_BYTES + headerBytes, PROTOCOL_TCP, local, remote, 0);
+  count(TCP_SEGMENTS_SENT);
+  if (neighbor >= 0) neighborSend(neighbor, frame, ETH_BYTES + IP_BYTES + headerBytes);
+}
+
+/** RST for a connection that we give up (RFC 9293 3.10.5). Best effort: lost when the TX ring is full. */
+export function sendReset(tcb: Tcb): void {
+  count(TCP_RST_SENT);
+  emitPlain(tcb.localIndex, tcb.remoteV4, tcb.ports, tcb.sndNxt, tcb.rcvNxt, S.FLAG_RST | S.FLAG_ACK);
+}
+
+/** RST in answer to the present segment, which belongs to no connection (RFC 9293 3.10.7.1). */
+export function sendResetForSegment(): void {
+  if (S.segFlags & S.FLAG_RST) return;
+  count(TCP_RST_SENT);
+  if (S.segFlags & S.FLAG_ACK) {
+    emitPlain(S.segLocalIndex, S.segRemote, S.segPorts, S.segAck, 0, S.FLAG_RST);
+  } else {
+    emitPlain(S.segLocalIndex, S.segRemote, S.segPorts, 0, S.segSeq + S.segLen, S.FLAG_RST | S.FLAG_ACK);
+  }
+}
+
+function emitPlain(localIndex: u32, remote: u32, ports: u32, seq: u32, ack: u32, flags: u32): void {
+  const neighbor = neighborTo(localIndex, remote);
+  const frame = txReserve(ETH_BYTES + IP_BYTES + TCP_BYTES);
+  if (frame == 0) return;
+  writeHeader(frame + ETH_BYTES + IP_BYTES, rotl<u32>(ports, 16), seq, ack, TCP_BYTES, flags, 0);
+  sealPlain(neighbor, frame, localIndex, remote, TCP_BYTES);
+}
+
+/** The application has read: is the window so much larger that the peer should know (RFC 9293 3.8.6.2.2)? */
+export function windowUpdateDue(tcb: Tcb): bool {
+  if (tcb.state < STATE_ESTABLISHED || tcb.state > STATE_CLOSE_WAIT || tcb.flags & T.F_FIN_RECEIVED) return false;
+  const limit = <u32>1 << coldOf(tcb).rcvLimitOrder;
+  const offered = tcb.rcvAdv - tcb.rcvNxt;
+  const held = tcb.rcvNxt - tcb.rcvRead;
+  const room = held < limit ? limit - held : 0;
+  if (room <= offered) return false;
+  const gained = room - offered;
+  return gained >= limit >> 1 || (offered < <u32>tcb.sndMss << 1 && gained >= min<u32>(limit >> 1, tcb.sndMss));
+}

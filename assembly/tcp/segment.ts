@@ -1,0 +1,144 @@
+/**
+ * The segment being processed, as globals of the instance: parsed once, read by every step of input processing.
+ * Names are those of RFC 9293 3.3.1 (SEG.SEQ is `segSeq`).
+ */
+import { loadBe16, loadBe32 } from "../wire/bytes.ts";
+
+export const FLAG_FIN: u32 = 1;
+export const FLAG_SYN: u32 = 2;
+export const FLAG_RST: u32 = 4;
+export const FLAG_PSH: u32 = 8;
+export const FLAG_ACK: u32 = 16;
+export const FLAG_URG: u32 = 32;
+
+/** Options seen in a SYN. */
+export const SYN_OPTION_MSS: u32 = 1;
+export const SYN_OPTION_WSCALE: u32 = 2;
+export const SYN_OPTION_SACK: u32 = 4;
+export const SYN_OPTION_TIMESTAMPS: u32 = 8;
+
+/** Where the TCP header lies, and the IP packet it came in. */
+export let segHeader: usize = 0;
+export let segPacket: usize = 0;
+/** Addresses in memory order, local address index, ports as in the segment. */
+export let segRemote: u32 = 0;
+export let segLocal: u32 = 0;
+export let segLocalIndex: u32 = 0;
+export let segPorts: u32 = 0;
+export let segHash: u32 = 0;
+export let segSeq: u32 = 0;
+export let segAck: u32 = 0;
+/** Window field as it stands in the header, unscaled. */
+export let segWndField: u32 = 0;
+export let segFlags: u32 = 0;
+/** Payload. */
+export let segData: usize = 0;
+export let segDataBytes: u32 = 0;
+/** Length in sequence space: payload plus one each for SYN and FIN. */
+export let segLen: u32 = 0;
+export let segHasTimestamps: bool = false;
+export let segTsVal: u32 = 0;
+export let segTsEcr: u32 = 0;
+/** SYN_OPTION_* seen, and their values. */
+export let segOptions: u32 = 0;
+export let segMss: u32 = 0;
+export let segWscale: u32 = 0;
+
+/** NOP NOP TIMESTAMPS(10), as it stands in memory: how every stack sends it. */
+const TIMESTAMPS_ALONE: u32 = 0x0a080101;
+
+export function segmentPlace(packet: usize, header: usize, remote: u32, local: u32, localIndex: u32, hash: u32): void {
+  segPacket = packet;
+  segHeader = header;
+  segRemote = remote;
+  segLocal = local;
+  segLocalIndex = localIndex;
+  segPorts = load<u32>(header);
+  segHash = hash;
+}
+
+/**
+ * Parses the header at segHeader.
+ * @param segmentBytes TCP header and payload; at least 20 and at least the header length (checked by the caller).
+ * @returns false when an option lies about its length.
+ */
+export function segmentParse(segmentBytes: u32): bool {
+  const header = segHeader;
+  segSeq = loadBe32(header + 4);
+  segAck = loadBe32(header + 8);
+  const offsetAndFlags = <u32>load<u16>(header, 12);
+  const headerBytes = ((offsetAndFlags >> 4) & 15) << 2;
+  segFlags = (offsetAndFlags >> 8) & 63;
+  segWndField = loadBe16(header + 14);
+  segData = header + headerBytes;
+  segDataBytes = segmentBytes - headerBytes;
+  segLen = segDataBytes + (segFlags & FLAG_FIN) + ((segFlags & FLAG_SYN) >> 1);
+  segHasTimestamps = false;
+  segOptions = 0;
+  if (headerBytes == 20) return true;
+  if (headerBytes == 32 && load<u32>(header, 20) == TIMESTAMPS_ALONE) {
+    segHasTimestamps = true;
+    segTsVal = loadBe32(header + 24);
+    segTsEcr = loadBe32(header + 28);
+    return true;
+  }
+  return parseOptions(header + 20, header + headerBytes);
+}
+
+function parseOptions(from: usize, end: usize): bool {
+  let at = from;
+  while (at < end) {
+    const kind = load<u8>(at);
+    if (kind == 0) return true;
+    if (kind == 1) {
+      at++;
+      continue;
+    }
+    if (at + 1 >= end) return false;
+    const length = <u32>load<u8>(at, 1);
+    if (length < 2 || at + length > end) return false;
+    if (kind == 2 && length == 4) {
+      segOptions |= SYN_OPTION_MSS;
+      segMss = loadBe16(at + 2);
+    } else if (kind == 3 && length == 3) {
+      segOptions |= SYN_OPTION_WSCALE;
+      // RFC 7323 2.3: a larger shift counts as 14.
+      segWscale = min<u32>(load<u8>(at, 2), 14);
+    } else if (kind == 4 && length == 2) {
+      segOptions |= SYN_OPTION_SACK;
+    } else if (kind == 8 && length == 10) {
+      segOptions |= SYN_OPTION_TIMESTAMPS;
+      segHasTimestamps = true;
+      segTsVal = loadBe32(at + 2);
+      segTsEcr = loadBe32(at + 6);
+    }
+    at += length;
+  }
+  return true;
+}
+
+/** Drops the first `bytes` of the segment's sequence space: what has been received before. */
+export function segmentTrimFront(bytes: u32): void {
+  let drop = bytes;
+  if (segFlags & FLAG_SYN) {
+    segFlags &= ~FLAG_SYN;
+    segSeq++;
+    segLen--;
+    drop--;
+  }
+  const data = min(drop, segDataBytes);
+  segData += data;
+  segDataBytes -= data;
+  segSeq += data;
+  segLen -= data;
+}
+
+/** Cuts the segment off after `bytes` of payload; a FIN behind them is lost too. */
+export function segmentTrimBack(bytes: u32): void {
+  if (segFlags & FLAG_FIN) {
+    segFlags &= ~FLAG_FIN;
+    segLen--;
+  }
+  segLen -= segDataBytes - bytes;
+  segDataBytes = bytes;
+}

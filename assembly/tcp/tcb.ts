@@ -1,0 +1,248 @@
+/**
+ * The transmission control block and its pool. A connection that idles costs its two hot cache lines (128 B), its cold
+ * record (48 B) and its share of the flow table; buffers and the extension block exist only while they hold something.
+ * Names are those of RFC 9293 3.3.1.
+ */
+import { connectionsMax } from "../config.ts";
+import { GAUGE_CONNECTIONS } from "../../src/layout/counters.ts";
+import { HANDLE_GENERATION_MASK, HANDLE_GENERATION_SHIFT, HANDLE_INDEX_MASK } from "../../src/layout/event.ts";
+import { STATE_FREE } from "../../src/layout/option.ts";
+import { arenaAlloc } from "../mem/arena.ts";
+import { counterSet } from "../stats.ts";
+
+export const TCB_NONE: u32 = 0xffffffff;
+export const TCB_SIZE_BYTES: u32 = 128;
+export const TCB_COLD_SIZE_BYTES: u32 = 48;
+
+/** Stands in the output queue: something may have to be sent. Survives the connection, like F_READY. */
+export const F_DIRTY: u32 = 1;
+/** Stands in the ready queue. */
+export const F_READY: u32 = 2;
+/** The application knows the handle (accepted, or active open). */
+export const F_APP: u32 = 4;
+/** The application has closed: no more events but EVENT_CLOSED. */
+export const F_APP_CLOSED: u32 = 8;
+/** In-order data or FIN has arrived that is not acknowledged yet. */
+export const F_ACK_PENDING: u32 = 16;
+/** An ACK must go out with the next output. */
+export const F_ACK_NOW: u32 = 32;
+/** FIN is queued behind the send buffer's bytes. */
+export const F_FIN_QUEUED: u32 = 64;
+/** The peer's FIN has been received in order. */
+export const F_FIN_RECEIVED: u32 = 128;
+/** Timestamps are in use (RFC 7323). */
+export const F_TIMESTAMPS: u32 = 256;
+export const F_NODELAY: u32 = 512;
+/** A send was cut short: EVENT_WRITABLE is owed. */
+export const F_WANT_WRITABLE: u32 = 1024;
+/** Fast recovery until `recover` is acknowledged (RFC 6582). */
+export const F_RECOVERY: u32 = 2048;
+/** An RTT sample is being taken. */
+export const F_RTT_TIMING: u32 = 4096;
+/** timerTick is armed for: retransmission or persist. */
+export const F_TIMER_RTO: u32 = 8192;
+export const F_TIMER_DELACK: u32 = 16384;
+export const F_TIMER_PERSIST: u32 = 32768;
+/** Linked into the timer wheel. */
+export const F_IN_WHEEL: u32 = 65536;
+export const F_KEEPALIVE: u32 = 131072;
+export const F_QUICKACK: u32 = 262144;
+/** The peer permits SACK (RFC 2018). */
+export const F_SACK_PERMITTED: u32 = 524288;
+/** One retransmission of the segment at SND.UNA is due (fast retransmit, partial ACK). */
+export const F_RETRANSMIT: u32 = 1 << 20;
+/** timerTick counts the end of TIME_WAIT, of FIN_WAIT_2, or keep-alive. */
+export const F_TIMER_LINGER: u32 = 1 << 21;
+/** Two or more full-sized segments arrived since the last ACK was sent. */
+export const F_SECOND_SEGMENT: u32 = 1 << 22;
+/** A SYN or SYN-ACK is to be sent with the next output. */
+export const F_SYN_DUE: u32 = 1 << 23;
+/** Counted in its listener's SYN queue. */
+export const F_IN_SYN_QUEUE: u32 = 1 << 24;
+/** Stands in its listener's accept queue. */
+export const F_IN_ACCEPT_QUEUE: u32 = 1 << 25;
+/** After an RTO: what lies below `recover` is being sent again, slow start applies. */
+export const F_RTO_RECOVERY: u32 = 1 << 26;
+/** A keep-alive or window probe is due with the next output. */
+export const F_PROBE: u32 = 1 << 27;
+/** Stands in the flow table. */
+export const F_IN_FLOW_TABLE: u32 = 1 << 28;
+
+@unmanaged
+export class Tcb {
+  // First line: what every arriving segment needs.
+  /** Remote address, 16 bytes, IPv4-mapped. */
+  remoteHigh: u64;
+  remoteMid: u32;
+  /** The IPv4 address, in memory order. */
+  remoteV4: u32;
+  /** Both ports as they stand in a received segment: remote in the low half, local in the high half, network order. */
+  ports: u32;
+  /** Flow hash. */
+  hash: u32;
+  /** F_*. */
+  flags: u32;
+  /** Index of the local address. */
+  localIndex: u8;
+  private stateByte: u8;
+  generation: u8;
+  /** Pending EVENT_*. */
+  events: u8;
+  rcvNxt: u32;
+  sndUna: u32;
+  sndNxt: u32;
+  /** Bytes, scaled. */
+  sndWnd: u32;
+  sndWl1: u32;
+  sndWl2: u32;
+  /** Highest right edge of the receive window that was ever offered. */
+  rcvAdv: u32;
+  tsRecent: u32;
+  // Second line: buffers, sending, timers.
+  /** Send ring: byte with sequence number s lies at sndBuf + (s & (2^order - 1)); 0: none. */
+  sndBuf: u32;
+  rcvBuf: u32;
+  /** Sequence number after the last byte in the send buffer (the FIN's number when one is queued). */
+  sndBufEnd: u32;
+  /** Sequence number of the next byte that the application will read. */
+  rcvRead: u32;
+  /** Sizes as powers of two; of the last buffer when there is none now. */
+  sndBufOrder: u8;
+  rcvBufOrder: u8;
+  /** Retransmissions or probes in a row: the exponent of the back-off. */
+  backoff: u8;
+  dupAcks: u8;
+  /** Payload bytes of a full segment, without options. */
+  sndMss: u16;
+  neighbor: u16;
+  cwnd: u32;
+  ssthresh: u32;
+  /** Smoothed RTT times 8, in microseconds (RFC 6298 with Jacobson's scaling); 0: no sample yet. */
+  srttUs8: u32;
+  /** RTT variation times 4. */
+  rttvarUs4: u32;
+  timerNext: u32;
+  timerPrev: u32;
+  /** Tick under which the TCB is linked in the wheel; its true deadline may be later. */
+  wheelTick: u32;
+  /** Deadline of the retransmission, persist or linger timer (F_TIMER_*). */
+  timerTick: u32;
+  /** Highest sequence number sent so far, plus one. */
+  sndMax: u32;
+  /** Extension block (reassembly.ts): 0 when all data has come in order. */
+  ext: u32;
+
+  /** STATE_*. */
+  get state(): i32 {
+    return <i32>this.stateByte;
+  }
+
+  set state(value: i32) {
+    this.stateByte = <u8>value;
+  }
+}
+
+/** What is needed at set-up, in trouble, and once in a while. */
+@unmanaged
+export class TcbCold {
+  iss: u32;
+  delackTick: u32;
+  /** SND.MAX when loss recovery began (RFC 6582). */
+  recover: u32;
+  /** Next in the accept queue. */
+  acceptNext: u32;
+  /** When tsRecent was taken, ms. */
+  tsRecentMs: u32;
+  /** Last sign of life from the peer, tick. */
+  lastRcvTick: u32;
+  /** Largest window the peer has offered (RFC 9293 3.8.6.2.1). */
+  sndWndMax: u32;
+  rttSeq: u32;
+  rttStartUs: u32;
+  retransmits: u16;
+  /** Status for the application. */
+  error: i16;
+  /** Limits of the buffers, powers of two. */
+  rcvLimitOrder: u8;
+  sndLimitOrder: u8;
+  listener: u16;
+  sndWscale: u8;
+  rcvWscale: u8;
+  keepaliveProbes: u8;
+  synOptions: u8;
+}
+
+let hotBase: usize = 0;
+let coldBase: usize = 0;
+let freeHead: u32 = TCB_NONE;
+let highWater: u32 = 0;
+export let tcbCount: u32 = 0;
+
+export function tcbBoot(): bool {
+  hotBase = arenaAlloc(<usize>connectionsMax * TCB_SIZE_BYTES, 4096);
+  coldBase = arenaAlloc(<usize>connectionsMax * TCB_COLD_SIZE_BYTES, 64);
+  return hotBase != 0 && coldBase != 0;
+}
+
+export function tcbAt(index: u32): Tcb {
+  return changetype<Tcb>(hotBase + (<usize>index << 7));
+}
+
+export function tcbIndex(tcb: Tcb): u32 {
+  return <u32>((changetype<usize>(tcb) - hotBase) >> 7);
+}
+
+export function coldOf(tcb: Tcb): TcbCold {
+  return changetype<TcbCold>(coldBase + <usize>tcbIndex(tcb) * TCB_COLD_SIZE_BYTES);
+}
+
+export function handleOf(tcb: Tcb): u32 {
+  return tcbIndex(tcb) | (<u32>tcb.generation << HANDLE_GENERATION_SHIFT);
+}
+
+/** The application's connection of this handle, or null when it is stale, foreign or closed. */
+export function tcbOfHandle(handle: i32): Tcb {
+  const index = <u32>handle & HANDLE_INDEX_MASK;
+  if (index >= highWater || handle < 0) return changetype<Tcb>(0);
+  const tcb = tcbAt(index);
+  if (<u32>tcb.generation != <u32>handle >> HANDLE_GENERATION_SHIFT) return changetype<Tcb>(0);
+  if (tcb.state == STATE_FREE || (tcb.flags & (F_APP | F_APP_CLOSED)) != F_APP) return changetype<Tcb>(0);
+  return tcb;
+}
+
+/** A zeroed TCB with a fresh generation, or null when connectionsMax are in use. */
+export function tcbAlloc(): Tcb {
+  let index = freeHead;
+  if (index != TCB_NONE) {
+    freeHead = tcbAt(index).timerNext;
+  } else if (highWater < connectionsMax) {
+    index = highWater++;
+  } else {
+    return changetype<Tcb>(0);
+  }
+  const tcb = tcbAt(index);
+  const generation = (tcb.generation + 1) & HANDLE_GENERATION_MASK;
+  // The slot may still stand in a queue from its last life; it must not stand there twice.
+  const queued = tcb.flags & (F_DIRTY | F_READY);
+  memory.fill(changetype<usize>(tcb), 0, TCB_SIZE_BYTES);
+  memory.fill(changetype<usize>(coldOf(tcb)), 0, TCB_COLD_SIZE_BYTES);
+  tcb.generation = <u8>generation;
+  tcb.flags = queued;
+  tcbCount++;
+  counterSet(GAUGE_CONNECTIONS, tcbCount);
+  return tcb;
+}
+
+/** Handles to this connection are stale from now on. */
+export function tcbRenew(tcb: Tcb): void {
+  tcb.generation = <u8>((tcb.generation + 1) & HANDLE_GENERATION_MASK);
+}
+
+/** Preconditions: in no list, table or wheel, without buffers. It may stand in the output and ready queues: they skip it. */
+export function tcbFree(tcb: Tcb): void {
+  tcb.state = STATE_FREE;
+  tcb.timerNext = freeHead;
+  freeHead = tcbIndex(tcb);
+  tcbCount--;
+  counterSet(GAUGE_CONNECTIONS, tcbCount);
+}
