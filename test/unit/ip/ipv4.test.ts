@@ -70,6 +70,8 @@ describe.each(PROBE_BUILDS)("IPv4, %s build", (build) => {
       ["kind without length in the last byte", "01 01 01 9e"],
     ])("options are refused: %s", (_name, options) => {
       expect(refusal(ipv4({ ...basic, options: hex(options) }, pattern(8)))).toEqual(["dropIpOption+1"]);
+      // And with nothing behind the header, where reading on would trap.
+      expect(refusal(ipv4({ ...basic, options: hex(options) }, new Uint8Array(0)))).toEqual(["dropIpOption+1"]);
     });
 
     test.each([

@@ -229,6 +229,19 @@ describe.each(PROBE_BUILDS)("UDP, %s build", (build) => {
       expect(probe.counters()).toMatchObject({ gaugeUdpBytes: 0, dropUdpQueueFull: 1 });
     });
 
+    test("what one datagram gives back serves the next, with the pool otherwise full", () => {
+      const probe = connected({ tuning: { udpSocketsMax: 1 } });
+      const handle = bind(probe, 53);
+      const mark = (n: number) => Uint8Array.of(n & 0xff, n >> 8);
+      const slots = 4 * 256;
+      for (let n = 0; n < slots; n++) deliver(probe, fields(53), mark(n));
+      for (let n = 0; n < 3 * slots; n++) {
+        expect(probe.udpReceive(handle)?.payload).toEqual(mark(n));
+        deliver(probe, fields(53), mark(slots + n));
+      }
+      expect(probe.counters()).toMatchObject({ dropUdpQueueFull: 0, gaugeUdpBytes: slots * 256 });
+    });
+
     test("the pool is bounded for all sockets together, and all of it serves any size again", () => {
       const sockets = 16;
       const probe = connected({ tuning: { udpSocketsMax: sockets } });
