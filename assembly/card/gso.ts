@@ -39,6 +39,15 @@ export function fillChecksum(record: usize): void {
   store<u16>(record + FRAME_OFFSET + field, checksum == 0 ? 0xffff : checksum);
 }
 
+function isTcpV4(frame: usize): bool {
+  return loadBe16(frame + 12) == 0x0800 && load<u8>(frame, 14) >> 4 == 4 && load<u8>(frame, 23) == 6;
+}
+
+/** Without extension headers: large frames come from kernels, which put none there. */
+function isTcpV6(frame: usize): bool {
+  return loadBe16(frame + 12) == 0x86dd && load<u8>(frame, 14) >> 4 == 6 && load<u8>(frame, 20) == 6;
+}
+
 /**
  * Cuts the large frame of `record` into records at `target`, of at most `roomBytes` in all.
  * @returns their bytes, or 0: the request makes no sense (not TCP, no payload, sizes that do not fit).
@@ -49,8 +58,8 @@ export function cutLargeFrame(record: usize, target: usize, roomBytes: u32): u32
   const type = <u32>load<u8>(record, FRAME_VNET_GSO_TYPE) & ~GSO_ECN;
   const segmentBytes = <u32>load<u16>(record, FRAME_VNET_GSO_SIZE);
   let tcp: u32 = 0;
-  if (type == VNET_GSO_TCPV4 && bytes >= 34) tcp = 14 + ((<u32>load<u8>(frame, 14) & 15) << 2);
-  else if (type == VNET_GSO_TCPV6 && bytes >= 54) tcp = 54;
+  if (type == VNET_GSO_TCPV4 && bytes >= 34 && isTcpV4(frame)) tcp = 14 + ((<u32>load<u8>(frame, 14) & 15) << 2);
+  else if (type == VNET_GSO_TCPV6 && bytes >= 54 && isTcpV6(frame)) tcp = 54;
   if (tcp < 34 || tcp + 20 > bytes || segmentBytes < SEGMENT_BYTES_MIN) return 0;
   const headerBytes = tcp + ((<u32>load<u8>(frame + tcp, 12) >> 4) << 2);
   if (headerBytes < tcp + 20 || headerBytes >= bytes) return 0;

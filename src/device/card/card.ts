@@ -21,7 +21,7 @@ import {
 } from "../../layout/card.ts";
 import { TOEPLITZ_KEY_DEFAULT } from "../../rss/toeplitz.ts";
 import type { Device, DeviceCapabilities, DevicePort, PortDescription, QueuePair } from "../device.ts";
-import { completeImpairments, type Impairments } from "./impairment.ts";
+import { completeImpairments, type ImpairmentCounts, type Impairments } from "./impairment.ts";
 import { CardRegisters, PROTOCOL_TCP } from "./registers.ts";
 import type { Segment } from "./segment.ts";
 
@@ -54,6 +54,18 @@ export type CardOptions = {
   readonly tsoBytesMax?: number;
   /** The card hands large frames of a peer on uncut. Default: when tsoBytesMax is not 0. */
   readonly largeReceive?: boolean;
+};
+
+/** Fates of frames sent by a card, other than delivery. */
+export type CardStatistics = ImpairmentCounts & {
+  /** For a queue that no kernel drives. */
+  noKernel: number;
+  /** For the card itself: a switch sends nothing back. */
+  ownAddress: number;
+  /** Large frames whose segmentation request makes no sense. */
+  badSegmentation: number;
+  /** Runs of bytes in a TX ring that were no records. */
+  brokenRuns: number;
 };
 
 type Limits = {
@@ -188,6 +200,11 @@ export class Card implements Device {
       const port = this.registers.queuePort(queue);
       return port === PORT_NONE ? frames : frames + this.#segment.deliveredTo(port);
     });
+  }
+
+  /** What has happened to frames that this card's present ports have sent. */
+  statistics(): CardStatistics {
+    return this.#segment.statisticsOf(this.index);
   }
 
   async close(): Promise<void> {

@@ -13,6 +13,11 @@ import {
   PORT_RECORD_SIZE_BYTES,
   PORT_WAITING,
   PORTS_BASE,
+  REGION_DROP_BROKEN_RUN,
+  REGION_DROP_GSO,
+  REGION_DROP_NO_PORT,
+  REGION_DROP_OWN_CARD,
+  REGION_IMPAIRMENT_COUNTS,
   REGION_INPUT_BYTES,
   REGION_OUTPUT,
   REGION_RECORD_BYTES_MAX,
@@ -24,7 +29,7 @@ import {
 } from "../../layout/card.ts";
 import { createMemory, instantiateModule, loadModule } from "../../wasm/load.ts";
 import type { DevicePort, PortDescription, QueuePair } from "../device.ts";
-import { Card, type CardOptions } from "./card.ts";
+import { Card, type CardOptions, type CardStatistics } from "./card.ts";
 import { completeImpairments, type Impairments } from "./impairment.ts";
 import {
   CardPort,
@@ -49,6 +54,19 @@ export type SegmentOptions = {
   readonly seed?: number;
   /** Conditions of all links; none: perfect. */
   readonly impairments?: Impairments;
+};
+
+/** Counters in a port's region. */
+const STATISTICS: Readonly<Record<keyof CardStatistics, number>> = {
+  noKernel: REGION_DROP_NO_PORT,
+  ownAddress: REGION_DROP_OWN_CARD,
+  badSegmentation: REGION_DROP_GSO,
+  brokenRuns: REGION_DROP_BROKEN_RUN,
+  lost: REGION_IMPAIRMENT_COUNTS,
+  duplicated: REGION_IMPAIRMENT_COUNTS + 4,
+  corrupted: REGION_IMPAIRMENT_COUNTS + 8,
+  reordered: REGION_IMPAIRMENT_COUNTS + 12,
+  queueDropped: REGION_IMPAIRMENT_COUNTS + 16,
 };
 
 /** One attached kernel. */
@@ -234,6 +252,22 @@ export class Segment {
       frames += this.#delivered[sender * SEGMENT_PORTS_MAX + port] as number;
     }
     return frames;
+  }
+
+  /** Sums over the present ports of a card. */
+  statisticsOf(card: number): CardStatistics {
+    const sums: Record<string, number> = {};
+    for (const name of Object.keys(STATISTICS)) sums[name] = 0;
+    const regions = this.#words[(SEGMENT_BASE + SEGMENT_PORT_REGIONS) >> 2] as number;
+    const regionBytes = this.#words[(SEGMENT_BASE + SEGMENT_PORT_REGION_BYTES) >> 2] as number;
+    this.#attachments.forEach((attachment, port) => {
+      if (attachment?.card !== card) return;
+      for (const [name, offset] of Object.entries(STATISTICS)) {
+        const value = this.#words[(regions + port * regionBytes + offset) >> 2] as number;
+        sums[name] = (sums[name] as number) + (value >>> 0);
+      }
+    });
+    return sums as CardStatistics;
   }
 
   #attach(attachment: Attachment): number {
