@@ -87,7 +87,7 @@ export function icmpInput(packet: usize, headerBytes: u32, totalBytes: u32, toBr
   else if (type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM) {
     errorInput(icmp, icmpBytes);
   } else {
-    // Source quench is obsolete (RFC 6633), redirects are not followed (routes are configured), replies were not asked for.
+    // Source quench is obsolete (RFC 6633), redirects are not followed (routes are configured), replies unasked.
     count(DROP_ICMP_TYPE);
   }
 }
@@ -101,7 +101,7 @@ function causeToDrop(icmp: usize, icmpBytes: u32, toBroadcast: bool): i32 {
   return toBroadcast ? DROP_BROADCAST : NOT_DROPPED;
 }
 
-/** RFC 1122 3.2.2.6: the reply is the request with addresses exchanged and another type, from the address that was asked. */
+/** RFC 1122 3.2.2.6: the reply is the request with another type, from the address that was asked. */
 function echo(packet: usize, headerBytes: u32, totalBytes: u32): void {
   const icmp = packet + headerBytes;
   const icmpBytes = totalBytes - headerBytes;
@@ -223,7 +223,7 @@ function mayBeReported(packet: usize, headerBytes: u32, totalBytes: u32): bool {
   return totalBytes > headerBytes && isQuery(load<u8>(packet + headerBytes));
 }
 
-/** Echo, timestamp, information and address mask: what is no error (RFC 792, RFC 950); anything unknown counts as one. */
+/** Echo, timestamp, information, address mask (RFC 792, RFC 950); anything unknown counts as an error. */
 function isQuery(type: u8): bool {
   return type == 0 || type == 8 || (type >= 13 && type <= 18);
 }

@@ -60,7 +60,7 @@ const OPTION_NOP: u32 = 1;
 const OPTION_LSRR: u32 = 131;
 const OPTION_SSRR: u32 = 137;
 
-/** Identifications are drawn from counters that pairs of hosts share by hash: unique, and not to be guessed from outside. */
+/** Identifications come from counters that pairs of hosts share by hash: unique, and not to be guessed from outside. */
 const IDENT_COUNTERS: u32 = 256;
 let identCounters: usize = 0;
 
@@ -271,7 +271,7 @@ export function ipv4SendRouted(protocol: u32, tos: u32, payload: usize, payloadB
   return <i32>payloadBytes;
 }
 
-/** Identification for a fragmented datagram (RFC 6864 4.3, RFC 7739 for IPv6): a keyed start per pair, then counting. */
+/** Identification of a fragmented datagram (RFC 6864 4.3, RFC 7739 for IPv6): a keyed start per pair, then counting. */
 function nextIdent(source: u32, destination: u32, protocol: u32): u32 {
   const hash = sipHash(((<u64>source) << 32) | destination, protocol);
   const counter = identCounters + ((<usize>(hash & (IDENT_COUNTERS - 1))) << 2);

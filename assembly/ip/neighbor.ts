@@ -10,7 +10,7 @@
  *      └──────────────── FAILED              (free)                           (free)
  * ```
  * Keys are 16 bytes, IPv4 as ::ffff:a.b.c.d, so that IPv6 neighbour discovery (RFC 4861) can fill the same entries:
- * it needs another `solicit` and another way in, nothing else here knows ARP.
+ * it needs its own `solicit` and its own input beside neighborInput, which end in `learn` too.
  *
  * Each state with a timer waits a fixed time, so each has a FIFO list whose head is the next due: no wheel, no scan.
  */
@@ -131,7 +131,7 @@ let holdFree: u32 = 0;
 
 let reachableTicks: u32 = 0;
 
-/** Held frames: +0 u32 next slot + 1, +4 u32 frame length, +18 queue and virtio header as in a ring record, +32 frame. */
+/** Held frames: +0 u32 next slot + 1, +4 u32 length, +18 queue and virtio header as in a ring record, +32 frame. */
 const HOLD_NEXT: usize = 0;
 const HOLD_LENGTH: usize = 4;
 const HOLD_FRAME: u32 = 32;
@@ -139,7 +139,7 @@ const HOLD_BYTES_MAX: u32 = 1048576;
 const HOLD_SLOTS_MAX: u32 = 256;
 const RECORD_HEADER_BYTES: u32 = FRAME_OFFSET - FRAME_QUEUE;
 
-/** Carves the pool of neighborsMax entries and the buffers for held frames. @returns false when the arena is too small. */
+/** Carves neighborsMax entries and the buffers for held frames. @returns false when the arena is too small. */
 export function neighborBoot(): bool {
   if (neighborsMax == 0) return false;
   let slots: u32 = 16;

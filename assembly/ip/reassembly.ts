@@ -37,7 +37,10 @@ import {
 const PACKETS_MAX: u32 = 64;
 /** The smallest MTU that is met (296) cuts the largest packet into 240. */
 const FRAGMENTS_PER_PACKET_MAX: u32 = 256;
-/** RFC 1122 asks for 60..120 s, which lets identifications of fast senders meet (RFC 4963). Deviates: 15 s, RFC 791's own value. */
+/**
+ * Deviates: RFC 1122 3.3.2 asks for 60..120 s, in which a fast sender uses an identification again (RFC 4963); 15 s is
+ * RFC 791's value.
+ */
 const TIMEOUT_MS: u32 = 15000;
 /** RFC 1858 3.2: a first fragment carries the transport header up to the flags at least; ours up to its end. */
 const TCP_HEADER_BYTES: u32 = 20;
@@ -281,7 +284,8 @@ function insert(index: i32, packet: usize, headerBytes: u32, start: u32, end: u3
   if (!keep(index, before, after, packet + headerBytes, start, end)) return 0;
   entry.fragments++;
   entry.presentBytes += end - start;
-  entry.ecnSeen |= <u8>(1 << (load<u8>(packet, IP_TOS) & 3));
+  const ecn = <u32>load<u8>(packet, IP_TOS) & 3;
+  entry.ecnSeen |= <u8>(1 << ecn);
   if (!more) entry.payloadBytes = end;
   if (start == 0) {
     entry.headerBytes = headerBytes;
@@ -375,7 +379,7 @@ export function reassemblyNextDeadlineTick(): u32 {
   return at(oldest).deadlineTick;
 }
 
-/** Gives up packets that have waited too long; their senders are told when the first fragment is there (RFC 1122 3.3.2). */
+/** Gives up packets that have waited too long; senders are told when the first fragment is there (RFC 1122 3.3.2). */
 export function reassemblyTimers(): void {
   while (oldest != NONE && tickReached(at(oldest).deadlineTick, nowTick)) {
     const entry = at(oldest);

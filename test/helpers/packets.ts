@@ -118,7 +118,7 @@ export type ArpFields = {
   readonly targetV4: string;
 };
 
-/** An ARP packet in its Ethernet frame: requests go to everybody, replies to the target, unless `destination` says otherwise. */
+/** An ARP packet in its Ethernet frame: requests go to everybody, replies to the target, or else to `destination`. */
 export function arp(fields: ArpFields, destination?: string): Uint8Array<ArrayBuffer> {
   const targetMac = fields.targetMac ?? "00:00:00:00:00:00";
   const to = destination ?? (fields.operation === "request" ? BROADCAST_MAC : targetMac);
