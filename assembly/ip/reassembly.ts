@@ -284,8 +284,8 @@ function insert(index: i32, packet: usize, headerBytes: u32, start: u32, end: u3
   if (!keep(index, before, after, packet + headerBytes, start, end)) return 0;
   entry.fragments++;
   entry.presentBytes += end - start;
-  const ecn = <u32>load<u8>(packet, IP_TOS) & 3;
-  entry.ecnSeen |= <u8>(1 << ecn);
+  const ecn: u8 = load<u8>(packet, IP_TOS) & 3;
+  entry.ecnSeen |= 1 << ecn;
   if (!more) entry.payloadBytes = end;
   if (start == 0) {
     entry.headerBytes = headerBytes;
