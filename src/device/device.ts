@@ -54,7 +54,7 @@ export interface DevicePort {
 }
 
 /** Structured-clonable: enough to open a port on another thread (openPort.ts). `kind` names the module that does it. */
-export type PortDescriptor = { readonly kind: "card" | "tap" };
+export type PortDescriptor = { readonly kind: "card" | "tap" | "capture" };
 
 /** What to post to another thread for a port, and what must be transferred with it. A description opens one port once. */
 export type PortDescription = {

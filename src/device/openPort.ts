@@ -1,4 +1,5 @@
 import { NetPopcornError } from "../errors.ts";
+import type { CapturePortDescriptor } from "./capture.ts";
 import type { CardPortDescriptor } from "./card/port.ts";
 import type { DevicePort, PortDescriptor, QueuePair } from "./device.ts";
 import type { TapPortDescriptor } from "./tap/port.ts";
@@ -17,6 +18,10 @@ export async function openPort(descriptor: PortDescriptor, pair: QueuePair): Pro
     case "tap": {
       const { openTapPort } = await import("./tap/port.ts");
       return openTapPort(descriptor as TapPortDescriptor, pair);
+    }
+    case "capture": {
+      const { openCapturePort } = await import("./capture.ts");
+      return openCapturePort(descriptor as CapturePortDescriptor, pair);
     }
     default:
       throw new NetPopcornError("ERR_PORT_KIND", `no device module opens ports of kind "${String(descriptor)}"`);

@@ -64,6 +64,22 @@ export class FrameRing {
     return (this.words[this.#missed] as number) >>> 0;
   }
 
+  // For observers (captures): the counters, and where a counter's record lies.
+
+  /** Free-running byte counter, u32. */
+  get head(): number {
+    return Atomics.load(this.words, this.#head) >>> 0;
+  }
+
+  get tail(): number {
+    return Atomics.load(this.words, this.#tail) >>> 0;
+  }
+
+  /** Byte address of the record at a counter. Preconditions: ready. */
+  addressOf(counter: number): number {
+    return this.#base + ((counter & this.#mask) >>> 0);
+  }
+
   // Consumer side.
 
   /** Byte address of the oldest record and, in `runBytes`, how many bytes of records lie there in one piece; 0: the ring is empty. */
