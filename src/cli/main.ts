@@ -94,7 +94,7 @@ async function main(): Promise<void> {
     if (error instanceof CommanderError && error.exitCode === 0) return;
     const shown = error instanceof CommanderError ? usageError(error, program) : error;
     console.error(errorLine(shown));
-    if (process.env["NETPOPCORN_DEBUG"] !== undefined) console.error(shown);
+    if (process.env.NETPOPCORN_DEBUG !== undefined) console.error(shown);
     process.exitCode =
       shown instanceof NetPopcornError && shown.code === "ERR_INTERRUPTED" ? EXIT_INTERRUPTED : EXIT_FAILURE;
   }

@@ -28,7 +28,10 @@ const builtInPorts: Readonly<Record<string, number>> = { echo: 7, discard: 9, ch
 /** Port that a module of the user's is told when none is given. */
 const MODULE_PORT = 80;
 
-/** Until SIGINT or SIGTERM. @throws NetPopcornError for what is wrong with the options, the device or the application. */
+/**
+ * Until SIGINT or SIGTERM.
+ * @throws NetPopcornError for what is wrong with the options, the device or the application.
+ */
 export async function serve(options: ServeOptions, output: Output): Promise<void> {
   const { address, family } = parseCidr(options.address);
   if (family !== 4) {

@@ -43,7 +43,10 @@ function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 
-/** Inside a script element only "</script" and "<!--" end or change it; "\x3c" means "<" in JSON strings and in scripts' strings. */
+/**
+ * Inside a script element only "</script" and "<!--" end or change it; "\x3c" means "<" in JSON strings and in scripts'
+ * strings.
+ */
 function escapeForScript(text: string): string {
   return text.replace(/<(?=\/script|!--)/gi, "\\u003c");
 }
@@ -54,7 +57,10 @@ const styles = `
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif;
 }
 @media (prefers-color-scheme: dark) {
-  :root { --page: #12151b; --card: #1b2029; --text: #e6e9ef; --muted: #98a2b3; --line: #2d3441; --good: #4cc38a; --bad: #ff6b74; }
+  :root {
+    --page: #12151b; --card: #1b2029; --text: #e6e9ef; --muted: #98a2b3; --line: #2d3441; --good: #4cc38a;
+    --bad: #ff6b74;
+  }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text); }
@@ -80,7 +86,8 @@ th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--li
 tr:last-child td { border-bottom: 0; }
 th { color: var(--muted); font-weight: 500; font-size: 13px; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
-footer { margin-top: 16px; color: var(--muted); font-size: 13px; display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; }
+footer { margin-top: 16px; color: var(--muted); font-size: 13px; }
+footer { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; }
 footer dt { font-weight: 500; }
 footer dd { margin: 0; overflow-wrap: anywhere; }
 @media print { body { background: #fff; } .card { break-inside: avoid; } }

@@ -74,6 +74,7 @@ class DemoClient {
   readonly #response = new Uint8Array(MESSAGE_ROOM_BYTES);
   #started = 0;
   #isRunning = false;
+  #hasConnected = false;
 
   constructor(handles: Handles, args: ClientArguments) {
     this.#handles = handles;
@@ -89,8 +90,14 @@ class DemoClient {
 
   start(): void {
     this.#isRunning = true;
-    for (let i = 0; i < this.#args.concurrency; i++) this.#connect();
+    this.#connect();
     this.#handles.flush();
+  }
+
+  /** All others once the first has gone through: until the server's Ethernet address is known, few frames are held. */
+  #startOthers(): void {
+    this.#hasConnected = true;
+    for (let i = 1; i < this.#args.concurrency && this.#isRunning; i++) this.#connect();
   }
 
   stop(): void {
@@ -144,7 +151,10 @@ class DemoClient {
       this.#fail(index, statusName(status));
       return;
     }
-    if (mask & EVENT_CONNECTED) this.#phase[index] = EXCHANGING;
+    if (mask & EVENT_CONNECTED) {
+      this.#phase[index] = EXCHANGING;
+      if (!this.#hasConnected) this.#startOthers();
+    }
     if (mask & (EVENT_CONNECTED | EVENT_WRITABLE)) this.#sendRequest(handle, index);
     if (mask & EVENT_READABLE) this.#readResponse(handle, index);
     if (mask & EVENT_PEER_CLOSED) this.#onPeerClosed(handle, index);

@@ -1,4 +1,6 @@
-/** What the demo's threads tell each other: the main thread asks, the applications in the kernels answer with totals. */
+/**
+ * What the demo's threads tell each other: the main thread asks, the applications in the kernels answer with totals.
+ */
 
 export type DemoRequest =
   | { readonly kind: "start" }

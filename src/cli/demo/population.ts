@@ -121,7 +121,7 @@ export class Population {
   /** Segments that each kernel has sent again. */
   async retransmits(): Promise<readonly number[]> {
     const stats = await this.#server?.stats();
-    return (stats?.kernels ?? []).map((counters) => counters["tcpRetransmits"] ?? 0);
+    return (stats?.kernels ?? []).map((counters) => counters.tcpRetransmits ?? 0);
   }
 
   async close(): Promise<void> {
@@ -184,7 +184,8 @@ export class Population {
 
   async #createStack(options: Omit<StackOptions, "mode" | "tuning">): Promise<Stack> {
     const tuning = { memoryBytes: KERNEL_MEMORY_BYTES, connectionsMax: CONNECTIONS_MAX, timeWaitMs: TIME_WAIT_MS };
-    const stack = await createStack({ ...options, mode: "threads", tuning });
+    // Nagle off: a message of two segments must not wait for the delayed acknowledgement of its first.
+    const stack = await createStack({ ...options, mode: "threads", noDelay: true, tuning });
     stack.on("error", ({ error }) => this.#fail(error));
     stack.on("message", ({ data }) => this.#onTotals(data as DemoTotals));
     return stack;

@@ -98,7 +98,8 @@ export function renderLine(state: LiveState): string {
   const loads = (now?.kernels ?? []).map((kernel, index) => `k${index} ${formatPercent(kernel.load)}`).join(" ");
   return (
     `${(now?.seconds ?? 0).toFixed(0).padStart(3)}/${state.secondsTotal} s  ` +
-    `${formatInteger(rate.total)} conn/s  ${formatInteger(now?.completed ?? 0)} completed  ${now?.failed ?? 0} failed  ` +
+    `${formatInteger(rate.total)} conn/s  ${formatInteger(now?.completed ?? 0)} completed  ` +
+    `${now?.failed ?? 0} failed  ` +
     `p99 ${formatUs(state.p99Us)}  load ${loads}`
   );
 }

@@ -1,4 +1,7 @@
-/** Browser entry of a report: reads the embedded document, writes the page, draws the charts. Bundled by scripts/buildTs.mjs. */
+/**
+ * Browser entry of a report: reads the embedded document, writes the page, draws the charts. Bundled by
+ * scripts/buildTs.mjs.
+ */
 import type { KeyFigure, ReportDocument, Table } from "../document.ts";
 import { drawCharts } from "./charts.ts";
 
