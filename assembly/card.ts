@@ -13,6 +13,7 @@ import {
   CARD_FLAG_CHECKSUM_OFFLOAD,
   CARD_FLAG_LARGE_RECEIVE,
   CARD_MACS_BASE,
+  CARD_QUEUES,
   CARD_QUEUE_PORTS,
   CARD_RSS_KEY,
   CARD_RSS_TABLES,
@@ -44,6 +45,7 @@ import {
   SEGMENT_PORT_REGIONS,
   SEGMENT_PORT_REGION_BYTES,
   SEGMENT_SCRATCH_BASE,
+  TARGET_ALL_QUEUES,
   TARGET_FLOOD,
 } from "../src/layout/card.ts";
 import {
@@ -152,7 +154,12 @@ export function classify(port: u32, card: u32, from: usize, bytes: u32): i32 {
       if (records == 0) return CUT_FIRST;
       break;
     }
-    const copies = to == CARD_ALL ? load<u32>(SEGMENT_BASE, SEGMENT_CARD_COUNT) : 1;
+    const copies =
+      to == CARD_ALL
+        ? load<u32>(SEGMENT_BASE, SEGMENT_CARD_COUNT)
+        : to != CARD_OWN && isArpReply(record + FRAME_OFFSET, length)
+          ? load<u32>(cardAt(to), CARD_QUEUES)
+          : 1;
     if (outputBytes + size * copies > outputMax) break;
     outputBytes += size * copies;
     store<u8>(region + records, <u8>target(region, card, to, record, length, size), REGION_TARGETS);
@@ -208,6 +215,12 @@ function target(region: usize, own: u32, to: u32, record: usize, length: u32, si
     }
     return TARGET_FLOOD;
   }
+  if (isArpReply(record + FRAME_OFFSET, length)) {
+    inPlace = false;
+    const queues = load<u32>(cardAt(to), CARD_QUEUES);
+    for (let queue: u32 = 0; queue < queues; queue++) tally(region, openPort(to, queue), size);
+    return TARGET_ALL_QUEUES;
+  }
   const queue = steer(cardAt(to), record + FRAME_OFFSET, length);
   store<u16>(record, <u16>queue, FRAME_QUEUE);
   const port = openPort(to, queue);
@@ -218,6 +231,14 @@ function target(region: usize, own: u32, to: u32, record: usize, length: u32, si
     tally(region, port, size);
   }
   return port;
+}
+
+/**
+ * ARP replies are copied to every queue, as cards in a virtual-machine mode copy broadcasts to every pool: any kernel
+ * may have asked. Requests go to queue 0 alone, so that they are answered once.
+ */
+function isArpReply(frame: usize, bytes: u32): bool {
+  return bytes >= 42 && load<u16>(frame, 12) == 0x0608 && load<u16>(frame, 20) == 0x0200;
 }
 
 /** The port that drives a queue, or PORT_NONE. */
@@ -283,6 +304,13 @@ function scatter(region: usize, own: u32, from: usize, records: u32): void {
       for (let card: u32 = 0; card < cards; card++) {
         if (card == own) continue;
         const queue = steer(cardAt(card), record + FRAME_OFFSET, length);
+        store<u16>(record, <u16>queue, FRAME_QUEUE);
+        append(region, <u32>load<u8>(cardAt(card) + queue, CARD_QUEUE_PORTS), record, size);
+      }
+    } else if (to == TARGET_ALL_QUEUES) {
+      const card = receivingCard(own, record + FRAME_OFFSET, length);
+      const queues = load<u32>(cardAt(card), CARD_QUEUES);
+      for (let queue: u32 = 0; queue < queues; queue++) {
         store<u16>(record, <u16>queue, FRAME_QUEUE);
         append(region, <u32>load<u8>(cardAt(card) + queue, CARD_QUEUE_PORTS), record, size);
       }

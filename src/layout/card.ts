@@ -129,6 +129,8 @@ export const REGION_TALLY_FILL = 1792;
 /** u8 per record of the run: receiving port, PORT_NONE or REGION_FLOOD. */
 export const REGION_TARGETS = 4096;
 export const TARGET_FLOOD = 254;
+/** Target of a record that goes to every queue of its card. */
+export const TARGET_ALL_QUEUES = 253;
 export const REGION_RECORDS_MAX = 4096;
 /** Records taken from the TX ring. */
 export const REGION_INPUT = 8192;
