@@ -60,6 +60,7 @@ function serveCommand(): Command {
       "port to listen on (default: the application's well-known port)",
       integerOption("--port", 1, 65535),
     )
+    .option("--pcap <file>", "write all frames to a pcapng file")
     .option("--gateway <address>", "default gateway: 10.7.0.1")
     .option("--host-address <cidr>", "address to give to the host's end of the device: 10.7.0.1/24")
     .addOption(seedOption().default(undefined, "random"))

@@ -2,9 +2,12 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { captureDevice, openFileSink } from "../device/capture.ts";
+import type { Device } from "../device/device.ts";
 import { openTap } from "../device/tap/device.ts";
 import { NetPopcornError } from "../errors.ts";
 import { formatAddress, parseAddress, parseCidr } from "../ip/address.ts";
+import { PROCESS_EPOCH_MS } from "../kernel/clock.ts";
 import { createStack, type Stack } from "../stack.ts";
 import { createInterrupt, type Interrupt } from "./interrupt.ts";
 import type { Output } from "./output.ts";
@@ -20,13 +23,23 @@ export type ServeOptions = {
   readonly gateway?: string;
   /** Address for the host's end of the device, CIDR. */
   readonly hostAddress?: string;
+  /** Capture file to write. */
+  readonly pcap?: string;
   readonly seed?: number;
 };
 
 /** Built-in applications and their well-known ports (RFC 862, 863, 864, 9110). */
-const builtInPorts: Readonly<Record<string, number>> = { echo: 7, discard: 9, chargen: 19, http: 80 };
+const builtInPorts = new Map([
+  ["echo", 7],
+  ["discard", 9],
+  ["chargen", 19],
+  ["http", 80],
+]);
 /** Port that a module of the user's is told when none is given. */
 const MODULE_PORT = 80;
+
+/** What to undo at the end, last things first. */
+type Cleanups = (() => void | Promise<void>)[];
 
 /**
  * Until SIGINT or SIGTERM.
@@ -39,50 +52,63 @@ export async function serve(options: ServeOptions, output: Output): Promise<void
   }
   if (options.gateway !== undefined) parseAddress(options.gateway);
   const app = findApplication(options.app);
-  const port = options.port ?? builtInPorts[options.app] ?? MODULE_PORT;
   const interrupt = createInterrupt();
+  const cleanups: Cleanups = [() => interrupt.close()];
   try {
-    const device = await openTap({
-      name: options.tap,
-      queues: options.kernels,
-      ...(options.hostAddress === undefined ? {} : { hostAddress: options.hostAddress }),
-    });
-    try {
-      if (device.steeringRefusal !== undefined) {
-        console.error(`netpopcorn: the host steers packets by learning: ${device.steeringRefusal}`);
-      }
-      await using stack = await createStack({
-        kernels: options.kernels,
-        mode: "threads",
-        device,
-        address: options.address,
-        app,
-        appArguments: { port },
-        ...(options.gateway === undefined ? {} : { gateway: options.gateway }),
-        ...(options.seed === undefined ? {} : { seed: options.seed }),
-      });
-      const { kernels } = options;
-      const ready = `ready ${formatAddress(address)}:${port} kernels=${kernels}`;
-      output.result({ event: "ready", address: formatAddress(address), port, kernels }, ready);
-      await untilEnd(stack, interrupt);
-      await printStats(stack, output);
-    } finally {
-      await device.close();
-    }
+    const device = await openDevice(options, cleanups);
+    const stack = await startStack(options, app, device);
+    cleanups.push(() => stack.close());
+    const ready = { event: "ready", address: formatAddress(address), port: portOf(options), kernels: options.kernels };
+    output.result(ready, `ready ${ready.address}:${ready.port} kernels=${ready.kernels}`);
+    await untilEnd(stack, interrupt);
+    await printStats(stack, output);
   } finally {
-    interrupt.close();
+    for (const cleanup of cleanups.reverse()) await cleanup();
   }
+}
+
+function portOf(options: ServeOptions): number {
+  return options.port ?? builtInPorts.get(options.app) ?? MODULE_PORT;
 }
 
 /** @throws NetPopcornError ERR_APP_NOT_FOUND. */
 function findApplication(app: string): URL {
-  if (app in builtInPorts) return new URL(`./apps/${app}.js`, import.meta.url);
+  if (builtInPorts.has(app)) return new URL(`./apps/${app}.js`, import.meta.url);
   const file = resolve(app);
   if (!existsSync(file)) {
-    const names = Object.keys(builtInPorts).join(", ");
+    const names = [...builtInPorts.keys()].join(", ");
     throw new NetPopcornError("ERR_APP_NOT_FOUND", `there is no application file ${file}; built in are ${names}`);
   }
   return pathToFileURL(file);
+}
+
+/** The TAP device, with a capture around it when one is asked for. */
+async function openDevice(options: ServeOptions, cleanups: Cleanups): Promise<Device> {
+  const { tap: name, pcap, kernels: queues, hostAddress } = options;
+  const sink = pcap === undefined ? undefined : await openFileSink(pcap);
+  // Closed after the device, so that it gets all that the device still has.
+  if (sink !== undefined) cleanups.push(() => sink.close());
+  const tap = await openTap({ name, queues, ...(hostAddress === undefined ? {} : { hostAddress }) });
+  const device = sink === undefined ? tap : captureDevice(tap, sink, { name, epochMs: PROCESS_EPOCH_MS });
+  cleanups.push(() => device.close());
+  if (tap.steeringRefusal !== undefined) {
+    console.error(`netpopcorn: the host steers packets by learning: ${tap.steeringRefusal}`);
+  }
+  return device;
+}
+
+function startStack(options: ServeOptions, app: URL, device: Device): Promise<Stack> {
+  const { kernels, address, gateway, seed } = options;
+  return createStack({
+    kernels,
+    mode: "threads",
+    device,
+    address,
+    app,
+    appArguments: { port: portOf(options) },
+    ...(gateway === undefined ? {} : { gateway }),
+    ...(seed === undefined ? {} : { seed }),
+  });
 }
 
 /** @throws the error that has ended a kernel. */
@@ -101,11 +127,7 @@ function untilEnd(stack: Stack, interrupt: Interrupt): Promise<void> {
 async function printStats(stack: Stack, output: Output): Promise<void> {
   const { total, kernels, queues } = await stack.stats();
   const counted = Object.entries(total).filter(([, value]) => value !== 0);
-  const text = [
-    `queues  ${queues.join(" ")}`,
-    ...counted.map(
-      ([name, value]) => `${name}  ${kernels.map((counters) => counters[name] ?? 0).join(" + ")} = ${value}`,
-    ),
-  ];
+  const sumOf = (name: string) => kernels.map((counters) => counters[name] ?? 0).join(" + ");
+  const text = [`queues  ${queues.join(" ")}`, ...counted.map(([name, value]) => `${name}  ${sumOf(name)} = ${value}`)];
   output.result({ event: "stats", ...total, queues, kernels }, text.join("\n"));
 }
