@@ -1,10 +1,9 @@
 /** All kernels on the calling thread. */
 import { localClaims, PortRegistry } from "../control/ports.ts";
-import { Emitter } from "../emitter.ts";
 import type { NetPopcornError } from "../errors.ts";
 import { Sockets } from "../socket/sockets.ts";
 import type { Stack, StackPlan } from "../stack.ts";
-import type { CloseOptions, StackEvents, StackStats } from "../types.ts";
+import type { CloseOptions, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
 import { realClock } from "./clock.ts";
 import { KernelHost } from "./host.ts";
@@ -12,13 +11,14 @@ import { KernelStack } from "./kernelStack.ts";
 import { loadApplication } from "./loadApplication.ts";
 import { type Reactor, reactorOf } from "./reactor.ts";
 import { PortRandom } from "./seed.ts";
+import { StackBase } from "./stackBase.ts";
 
 const DRAIN_MS_DEFAULT = 1000;
 
 export async function startInlineStack(plan: StackPlan): Promise<Stack> {
   const stack = new InlineStack(plan);
   try {
-    await stack.startApplications();
+    await stack.start();
     return stack;
   } catch (error) {
     await stack.close({ drainMs: 0 });
@@ -26,7 +26,7 @@ export async function startInlineStack(plan: StackPlan): Promise<Stack> {
   }
 }
 
-class InlineStack extends Emitter<StackEvents> implements Stack {
+class InlineStack extends StackBase implements Stack {
   readonly mode = "inline";
   readonly kernelCount: number;
   readonly addresses: readonly string[];
@@ -62,9 +62,13 @@ class InlineStack extends Emitter<StackEvents> implements Stack {
   }
 
   /** Loads the application into every kernel, if there is one. */
-  async startApplications(): Promise<void> {
-    const { app, options } = this.#plan;
-    if (app === undefined) return;
+  async start(): Promise<void> {
+    if (this.#plan.app !== undefined) await this.#startApplications(this.#plan.app);
+    this.announceStarted();
+  }
+
+  async #startApplications(app: string): Promise<void> {
+    const { options } = this.#plan;
     // Handle-level sockets are not counted one by one: while there is an application, the process goes on.
     this.#reactor?.ref();
     this.#applicationHeld = true;
@@ -78,7 +82,7 @@ class InlineStack extends Emitter<StackEvents> implements Stack {
         kernels: this.kernelCount,
         sockets,
         clock: options.clock ?? realClock,
-        post: (data) => queueMicrotask(() => this.emit("message", { data, kernelId })),
+        post: (data) => queueMicrotask(() => this.deliverMessage(data, kernelId)),
       });
       this.#kernelStacks.push(stack);
       await application(stack, options.appArguments as never);
@@ -146,7 +150,7 @@ class InlineStack extends Emitter<StackEvents> implements Stack {
       module: plan.module,
       memory,
       config,
-      onApplicationError: (error) => this.#report(error, index, false),
+      onApplicationError: (error) => this.reportError(error, index, false),
       onWork: wake,
     });
     host.attach(plan.device.openPort(index, memory.queuePair(index, config.rxLanes, wake)));
@@ -172,15 +176,7 @@ class InlineStack extends Emitter<StackEvents> implements Stack {
     for (const sockets of [this.#sockets, ...this.#kernelSockets]) sockets.dropKernel(host, error);
     this.#ports.releaseAll(host.kernelId);
     host.close();
-    this.#report(error, host.kernelId, true);
-  }
-
-  #report(error: unknown, kernelId: number, fatal: boolean): void {
-    const reported = error instanceof Error ? error : new Error(String(error));
-    if (this.emit("error", { error: reported, kernelId, fatal })) return;
-    queueMicrotask(() => {
-      throw reported;
-    });
+    this.reportError(error, host.kernelId, true);
   }
 
   async #close(drainMs: number): Promise<void> {

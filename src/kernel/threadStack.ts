@@ -1,12 +1,12 @@
 /** Every kernel in a worker of its own. The calling thread keeps the port registry and watches. */
 import { PortRegistry } from "../control/ports.ts";
-import { Emitter } from "../emitter.ts";
 import { NetPopcornError } from "../errors.ts";
 import type { Stack, StackPlan } from "../stack.ts";
-import type { CloseOptions, StackEvents, StackStats } from "../types.ts";
+import type { CloseOptions, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
 import { PROCESS_EPOCH_MS } from "./clock.ts";
 import { PortRandom } from "./seed.ts";
+import { StackBase } from "./stackBase.ts";
 import { ThreadKernel } from "./threadKernel.ts";
 
 const DRAIN_MS_DEFAULT = 1000;
@@ -22,7 +22,7 @@ export async function startThreadStack(plan: StackPlan): Promise<Stack> {
   }
 }
 
-class ThreadStack extends Emitter<StackEvents> implements Stack {
+class ThreadStack extends StackBase implements Stack {
   readonly mode = "threads";
   readonly kernelCount: number;
   readonly addresses: readonly string[];
@@ -46,6 +46,7 @@ class ThreadStack extends Emitter<StackEvents> implements Stack {
   async start(): Promise<void> {
     for (const kernelId of this.#plan.configs.keys()) this.#threads.push(await this.#startThread(kernelId));
     await Promise.all(this.#threads.map(({ ready }) => ready));
+    this.announceStarted();
   }
 
   listen(): ReturnType<Stack["listen"]> {
@@ -105,15 +106,8 @@ class ThreadStack extends Emitter<StackEvents> implements Stack {
       },
       transfer,
       ports: this.#ports,
-      onError: (error, fatal) => this.#report(error, kernelId, fatal),
-      onMessage: (data) => this.emit("message", { data, kernelId }),
-    });
-  }
-
-  #report(error: Error, kernelId: number, fatal: boolean): void {
-    if (this.emit("error", { error, kernelId, fatal })) return;
-    queueMicrotask(() => {
-      throw error;
+      onError: (error, fatal) => this.reportError(error, kernelId, fatal),
+      onMessage: (data) => this.deliverMessage(data, kernelId),
     });
   }
 

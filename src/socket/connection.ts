@@ -160,8 +160,12 @@ export class Connection implements EventSink {
       start: (controller) => {
         this.#writeController = controller;
         if (this.#failed) controller.error(this.#error);
-        // abort() waits for the write in progress, which waits for room that may never come.
-        controller.signal.addEventListener("abort", () => this.abort(controller.signal.reason));
+        // abort() waits for the write in progress, which waits for room that may never come: make it fail. The stream
+        // itself is being aborted already and must not be told again.
+        controller.signal.addEventListener("abort", () => {
+          this.#writeController = undefined;
+          this.abort(controller.signal.reason);
+        });
       },
       write: (chunk) => this.#write(chunk),
       close: () => this.#shutdown(),

@@ -238,6 +238,7 @@ class HttpSession implements Session {
   /** Answers with an error after which the input makes no sense any more. */
   #fail(status: number): void {
     this.#request = undefined;
+    this.#partialHead = "";
     this.#keepAlive = false;
     this.#respond(status, `${reasons[status]}\n`);
     this.#phase = "linger";

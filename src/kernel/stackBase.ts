@@ -1,0 +1,38 @@
+import { Emitter } from "../emitter.ts";
+import type { StackEvents } from "../types.ts";
+
+/** What both kinds of stack do alike: events, held back until whoever created the stack can have attached listeners. */
+export class StackBase extends Emitter<StackEvents> {
+  /** Events since the creation; undefined once they are delivered as they come. */
+  #held: (() => void)[] | undefined = [];
+
+  /** The stack has started: createStack is about to return. */
+  protected announceStarted(): void {
+    // Later than the continuation of `await createStack(…)`, which attaches the listeners.
+    setTimeout(() => {
+      const held = this.#held ?? [];
+      this.#held = undefined;
+      for (const deliver of held) deliver();
+    });
+  }
+
+  protected deliverMessage(data: unknown, kernelId: number): void {
+    this.#deliver(() => this.emit("message", { data, kernelId }));
+  }
+
+  /** An "error" event; without a listener the error is thrown, so that it does not pass unseen. */
+  protected reportError(cause: unknown, kernelId: number, fatal: boolean): void {
+    const error = cause instanceof Error ? cause : new Error(String(cause));
+    this.#deliver(() => {
+      if (this.emit("error", { error, kernelId, fatal })) return;
+      queueMicrotask(() => {
+        throw error;
+      });
+    });
+  }
+
+  #deliver(event: () => void): void {
+    if (this.#held) this.#held.push(event);
+    else event();
+  }
+}
