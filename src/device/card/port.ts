@@ -512,14 +512,18 @@ export class CardPort implements DevicePort {
     Atomics.or(this.#words, this.#portWord(port, field), 1 << (this.#port & 31));
   }
 
+  /** Lets senders go on whose lanes are half empty; earlier, they would wake for a frame or two. */
   #wakeWaiting(half: 0 | 1): void {
     const word = this.#portWord(this.#port, PORT_WAITING) + half;
-    if (Atomics.load(this.#words, word) === 0) return;
-    let waiting = Atomics.exchange(this.#words, word, 0);
-    while (waiting !== 0) {
+    for (let waiting = Atomics.load(this.#words, word); waiting !== 0; ) {
       const bit = 31 - Math.clz32(waiting);
       waiting &= ~(1 << bit);
-      this.#receivers[half * 32 + bit]?.ring();
+      const sender = half * 32 + bit;
+      const lane = this.#pair.rx[sender];
+      if (!this.#closed && lane && lane.usedBytes * 2 > lane.sizeBytes) continue;
+      // Cleared first: a sender that finds the lane full again sets it again.
+      Atomics.and(this.#words, word, ~(1 << bit));
+      this.#receivers[sender]?.ring();
     }
   }
 
