@@ -4,7 +4,7 @@
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { assembleSteering, BpfAssembler, FLOW_GROUPS } from "../../src/device/tap/ebpf.ts";
+import { assembleSteering, BpfAssembler, FLOW_GROUPS, initialQueue } from "../../src/device/tap/ebpf.ts";
 import { runBpf } from "../helpers/bpfMachine.ts";
 
 const LOCAL_PORTS = { first: 32768, last: 60999 };
@@ -115,6 +115,30 @@ describe("steering program", () => {
         expect(steer(ethernet(type, bytes))).toBeGreaterThanOrEqual(0);
       }),
     );
+  });
+});
+
+describe("first placement of the flow groups", () => {
+  const share = (groups: readonly number[], queues: number): number[] => {
+    const counts = new Array<number>(queues).fill(0);
+    for (const group of groups)
+      counts[initialQueue(group, queues)] = (counts[initialQueue(group, queues)] as number) + 1;
+    return counts;
+  };
+
+  test.each([1, 2, 3, 4, 7, 16, 64])("%i queues have equal shares, to one group", (queues) => {
+    const all = Array.from({ length: FLOW_GROUPS }, (_, group) => group);
+    const counts = share(all, queues);
+    expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1);
+  });
+
+  test.each([2, 4])("%i queues share what a client uses: ports in steps of 1, 2 or 4", (queues) => {
+    for (const step of [1, 2, 4]) {
+      for (const first of [0, 1, 1000, 4000]) {
+        const used = Array.from({ length: 64 }, (_, index) => (first + index * step) % FLOW_GROUPS);
+        expect(Math.min(...share(used, queues)), `${step} ${first}`).toBeGreaterThan(64 / queues / 2);
+      }
+    }
   });
 });
 
