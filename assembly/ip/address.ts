@@ -9,21 +9,67 @@ import { EADDRINUSE, EINVAL, ENOBUFS } from "../../src/layout/status.ts";
 const TABLE: usize = CONFIG_BASE + C.CONFIG_ADDRESSES;
 
 export let addressCount: u32 = 0;
-/** The first address, for the common case of exactly one. */
-let firstV4: u32 = 0;
+
+/**
+ * What an IPv4 address is to us, by open addressing: u32 address, u32 kind (0: empty slot, index + 1: own address,
+ * KIND_BROADCAST: directed broadcast of one of our networks). At most two entries per address: never more than half full.
+ */
+const SLOTS: u32 = 128;
+const KIND_BROADCAST: u32 = 0x8000;
+const slots: usize = memory.data(1024, 64);
 
 /** @returns false when a configured address is invalid. */
 export function addressBoot(): bool {
   addressCount = load<u32>(CONFIG_BASE + C.CONFIG_ADDRESS_COUNT);
   if (addressCount > <u32>C.ADDRESSES_MAX) return false;
-  firstV4 = addressCount > 0 ? addressV4(0) : 0;
+  memory.fill(slots, 0, SLOTS << 3);
+  for (let i: u32 = 0; i < addressCount; i++) {
+    if (load<u8>(addressAt(i), C.ADDRESS_PREFIX_LENGTH) > (isV4Mapped(addressAt(i)) ? 32 : 128)) return false;
+    remember(i);
+  }
   return true;
+}
+
+function remember(index: u32): void {
+  if (!isV4Mapped(addressAt(index))) return;
+  enter(addressV4(index), index + 1);
+  // /31 and /32 networks have no broadcast address (RFC 3021).
+  const prefixLength = <u32>load<u8>(addressAt(index), C.ADDRESS_PREFIX_LENGTH);
+  if (prefixLength < 31) enter(addressV4(index) | ~addressMaskV4(index), KIND_BROADCAST);
+}
+
+function enter(v4: u32, kind: u32): void {
+  let slot = slotOf(v4);
+  while (load<u32>(slot, 4) != 0) {
+    if (load<u32>(slot) == v4) return;
+    slot = nextSlot(slot);
+  }
+  store<u32>(slot, v4);
+  store<u32>(slot, kind, 4);
+}
+
+function slotOf(v4: u32): usize {
+  return slots + (((v4 * 0x9e3779b1) >> 25) << 3);
+}
+
+function nextSlot(slot: usize): usize {
+  return slots + ((slot + 8 - slots) & ((SLOTS << 3) - 1));
+}
+
+/** 0: nothing of ours. */
+function kindOf(v4: u32): u32 {
+  let slot = slotOf(v4);
+  while (load<u32>(slot, 4) != 0) {
+    if (load<u32>(slot) == v4) return load<u32>(slot, 4);
+    slot = nextSlot(slot);
+  }
+  return 0;
 }
 
 /** See KernelExports.addressAdd. */
 export function addressAdd(address: usize, prefixLength: u32): i32 {
   if (addressCount >= <u32>C.ADDRESSES_MAX) return ENOBUFS;
-  if (prefixLength > (isV4Mapped(address) ? 32 : 128)) return EINVAL;
+  if (prefixLength > <u32>(isV4Mapped(address) ? 32 : 128)) return EINVAL;
   for (let i: u32 = 0; i < addressCount; i++) {
     if (memory.compare(TABLE + i * C.ADDRESS_SIZE_BYTES, address, 16) == 0) return EADDRINUSE;
   }
@@ -31,7 +77,7 @@ export function addressAdd(address: usize, prefixLength: u32): i32 {
   memory.copy(at, address, 16);
   store<u8>(at, <u8>prefixLength, C.ADDRESS_PREFIX_LENGTH);
   addressCount++;
-  firstV4 = addressV4(0);
+  remember(addressCount - 1);
   store<u32>(CONFIG_BASE + C.CONFIG_ADDRESS_COUNT, addressCount);
   return <i32>addressCount - 1;
 }
@@ -52,11 +98,8 @@ export function addressAt(index: u32): usize {
 
 /** Index of an own IPv4 address, -1 when it is not ours. */
 export function addressFindV4(v4: u32): i32 {
-  if (v4 == firstV4) return addressCount > 0 ? 0 : -1;
-  for (let i: u32 = 1; i < addressCount; i++) {
-    if (addressV4(i) == v4 && isV4Mapped(addressAt(i))) return <i32>i;
-  }
-  return -1;
+  const kind = kindOf(v4);
+  return kind == KIND_BROADCAST ? -1 : <i32>kind - 1;
 }
 
 /** Network mask of address number `index`, in memory order. */
@@ -67,12 +110,12 @@ export function addressMaskV4(index: u32): u32 {
 
 /** True for 255.255.255.255 and the directed broadcast of one of our networks. */
 export function isBroadcastV4(v4: u32): bool {
-  if (v4 == 0xffffffff) return true;
-  for (let i: u32 = 0; i < addressCount; i++) {
-    const mask = addressMaskV4(i);
-    if (mask != 0xffffffff && mask != 0xfeffffff && v4 == (addressV4(i) | ~mask)) return true;
-  }
-  return false;
+  return v4 == 0xffffffff || kindOf(v4) == KIND_BROADCAST;
+}
+
+/** True for an own address or a broadcast of ours: neither can be the source of a packet from outside. */
+export function isOursOrBroadcastV4(v4: u32): bool {
+  return v4 == 0xffffffff || kindOf(v4) != 0;
 }
 
 /** Next hop towards `remote` from address number `index`: itself when on-link, the gateway, or 0: no route. */

@@ -30,13 +30,15 @@ import { tcbAt } from "../tcp/tcb.ts";
 import { udpInput } from "../udp/udp.ts";
 import { loadBe16 } from "../wire/bytes.ts";
 import { pseudoHeaderSumV4, sumAdd, sumBytes } from "../wire/checksum.ts";
-import { addressFindV4, isBroadcastV4 } from "./address.ts";
-import { icmpInput } from "./icmp.ts";
+import { addressFindV4, isBroadcastV4, isOursOrBroadcastV4, nextHopV4 } from "./address.ts";
+import { CODE_PROTOCOL_UNREACHABLE, icmpInput, icmpSendUnreachable } from "./icmp.ts";
 import { ipv4Check } from "./ipv4.ts";
-import { neighborInput } from "./neighbor.ts";
+import { neighborInput, neighborSeen } from "./neighbor.ts";
 import { reassemblyInput } from "./reassembly.ts";
 
 const ETH_BYTES: u32 = 14;
+/** Offset of the source address in a frame. */
+const SOURCE_MAC: u32 = 6;
 const TYPE_IPV4: u32 = 0x0008;
 const TYPE_ARP: u32 = 0x0608;
 const PROTOCOL_ICMP: u32 = 1;
@@ -178,7 +180,7 @@ function parse(s: Staged, record: usize, frameBytes: u32): void {
   const firstOctet = remote & 0xff;
   if (firstOctet == 0 || firstOctet == 127 || firstOctet >= 224) return;
   const localIndex = addressFindV4(local);
-  if (localIndex < 0 || addressFindV4(remote) >= 0 || isBroadcastV4(remote)) return;
+  if (localIndex < 0 || isOursOrBroadcastV4(remote)) return;
   s.localIndex = localIndex;
   s.segmentBytes = totalBytes - 20;
   s.hash = flowHashV4(remote, local, load<u32>(packet, 20));
@@ -196,7 +198,7 @@ function headerSumIsValid(packet: usize): bool {
 function process(s: Staged): void {
   if (s.segmentBytes != 0) {
     const packet: usize = s.frame + ETH_BYTES;
-    tcpPacket(packet, 20, s.segmentBytes, s.localIndex, s.hash, s.candidate, s.checksumKnown != 0);
+    tcpPacket(packet, s.frame + SOURCE_MAC, 20, s.segmentBytes, s.localIndex, s.hash, s.candidate, s.checksumKnown != 0);
     return;
   }
   frameInput(s.frame, s.frameBytes, s.checksumKnown != 0);
@@ -205,6 +207,7 @@ function process(s: Staged): void {
 /** Checks what the fast path has not, and hands the segment on. */
 function tcpPacket(
   packet: usize,
+  sourceMac: usize,
   headerBytes: u32,
   segmentBytes: u32,
   localIndex: u32,
@@ -232,7 +235,7 @@ function tcpPacket(
     count(C.DROP_TCP_HEADER);
     return;
   }
-  segmentPlace(packet, tcp, remote, local, localIndex, hash);
+  segmentPlace(packet, sourceMac, tcp, remote, local, localIndex, hash);
   tcpInput(segmentBytes, candidate);
 }
 
@@ -271,17 +274,20 @@ function packetInput(packet: usize, bytesAvailable: u32, checksumKnown: bool, to
     return;
   }
   if ((load<u16>(packet, 6) & 0xff3f) == 0) {
-    transportInput(packet, headerBytes, totalBytes, localIndex, checksumKnown, toBroadcast);
+    const sourceMac = packet - ETH_BYTES + SOURCE_MAC;
+    if (!toBroadcast && localIndex >= 0) neighborSeen(nextHopV4(localIndex, load<u32>(packet, 12)), sourceMac);
+    transportInput(packet, sourceMac, headerBytes, totalBytes, localIndex, checksumKnown, toBroadcast);
     return;
   }
   const whole = reassemblyInput(packet, headerBytes, totalBytes);
   if (whole == 0) return;
   const wholeHeaderBytes = (<u32>load<u8>(whole) & 15) << 2;
-  transportInput(whole, wholeHeaderBytes, loadBe16(whole + 2), localIndex, false, toBroadcast);
+  transportInput(whole, 0, wholeHeaderBytes, loadBe16(whole + 2), localIndex, false, toBroadcast);
 }
 
 function transportInput(
   packet: usize,
+  sourceMac: usize,
   headerBytes: u32,
   totalBytes: u32,
   localIndex: i32,
@@ -298,7 +304,7 @@ function transportInput(
     } else {
       const ports = load<u32>(packet + headerBytes);
       const hash = flowHashV4(load<u32>(packet, 12), load<u32>(packet, 16), ports);
-      tcpPacket(packet, headerBytes, totalBytes - headerBytes, localIndex, hash, -1, checksumKnown);
+      tcpPacket(packet, sourceMac, headerBytes, totalBytes - headerBytes, localIndex, hash, -1, checksumKnown);
     }
   } else if (protocol == PROTOCOL_UDP) {
     udpInput(packet, headerBytes, totalBytes, checksumKnown, toBroadcast);
@@ -306,5 +312,7 @@ function transportInput(
     icmpInput(packet, headerBytes, totalBytes, toBroadcast);
   } else {
     count(C.DROP_IP_PROTOCOL);
+    // RFC 1122 3.2.2.1.
+    if (!toBroadcast) icmpSendUnreachable(packet, headerBytes, totalBytes, CODE_PROTOCOL_UNREACHABLE);
   }
 }

@@ -63,7 +63,8 @@ const UNSOLICITED_MS: u32 = 5000;
 /** Unconfirmed entries go after 20 minutes; they are looked at twice in that time. */
 const EXPIRY_MS: u32 = 1200000;
 const AGING_MS: u32 = 600000;
-const HELD_FRAMES_MAX: u8 = 8;
+/** Linux keeps as many small ones (unres_qlen_bytes): a burst of opens towards a new neighbour must not wait for time-outs. */
+const HELD_FRAMES_MAX: u8 = 100;
 /** Entries looked at to find the one that was used longest ago. */
 const EVICTION_SAMPLE: u32 = 16;
 
@@ -395,7 +396,7 @@ export function neighborIsFailed(index: i32): bool {
 
 /**
  * Sends the packet that lies behind room for an Ethernet header at the place that txReserve gave.
- * Resolved: the header is written and the frame committed. Unresolved: a copy waits, at most 8 per neighbour, the
+ * Resolved: the header is written and the frame committed. Unresolved: a copy waits, at most HELD_FRAMES_MAX per neighbour, the
  * oldest is dropped (RFC 1122 2.3.2.2). Failed: dropped.
  * Preconditions: neighborAddress(index) is the next hop.
  */

@@ -2,6 +2,8 @@
 import { EVENT_WRITABLE } from "../../src/layout/event.ts";
 import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
 import { timestampOffset } from "../flow/hash.ts";
+import { nextHopV4 } from "../ip/address.ts";
+import { neighborAddress, neighborConfirm } from "../ip/neighbor.ts";
 import { sndBufferRelease } from "../socket/buffers.ts";
 import { nowMs, nowTick, nowUs } from "../time.ts";
 import { challengeAck } from "./challenge.ts";
@@ -57,6 +59,7 @@ function newAck(tcb: Tcb, ack: u32): void {
   if (tcb.flags & T.F_RTT_TIMING && seqGeq(ack, cold.rttSeq)) {
     tcb.flags &= ~T.F_RTT_TIMING;
     rttSample(tcb, nowUs - cold.rttStartUs);
+    confirmNeighbor(tcb);
   } else if (tcb.backoff > 0 && S.segHasTimestamps && S.segTsEcr != 0) {
     // After a retransmission only the echoed timestamp tells which copy was acknowledged (RFC 7323 4.1).
     const rttMs = nowMs + timestampOffset(S.segRemote, S.segLocal) - S.segTsEcr;
@@ -75,6 +78,12 @@ function newAck(tcb: Tcb, ack: u32): void {
   if (acked >= queued) sndBufferRelease(tcb, queued);
   if (tcb.flags & T.F_WANT_WRITABLE) writable(tcb);
   if (seqLt(tcb.sndNxt, tcb.sndBufEnd) || tcb.flags & (T.F_FIN_QUEUED | T.F_RETRANSMIT)) outputMark(tcb);
+}
+
+/** New data acknowledged: the way there works (RFC 1122 2.3.2.1). Once per round trip is enough. */
+function confirmNeighbor(tcb: Tcb): void {
+  const neighbor = <i32>tcb.neighbor - 1;
+  if (neighbor >= 0 && neighborAddress(neighbor) == nextHopV4(tcb.localIndex, tcb.remoteV4)) neighborConfirm(neighbor);
 }
 
 /** A send was cut short: the application is told when a third of the limit is free, so that it does not write crumbs. */

@@ -14,6 +14,7 @@ import {
 import { flowHashV4, sipHash } from "../flow/hash.ts";
 import { flowFindV4, flowInsert } from "../flow/table.ts";
 import { addressCount, addressV4, isV4Mapped, nextHopV4, sourceForV4 } from "../ip/address.ts";
+import { neighborSeen } from "../ip/neighbor.ts";
 import * as C from "../../src/layout/counters.ts";
 import { STATE_SYN_RECEIVED, STATE_SYN_SENT } from "../../src/layout/option.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS, EOPNOTSUPP } from "../../src/layout/status.ts";
@@ -123,6 +124,8 @@ function setMss(tcb: Tcb, announced: u32): void {
 export function listenInput(): void {
   const flags = S.segFlags;
   if (flags & S.FLAG_RST) return;
+  // Answered the way it came: the card may bring ARP replies to another kernel (ip/neighbor.ts).
+  if (S.segSourceMac != 0) neighborSeen(nextHopV4(S.segLocalIndex, S.segRemote), S.segSourceMac);
   const listener = listenerFind(localPortOf(S.segPorts), S.segLocalIndex);
   if (changetype<usize>(listener) == 0) {
     count(C.TCP_NO_LISTENER);

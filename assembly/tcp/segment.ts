@@ -20,6 +20,8 @@ export const SYN_OPTION_TIMESTAMPS: u32 = 8;
 /** Where the TCP header lies, and the IP packet it came in. */
 export let segHeader: usize = 0;
 export let segPacket: usize = 0;
+/** Source Ethernet address of the frame; 0 for a reassembled packet. */
+export let segSourceMac: usize = 0;
 /** Addresses in memory order, local address index, ports as in the segment. */
 export let segRemote: u32 = 0;
 export let segLocal: u32 = 0;
@@ -47,8 +49,17 @@ export let segWscale: u32 = 0;
 /** NOP NOP TIMESTAMPS(10), as it stands in memory: how every stack sends it. */
 const TIMESTAMPS_ALONE: u32 = 0x0a080101;
 
-export function segmentPlace(packet: usize, header: usize, remote: u32, local: u32, localIndex: u32, hash: u32): void {
+export function segmentPlace(
+  packet: usize,
+  sourceMac: usize,
+  header: usize,
+  remote: u32,
+  local: u32,
+  localIndex: u32,
+  hash: u32,
+): void {
   segPacket = packet;
+  segSourceMac = sourceMac;
   segHeader = header;
   segRemote = remote;
   segLocal = local;
