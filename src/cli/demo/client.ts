@@ -55,6 +55,7 @@ const CLOSING = 4;
 
 class DemoClient {
   readonly failures = new FailureCounts();
+  begun = 0;
   completed = 0;
   open = 0;
   bytesExchanged = 0;
@@ -72,8 +73,9 @@ class DemoClient {
   readonly #requestAt: number;
   readonly #request = new Uint8Array(MESSAGE_ROOM_BYTES);
   readonly #response = new Uint8Array(MESSAGE_ROOM_BYTES);
-  #started = 0;
   #isRunning = false;
+  /** Connections to open when the present events are done with. */
+  #connectsDue = 0;
   #hasConnected = false;
 
   constructor(handles: Handles, args: ClientArguments) {
@@ -97,7 +99,7 @@ class DemoClient {
   /** All others once the first has gone through: until the server's Ethernet address is known, few frames are held. */
   #startOthers(): void {
     this.#hasConnected = true;
-    for (let i = 1; i < this.#args.concurrency && this.#isRunning; i++) this.#connect();
+    if (this.#isRunning) this.#connectsDue += this.#args.concurrency - 1;
   }
 
   stop(): void {
@@ -123,11 +125,13 @@ class DemoClient {
       const maskAndStatus = words[at + 1] as number;
       this.#onEvent(handle, index, maskAndStatus & 0xffff, maskAndStatus >> 16);
     }
+    // After the batch: a new connection may get the index of one whose end stands further on in it.
+    for (; this.#connectsDue > 0; this.#connectsDue--) this.#connect();
   }
 
   #connect(): void {
     const { hosts, seed, client, serverAddress, serverPort } = this.#args;
-    const number = this.#started++;
+    const number = this.begun++;
     const host = number % hosts;
     const handle = this.#handles.connect(serverAddress, serverPort, 0, host);
     if (handle < 0) {
@@ -249,7 +253,7 @@ class DemoClient {
   }
 
   #next(): void {
-    if (this.#isRunning) this.#connect();
+    if (this.#isRunning) this.#connectsDue++;
   }
 }
 
@@ -265,6 +269,7 @@ export default function app(stack: KernelStack, args: ClientArguments): void {
       const totals: DemoTotals = {
         kind: "client",
         index: args.client,
+        begun: client.begun,
         completed: client.completed,
         open: client.open,
         failures: client.failures.toRecord(),

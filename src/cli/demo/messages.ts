@@ -26,6 +26,7 @@ export type KernelTotals = {
 export type ClientTotals = {
   readonly kind: "client";
   readonly index: number;
+  readonly begun: number;
   readonly completed: number;
   /** Begun and not over. */
   readonly open: number;

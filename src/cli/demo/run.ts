@@ -123,6 +123,10 @@ async function createResult(
   const queueFrames = population.queueFrames();
   const retransmits = await population.retransmits();
   const clientFailures = sumFailures(after.clients.map((client) => client.failures));
+  const completed = sum(after.clients.map((client) => client.completed));
+  // Every connection that was begun has completed or failed; one that is neither must not go unseen.
+  const lost = sum(after.clients.map((client) => client.begun)) - completed - countFailures(clientFailures);
+  if (lost !== 0) clientFailures.ERR_LOST = lost;
   const serverFailures = sumFailures(after.kernels.map((kernel) => kernel.failures));
   const failures = { ...clientFailures };
   for (const [code, count] of Object.entries(serverFailures)) failures[`server ${code}`] = count;
@@ -139,7 +143,7 @@ async function createResult(
       queueFrames: queueFrames[index] ?? 0,
       retransmits: retransmits[index] ?? 0,
     })),
-    completed: sum(after.clients.map((client) => client.completed)),
+    completed,
     // A failed connection is seen by its client, by the server, or by both.
     failed: Math.max(countFailures(clientFailures), countFailures(serverFailures)),
     failures,

@@ -41,6 +41,7 @@ class DemoServer {
   readonly #sent: Uint16Array;
   readonly #freeSlots: Int32Array;
   #freeCount: number;
+  #isAcceptable = false;
   readonly #requests: number;
   readonly #response: number;
 
@@ -60,18 +61,22 @@ class DemoServer {
   onEvents(words: Int32Array, first: number, count: number): void {
     for (let i = 0, at = first; i < count; i++, at += EVENT_WORDS) {
       const maskAndStatus = words[at + 1] as number;
-      this.#onEvent(words[at] as number, maskAndStatus & 0xffff, maskAndStatus >> 16);
+      if (maskAndStatus & EVENT_ACCEPTABLE) this.#isAcceptable = true;
+      else this.#onEvent(words[at] as number, maskAndStatus & 0xffff, maskAndStatus >> 16);
+    }
+    // After the batch: a new connection may have the index of one whose end stands further on in it.
+    if (this.#isAcceptable) this.#acceptAll();
+  }
+
+  #acceptAll(): void {
+    this.#isAcceptable = false;
+    for (let accepted = this.#handles.accept(this.#listener); accepted >= 0; ) {
+      this.#onAccepted(accepted);
+      accepted = this.#handles.accept(this.#listener);
     }
   }
 
   #onEvent(handle: number, mask: number, status: number): void {
-    if (mask & EVENT_ACCEPTABLE) {
-      for (let accepted = this.#handles.accept(this.#listener); accepted >= 0; ) {
-        this.#onAccepted(accepted);
-        accepted = this.#handles.accept(this.#listener);
-      }
-      return;
-    }
     const index = handle & HANDLE_INDEX_MASK;
     if (mask & EVENT_CLOSED) {
       if (mask & EVENT_ERROR) this.failures.add(statusName(status));
