@@ -1,4 +1,5 @@
 /** createStack: checks the options, gives every kernel its configuration, and starts them in the wanted mode. */
+import { onAbort } from "./abort.ts";
 import type { Device } from "./device/device.ts";
 import { NetPopcornError } from "./errors.ts";
 import { addressFamily, parseAddress, parseCidr, parseMac } from "./ip/address.ts";
@@ -84,10 +85,10 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const plan = await planStack(options);
   options.signal?.throwIfAborted();
   const stack = await (options.mode === "threads" ? startThreadStack(plan) : startInlineStack(plan));
-  const onAbort = () => void stack.close({ drainMs: 0 });
-  options.signal?.addEventListener("abort", onAbort, { once: true });
-  stack.on("close", () => options.signal?.removeEventListener("abort", onAbort));
-  if (options.signal?.aborted) onAbort();
+  stack.on(
+    "close",
+    onAbort(options.signal, () => void stack.close({ drainMs: 0 })),
+  );
   return stack;
 }
 

@@ -7,6 +7,7 @@ import type { Device } from "../device/device.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
 import { addressFamily, parseAddress } from "../ip/address.ts";
 import { isOnLink } from "../ip/route.ts";
+import { onAbort } from "../abort.ts";
 import type { PortClaims, PortProtocol } from "../control/ports.ts";
 import { checkInteger } from "../kernel/config.ts";
 import type { KernelHost } from "../kernel/host.ts";
@@ -65,7 +66,6 @@ export class Sockets implements ConnectionOwner {
       create: (address, port, onClose) =>
         new Listener({ address, port, owner: this, onConnection: options.onConnection, onClose }),
     });
-    closeOnAbort(listener, options.signal);
     return listener;
   }
 
@@ -77,7 +77,6 @@ export class Sockets implements ConnectionOwner {
       undo: (host, handle) => host.exports.udpClose(handle),
       create: (address, port, onClose) => new UdpSocket({ address, port, onClose }),
     });
-    closeOnAbort(socket, options.signal);
     return socket;
   }
 
@@ -94,12 +93,11 @@ export class Sockets implements ConnectionOwner {
     const { host, handle } = this.#open(remote, options.port, options.localPort ?? 0, addressIndex, what);
     const connection = new Connection(host, handle, this);
     host.requestTurn();
-    const onAbort = () => connection.abort(options.signal?.reason);
-    options.signal?.addEventListener("abort", onAbort, { once: true });
+    const forget = onAbort(options.signal, () => connection.abort(options.signal?.reason));
     try {
       await connection.established();
     } finally {
-      options.signal?.removeEventListener("abort", onAbort);
+      forget();
     }
     return connection;
   }
@@ -155,7 +153,7 @@ export class Sockets implements ConnectionOwner {
   async #replicate<S extends Replicated>(
     protocol: PortProtocol,
     verb: string,
-    { port: wanted, address = ANY_ADDRESS }: { port: number; address?: string },
+    { port: wanted, address = ANY_ADDRESS, signal }: { port: number; address?: string; signal?: AbortSignal },
     socket: {
       open: (host: KernelHost, addressIndex: number, port: number) => number;
       undo: (host: KernelHost, handle: number) => void;
@@ -180,13 +178,16 @@ export class Sockets implements ConnectionOwner {
       }
       opened.push({ host, handle });
     }
+    let forget = () => {};
     const created = socket.create(address, port, (closed) => {
+      forget();
       claims.release(claimed);
       if (this.#listening.delete(closed)) reactor?.unref();
     });
     for (const { host, handle } of opened) created.addReplica(host, handle);
     this.#listening.add(created);
     reactor?.ref();
+    forget = onAbort(signal, () => void created.close());
     return created;
   }
 
@@ -243,10 +244,4 @@ function isAny(address: string): boolean {
 
 function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.every((byte, index) => byte === b[index]);
-}
-
-function closeOnAbort(socket: { close(): Promise<void> }, signal: AbortSignal | undefined): void {
-  if (!signal) return;
-  if (signal.aborted) void socket.close();
-  else signal.addEventListener("abort", () => void socket.close(), { once: true });
 }

@@ -108,6 +108,9 @@ describe("Listener", () => {
     const waiting = listener.accept();
     controller.abort();
     expect(await waiting).toBeUndefined();
+    const late = await server.listen({ port: 80, signal: controller.signal });
+    expect(await late.accept()).toBeUndefined();
+    await server.listen(80);
   });
 
   it("keeps no more connections waiting than its backlog", async () => {
