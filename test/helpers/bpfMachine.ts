@@ -57,6 +57,9 @@ export function runBpf(
       case 0x77:
         registers[to] = read(to) >> immediate;
         break;
+      case 0x97:
+        registers[to] = read(to) % immediate;
+        break;
       case 0xaf:
         registers[to] = read(to) ^ read(from);
         break;
@@ -97,6 +100,9 @@ export function runBpf(
         break;
       case 0x05:
         jump(true);
+        break;
+      case 0x1d:
+        jump(read(to) === read(from));
         break;
       case 0x15:
         jump(read(to) === immediate);

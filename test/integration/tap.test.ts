@@ -131,7 +131,7 @@ describe("TAP device", () => {
       { name: "a name too long" },
       { name: "" },
       { queues: 0 },
-      { queues: 257 },
+      { queues: 256 },
       { mtuBytes: 100 },
       { mac: new Uint8Array([1, 0, 0, 0, 0, 0]) },
       { localPorts: { first: 9, last: 8 } },
@@ -320,6 +320,21 @@ describe("TAP device", () => {
       await expect.poll(counts, { timeout: 5_000 }).toEqual([0, 0, 0, 1]);
     });
 
+    test("ARP replies and announcements come to every kernel once, requests to one", async () => {
+      const device = await openWithKernels(4);
+      const host = hostMac();
+      const isArp = (operation: number) => (frame: Uint8Array) =>
+        frame[12] === 8 && frame[13] === 6 && frame[21] === operation && frame[31] === 1;
+      const counts = (operation: number): number[] =>
+        kernels.map(({ frames }) => frames.filter(isArp(operation)).length);
+      const ping = await namespace.run("ping", ["-c", "1", "-W", "5", OURS]);
+      expect(ping.stdout).toMatch(/ 0% packet loss/);
+      expect(counts(1)).toEqual([1, 0, 0, 0]);
+      (kernels[2] as StandInKernel).send(arpRequest(device.mac));
+      await expect.poll(() => counts(2), { timeout: 5_000 }).toEqual([1, 1, 1, 1]);
+      expect((kernels[3] as StandInKernel).frames.find(isArp(2))?.subarray(22, 28)).toEqual(host);
+    });
+
     test("refuses a queue or a group that is not there", async () => {
       const device = await open({ queues: 2 });
       expect(() => device.moveFlowGroup(0, 2)).toThrow(expect.objectContaining({ code: "EINVAL" }));
@@ -332,6 +347,18 @@ describe("TAP device", () => {
     return Uint8Array.from(text.split(":"), (byte) => Number.parseInt(byte, 16));
   }
 });
+
+/** "Who has HOST? Tell OURS", to all (RFC 826). */
+function arpRequest(from: Uint8Array): Uint8Array {
+  const frame = new Uint8Array(60);
+  frame.fill(0xff, 0, 6);
+  frame.set(from, 6);
+  frame.set([8, 6, 0, 1, 8, 0, 6, 4, 0, 1], 12);
+  frame.set(from, 22);
+  frame.set(OURS.split(".").map(Number), 28);
+  frame.set(HOST.split(".").map(Number), 38);
+  return frame;
+}
 
 /** A UDP datagram from OURS to a port of HOST on which nobody listens; without UDP checksum (RFC 768). */
 function udpFrame(from: Uint8Array, to: Uint8Array, sourcePort: number, destinationPort: number): Uint8Array {

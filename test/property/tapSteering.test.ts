@@ -8,9 +8,11 @@ import { assembleSteering, BpfAssembler, FLOW_GROUPS, initialQueue } from "../..
 import { runBpf } from "../helpers/bpfMachine.ts";
 
 const LOCAL_PORTS = { first: 32768, last: 60999 };
-const program = assembleSteering(5, LOCAL_PORTS);
-/** A queue that tells which group was looked up: 1..4096, and 0 where none was. */
-const steer = (packet: Uint8Array): number => Number(runBpf(program, packet, (group) => group + 1) & 0xffffn);
+const QUEUES = 4;
+const program = assembleSteering(5, { queues: QUEUES, localPorts: LOCAL_PORTS });
+const FIRST_GROUP = 1000;
+/** FIRST_GROUP + the group that was looked up; a queue number where none was. */
+const steer = (packet: Uint8Array): number => Number(runBpf(program, packet, (group) => FIRST_GROUP + group) & 0xffffn);
 
 const TCP = 6;
 const UDP = 17;
@@ -50,7 +52,7 @@ describe("steering program", () => {
     fc.assert(
       fc.property(protocol, port, port, optionWords, (number, source, destination, words) => {
         const packet = ethernet(0x0800, ipv4({ protocol: number, words }, ports(source, destination)));
-        expect(steer(packet)).toBe(groupOf(source, destination) + 1);
+        expect(steer(packet)).toBe(FIRST_GROUP + groupOf(source, destination));
       }),
     );
   });
@@ -60,7 +62,7 @@ describe("steering program", () => {
       fc.property(protocol, port, port, address6, address6, (number, source, destination, from, to) => {
         const header = Uint8Array.of(0x60, 0, 0, 0, 0, 8, number, 64, ...from, ...to);
         const packet = ethernet(0x86dd, Uint8Array.of(...header, ...ports(source, destination)));
-        expect(steer(packet)).toBe(groupOf(source, destination) + 1);
+        expect(steer(packet)).toBe(FIRST_GROUP + groupOf(source, destination));
       }),
     );
   });
@@ -73,7 +75,7 @@ describe("steering program", () => {
         const message = Uint8Array.of(kind, 0, 0, 0, 0, 0, 0, 0, ...quoted);
         const packet = ethernet(0x0800, ipv4({ protocol: ICMP, words: outer }, message));
         // What we sent from `ours` to `theirs` belongs to the flow whose packets come from `theirs` to `ours`.
-        expect(steer(packet)).toBe(groupOf(theirs, ours) + 1);
+        expect(steer(packet)).toBe(FIRST_GROUP + groupOf(theirs, ours));
       }),
     );
   });
@@ -87,6 +89,7 @@ describe("steering program", () => {
         const other = ethernet(0x0800, ipv4({ protocol: 47, source, destination }, ports(a, b)));
         expect(steer(later)).toBe(steer(first));
         expect(steer(other)).toBe(steer(first));
+        expect(steer(first)).toBeLessThan(QUEUES);
       }),
     );
   });
@@ -95,13 +98,26 @@ describe("steering program", () => {
     const queues = new Set<number>();
     for (let host = 1; host <= 64; host += 1) {
       const source = Uint8Array.of(10, 0, 0, host);
-      queues.add(steer(ethernet(0x0800, ipv4({ protocol: 47, source }, ports(0, 0)))) % 4);
+      queues.add(steer(ethernet(0x0800, ipv4({ protocol: 47, source }, ports(0, 0)))));
     }
-    expect(queues.size).toBe(4);
+    expect(queues.size).toBe(QUEUES);
   });
 
-  test("ARP, VLAN and what is too short for its own claim go to queue 0", () => {
-    expect(steer(ethernet(0x0806, new Uint8Array(28)))).toBe(0);
+  test("ARP replies and announcements go to the queue after the kernels', requests to queue 0", () => {
+    const arp = (operation: number, sender: number, target: number): Uint8Array => {
+      const packet = new Uint8Array(28);
+      packet[7] = operation;
+      packet[17] = sender;
+      packet[27] = target;
+      return ethernet(0x0806, packet);
+    };
+    expect(steer(arp(1, 1, 2))).toBe(0);
+    expect(steer(arp(2, 1, 2))).toBe(QUEUES);
+    expect(steer(arp(1, 7, 7))).toBe(QUEUES);
+  });
+
+  test("VLAN and what is too short for its own claim go to queue 0", () => {
+    expect(steer(ethernet(0x0806, new Uint8Array(7)))).toBe(0);
     expect(steer(ethernet(0x8100, new Uint8Array(28)))).toBe(0);
     const whole = ethernet(0x0800, ipv4({ protocol: TCP }, ports(1, 2).subarray(0, 4)));
     for (let bytes = 0; bytes < whole.length; bytes += 1) expect(steer(whole.subarray(0, bytes))).toBe(0);

@@ -32,6 +32,7 @@ import {
   TAP_STATISTICS_SLOTS,
   type TapPortDescriptor,
 } from "./port.ts";
+import { Mailbox } from "./relay.ts";
 import * as LINUX from "./syscalls.ts";
 import { loadSyscalls, type Syscalls } from "./syscalls.ts";
 import { Waker } from "./waker.ts";
@@ -50,8 +51,10 @@ const IFF_VNET_HDR = 0x4000;
 const TUN_F_CSUM = 1;
 const TUN_F_TSO4 = 2;
 const VNET_HEADER_BYTES = 12;
-/** MAX_TAP_QUEUES of the Linux driver. */
-const QUEUES_MAX = 256;
+/** The ephemeral ports of a stack, unless configured (RFC 6056 3.2 asks for a wide range; these are Linux's). */
+const LOCAL_PORTS_DEFAULT: PortRange = { first: 32768, last: 60999 };
+/** MAX_TAP_QUEUES of the Linux driver is 256, and one is the relay's. */
+const QUEUES_MAX = 255;
 /** Limits of the Linux driver: the MTU of IPv4 hosts (RFC 791), and 65535 less an Ethernet header. */
 const MTU_BYTES_MIN = 576;
 const MTU_BYTES_MAX = 65521;
@@ -63,7 +66,7 @@ const TSO_BYTES_MAX = 65535 - 20 - 60;
 export type TapOptions = {
   /** Interface name, 1..15 bytes; with `%d` the host fills in a number. A device of that name is taken, else created. */
   readonly name: string;
-  /** Queues to open, 1..256: one for each kernel. */
+  /** Queues, 1..255: one for each kernel. */
   readonly queues: number;
   /** 576..65521. @default what a taken device has, 1500 for a new one */
   readonly mtuBytes?: number;
@@ -111,26 +114,55 @@ export async function openTap(options: TapOptions): Promise<TapDevice> {
   checkOptions(options);
   const syscalls = loadSyscalls();
   const queueFds: number[] = [];
+  let steering: Steering = {};
   try {
+    steering = loadSteering(syscalls, options);
+    // The relay's queue comes after those of the kernels.
+    const count = options.queues + (steering.table ? 1 : 0);
     // A thread is in one namespace at a time, so what happens there happens without giving way. The waker is started
     // outside: a new thread would inherit the namespace and keep it alive.
-    const link = inNamespace(syscalls, options.netns, () => openQueues(syscalls, options, queueFds));
-    return new LinuxTap(syscalls, options, link.name, link.mtuBytes, queueFds);
+    const link = inNamespace(syscalls, options.netns, () => openQueues(syscalls, options, count, queueFds));
+    steering = attachSteering(syscalls, steering, queueFds);
+    return new LinuxTap(syscalls, options, { ...link, queueFds, steering });
   } catch (error) {
     for (const fd of queueFds) syscalls.close(fd);
+    steering.table?.close();
     throw error;
   }
+}
+
+/** Who places packets: our program, or the host for the reason given, or neither with one queue. */
+type Steering = { readonly table?: SteeringTable; readonly refusal?: string };
+
+function loadSteering(syscalls: Syscalls, { queues, localPorts }: TapOptions): Steering {
+  if (queues === 1) return {};
+  const table = SteeringTable.load(syscalls, { queues, localPorts: localPorts ?? LOCAL_PORTS_DEFAULT });
+  if (typeof table === "object") return { table };
+  return { refusal: `bpf(2) is refused with errno ${-table}; it needs root or CAP_BPF` };
+}
+
+function attachSteering(syscalls: Syscalls, steering: Steering, queueFds: number[]): Steering {
+  const { table } = steering;
+  if (table === undefined) return steering;
+  const programFd = new Uint8Array(new ArrayBuffer(4));
+  new DataView(programFd.buffer).setInt32(0, table.programFd, true);
+  const status = syscalls.ioctl(queueFds[0] as number, TUNSETSTEERINGEBPF, programFd);
+  if (status >= 0) return steering;
+  table.close();
+  syscalls.close(queueFds.pop() as number);
+  return { refusal: `the TAP driver refuses a steering program with errno ${-status}` };
 }
 
 function openQueues(
   syscalls: Syscalls,
   options: TapOptions,
+  count: number,
   queueFds: number[],
 ): { readonly name: string; readonly mtuBytes: number } {
   const offload = options.offload ?? true;
   const existed = interfaceExists(syscalls, options.name);
   let name = options.name;
-  for (let queue = 0; queue < options.queues; queue += 1) {
+  for (let queue = 0; queue < count; queue += 1) {
     name = openQueue(syscalls, name, offload, queueFds);
   }
   if (existed) requireSoleUse(syscalls, name, queueFds);
@@ -274,6 +306,14 @@ function checkOptions({ name, queues, mtuBytes, mac, localPorts, hostAddress }: 
   if (hostAddress !== undefined) parseCidr(hostAddress);
 }
 
+type Opened = {
+  readonly name: string;
+  readonly mtuBytes: number;
+  /** Of the kernels' queues and, with our steering, of the relay's. */
+  readonly queueFds: readonly number[];
+  readonly steering: Steering;
+};
+
 class LinuxTap implements TapDevice {
   readonly capabilities: DeviceCapabilities;
   readonly mac: Uint8Array;
@@ -282,42 +322,48 @@ class LinuxTap implements TapDevice {
   readonly name: string;
   readonly steeringRefusal: string | undefined;
   readonly #syscalls: Syscalls;
+  /** Of the kernels' queues. */
   readonly #queueFds: readonly number[];
   readonly #tokens: readonly number[];
+  readonly #relay: { readonly fd: number; readonly token: number } | undefined;
+  readonly #mailboxes: readonly SharedArrayBuffer[];
   readonly #waker: Waker;
   readonly #table: SteeringTable | undefined;
   readonly #frameBytesMax: number;
   readonly #statistics: SharedArrayBuffer;
   #closed: Promise<void> | undefined;
 
-  constructor(syscalls: Syscalls, options: TapOptions, name: string, mtuBytes: number, queueFds: readonly number[]) {
+  constructor(syscalls: Syscalls, options: TapOptions, { name, mtuBytes, queueFds, steering }: Opened) {
     const offload = options.offload ?? true;
+    const { queues } = options;
     this.#syscalls = syscalls;
-    this.#queueFds = queueFds;
+    this.#queueFds = queueFds.slice(0, queues);
     this.#frameBytesMax = offload ? FRAME_BYTES_MAX : mtuBytes + ETHERNET_BYTES + VLAN_TAG_BYTES;
-    this.#statistics = new SharedArrayBuffer(8 * TAP_STATISTICS_SLOTS * queueFds.length);
+    this.#statistics = new SharedArrayBuffer(8 * TAP_STATISTICS_SLOTS * queues);
     this.name = name;
     this.mac = options.mac?.slice() ?? defaultMac(name);
-    const table = this.#attachSteering(options.localPorts ?? { first: 32768, last: 60999 });
-    this.#table = typeof table === "object" ? table : undefined;
-    this.steeringRefusal = typeof table === "string" ? table : undefined;
+    this.#table = steering.table;
+    this.steeringRefusal = steering.refusal;
     if (this.#table) {
       this.queueFor = queueLookup(this.#table.view);
-    } else if (queueFds.length === 1) {
+    } else if (queues === 1) {
       this.queueFor = () => 0;
     }
     this.capabilities = {
-      queues: queueFds.length,
+      queues,
       mtuBytes,
       checksumOffload: offload,
       tsoBytesMax: offload ? TSO_BYTES_MAX : 0,
-      steering: queueFds.length === 1 ? "none" : this.#table ? "ebpf" : "learned",
+      steering: queues === 1 ? "none" : this.#table ? "ebpf" : "learned",
       retaEntries: 0,
       flowGroups: this.#table ? FLOW_GROUPS : 0,
       exactFilters: 0,
     };
     this.#waker = Waker.acquire();
-    this.#tokens = queueFds.map((fd) => this.#waker.add(fd));
+    this.#tokens = this.#queueFds.map((fd) => this.#waker.add(fd));
+    const relayFd = queueFds[queues];
+    this.#mailboxes = relayFd === undefined ? [] : this.#queueFds.map(() => new Mailbox().buffer);
+    this.#relay = relayFd === undefined ? undefined : { fd: relayFd, token: this.#addRelay(relayFd) };
   }
 
   openPort(queue: number, pair: QueuePair): DevicePort {
@@ -377,10 +423,16 @@ class LinuxTap implements TapDevice {
     this.#queueFds.forEach((fd, queue) => {
       this.#waker.remove(fd, this.#tokens[queue] as number);
     });
+    if (this.#relay) this.#waker.remove(this.#relay.fd, this.#relay.token);
     await this.#waker.release();
     // The last descriptor to go removes a device that we created.
     for (const fd of this.#queueFds) this.#syscalls.close(fd);
+    if (this.#relay) this.#syscalls.close(this.#relay.fd);
     this.#table?.close();
+  }
+
+  #addRelay(fd: number): number {
+    return this.#waker.addRelay(fd, this.#mailboxes, this.#tokens);
   }
 
   #descriptor(queue: number): TapPortDescriptor {
@@ -395,6 +447,7 @@ class LinuxTap implements TapDevice {
       statistics: this.#statistics,
       queues: this.#queueFds.length,
       steering: this.#table?.view,
+      mailbox: this.#mailboxes[queue],
     };
   }
 
@@ -408,19 +461,6 @@ class LinuxTap implements TapDevice {
     if (this.#queueFds[queue] === undefined) {
       throw new NetPopcornError("EINVAL", `${this.name} has the queues 0..${this.#queueFds.length - 1}, not ${queue}`);
     }
-  }
-
-  /** @returns why not, where the host does not let us; undefined with one queue, which needs no steering. */
-  #attachSteering(localPorts: PortRange): SteeringTable | string | undefined {
-    if (this.#queueFds.length === 1) return undefined;
-    const table = SteeringTable.load(this.#syscalls, this.#queueFds.length, localPorts);
-    if (typeof table === "number") return `bpf(2) is refused with errno ${-table}; it needs root or CAP_BPF`;
-    const programFd = new Uint8Array(new ArrayBuffer(4));
-    new DataView(programFd.buffer).setInt32(0, table.programFd, true);
-    const status = this.#syscalls.ioctl(this.#queueFds[0] as number, TUNSETSTEERINGEBPF, programFd);
-    if (status >= 0) return table;
-    table.close();
-    return `the TAP driver refuses a steering program with errno ${-status}`;
   }
 }
 

@@ -10,7 +10,8 @@
  *  TCP, UDP, not a fragment         destination port ephemeral ? group(destination port) : group(source port)
  *  ICMPv4 error about TCP or UDP    the group of the flow whose packet it quotes (RFC 792; PMTUD needs it there)
  *  fragments, other IP protocols    hash of the two addresses, modulo queues
- *  anything else (ARP, VLAN, …)     queue 0
+ *  ARP replies and announcements    the relay queue, from which all kernels get them (relay.ts)
+ *  anything else (ARP requests, …)  queue 0
  * ```
  * IPv6 extension headers are not walked: such packets go by their addresses. Docs: Linux bpf(2), tun.c.
  */
@@ -38,6 +39,7 @@ const ALU_MUL = 0x20;
 const ALU_AND = 0x50;
 const ALU_LSH = 0x60;
 const ALU_RSH = 0x70;
+const ALU_MOD = 0x90;
 const ALU_XOR = 0xa0;
 const JUMP_EQUAL = 0x15;
 const JUMP_ALWAYS = 0x05;
@@ -120,6 +122,11 @@ export class BpfAssembler {
     return this.#emit(operation, register, 0, 0, immediate, target);
   }
 
+  /** Jumps when two registers are equal. */
+  jumpIfSame(one: Register, other: Register, target: string): this {
+    return this.#emit(0x1d, one, other, 0, 0, target);
+  }
+
   jump(target: string): this {
     return this.#emit(JUMP_ALWAYS, 0, 0, 0, 0, target);
   }
@@ -157,22 +164,46 @@ const IPV4_SOURCE = IP + 12;
 const IPV4_DESTINATION = IP + 16;
 const IPV6_NEXT_HEADER = IP + 6;
 const IPV6_PORTS = IP + 40;
+const ARP_OPERATION = 14 + 6;
+const ARP_SENDER_V4 = 14 + 14;
+const ARP_TARGET_V4 = 14 + 24;
 const PROTOCOL_ICMP = 1;
 const PROTOCOL_TCP = 6;
 const PROTOCOL_UDP = 17;
 /** Low 32 bits of the golden ratio: Knuth's multiplicative hash. Below 2^31, because immediates are signed. */
 const HASH_MULTIPLIER = 0x1e3779b1;
 
+export type SteeringOptions = {
+  /** Queues of kernels. The relay's queue is the next. */
+  readonly queues: number;
+  readonly localPorts: PortRange;
+};
+
 /** The steering program. `mapFd`: an array map of FLOW_GROUPS u32 queue numbers. */
-export function assembleSteering(mapFd: number, localPorts: PortRange): Uint8Array {
+export function assembleSteering(mapFd: number, { queues, localPorts }: SteeringOptions): Uint8Array {
   const program = new BpfAssembler();
   program
     .move(6, 1)
     .loadPacket(HALF, ETHERTYPE)
     .jumpIf(JUMP_EQUAL, 0, 0x0800, "ipv4")
     .jumpIf(JUMP_EQUAL, 0, 0x86dd, "ipv6")
+    .jumpIf(JUMP_EQUAL, 0, 0x0806, "arp")
     .label("queue0")
     .set(0, 0)
+    .exit();
+  program
+    .label("arp")
+    .loadPacket(HALF, ARP_OPERATION)
+    .jumpIf(JUMP_EQUAL, 0, 2, "relay")
+    // An announcement asks for the sender's own address (RFC 5227 3).
+    .loadPacket(WORD, ARP_SENDER_V4)
+    .move(7, 0)
+    .loadPacket(WORD, ARP_TARGET_V4)
+    .jumpIfSame(0, 7, "relay")
+    .set(0, 0)
+    .exit()
+    .label("relay")
+    .set(0, queues)
     .exit();
   // R7 = offset of the ports; R8 = source port; R9 = destination port.
   program
@@ -220,8 +251,13 @@ export function assembleSteering(mapFd: number, localPorts: PortRange): Uint8Arr
     .label("queue0 end")
     .set(0, 0)
     .exit();
-  // tun takes the low 16 bits of the result, modulo the number of queues.
-  program.label("hash").compute(ALU_MUL, 0, HASH_MULTIPLIER).compute(ALU_RSH, 0, 16).compute(ALU_AND, 0, 0xffff).exit();
+  program
+    .label("hash")
+    .compute(ALU_MUL, 0, HASH_MULTIPLIER)
+    .compute(ALU_RSH, 0, 16)
+    .compute(ALU_AND, 0, 0xffff)
+    .compute(ALU_MOD, 0, queues)
+    .exit();
   return program.assemble();
 }
 
@@ -327,17 +363,17 @@ export class SteeringTable {
    * Creates the table, with the groups dealt out by initialQueue(), and loads the program.
    * @returns the negative errno where bpf(2) is refused: EPERM without CAP_BPF, ENOSYS without bpf(2).
    */
-  static load(syscalls: Syscalls, queues: number, localPorts: PortRange): SteeringTable | number {
+  static load(syscalls: Syscalls, options: SteeringOptions): SteeringTable | number {
     const mapFd = createArrayMap(syscalls, FLOW_GROUPS);
     if (mapFd < 0) return mapFd;
-    const programFd = loadProgram(syscalls, assembleSteering(mapFd, localPorts));
+    const programFd = loadProgram(syscalls, assembleSteering(mapFd, options));
     if (programFd < 0) {
       syscalls.close(mapFd);
       return programFd;
     }
-    const table = new SteeringTable(syscalls, mapFd, programFd, localPorts);
+    const table = new SteeringTable(syscalls, mapFd, programFd, options.localPorts);
     for (let group = 0; group < FLOW_GROUPS; group += 1) {
-      const status = table.set(group, initialQueue(group, queues));
+      const status = table.set(group, initialQueue(group, options.queues));
       if (status < 0) {
         table.close();
         return status;

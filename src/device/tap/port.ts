@@ -16,6 +16,7 @@ import type { FrameRing } from "../../views/frameRing.ts";
 import { recordBytes } from "../../views/frameRing.ts";
 import type { DevicePort, PortDescriptor, QueuePair } from "../device.ts";
 import { queueLookup, type SteeringView } from "./ebpf.ts";
+import { Mailbox } from "./relay.ts";
 import {
   EAGAIN,
   EBADFD,
@@ -43,6 +44,8 @@ export type TapPortDescriptor = PortDescriptor & {
   readonly queues: number;
   /** Undefined where the host steers by itself, or there is one queue. */
   readonly steering: SteeringView | undefined;
+  /** Frames for all kernels come by it (relay.ts); undefined where they come by a queue. */
+  readonly mailbox: SharedArrayBuffer | undefined;
 };
 
 // Statistics of a queue, in f64 so that they need no carry; one cache line per queue.
@@ -76,6 +79,7 @@ class TapPort implements DevicePort {
   readonly #rx: FrameRing;
   readonly #tx: FrameRing;
   readonly #statistics: Float64Array;
+  readonly #mailbox: Mailbox | undefined;
   readonly queueFor?: NonNullable<DevicePort["queueFor"]>;
   /** Address of byte 0 of the kernel's memory in this process. */
   readonly #memory: number;
@@ -94,7 +98,8 @@ class TapPort implements DevicePort {
     this.#tx = pair.tx;
     const from = descriptor.queue * TAP_STATISTICS_SLOTS;
     this.#statistics = new Float64Array(descriptor.statistics).subarray(from, from + TAP_STATISTICS_SLOTS);
-    const { steering, queues } = descriptor;
+    const { steering, queues, mailbox } = descriptor;
+    this.#mailbox = mailbox && new Mailbox(mailbox);
     if (steering !== undefined) {
       this.queueFor = queueLookup(steering);
     } else if (queues === 1) {
@@ -133,6 +138,13 @@ class TapPort implements DevicePort {
       rx.publish(recordBytes(frameBytes));
       frames += 1;
       bytes += frameBytes;
+    }
+    if (this.#mailbox !== undefined && !this.#mailbox.isEmpty) {
+      this.#mailbox.drain((frame) => {
+        frames += 1;
+        bytes += frame.length;
+        rx.push(frame, this.#descriptor.queue);
+      });
     }
     if (frames !== 0) this.#count(STAT_RX_FRAMES, frames, bytes);
     return frames;

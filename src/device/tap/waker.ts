@@ -7,14 +7,32 @@
  */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { NetPopcornError } from "../../errors.ts";
-import { EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLONESHOT, loadSyscalls, type Syscalls } from "./syscalls.ts";
+import {
+  EPOLL_CTL_ADD,
+  EPOLL_CTL_DEL,
+  EPOLL_CTL_MOD,
+  EPOLLIN,
+  EPOLLONESHOT,
+  loadSyscalls,
+  type Syscalls,
+} from "./syscalls.ts";
 
 /** Token of the control eventfd; queues count from 1. */
 export const CONTROL_TOKEN = 0;
 
+/** Copy what arrives at a queue into each mailbox, and ring all of `queueTokens`. */
+export type RelayOrder = {
+  readonly type: "relay";
+  readonly token: number;
+  readonly fd: number;
+  readonly mailboxes: readonly SharedArrayBuffer[];
+  readonly queueTokens: readonly number[];
+};
+
 export type WakerOrder =
   /** Ring the doorbell in this kernel memory. */
   | { readonly type: "doorbell"; readonly token: number; readonly memory: SharedArrayBuffer }
+  | RelayOrder
   | { readonly type: "forget"; readonly token: number }
   | { readonly type: "stop" };
 
@@ -39,7 +57,7 @@ export class Waker {
     this.#syscalls = loadSyscalls();
     this.epollFd = requireDescriptor(this.#syscalls.epollCreate(), "epoll_create1");
     this.#controlFd = requireDescriptor(this.#syscalls.eventfd(), "eventfd");
-    this.#syscalls.epollControl(this.epollFd, EPOLL_CTL_ADD, this.#controlFd, 1, CONTROL_TOKEN);
+    this.#syscalls.epollControl(this.epollFd, EPOLL_CTL_ADD, this.#controlFd, EPOLLIN, CONTROL_TOKEN);
     const channel = new MessageChannel();
     this.#port = channel.port1;
     this.#port.on("message", (token: number) => this.#callbacks.get(token)?.());
@@ -80,6 +98,14 @@ export class Waker {
     const { buffer } = memory;
     if (buffer instanceof SharedArrayBuffer) this.#order({ type: "doorbell", token, memory: buffer });
     else if (ring) this.#callbacks.set(token, ring);
+  }
+
+  /** Adds the queue `fd`, armed, whose frames the thread copies to all. @returns its token. */
+  addRelay(fd: number, mailboxes: readonly SharedArrayBuffer[], queueTokens: readonly number[]): number {
+    const token = this.add(fd);
+    this.#order({ type: "relay", token, fd, mailboxes, queueTokens });
+    this.#syscalls.epollControl(this.epollFd, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT, token);
+    return token;
   }
 
   remove(fd: number, token: number): void {

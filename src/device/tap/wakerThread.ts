@@ -3,41 +3,85 @@
  * from its message port when the control eventfd says that there are some.
  */
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
+import { FRAME_VNET_SIZE_BYTES } from "../../layout/frameRing.ts";
 import { HEALTH_BASE, HEALTH_DOORBELL, HEALTH_SLEEPING } from "../../layout/kernelMemory.ts";
-import { loadSyscalls } from "./syscalls.ts";
-import { CONTROL_TOKEN, type WakerOrder, type WakerStart } from "./waker.ts";
+import { Mailbox, RELAY_FRAME_BYTES_MAX } from "./relay.ts";
+import { EPOLL_CTL_MOD, EPOLLIN, EPOLLONESHOT, loadSyscalls } from "./syscalls.ts";
+import { CONTROL_TOKEN, type RelayOrder, type WakerOrder, type WakerStart } from "./waker.ts";
 
 /** Bounds how long terminate() waits for this thread: a system call cannot be interrupted from JavaScript. */
 const WAIT_MS_MAX = 200;
+/** Frames relayed before the doorbells of others are looked after again. */
+const RELAY_FRAMES_MAX = 64;
 
-function run(start: WakerStart): void {
-  const syscalls = loadSyscalls();
-  const tokens = new Uint32Array(64);
-  const doorbells = new Map<number, Int32Array>();
-  for (;;) {
-    const ready = syscalls.epollWait(start.epollFd, tokens, WAIT_MS_MAX);
-    // Orders first: the one that says whose doorbell a token is was sent before the queue could be armed.
-    if (ready > 0 && !takeOrders(start, doorbells)) return;
-    for (let index = 0; index < ready; index += 1) {
-      const token = tokens[index] as number;
-      const words = doorbells.get(token);
-      if (token === CONTROL_TOKEN) syscalls.eventfdClear(start.controlFd);
-      // A plain memory is not visible here; its kernel lives on the opener's thread, which is told by message.
-      else if (words === undefined) start.port.postMessage(token);
-      else ringDoorbell(words);
+class WakerThread {
+  readonly #start: WakerStart;
+  readonly #syscalls = loadSyscalls();
+  readonly #doorbells = new Map<number, Int32Array>();
+  readonly #relays = new Map<number, { readonly order: RelayOrder; readonly mailboxes: readonly Mailbox[] }>();
+  readonly #frame = new Uint8Array(new ArrayBuffer(FRAME_VNET_SIZE_BYTES + RELAY_FRAME_BYTES_MAX));
+  readonly #frameAddress = this.#syscalls.addressOf(this.#frame);
+
+  constructor(start: WakerStart) {
+    this.#start = start;
+  }
+
+  run(): void {
+    const tokens = new Uint32Array(64);
+    for (;;) {
+      const ready = this.#syscalls.epollWait(this.#start.epollFd, tokens, WAIT_MS_MAX);
+      // Orders first: the one that says whose doorbell a token is was sent before the queue could be armed.
+      if (ready > 0 && !this.#takeOrders()) return;
+      for (let index = 0; index < ready; index += 1) this.#serve(tokens[index] as number);
     }
   }
-}
 
-/** @returns false for the order to stop. */
-function takeOrders({ port }: WakerStart, doorbells: Map<number, Int32Array>): boolean {
-  for (;;) {
-    const received = receiveMessageOnPort(port) as { message: WakerOrder } | undefined;
-    if (received === undefined) return true;
-    const order = received.message;
-    if (order.type === "stop") return false;
-    if (order.type === "doorbell") doorbells.set(order.token, new Int32Array(order.memory));
-    else doorbells.delete(order.token);
+  #serve(token: number): void {
+    const relay = this.#relays.get(token);
+    if (token === CONTROL_TOKEN) this.#syscalls.eventfdClear(this.#start.controlFd);
+    else if (relay !== undefined) this.#relay(relay.order, relay.mailboxes);
+    else this.#ring(token);
+  }
+
+  #ring(token: number): void {
+    const words = this.#doorbells.get(token);
+    // A plain memory is not visible here; its kernel lives on the opener's thread, which is told by message.
+    if (words === undefined) this.#start.port.postMessage(token);
+    else ringDoorbell(words);
+  }
+
+  #relay({ token, fd, queueTokens }: RelayOrder, mailboxes: readonly Mailbox[]): void {
+    for (let frames = 0; frames < RELAY_FRAMES_MAX; frames += 1) {
+      const got = this.#syscalls.read(fd, this.#frameAddress, this.#frame.length);
+      if (got < 0) break;
+      const frame = this.#frame.subarray(FRAME_VNET_SIZE_BYTES, got);
+      for (const mailbox of mailboxes) mailbox.put(frame);
+    }
+    for (const queueToken of queueTokens) this.#ring(queueToken);
+    this.#syscalls.epollControl(this.#start.epollFd, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT, token);
+  }
+
+  /** @returns false for the order to stop. */
+  #takeOrders(): boolean {
+    for (;;) {
+      const received = receiveMessageOnPort(this.#start.port) as { message: WakerOrder } | undefined;
+      if (received === undefined) return true;
+      const order = received.message;
+      switch (order.type) {
+        case "stop":
+          return false;
+        case "doorbell":
+          this.#doorbells.set(order.token, new Int32Array(order.memory));
+          break;
+        case "relay":
+          this.#relays.set(order.token, { order, mailboxes: order.mailboxes.map((buffer) => new Mailbox(buffer)) });
+          break;
+        case "forget":
+          this.#doorbells.delete(order.token);
+          this.#relays.delete(order.token);
+          break;
+      }
+    }
   }
 }
 
@@ -48,4 +92,4 @@ function ringDoorbell(words: Int32Array): void {
   if (Atomics.load(words, (HEALTH_BASE + HEALTH_SLEEPING) >> 2) === 1) Atomics.notify(words, doorbell);
 }
 
-run(workerData as WakerStart);
+new WakerThread(workerData as WakerStart).run();
