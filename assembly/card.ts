@@ -238,7 +238,8 @@ function target(region: usize, own: u32, to: u32, record: usize, length: u32, si
  * may have asked. Requests go to queue 0 alone, so that they are answered once.
  */
 function isArpReply(frame: usize, bytes: u32): bool {
-  return bytes >= 42 && load<u16>(frame, 12) == 0x0608 && load<u16>(frame, 20) == 0x0200;
+  // Larger ones are none, and would not be worth the room of so many copies.
+  return bytes >= 42 && bytes <= 128 && load<u16>(frame, 12) == 0x0608 && load<u16>(frame, 20) == 0x0200;
 }
 
 /** The port that drives a queue, or PORT_NONE. */

@@ -237,6 +237,21 @@ describe("steering", () => {
     expect(bench.queueOf(tagged)).toBe(0);
   });
 
+  it("copies ARP replies to every queue, because any kernel may have asked; not what only looks like one", async () => {
+    const bench = await Bench.create({ queues: 4 });
+    const mac = macText(bench.card.mac);
+    const fields = { senderMac: "02:00:00:00:00:63", senderV4: CLIENT, targetMac: mac, targetV4: SERVER } as const;
+    const reply = arp({ ...fields, operation: "reply" });
+    bench.sender.pair.tx.push(bench.tcp(5));
+    bench.sender.pair.tx.push(reply);
+    bench.sender.port?.transmit(0);
+    const got = bench.kernels.map((kernel) => kernel.received().filter(({ frame }) => frame[13] === 6));
+    expect(got.map((frames) => frames.map(({ frame, queue }) => ({ frame, queue })))).toEqual(
+      [0, 1, 2, 3].map((queue) => [{ frame: reply, queue }]),
+    );
+    expect(bench.queueOf(concat(reply, new Uint8Array(20_000)))).toBe(0);
+  });
+
   it("answers queueFor as it steers", async () => {
     const bench = await Bench.create({ queues: 8 });
     bench.card.registers.setFlowGroup(77, 5);

@@ -1,0 +1,48 @@
+import { describe, expect, it } from "vitest";
+import { suite as card } from "../../../bench/micro/card.bench.ts";
+import { suite as checksum } from "../../../bench/micro/checksum.bench.ts";
+import { type MicroResult, type MicroSuite, runSuite } from "../../../bench/micro/harness.ts";
+import { suite as parse } from "../../../bench/micro/parse.bench.ts";
+import { suite as toeplitz } from "../../../bench/micro/toeplitz.bench.ts";
+
+/** One tiny round: the benchmarks still run, and their variants still compute the same thing. */
+async function checksums(suite: MicroSuite): Promise<Map<string, string>> {
+  const results = await runSuite(suite, { timeMs: 1 });
+  for (const { nsPerItem, samples } of results) {
+    expect(nsPerItem).toBeGreaterThan(0);
+    expect(samples).toBeGreaterThan(0);
+  }
+  return new Map(results.map(({ name, checksum }: MicroResult) => [name, checksum]));
+}
+
+describe("micro-benchmarks", () => {
+  it("checksum: one pass, two passes and plain JavaScript agree", async () => {
+    const sums = await checksums(checksum);
+    expect(sums.get("copyAndSum 64 B")).toBe(sums.get("sumBytes 64 B"));
+    expect(sums.get("copyAndSum 1460 B")).toBe(sums.get("sumBytes 1460 B"));
+    expect(sums.get("plain JavaScript 1460 B")).toBe(sums.get("sumBytes 1460 B"));
+  });
+
+  it("toeplitz: table, bits, wasm and plain JavaScript agree", async () => {
+    const sums = await checksums(toeplitz);
+    const v4 = [...sums].filter(([name]) => name.includes("IPv4")).map(([, sum]) => sum);
+    expect(v4).toHaveLength(4);
+    expect(new Set(v4).size).toBe(1);
+  });
+
+  it("parse: wasm and plain JavaScript agree", async () => {
+    expect(new Set((await checksums(parse)).values()).size).toBe(1);
+  });
+
+  it("card: filters that match nothing change nothing", async () => {
+    const sums = await checksums(card);
+    expect(sums.get("RSS to 4 queues behind 4096 exact filters")).toBe(sums.get("RSS to 4 queues"));
+    expect(sums.size).toBe(4);
+  });
+
+  it("refuses a case whose result changes", async () => {
+    let calls = 0;
+    const suite: MicroSuite = { name: "drift", cases: () => [{ name: "counter", items: 1, run: () => calls++ }] };
+    await expect(runSuite(suite, { timeMs: 1 })).rejects.toThrow("drift/counter");
+  });
+});
