@@ -5,7 +5,14 @@
 import { NetPopcornError, statusError } from "../errors.ts";
 import type { EventHandler } from "../kernel/host.ts";
 import type { Handles } from "../kernel/handles.ts";
-import { EVENT_ACCEPTABLE, EVENT_CONNECTED, EVENT_ERROR, EVENT_READABLE, EVENT_WRITABLE, HANDLE_INDEX_MASK } from "../layout/event.ts";
+import {
+  EVENT_ACCEPTABLE,
+  EVENT_CONNECTED,
+  EVENT_ERROR,
+  EVENT_READABLE,
+  EVENT_WRITABLE,
+  HANDLE_INDEX_MASK,
+} from "../layout/event.ts";
 import { EVENT_WORDS, HANDLE_WORD, MASK_WORD, READABLE_WORD } from "./events.ts";
 
 /** The stream repeats this many bytes: byte i is i modulo PATTERN_BYTES modulo 251. */

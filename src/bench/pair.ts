@@ -17,6 +17,8 @@ export type PairOptions = {
   readonly tuning?: Partial<Tuning>;
   /** Client addresses: a 4-tuple space of 28,232 ports each. */
   readonly clientAddresses?: number;
+  /** Makes the server's memory larger than the client's; a multiple of 64 KiB. */
+  readonly serverExtraBytes?: number;
 };
 
 export type KernelPair = {
@@ -49,8 +51,8 @@ export async function createKernelPair(options: PairOptions): Promise<KernelPair
   const module = await loadModule("kernel", false);
   const seeds = createSeedSource(options.seed);
   const tuning = resolveTuning({ memoryBytes: 512 << 20, ...options.tuning }, 1);
-  const boot = (kernelId: number, addresses: string[]): KernelHost => {
-    const memory = new KernelMemory(createMemory(tuning.memoryBytes, false));
+  const boot = (kernelId: number, addresses: string[], extraBytes = 0): KernelHost => {
+    const memory = new KernelMemory(createMemory(tuning.memoryBytes + extraBytes, false));
     const config = {
       kernelId,
       seed: seeds(kernelId),
@@ -71,9 +73,12 @@ export async function createKernelPair(options: PairOptions): Promise<KernelPair
     };
     return new KernelHost({ module, memory, config, onApplicationError: fail, onWork: () => {} });
   };
-  const clientCidrs = Array.from({ length: options.clientAddresses ?? 1 }, (_, i) => `10.7.${i >> 7}.${2 + (i & 127)}/16`);
+  const clientCidrs = Array.from(
+    { length: options.clientAddresses ?? 1 },
+    (_, i) => `10.7.${i >> 7}.${2 + (i & 127)}/16`,
+  );
   const client = boot(0, clientCidrs);
-  const server = boot(1, ["10.7.255.1/16"]);
+  const server = boot(1, ["10.7.255.1/16"], options.serverExtraBytes);
   client.attach(directPort(client.memory.txRing(), server.memory.rxRing(0)));
   server.attach(directPort(server.memory.txRing(), client.memory.rxRing(0)));
   return {

@@ -4,7 +4,15 @@ import { readFileSync, realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Command, CommanderError, Option } from "commander";
 import { NetPopcornError } from "../errors.ts";
-import { DEMO_KERNELS_MAX, defaultKernels, integerOption, KERNELS_MAX, numberOption, SEED_MAX } from "./options.ts";
+import {
+  choiceOption,
+  DEMO_KERNELS_MAX,
+  defaultKernels,
+  integerOption,
+  KERNELS_MAX,
+  numberOption,
+  SEED_MAX,
+} from "./options.ts";
 import { createOutput, errorLine } from "./output.ts";
 
 /** Exit status when the result is bad: failed connections, wrong bytes. Errors of use and set-up have 1 as well. */
@@ -71,13 +79,40 @@ function serveCommand(): Command {
     });
 }
 
+function benchCommand(): Command {
+  return new Command("bench")
+    .description("measure: both ends of every connection are this stack, frames are handed over in memory")
+    .argument("<workload>", "accept, bulk, rr, idle, or micro")
+    .option(
+      "--level <level>",
+      "handle (the net level comes with netpopcorn/net)",
+      choiceOption("--level", ["handle"]),
+      "handle",
+    )
+    .option("--concurrency <c>", "accept: connections in flight", integerOption("--concurrency", 1, 65536), 256)
+    .option(
+      "--connections <c>",
+      "bulk, rr: connections (1); idle: how many (100000); accept: others that are established (0)",
+      integerOption("--connections", 1, 16_000_000),
+    )
+    .addOption(kernelsOption(1))
+    .option("--seconds <s>", "how long to measure after a second of warm-up", numberOption("--seconds", 0.5, 3600), 5)
+    .addOption(seedOption())
+    .addOption(jsonOption())
+    .action(async (workload: string, options) => {
+      const { bench } = await import("./bench.ts");
+      await bench(workload, options, createOutput(options.json === true));
+    });
+}
+
 export function createProgram(): Command {
   const program = new Command("netpopcorn")
     .description("A TCP/IP stack of N share-nothing kernels behind one multi-queue card and one socket.")
     .version(packageVersion())
     .helpCommand(false)
     .addCommand(demoCommand())
-    .addCommand(serveCommand());
+    .addCommand(serveCommand())
+    .addCommand(benchCommand());
   for (const command of [program, ...program.commands]) {
     command.exitOverride();
     command.configureOutput({ outputError: () => {} });
