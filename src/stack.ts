@@ -38,7 +38,8 @@ export interface Stack extends AsyncDisposable {
 
   /**
    * Listens in all kernels. Inline mode only: in threads mode the application module listens, in its kernel.
-   * @throws NetPopcornError EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, ERR_OPTION_RANGE, ERR_STACK_CLOSED, ERR_NO_APPLICATION_THREAD.
+   * @throws NetPopcornError EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, ERR_OPTION_RANGE, ERR_STACK_CLOSED,
+   * ERR_NO_APPLICATION_THREAD.
    */
   listen(where: number | ListenOptions, more?: Omit<ListenOptions, "port">): Promise<Listener>;
   /** Opens a connection. Inline mode only. @throws NetPopcornError ECONNREFUSED, ETIMEDOUT, …. */
@@ -77,8 +78,8 @@ export type StackPlan = {
 
 /**
  * Creates and starts a stack.
- * @throws NetPopcornError ERR_OPTION_RANGE, ERR_OPTION_UNKNOWN, ERR_OPTION_COMBINATION, ERR_ADDRESS_FORMAT, ERR_APP_LOAD,
- *   ERR_APP_EXPORT, ENOMEM, and what the application throws at its start.
+ * @throws NetPopcornError ERR_OPTION_RANGE, ERR_OPTION_UNKNOWN, ERR_OPTION_COMBINATION, ERR_ADDRESS_FORMAT,
+ * ERR_APP_LOAD, ERR_APP_EXPORT, ENOMEM, and what the application throws at its start.
  */
 export async function createStack(options: StackOptions): Promise<Stack> {
   options.signal?.throwIfAborted();

@@ -5,7 +5,10 @@ export interface Clock {
   nowNs(): number;
 }
 
-/** Start of the process's clocks, milliseconds since 1970: threads that share it agree on `nowNs` to some microseconds. */
+/**
+ * Start of the process's clocks, milliseconds since 1970: threads that share it agree on `nowNs` to some
+ * microseconds.
+ */
 export const PROCESS_EPOCH_MS = performance.timeOrigin;
 
 /** @param epochMs where 0 ns is: PROCESS_EPOCH_MS of the main thread, so that clocks of all threads agree. */

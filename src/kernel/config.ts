@@ -45,7 +45,10 @@ export type Tuning = {
   readonly keepaliveIdleMs: number;
   readonly keepaliveIntervalMs: number;
   readonly keepaliveProbesMax: number;
-  /** First and last local port drawn for sockets that name none (RFC 6335: the dynamic ports begin at 49152; Linux: 32768..60999). */
+  /**
+   * First and last local port drawn for sockets that name none (RFC 6335: the dynamic ports begin at 49152; Linux:
+   * 32768..60999).
+   */
   readonly ephemeralPortFirst: number;
   readonly ephemeralPortLast: number;
   readonly listenersMax: number;

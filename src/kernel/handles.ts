@@ -7,7 +7,9 @@ const RESULT_WORD = RESULT_BASE >> 2;
 /** Calls with arguments in memory use the upper half of the scratch page; the lower half is the application's. */
 const ADDRESS_AT = SCRATCH_BASE + SCRATCH_SIZE_BYTES / 2;
 const INFO_AT = ADDRESS_AT + 64;
-/** No memory reaches to the last page below 4 GiB (memoryBytes), so that results from -4095 to -1 are never addresses. */
+/**
+ * No memory reaches to the last page below 4 GiB (memoryBytes), so that results from -4095 to -1 are never addresses.
+ */
 const STATUS_MAX = 4095;
 
 /**
@@ -16,8 +18,8 @@ const STATUS_MAX = 4095;
  * - A handle is a non-negative integer; every call returns a count or handle (>= 0) or a negative errno
  *   (layout/status.ts; `statusError` makes an Error of it).
  * - Addresses are byte offsets in `bytes`. IP addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d.
- * - Events come in batches to the handler given to `onEvents`, on the kernel's thread, inside its turn. What the handler
- *   sends leaves at the end of the same turn; after calls from elsewhere (a timer, a promise) call `flush()`.
+ * - Events come in batches to the handler given to `onEvents`, on the kernel's thread, inside its turn. What the
+ *   handler sends leaves at the end of the same turn; after calls from elsewhere (a timer, a promise) call `flush()`.
  * - One listen, bind or connect here concerns this kernel alone; each kernel's application does its own.
  */
 export class Handles {
@@ -59,7 +61,9 @@ export class Handles {
     this.#host.requestTurn();
   }
 
-  /** @param addressIndex own address, in the order given to createStack; -1: any. @returns listener handle or status. */
+  /**
+   * @param addressIndex own address, in the order given to createStack; -1: any. @returns listener handle or status.
+   */
   listen(port: number, backlog = 1024, addressIndex = -1): number {
     return this.exports.tcpListen(addressIndex, port, backlog);
   }
@@ -83,12 +87,18 @@ export class Handles {
     return this.exports.tcpConnect(addressIndex, localPort, ADDRESS_AT, remotePort);
   }
 
-  /** Copies from the kernel's own memory at `source` into the send buffer. @returns bytes taken; fewer than asked: EVENT_WRITABLE follows. */
+  /**
+   * Copies from the kernel's own memory at `source` into the send buffer. @returns bytes taken; fewer than asked:
+   * EVENT_WRITABLE follows.
+   */
   send(handle: number, source: number, bytes: number): number {
     return this.exports.tcpSend(handle, source, bytes);
   }
 
-  /** Room in the send buffer to write into. @returns its address (length in `available`), 0: full, EVENT_WRITABLE follows. */
+  /**
+   * Room in the send buffer to write into. @returns its address (length in `available`), 0: full, EVENT_WRITABLE
+   * follows.
+   */
   reserve(handle: number, bytes: number): number {
     return this.#place(this.exports.tcpSendReserve(handle, bytes));
   }
@@ -133,7 +143,9 @@ export class Handles {
     return this.exports.tcpSetOption(handle, option, value);
   }
 
-  /** @returns address of INFO_SIZE_BYTES of INFO_* fields (layout/option.ts), valid until the next call, or a status. */
+  /**
+   * @returns address of INFO_SIZE_BYTES of INFO_* fields (layout/option.ts), valid until the next call, or a status.
+   */
   info(handle: number): number {
     const status = this.exports.tcpGetInfo(handle, INFO_AT);
     return status < 0 ? status : INFO_AT;
@@ -166,7 +178,10 @@ export class Handles {
     return this.exports.udpClose(handle);
   }
 
-  /** What a call that returns an address or a status has returned. Addresses may have bit 31 set; statuses are above all of them. */
+  /**
+   * What a call that returns an address or a status has returned. Addresses may have bit 31 set; statuses are above
+   * all of them.
+   */
   #place(result: number): number {
     if (result === 0 || (result < 0 && result >= -STATUS_MAX)) {
       this.available = 0;

@@ -75,7 +75,8 @@ export class KernelHost implements Drivable {
 
   /**
    * Instantiates and boots the kernel.
-   * @throws NetPopcornError ENOMEM when the configuration does not fit the memory, EINVAL, ERR_KERNEL_TRAP, ERR_LAYOUT_VERSION.
+   * @throws NetPopcornError ENOMEM when the configuration does not fit the memory, EINVAL, ERR_KERNEL_TRAP,
+   * ERR_LAYOUT_VERSION.
    */
   constructor(options: KernelHostOptions) {
     this.config = options.config;

@@ -66,7 +66,10 @@ export class Reactor {
     if (this.#entries.length === 0 && this.#state === "asleep") this.#leaveSleep("stopped");
   }
 
-  /** There is work: a turn follows soon. Cheap when the reactor is awake. On this thread only; others ring the doorbell. */
+  /**
+   * There is work: a turn follows soon. Cheap when the reactor is awake. On this thread only; others ring the
+   * doorbell.
+   */
   wake(): void {
     if (this.#state === "asleep") this.#leaveSleep("scheduled");
     else if (this.#state === "stopped") this.#state = "scheduled";

@@ -120,6 +120,6 @@ class ThreadStack extends StackBase implements Stack {
 function noApplicationThread(what: string): NetPopcornError {
   return new NetPopcornError(
     "ERR_NO_APPLICATION_THREAD",
-    `${what}: in mode "threads" sockets belong to the application in each kernel; call it there (option app), or use mode "inline"`,
+    `${what}: in mode "threads" sockets belong to the application in each kernel; call it there, or use mode "inline"`,
   );
 }

@@ -1,6 +1,7 @@
 /**
  * One TCP connection at the Web level: two streams over a handle. Back-pressure is the protocol's own: bytes stay in
- * the kernel's receive buffer until somebody reads, so that the window closes; a write waits for room in the send buffer.
+ * the kernel's receive buffer until somebody reads, so that the window closes; a write waits for room in the send
+ * buffer.
  */
 import { NetPopcornError, statusError } from "../errors.ts";
 import { formatAddress } from "../ip/address.ts";
@@ -181,7 +182,10 @@ export class Connection implements EventSink {
     });
   }
 
-  /** Lets go in both directions: FIN after what has been written, or RST when received bytes were never read (RFC 2525 2.17). */
+  /**
+   * Lets go in both directions: FIN after what has been written, or RST when received bytes were never read (RFC 2525
+   * 2.17).
+   */
   close(): Promise<void> {
     if (!this.#released && !this.#failed) {
       this.#endReading();

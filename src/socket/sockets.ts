@@ -80,7 +80,10 @@ export class Sockets implements ConnectionOwner {
     return socket;
   }
 
-  /** @throws NetPopcornError ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, …. */
+  /**
+   * @throws NetPopcornError ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, EADDRINUSE, EADDRNOTAVAIL, ENOBUFS,
+   * ….
+   */
   async connect(options: ConnectOptions): Promise<Connection> {
     this.#checkOpen();
     options.signal?.throwIfAborted();
@@ -198,7 +201,10 @@ export class Sockets implements ConnectionOwner {
     return index;
   }
 
-  /** The own address that the kernel would choose by route (assembly/ip/address.ts); -1: let the kernel say what is wrong. */
+  /**
+   * The own address that the kernel would choose by route (assembly/ip/address.ts); -1: let the kernel say what is
+   * wrong.
+   */
   #sourceFor(remote: Uint8Array): number {
     const { addresses } = this.#anyHost().config;
     const family = addressFamily(remote);

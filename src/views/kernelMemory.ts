@@ -29,7 +29,9 @@ const counterNames: readonly (string | undefined)[] = (() => {
   return table;
 })();
 
-/** Counters and gauges of a kernel, or sums of them; the names are the constants of layout/counters.ts in camel case. */
+/**
+ * Counters and gauges of a kernel, or sums of them; the names are the constants of layout/counters.ts in camel case.
+ */
 export type Counters = Record<string, number>;
 
 /**

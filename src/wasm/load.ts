@@ -42,11 +42,9 @@ async function compile(file: string): Promise<WebAssembly.Module> {
     }
     return await WebAssembly.compileStreaming(fetch(url));
   } catch (cause) {
-    throw new NetPopcornError(
-      "ERR_MODULE_LOAD",
-      `${url.href} cannot be loaded (${cause instanceof Error ? cause.message : String(cause)}); build it with "npm run build:wasm"`,
-      { cause },
-    );
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const message = `${url.href} cannot be loaded (${why}); build it with "npm run build:wasm"`;
+    throw new NetPopcornError("ERR_MODULE_LOAD", message, { cause });
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * Character generator (RFC 864) over TCP: lines of 72 printing characters, each beginning one character further, until
- * the client closes. Deviates: no UDP, where one small forged request would be answered by a large datagram to its victim.
+ * the client closes. Deviates: no UDP, where one small forged request would be answered by a large datagram to its
+ * victim.
  */
 import { NetPopcornError } from "../../errors.ts";
 import type { KernelStack } from "../../kernel/kernelStack.ts";

@@ -9,7 +9,8 @@
  * | PUT or POST /sha256 | SHA-256 of the body in hexadecimal |
  *
  * Keep-alive, pipelining, chunked bodies, Expect: 100-continue, HEAD, HTTP/1.0. Unanswered requests stay in the receive
- * buffer, and a body is generated as the send buffer has room: memory per connection is bounded by the kernel's buffers.
+ * buffer, and a body is generated as the send buffer has room: memory per connection is bounded by the kernel's
+ * buffers.
  */
 import { createHash, type Hash } from "node:crypto";
 import { NetPopcornError } from "../../errors.ts";
@@ -110,7 +111,8 @@ class HttpSession implements Session {
       else this.#phase = "linger";
     }
     if (this.#phase === "linger" && !this.#saidAll) {
-      // Closing at once would reset the connection because of the unread input, and take the answer with it (RFC 9112 9.6).
+      // Closing at once would reset the connection because of the unread input, and take the answer with it (RFC 9112
+      // 9.6).
       this.#saidAll = true;
       handles.shutdownSend(handle);
     }

@@ -1,4 +1,7 @@
-/** Request heads of HTTP/1.0 and 1.1 (RFC 9112), strictly: what servers and proxies are known to read differently is refused. */
+/**
+ * Request heads of HTTP/1.0 and 1.1 (RFC 9112), strictly: what servers and proxies are known to read differently is
+ * refused.
+ */
 
 export type RequestHead = {
   readonly method: string;

@@ -1,4 +1,7 @@
-/** What the built-in services share: one TCP port at the handle level, an object per connection that is told its events. */
+/**
+ * What the built-in services share: one TCP port at the handle level, an object per connection that is told its
+ * events.
+ */
 
 import { statusError } from "../../errors.ts";
 import type { KernelStack } from "../../kernel/kernelStack.ts";
