@@ -115,7 +115,8 @@ export function createProgram(): Command {
     .addCommand(benchCommand());
   for (const command of [program, ...program.commands]) {
     command.exitOverride();
-    command.configureOutput({ outputError: () => {} });
+    // An error is one line, written by main().
+    command.configureOutput({ writeErr: () => {} });
   }
   return program;
 }
@@ -137,7 +138,7 @@ async function main(): Promise<void> {
 }
 
 function usageError(error: CommanderError, program: Command): NetPopcornError {
-  const names = program.commands.map((command) => command.name()).join(" or ");
+  const names = program.commands.map((command) => command.name()).join(", ");
   // Commander's own error for a bare `netpopcorn` carries the help text, not a reason.
   const isBare = error.code === "commander.help";
   const reason = isBare ? `a command is needed: ${names}` : error.message.replace(/^error: /, "");
