@@ -59,7 +59,7 @@ import {
   VNET_NEEDS_CSUM,
 } from "../src/layout/frameRing.ts";
 
-/** classify(): the first record is a large frame that its receiver does not take; call cut() and classify the result. */
+/** classify(): the first record is a large frame that its receiver does not take; call cut(), classify the result. */
 const CUT_FIRST: i32 = -1;
 
 /** No card: the frame is for the card that sent it. */
@@ -69,7 +69,7 @@ const CARD_ALL: u32 = 254;
 const MAC_MASK: u64 = 0xffffffffffff;
 const RECORDS_MAX: u32 = REGION_RECORDS_MAX;
 
-/** The last address found and its card: runs of frames mostly go to one card. Cards keep address and number for life. */
+/** The last address found and its card: runs of frames mostly go to one card. Cards keep both for life. */
 let macSeen: u64 = 0;
 let cardSeen: u32 = 0;
 

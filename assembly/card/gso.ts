@@ -26,7 +26,7 @@ const SEGMENT_BYTES_MIN: u32 = 64;
 const TCP_FIN_PSH: u32 = 0x09;
 const TCP_CWR: u32 = 0x80;
 
-/** Fills in the checksum that the record's virtio header asks for. A request that points outside the frame is ignored. */
+/** Fills in the checksum that the record's virtio header asks for. One that points outside the frame is ignored. */
 export function fillChecksum(record: usize): void {
   const bytes = load<u32>(record, FRAME_LENGTH);
   const start = <u32>load<u16>(record, FRAME_VNET_CSUM_START);

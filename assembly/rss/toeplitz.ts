@@ -41,7 +41,7 @@ export function toeplitzBuild(tables: usize, key: usize): void {
   }
 }
 
-/** The part of the hash that the four input bytes of `word` (memory order) contribute through tables 0..3 at `table`. */
+/** What the four input bytes of `word` (memory order) contribute through the four tables at `table`. */
 function hashWord(table: usize, word: u32): u32 {
   return (
     load<u32>(table + ((word & 0xff) << 2)) ^

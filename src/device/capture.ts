@@ -1,6 +1,6 @@
 /**
- * A capture at any device: what the kernels send and receive, as pcapng, one interface per queue. Ports on other threads
- * make their own blocks and post them to the thread that has the sink.
+ * A capture at any device: what the kernels send and receive, as pcapng, one interface per queue. Ports on other
+ * threads make their own blocks and post them to the thread that has the sink.
  */
 import { FRAME_BYTES_MAX, FRAME_OFFSET, FRAME_VNET_FLAGS, VNET_NEEDS_CSUM } from "../layout/frameRing.ts";
 import { FRAME_VNET_CSUM_OFFSET, FRAME_VNET_CSUM_START } from "../layout/frameRing.ts";

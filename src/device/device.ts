@@ -6,7 +6,7 @@ import type { FrameRing } from "../views/frameRing.ts";
  * opened from a *descriptor*, a structured-clonable value.
  */
 
-/** One kernel's RX lanes and TX ring. A lane is an RX ring with one producer; a device with one writer uses lane 0 only. */
+/** One kernel's RX lanes and TX ring. A lane is an RX ring with one producer; with one writer, only lane 0 is used. */
 export type QueuePair = {
   readonly kernelId: number;
   readonly memory: WebAssembly.Memory;
@@ -26,7 +26,7 @@ export type DeviceCapabilities = {
   readonly checksumOffload: boolean;
   /** Largest TCP payload in one frame that the device cuts into segments; 0: none. */
   readonly tsoBytesMax: number;
-  /** Who places packets: the card by RSS and tables, the host system by a program of ours, learning, or software at the edge. */
+  /** Who places packets: the card by its tables, the host by a program of ours, learning, or software at the edge. */
   readonly steering: "card" | "ebpf" | "learned" | "software" | "none";
   /** Entries of the RSS indirection table; 0: none. */
   readonly retaEntries: number;
@@ -56,7 +56,7 @@ export interface DevicePort {
 /** Structured-clonable: enough to open a port on another thread (openPort.ts). `kind` names the module that does it. */
 export type PortDescriptor = { readonly kind: "card" | "tap" | "capture" };
 
-/** What to post to another thread for a port, and what must be transferred with it. A description opens one port once. */
+/** What to post to another thread for a port, and what to transfer with it. A description opens one port once. */
 export type PortDescription = {
   readonly descriptor: PortDescriptor;
   readonly transfer: readonly Transferable[];

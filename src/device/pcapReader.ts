@@ -1,6 +1,6 @@
 /**
- * Reading captures: pcap (micro- and nanoseconds) and pcapng, either byte order. Trusts nothing: every length is checked
- * against the file before it is used.
+ * Reading captures: pcap (micro- and nanoseconds) and pcapng, either byte order. Trusts nothing: every length is
+ * checked against the file before it is used.
  */
 import { NetPopcornError } from "../errors.ts";
 

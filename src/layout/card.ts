@@ -1,6 +1,6 @@
 /**
- * Memory of an in-memory Ethernet segment: the registers of its cards and the packet buffers of its ports. Every sending
- * port runs its own instance of card.wasm on this one memory: all read the registers, each writes its own port region.
+ * Memory of an in-memory Ethernet segment: the registers of its cards and the packet buffers of its ports. Every
+ * sending port runs its own instance of card.wasm on this memory: all read the registers, each writes its own region.
  *
  * ```
  *      0 ┌────────────────────────────┐ never written

@@ -170,7 +170,7 @@ export class Card implements Device {
     return this.#settings;
   }
 
-  /** Conditions of this card's links: what happens to the frames that it sends. Each of its ports has a link of its own. */
+  /** Conditions of this card's links: what happens to frames that it sends. Each of its ports has a link of its own. */
   impair(impairments: Impairments): void {
     this.#settings = completeImpairments(impairments);
     this.#segment.impairPorts(this.index, this.#settings);

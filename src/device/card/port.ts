@@ -1,6 +1,6 @@
 /**
- * A card's queue pair, driven on its kernel's thread. Sending is the model's DMA: a run of frames goes from the kernel's
- * TX ring through this port's packet buffer, where card.wasm switches and steers it, straight into the RX lanes of the
+ * A card's queue pair, driven on its kernel's thread. Sending is the model's DMA: a run of frames goes from the
+ * kernel's TX ring through this port's packet buffer, where card.wasm switches and steers it, into the RX lanes of the
  * receiving kernels. Each receiver has one lane per sending port, so no two threads ever write one ring.
  *
  * Back-pressure: when a lane is full the port keeps what it has sorted, takes no more from the TX ring, and leaves its

@@ -41,7 +41,7 @@ export type CardExports = {
 export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
 
-/** A flow as its packets come to the card: the remote end is the source. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d. */
+/** A flow as its packets come to the card: the source is remote. Addresses: 16 bytes, IPv4 as ::ffff:a.b.c.d. */
 export type Tuple = {
   readonly protocol: typeof PROTOCOL_TCP | typeof PROTOCOL_UDP;
   readonly source: Uint8Array;

@@ -335,6 +335,6 @@ export class Segment {
 function notShared(why: string): NetPopcornError {
   return new NetPopcornError(
     "ERR_MEMORY_NOT_SHARED",
-    `${why}, so a kernel on another thread cannot reach it; use mode "threads" for all stacks on the segment, or for none`,
+    `${why}, so a kernel on another thread cannot reach it; use mode "threads" for all stacks on a segment or none`,
   );
 }

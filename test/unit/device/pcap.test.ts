@@ -54,7 +54,7 @@ describe("pcapng", () => {
     ]);
   });
 
-  it("reads a big-endian section after a little-endian one, other resolutions, unknown blocks and simple packets", () => {
+  it("reads a big-endian section after a little-endian one, other resolutions and block types", () => {
     const section = hex("0a0d0d0a 0000001c 1a2b3c4d 0001 0000 ffffffffffffffff 0000001c");
     // Link type 101, snap length 4, if_tsresol 2^-10, if_tsoffset 100 s.
     const options = hex("0009 0001 8a000000 000e 0008 0000000000000064 0000 0000");
