@@ -21,6 +21,7 @@ const COUNT: usize = 60;
 /** Flows per bucket on average: the table splits a bucket when there are more. */
 const LOAD: u32 = 4;
 const BUCKETS_MIN: u32 = 64;
+const OVERFLOW_RESERVE: u32 = 32;
 
 let base: usize = 0;
 let bucketsMax: u32 = 0;
@@ -97,6 +98,8 @@ export function isFlowV4(tcb: Tcb, remote: u32, localIndex: u32, ports: u32): bo
 
 /** @returns false when the table is at its limit. Preconditions: the flow is not in the table. */
 export function flowInsert(hash: u32, index: u32): bool {
+  // A split may need two overflow buckets for the one that it frees: some are kept back, so that it cannot fail.
+  if (overflowFree == 0 && overflowUsed + OVERFLOW_RESERVE >= overflowMax) return false;
   if (!put(bucketOf(hash), hash, index)) return false;
   flows++;
   counterSet(GAUGE_FLOWS, flows);

@@ -13,7 +13,7 @@ import {
 } from "../config.ts";
 import { flowHashV4, sipHash } from "../flow/hash.ts";
 import { flowFindV4, flowInsert } from "../flow/table.ts";
-import { addressCount, addressV4, isV4Mapped, nextHopV4, sourceForV4 } from "../ip/address.ts";
+import { addressCount, addressV4, isOursOrBroadcastV4, isV4Mapped, nextHopV4, sourceForV4 } from "../ip/address.ts";
 import { neighborSeen } from "../ip/neighbor.ts";
 import * as C from "../../src/layout/counters.ts";
 import { STATE_SYN_RECEIVED, STATE_SYN_SENT } from "../../src/layout/option.ts";
@@ -298,7 +298,8 @@ export function tcpConnect(addressIndex: i32, localPort: u32, remoteAddress: usi
   const source = addressIndex >= 0 ? addressIndex : sourceForV4(remote);
   if (source < 0) return ENETUNREACH;
   if (source >= <i32>addressCount) return EADDRNOTAVAIL;
-  if (nextHopV4(source, remote) == 0) return ENETUNREACH;
+  // There is no loopback inside a stack yet: an own address is no place to go to.
+  if (nextHopV4(source, remote) == 0 || isOursOrBroadcastV4(remote)) return ENETUNREACH;
   if (T.tcbCount >= connectionsMax) return ENOBUFS;
   const local = addressV4(source);
   const remoteBits = <u32>bswap<u16>(<u16>remotePort);

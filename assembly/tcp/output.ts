@@ -158,8 +158,10 @@ function sendRetransmission(tcb: Tcb): bool {
 /** A window probe (one byte beyond the window, or the FIN) or a keep-alive (an old sequence number). */
 function sendProbe(tcb: Tcb): bool {
   if (seqLt(tcb.sndUna, tcb.sndBufEnd) && tcb.sndNxt == tcb.sndUna) {
-    if (!emit(tcb, tcb.sndUna, S.FLAG_ACK | S.FLAG_PSH, 1)) return false;
-    if (seqLt(tcb.sndMax, tcb.sndUna + 1)) tcb.sndMax = tcb.sndUna + 1;
+    // What fits, where silly window avoidance held it back (RFC 9293 3.8.6.2.1, the override timeout); else one byte.
+    const bytes = min(max(tcb.sndWnd, 1), min<u32>(tcb.sndBufEnd - tcb.sndUna, tcb.sndMss));
+    if (!emit(tcb, tcb.sndUna, S.FLAG_ACK | S.FLAG_PSH, bytes)) return false;
+    if (seqLt(tcb.sndMax, tcb.sndUna + bytes)) tcb.sndMax = tcb.sndUna + bytes;
     persistArm(tcb);
   } else if (tcb.sndNxt == tcb.sndUna) {
     // RFC 9293 3.8.6.3 (keep-alive): SEG.SEQ = SND.NXT - 1 and no data makes the peer answer.

@@ -19,7 +19,7 @@ import {
   TCP_TIMED_OUT,
   TCP_ZERO_WINDOW_PROBES,
 } from "../../src/layout/counters.ts";
-import { STATE_ESTABLISHED, STATE_SYN_RECEIVED, STATE_SYN_SENT, STATE_TIME_WAIT } from "../../src/layout/option.ts";
+import { STATE_FIN_WAIT_2, STATE_SYN_RECEIVED, STATE_SYN_SENT, STATE_TIME_WAIT } from "../../src/layout/option.ts";
 import { ETIMEDOUT } from "../../src/layout/status.ts";
 import { count } from "../stats.ts";
 import { nowTick, nowUs, tickReached, ticksOfMs, ticksOfUs } from "../time.ts";
@@ -126,7 +126,9 @@ function mainTimer(tcb: Tcb, which: u32): bool {
     outputMark(tcb);
     return true;
   }
-  if (tcb.state == STATE_ESTABLISHED || (tcb.flags & T.F_APP && tcb.state != STATE_TIME_WAIT)) return keepaliveTimeout(tcb);
+  if (tcb.state != STATE_TIME_WAIT && !(tcb.state == STATE_FIN_WAIT_2 && tcb.flags & T.F_APP_CLOSED)) {
+    return keepaliveTimeout(tcb);
+  }
   // End of TIME_WAIT, or a peer that never closes its half after we let go (FIN_WAIT_2).
   tcpDrop(tcb, 0);
   return false;

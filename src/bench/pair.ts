@@ -37,9 +37,9 @@ function directPort(from: FrameRing, to: FrameRing): DevicePort {
   return {
     receive: () => 0,
     transmit: () => {
-      let moved = 0;
-      for (let run = moveRun(from, to); run > 0; run = moveRun(from, to)) moved += run;
-      return moved;
+      const moved = moveRun(from, to);
+      // A second run lies at the start of the ring when the first went to its end.
+      return moved > 0 && from.usedBytes > 0 ? moved + moveRun(from, to) : moved;
     },
     nextDeadlineNs: () => Number.POSITIVE_INFINITY,
     arm: () => true,

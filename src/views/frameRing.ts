@@ -30,11 +30,14 @@ export class FrameRing {
   #base = 0;
   #mask = 0;
   readonly #control: number;
+  /** Other threads look at this memory: head and tail must be read and written atomically. A plain access is 8 ns cheaper. */
+  readonly #shared: boolean;
 
   /** @param control byte address of the ring control record in `memory`. */
   constructor(memory: WebAssembly.Memory, control: number) {
     this.bytes = new Uint8Array(memory.buffer);
     this.words = new Int32Array(memory.buffer);
+    this.#shared = typeof SharedArrayBuffer !== "undefined" && memory.buffer instanceof SharedArrayBuffer;
     this.#control = control;
     this.#tail = (control + RING_TAIL) >> 2;
     this.#head = (control + RING_HEAD) >> 2;
@@ -56,7 +59,16 @@ export class FrameRing {
 
   /** Bytes of records between head and tail. */
   get usedBytes(): number {
-    return (Atomics.load(this.words, this.#tail) - Atomics.load(this.words, this.#head)) >>> 0;
+    return (this.#load(this.#tail) - this.#load(this.#head)) >>> 0;
+  }
+
+  #load(word: number): number {
+    return this.#shared ? Atomics.load(this.words, word) : (this.words[word] as number);
+  }
+
+  #store(word: number, value: number): void {
+    if (this.#shared) Atomics.store(this.words, word, value);
+    else this.words[word] = value;
   }
 
   /** Frames that the producer had to drop. */
@@ -68,7 +80,7 @@ export class FrameRing {
 
   /** Free-running byte counter, u32. */
   get head(): number {
-    return Atomics.load(this.words, this.#head) >>> 0;
+    return this.#load(this.#head) >>> 0;
   }
 
   get tail(): number {
@@ -87,7 +99,7 @@ export class FrameRing {
   peekRun(): number {
     if (!this.ready) return 0;
     const head = this.words[this.#head] as number;
-    const used = (Atomics.load(this.words, this.#tail) - head) >>> 0;
+    const used = (this.#load(this.#tail) - head) >>> 0;
     if (used === 0) {
       this.runBytes = 0;
       return 0;
@@ -99,12 +111,12 @@ export class FrameRing {
 
   /** Gives `bytes` of records back to the producer. */
   consume(bytes: number): void {
-    Atomics.store(this.words, this.#head, ((this.words[this.#head] as number) + bytes) | 0);
+    this.#store(this.#head, ((this.words[this.#head] as number) + bytes) | 0);
   }
 
   /** Length of the frame of the record at `address`; negative: a pad of that many bytes. */
   recordLength(address: number): number {
-    return this.words[(address + FRAME_LENGTH) >> 2] as number;
+    return this.words[(address + FRAME_LENGTH) >>> 2] as number;
   }
 
   // Producer side.
@@ -114,7 +126,7 @@ export class FrameRing {
   room(): number {
     if (!this.ready) return 0;
     const tail = this.words[this.#tail] as number;
-    const free = this.#mask + 1 - ((tail - Atomics.load(this.words, this.#head)) >>> 0);
+    const free = this.#mask + 1 - ((tail - this.#load(this.#head)) >>> 0);
     const at = tail & this.#mask;
     this.roomAddress = this.#base + at;
     return Math.min(free, this.#mask + 1 - at);
@@ -128,19 +140,19 @@ export class FrameRing {
     if (!this.ready) return 0;
     const size = this.#mask + 1;
     const tail = this.words[this.#tail] as number;
-    const free = size - ((tail - Atomics.load(this.words, this.#head)) >>> 0);
+    const free = size - ((tail - this.#load(this.#head)) >>> 0);
     const at = tail & this.#mask;
     const toEnd = size - at;
     if (bytes <= toEnd) return bytes <= free ? this.#base + at : 0;
     if (toEnd + bytes > free) return 0;
-    this.words[(this.#base + at + FRAME_LENGTH) >> 2] = -toEnd;
+    this.words[(this.#base + at + FRAME_LENGTH) >>> 2] = -toEnd;
     this.publish(toEnd);
     return this.#base;
   }
 
   /** Hands `bytes` of written records to the consumer. */
   publish(bytes: number): void {
-    Atomics.store(this.words, this.#tail, ((this.words[this.#tail] as number) + bytes) | 0);
+    this.#store(this.#tail, ((this.words[this.#tail] as number) + bytes) | 0);
   }
 
   /** Counts a frame that found no room. */
@@ -161,7 +173,7 @@ export class FrameRing {
       this.countMissed();
       return false;
     }
-    this.words[(at + FRAME_LENGTH) >> 2] = frame.length;
+    this.words[(at + FRAME_LENGTH) >>> 2] = frame.length;
     this.bytes[at + FRAME_QUEUE] = queue & 0xff;
     this.bytes[at + FRAME_QUEUE + 1] = queue >> 8;
     if (vnet) this.bytes.set(vnet, at + FRAME_VNET);
@@ -212,10 +224,25 @@ export function moveRun(source: FrameRing, target: FrameRing): number {
       run = prefixThatFits(source, from, source.runBytes, room);
     }
   }
-  target.bytes.set(source.bytes.subarray(from, from + run), target.roomAddress);
+  copyRecords(source, from, target, target.roomAddress, run);
   target.publish(run);
   source.consume(run);
   return run;
+}
+
+/** A view object for a copy costs as much as copying this many bytes word by word. */
+const WORDWISE_BYTES_MAX = 256;
+
+/** Copies whole records; both places and the length are multiples of FRAME_ALIGN_BYTES. */
+function copyRecords(source: FrameRing, from: number, target: FrameRing, to: number, bytes: number): void {
+  if (bytes > WORDWISE_BYTES_MAX) {
+    target.bytes.set(source.bytes.subarray(from, from + bytes), to);
+    return;
+  }
+  const { words } = source;
+  const targetWords = target.words;
+  const end = (from + bytes) >>> 2;
+  for (let at = from >>> 2, put = to >>> 2; at < end; ) targetWords[put++] = words[at++] as number;
 }
 
 /** Bytes of whole records at the start of a run that fit into `room`. */
