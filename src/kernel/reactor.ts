@@ -43,6 +43,8 @@ export class Reactor {
   #state: State = "stopped";
   /** Bursts since there was work. */
   #idleBursts = 0;
+  /** More may follow what has come: polling for a while is worth it. Not so after a timer that had nothing to do. */
+  #workedSinceSleep = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** Counts sleeps, so that a wake-up for an earlier one is recognised. */
   #sleepNumber = 0;
@@ -114,7 +116,10 @@ export class Reactor {
       }
       nowNs = this.#clock.nowNs();
     } while (busy && !yieldNow && nowNs - startNs < BURST_NS);
-    if (busy || yieldNow) this.#idleBursts = 0;
+    if (busy || yieldNow) {
+      this.#idleBursts = 0;
+      this.#workedSinceSleep = true;
+    }
     // Once more through the event loop before anything else: the application may have work for us.
     else if (++this.#idleBursts > 1 && !this.#spin(nowNs) && this.#sleep()) return;
     this.#state = "scheduled";
@@ -134,6 +139,7 @@ export class Reactor {
 
   /** Polls for the configured while. Between threads only: on one thread nobody else could bring anything. */
   #spin(startNs: number): boolean {
+    if (!this.#workedSinceSleep) return false;
     let spinNs = 0;
     for (const { host } of this.#entries) {
       if (host.memory.shared) spinNs = Math.max(spinNs, host.spinUs * 1000);
@@ -164,6 +170,7 @@ export class Reactor {
       return false;
     }
     this.#state = "asleep";
+    this.#workedSinceSleep = false;
     const sleepNumber = ++this.#sleepNumber;
     const wakeUp = () => {
       if (this.#state === "asleep" && sleepNumber === this.#sleepNumber) this.wake();
