@@ -5,7 +5,7 @@
 import { type ChildProcess, execFileSync, type SpawnOptions, spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 
-/** Why tests in a namespace cannot run here, naming the first of what they need that is missing; undefined when they can. */
+/** Why tests in a namespace cannot run here: the first thing missing of what they need; undefined when they can. */
 export function missing(...programs: string[]): string | undefined {
   if (process.platform !== "linux") return "TAP devices need Linux";
   if (process.getuid?.() !== 0) return "TAP devices and namespaces need root";

@@ -1,4 +1,4 @@
-// A client on Linux's own sockets: node socketClient.mjs ROLE ADDRESS PORT CONNECTIONS BYTES, BYTES for each connection.
+// A client on Linux's own sockets: node socketClient.mjs ROLE ADDRESS PORT CONNECTIONS BYTES (of each connection).
 //   send     sends, half-closes, and waits for the server's FIN
 //   chargen  receives at least BYTES of RFC 864's pattern, checked byte for byte, then closes
 //   echo     sends, half-closes, and receives the same bytes back
