@@ -48,6 +48,8 @@ export class MemorySink implements CaptureSink {
 }
 
 const FILE_BUFFER_BYTES = 1 << 18;
+/** How long closing waits for the last blocks of ports on other threads, ms. */
+const FINISH_MS = 500;
 
 /**
  * A capture in a file, which is truncated first. Written in large pieces, so at most one is missing after a crash.
@@ -124,6 +126,9 @@ export async function openCapturePort(descriptor: CapturePortDescriptor, pair: Q
   const { channel, epochMs, inner, queue } = descriptor;
   const port = await openPort(inner, pair);
   const post = (block: Uint8Array<ArrayBuffer>): void => channel.postMessage(block, [block.buffer]);
+  // The device is being closed: what has been posted is all.
+  channel.onmessage = () => channel.close();
+  (channel as { unref?: () => void }).unref?.();
   return new CapturePort(port, pair, queue, epochMs, post, () => channel.close());
 }
 
@@ -180,10 +185,22 @@ class CapturedDevice implements Device {
 
   async close(): Promise<void> {
     await this.#device.close();
-    // Blocks that ports have posted before they closed are still on their way: let the event loop bring them.
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    for (const channel of this.#channels) channel.close();
+    await Promise.all([...this.#channels].map(finish));
   }
+}
+
+/** Brings in what a port has posted and ends its channel. A thread that does not answer has nothing more to say. */
+async function finish(channel: MessagePort): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, FINISH_MS);
+    // The end comes behind all blocks.
+    channel.addEventListener("close", () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    channel.postMessage(null);
+  });
+  channel.close();
 }
 
 class CapturePort implements DevicePort {
