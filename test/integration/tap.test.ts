@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { TapDevice, TapOptions } from "../../src/device/tap/device.ts";
 import { importBuilt } from "../helpers/dist.ts";
 import { exited, missing, Namespace } from "../helpers/namespace.ts";
+import { createQueuePair } from "../helpers/queuePair.ts";
 import { StandInKernel } from "../helpers/standInKernel.ts";
 
 const HOST = "10.7.0.1";
@@ -256,6 +257,12 @@ describe("TAP device", () => {
       kernel.send(new Uint8Array(60));
       await expect.poll(() => device.statistics(0).txFrames, { timeout: 5_000 }).toBeGreaterThanOrEqual(sent + 2);
       expect(device.statistics(0).txErrors).toBe(1);
+    });
+
+    test("ERR_OPTION_RANGE: an RX ring too small for the frames that the host may hand over", async () => {
+      const device = await open();
+      const pair = createQueuePair(0, false, () => undefined, 1 << 16);
+      expect(() => device.openPort(0, pair)).toThrow(expect.objectContaining({ code: "ERR_OPTION_RANGE" }));
     });
 
     test("a deleted interface leaves a kernel asleep, not spinning", async () => {

@@ -64,7 +64,7 @@ const VLAN_TAG_BYTES = 4;
 const TSO_BYTES_MAX = 65535 - 20 - 60;
 
 export type TapOptions = {
-  /** Interface name, 1..15 bytes; with `%d` the host fills in a number. A device of that name is taken, else created. */
+  /** Interface name, 1..15 bytes; the host numbers `%d`. A device of that name is taken, otherwise created. */
   readonly name: string;
   /** Queues, 1..255: one for each kernel. */
   readonly queues: number;

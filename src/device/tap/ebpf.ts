@@ -88,7 +88,7 @@ export class BpfAssembler {
     return this.#emit(0x0f | operation, to, from, 0, 0);
   }
 
-  /** R0 = packet[offset] in host order. Past the end the program ends with 0. Needs the context in R6, clobbers R1..R5. */
+  /** R0 = packet[offset] in host order; past the end the program ends with 0. The context is in R6; clobbers R1..R5. */
   loadPacket(width: Width, offset: number): this {
     return this.#emit(0x20 | width, 0, 0, 0, offset);
   }
@@ -323,8 +323,8 @@ function flowGroupOf(sourcePort: number, destinationPort: number, localPorts: Po
 }
 
 /**
- * Where a flow group is at first: equal shares, and equal too for the groups that a client really uses. Linux's connect()
- * takes every second port, so dealing them out in turn would leave half of the queues idle; steps of the golden ratio
+ * Where a flow group is at first: equal shares, and equal too for the groups that a client really uses. Linux's
+ * connect() takes every second port, so dealing them out in turn would leave half of the queues idle; steps of the golden ratio
  * spread any regular sequence (Knuth, The Art of Computer Programming 3, 6.4).
  */
 export function initialQueue(group: number, queues: number): number {

@@ -111,7 +111,8 @@ class TapPort implements DevicePort {
       throw new NetPopcornError(
         "ERR_OPTION_RANGE",
         `rxRingBytes is ${this.#rx.sizeBytes}, but this TAP device hands over frames of up to ` +
-          `${descriptor.frameBytesMax} bytes; set it to ${4 * this.#recordBytesMax} or more, or open with offload: false`,
+          `${descriptor.frameBytesMax} bytes; set it to ${2 ** Math.ceil(Math.log2(2 * this.#recordBytesMax))} ` +
+          "or more, or open with offload: false",
       );
     }
   }

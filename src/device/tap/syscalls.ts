@@ -62,13 +62,13 @@ export type Syscalls = {
   epollCreate(): number;
   /** @param token u32, handed back by epollWait. */
   epollControl(epollFd: number, operation: number, fd: number, events: number, token: number): number;
-  /** Blocks this thread until something is ready. @returns number of tokens written to `tokens`, 0 after the time-out. */
+  /** Blocks this thread until something is ready. @returns number of tokens in `tokens`, 0 after the time-out. */
   epollWait(epollFd: number, tokens: Uint32Array, timeoutMs: number): number;
   /** @returns as bpf(2); -ENOSYS on a processor whose system call number is not known here. */
   bpf(command: number, attributes: Uint8Array): number;
   /** Moves this thread into the network namespace that `fd` stands for. */
   setNetworkNamespace(fd: number): number;
-  /** Address of a view's first byte. Only for memory that cannot move: a WebAssembly memory, a view over `new ArrayBuffer()`. */
+  /** Address of a view's first byte, in memory that cannot move: a WebAssembly memory or a `new ArrayBuffer()`. */
   addressOf(view: Uint8Array): number;
 };
 
