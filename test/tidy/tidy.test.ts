@@ -153,3 +153,14 @@ test("commands in documents exist", () => {
   );
   expect(missing).toEqual([]);
 });
+
+test("the lock file is whole: it has the packages for every system, not only for the one it was written on", () => {
+  type Entry = { readonly optionalDependencies?: Readonly<Record<string, string>> };
+  const { packages } = JSON.parse(textOf("package-lock.json")) as { packages: Readonly<Record<string, Entry>> };
+  const missing = Object.entries(packages).flatMap(([path, { optionalDependencies = {} }]) =>
+    Object.keys(optionalDependencies)
+      .filter((name) => !(`node_modules/${name}` in packages) && !(`${path}/node_modules/${name}` in packages))
+      .map((name) => `${path}: ${name}`),
+  );
+  expect(missing).toEqual([]);
+});
