@@ -61,6 +61,7 @@ export class KernelHost implements Drivable {
   readonly handles: Handles;
   /** Sockets had events in the last turn: their promises run when the thread yields. */
   socketsWoken = false;
+  readonly #rx: readonly FrameRing[];
   readonly #tx: FrameRing;
   readonly #budgetFrames: number;
   readonly #onApplicationError: (error: unknown) => void;
@@ -95,6 +96,7 @@ export class KernelHost implements Drivable {
         `the kernel module has memory layout ${version}, this library ${LAYOUT_VERSION}; build both again`,
       );
     }
+    this.#rx = Array.from({ length: options.config.rxLanes }, (_, lane) => this.memory.rxRing(lane));
     this.#tx = this.memory.txRing();
     this.handles = new Handles(this);
   }
@@ -134,7 +136,7 @@ export class KernelHost implements Drivable {
       if (events > 0) this.#dispatch(events);
       const flushed = this.exports.flush();
       const sent = port ? port.transmit(nowNs) : 0;
-      return (received | events | flushed | sent) !== 0 || this.exports.hasWork() !== 0;
+      return (received | events | flushed | sent) !== 0 || this.#hasWork();
     } catch (cause) {
       throw this.#fail(cause);
     }
@@ -166,7 +168,7 @@ export class KernelHost implements Drivable {
   prepareSleep(): boolean {
     if (this.#port && !this.#port.arm()) return false;
     this.memory.setSleeping(true);
-    return this.exports.hasWork() === 0;
+    return !this.#hasWork();
   }
 
   endSleep(): void {
@@ -210,6 +212,17 @@ export class KernelHost implements Drivable {
   close(): void {
     this.#port?.close();
     this.#port = undefined;
+  }
+
+  /**
+   * True when a turn now would get further. Output that waits for a device that takes nothing does not count: polling
+   * for it would take the CPU from whoever is to make room, and the device rings when there is some.
+   */
+  #hasWork(): boolean {
+    if (this.exports.hasWork() === 0) return false;
+    if (!this.transmitPending) return true;
+    for (const lane of this.#rx) if (lane.usedBytes > 0) return true;
+    return false;
   }
 
   #sinksOf(handle: number): (EventSink | undefined)[] {

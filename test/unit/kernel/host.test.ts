@@ -124,6 +124,28 @@ describe("KernelHost", () => {
     expect(all.length).toBe(2);
   });
 
+  it("has nothing to do while the device takes nothing, until it takes something", () => {
+    const socket = client.handles.udpBind(1000);
+    const source = client.handles.alloc(1000);
+    const send = () => client.handles.udpSend(socket, source, 1000, parseAddress("10.7.0.2"), 9);
+    send();
+    settle();
+    // The server takes no turns: its lane fills, then our TX ring.
+    for (let i = 0; i < 10_000 && (send() >= 0 || client.turn(nowNs)); i++);
+    while (client.turn(nowNs));
+    expect(client.transmitPending).toBe(true);
+    expect(client.turn(nowNs)).toBe(false);
+    expect(client.prepareSleep()).toBe(true);
+    client.endSleep();
+    server.turn(nowNs);
+    expect(client.turn(nowNs)).toBe(true);
+    for (let i = 0; i < 100 && client.transmitPending; i++) {
+      server.turn(nowNs);
+      client.turn(nowNs);
+    }
+    expect(client.transmitPending).toBe(false);
+  });
+
   it("goes on after an exception of the application", () => {
     const errors: unknown[] = [];
     pair.server.on("error", (event) => errors.push(event));
