@@ -52,6 +52,7 @@ export function streamFreeBytes(): u32 {
 
 /** @returns a block of 2^order bytes with undefined content, or 0: the pool is at its limit. */
 export function streamAlloc(order: u32): usize {
+  if (order > STREAM_ORDER_MAX) return 0;
   const list = lists + order * 12;
   const cached = load<u32>(list, 4);
   if (cached != 0) {
@@ -60,7 +61,6 @@ export function streamAlloc(order: u32): usize {
     account(1 << order);
     return cached;
   }
-  if (order > STREAM_ORDER_MAX) return 0;
   const offset = takeFree(order);
   if (offset < 0) return 0;
   store<u8>(states + (<u32>offset >> STREAM_ORDER_MIN), USED | <u8>order);

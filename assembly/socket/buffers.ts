@@ -4,7 +4,8 @@
  * is not. They grow by doubling up to the connection's limit.
  */
 import { STREAM_ORDER_MIN, streamAlloc, streamFree, streamOrderFor } from "../mem/streamPool.ts";
-import { coldOf, Tcb } from "../tcp/tcb.ts";
+import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
+import { coldOf, F_RCV_RING_USED, F_SND_RING_USED, Tcb } from "../tcp/tcb.ts";
 
 /** Copies between a ring and linear memory; at most two pieces. */
 export function ringWrite(ring: usize, order: u32, seq: u32, source: usize, bytes: u32): void {
@@ -44,7 +45,9 @@ function freshOrder(needed: u32, last: u32, limit: u32): u32 {
  */
 export function rcvBufferFor(tcb: Tcb, end: u32): bool {
   const bytes = end - tcb.rcvRead;
-  if (tcb.rcvBuf != 0 && bytes <= <u32>1 << tcb.rcvBufOrder) return true;
+  const size = (<u32>1) << tcb.rcvBufOrder;
+  if (bytes << 2 > size) tcb.flags |= F_RCV_RING_USED;
+  if (tcb.rcvBuf != 0 && bytes <= size) return true;
   return rcvBufferGrow(tcb, bytes);
 }
 
@@ -70,17 +73,19 @@ function rcvBufferGrow(tcb: Tcb, bytes: u32): bool {
   return true;
 }
 
-/** Order to remember for next time: one step smaller when less than a quarter was in use at the end. */
-function rememberedOrder(order: u32, lastBytes: u32): u32 {
-  return lastBytes << 2 < <u32>1 << order && order > STREAM_ORDER_MIN ? order - 1 : order;
+/** Order to remember for the next ring: one step smaller when less than a quarter of this one was ever in use. */
+function rememberedOrder(tcb: Tcb, order: u32, used: u32): u8 {
+  const wasUsed = (tcb.flags & used) != 0;
+  tcb.flags &= ~used;
+  return <u8>(wasUsed || order == STREAM_ORDER_MIN ? order : order - 1);
 }
 
-/** Gives an empty receive ring back. @param lastBytes what it held before it was emptied. */
-export function rcvBufferRelease(tcb: Tcb, lastBytes: u32): void {
+/** Gives an empty receive ring back. */
+export function rcvBufferRelease(tcb: Tcb): void {
   if (tcb.rcvBuf == 0) return;
   streamFree(tcb.rcvBuf, tcb.rcvBufOrder);
   tcb.rcvBuf = 0;
-  tcb.rcvBufOrder = <u8>rememberedOrder(tcb.rcvBufOrder, lastBytes);
+  tcb.rcvBufOrder = rememberedOrder(tcb, tcb.rcvBufOrder, F_RCV_RING_USED);
 }
 
 /**
@@ -88,15 +93,18 @@ export function rcvBufferRelease(tcb: Tcb, lastBytes: u32): void {
  * @returns bytes that fit: limited by the connection's limit and by the pool.
  */
 export function sndBufferFor(tcb: Tcb, bytes: u32): u32 {
-  const queued = tcb.sndBufEnd - tcb.sndUna;
-  const limit = <u32>1 << coldOf(tcb).sndLimitOrder;
+  // Before the handshake SND.UNA is our SYN's number, which takes no room.
+  const start = tcb.state < STATE_ESTABLISHED ? tcb.sndUna + 1 : tcb.sndUna;
+  const queued = tcb.sndBufEnd - start;
+  const limit = (<u32>1) << coldOf(tcb).sndLimitOrder;
   if (queued >= limit) return 0;
   const wanted = min(bytes, limit - queued);
+  const size = (<u32>1) << tcb.sndBufOrder;
+  if ((queued + wanted) << 2 > size) tcb.flags |= F_SND_RING_USED;
   if (tcb.sndBuf != 0) {
-    const size = <u32>1 << tcb.sndBufOrder;
     if (queued + wanted <= size) return wanted;
     const order = streamOrderFor(queued + wanted);
-    const larger = grow(tcb.sndBuf, tcb.sndBufOrder, order, tcb.sndUna, queued);
+    const larger = grow(tcb.sndBuf, tcb.sndBufOrder, order, start, queued);
     if (larger == 0) return size - queued;
     tcb.sndBuf = <u32>larger;
     tcb.sndBufOrder = <u8>order;
@@ -113,10 +121,10 @@ export function sndBufferFor(tcb: Tcb, bytes: u32): u32 {
   return min(wanted, 1 << order);
 }
 
-/** Gives an empty send ring back. @param lastBytes what it held before it was emptied. */
-export function sndBufferRelease(tcb: Tcb, lastBytes: u32): void {
+/** Gives an empty send ring back. */
+export function sndBufferRelease(tcb: Tcb): void {
   if (tcb.sndBuf == 0) return;
   streamFree(tcb.sndBuf, tcb.sndBufOrder);
   tcb.sndBuf = 0;
-  tcb.sndBufOrder = <u8>rememberedOrder(tcb.sndBufOrder, lastBytes);
+  tcb.sndBufOrder = rememberedOrder(tcb, tcb.sndBufOrder, F_SND_RING_USED);
 }

@@ -1,4 +1,5 @@
 /** The application's calls on TCP connections (src/wasm/exports.ts has the contract). Output happens at the next flush. */
+import { EVENT_CLOSED, EVENT_ERROR } from "../../src/layout/event.ts";
 import * as O from "../../src/layout/option.ts";
 import { EBADF, EINVAL, ENOTCONN, EPIPE } from "../../src/layout/status.ts";
 import { RESULT_BASE } from "../../src/layout/kernelMemory.ts";
@@ -30,6 +31,7 @@ export function tcpSend(handle: i32, source: usize, bytes: u32): i32 {
   const tcb = tcbOfHandle(handle);
   const status = sendStatus(tcb);
   if (status != 0) return status;
+  if (bytes == 0) return 0;
   const room = sndBufferFor(tcb, bytes);
   if (room < bytes) tcb.flags |= T.F_WANT_WRITABLE;
   if (room == 0) return 0;
@@ -46,7 +48,7 @@ export function tcpSendReserve(handle: i32, bytes: u32): i32 {
   const room = sndBufferFor(tcb, bytes);
   if (room < bytes) tcb.flags |= T.F_WANT_WRITABLE;
   if (room == 0) return 0;
-  const size = <u32>1 << tcb.sndBufOrder;
+  const size = (<u32>1) << tcb.sndBufOrder;
   const at = tcb.sndBufEnd & (size - 1);
   store<u32>(RESULT_BASE, min(room, size - at));
   return <i32>(tcb.sndBuf + at);
@@ -56,8 +58,8 @@ export function tcpSendCommit(handle: i32, bytes: u32): i32 {
   const tcb = tcbOfHandle(handle);
   const status = sendStatus(tcb);
   if (status != 0) return status;
-  const size = <u32>1 << tcb.sndBufOrder;
-  const queued = tcb.sndBufEnd - tcb.sndUna;
+  const size = (<u32>1) << tcb.sndBufOrder;
+  const queued = tcb.sndBufEnd - (tcb.state < O.STATE_ESTABLISHED ? tcb.sndUna + 1 : tcb.sndUna);
   if (tcb.sndBuf == 0 || bytes > size - queued || bytes > size - (tcb.sndBufEnd & (size - 1))) return EINVAL;
   tcb.sndBufEnd += bytes;
   outputMark(tcb);
@@ -82,7 +84,7 @@ export function tcpRecvPeek(handle: i32): i32 {
     store<u32>(RESULT_BASE, 0);
     return coldOf(tcb).error;
   }
-  const size = <u32>1 << tcb.rcvBufOrder;
+  const size = (<u32>1) << tcb.rcvBufOrder;
   const at = tcb.rcvRead & (size - 1);
   store<u32>(RESULT_BASE, min(readable, size - at));
   return <i32>(tcb.rcvBuf + at);
@@ -99,7 +101,7 @@ export function tcpRecvConsume(handle: i32, bytes: u32): i32 {
 function consume(tcb: Tcb, bytes: u32): void {
   tcb.rcvRead += bytes;
   // Bytes that came ahead of their turn keep the ring.
-  if (readableBytes(tcb) == 0 && tcb.ext == 0) rcvBufferRelease(tcb, bytes);
+  if (readableBytes(tcb) == 0 && tcb.ext == 0) rcvBufferRelease(tcb);
   if (windowUpdateDue(tcb)) {
     tcb.flags |= T.F_ACK_NOW;
     outputMark(tcb);
@@ -127,7 +129,13 @@ export function tcpClose(handle: i32): i32 {
   const tcb = tcbOfHandle(handle);
   if (isNull(tcb)) return EBADF;
   if (tcb.state == O.STATE_CLOSED || tcb.state == O.STATE_TIME_WAIT) {
-    detach(tcb);
+    if (tcb.events & EVENT_CLOSED) {
+      // The end has not been told yet: it still is, and then the handle is gone.
+      tcb.flags |= T.F_APP_CLOSED;
+      tcb.events &= <u8>(EVENT_CLOSED | EVENT_ERROR);
+    } else {
+      detach(tcb);
+    }
     return 0;
   }
   if (tcb.state == O.STATE_SYN_SENT) {
@@ -178,7 +186,11 @@ export function tcpSetOption(handle: i32, option: i32, value: u32): i32 {
       return 0;
     case O.OPTION_KEEPALIVE:
       setFlag(tcb, T.F_KEEPALIVE, value != 0);
-      if (value != 0 && tcb.state >= O.STATE_ESTABLISHED && !(tcb.flags & (T.F_TIMER_RTO | T.F_TIMER_PERSIST | T.F_TIMER_LINGER))) {
+      if (
+        value != 0 &&
+        tcb.state >= O.STATE_ESTABLISHED &&
+        !(tcb.flags & (T.F_TIMER_RTO | T.F_TIMER_PERSIST | T.F_TIMER_LINGER))
+      ) {
         keepaliveArm(tcb);
       }
       return 0;
