@@ -8,7 +8,9 @@ import { rcvBufferRelease, sndBufferRelease } from "../socket/buffers.ts";
 import { readyPush } from "../socket/ready.ts";
 import { countBy } from "../stats.ts";
 import { listenerSynDone } from "./listener.ts";
+import { emit } from "./output.ts";
 import { reassemblyRelease } from "./reassembly.ts";
+import { FLAG_ACK } from "./segment.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { lingerArm } from "./timers.ts";
@@ -61,7 +63,7 @@ export function detach(tcb: Tcb): void {
 }
 
 function release(tcb: Tcb): void {
-  rcvBufferRelease(tcb, 0);
+  rcvBufferRelease(tcb);
   T.tcbFree(tcb);
 }
 
@@ -77,7 +79,7 @@ export function tcpDrop(tcb: Tcb, status: i32): void {
   tcb.flags &= ~(T.F_IN_FLOW_TABLE | TIMERS | SENDING);
   const wasTimeWait = tcb.state == STATE_TIME_WAIT;
   tcb.state = STATE_CLOSED;
-  sndBufferRelease(tcb, 0);
+  sndBufferRelease(tcb);
   reassemblyRelease(tcb);
   if (tcb.flags & T.F_APP) {
     coldOf(tcb).error = <i16>status;
@@ -96,13 +98,15 @@ export function tcpDrop(tcb: Tcb, status: i32): void {
 /** Both directions are closed and acknowledged, and we closed first (RFC 9293 3.10.7.4, TIME-WAIT). */
 export function enterTimeWait(tcb: Tcb): void {
   if (timeWaitMs == 0) {
+    // The last ACK cannot wait for the next output.
+    if (tcb.flags & T.F_ACK_NOW) emit(tcb, tcb.sndNxt, FLAG_ACK, 0);
     tcpDrop(tcb, 0);
     return;
   }
   if (tcb.state != STATE_TIME_WAIT) {
     tcb.state = STATE_TIME_WAIT;
     countBy(GAUGE_TIME_WAIT, 1);
-    sndBufferRelease(tcb, 0);
+    sndBufferRelease(tcb);
     reassemblyRelease(tcb);
     eventPost(tcb, E.EVENT_CLOSED);
   }

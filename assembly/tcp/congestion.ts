@@ -16,7 +16,7 @@ export function congestionStart(tcb: Tcb): void {
 
 /** Half of what is in flight, at least two segments (RFC 5681, equation 4). */
 function halvedFlight(tcb: Tcb): u32 {
-  return max((tcb.sndMax - tcb.sndUna) >> 1, <u32>tcb.sndMss << 1);
+  return max((tcb.sndMax - tcb.sndUna) >> 1, (<u32>tcb.sndMss) << 1);
 }
 
 /**
@@ -72,7 +72,8 @@ export function congestionDuplicateAck(tcb: Tcb): void {
 
 /** The retransmission timer has fired. */
 export function congestionTimeout(tcb: Tcb): void {
-  if (tcb.backoff == 0) tcb.ssthresh = halvedFlight(tcb);
+  // RFC 5681 3.1: once for each loss, not for each time-out of the same segment.
+  if (!(tcb.flags & F_RTO_RECOVERY)) tcb.ssthresh = halvedFlight(tcb);
   tcb.cwnd = tcb.sndMss;
   coldOf(tcb).recover = tcb.sndMax;
   tcb.flags = (tcb.flags & ~(F_RECOVERY | F_RETRANSMIT)) | F_RTO_RECOVERY;

@@ -40,9 +40,9 @@ function mssOfIndex(index: u32): u32 {
 }
 
 function cookieOf(irs: u32, period: u32, mssIndex: u32): u32 {
-  const a = (<u64>S.segRemote << 32) | S.segLocal;
-  const b = (<u64>S.segPorts << 32) | (irs ^ (period << 8) ^ (mssIndex << 3));
-  return (<u32>(sipHash(a, b) >> 40) << 8) | ((period & 31) << 3) | mssIndex;
+  const a = ((<u64>S.segRemote) << 32) | S.segLocal;
+  const b = ((<u64>S.segPorts) << 32) | (irs ^ (period << 8) ^ (mssIndex << 3));
+  return ((<u32>(sipHash(a, b) >> 40)) << 8) | ((period & 31) << 3) | mssIndex;
 }
 
 /** Sequence number of the SYN-ACK for the SYN in segment.ts. */

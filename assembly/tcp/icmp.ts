@@ -50,6 +50,8 @@ function pathMtuReduced(tcb: Tcb, mtuBytes: u32): void {
   if (tcb.state < STATE_ESTABLISHED || mss >= <u32>tcb.sndMss) return;
   count(TCP_PATH_MTU_REDUCED);
   tcb.sndMss = <u16>mss;
-  tcb.flags |= T.F_RETRANSMIT;
+  // All that is in flight was too large; nothing of it is lost to congestion, so the window stays (RFC 1191 6.5).
+  tcb.flags &= ~T.F_RTT_TIMING;
+  tcb.sndNxt = tcb.sndUna;
   outputMark(tcb);
 }

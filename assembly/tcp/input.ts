@@ -88,12 +88,19 @@ function synSentInput(tcb: Tcb): void {
   tcb.flags |= T.F_ACK_NOW;
   outputMark(tcb);
   S.segmentTrimFront(1);
+  const wnd = tcb.rcvAdv - tcb.rcvNxt;
+  if (S.segDataBytes > wnd) {
+    S.segmentTrimBack(wnd);
+    count(C.DROP_TCP_OUT_OF_WINDOW);
+  }
   if (S.segLen > 0) receive(tcb);
 }
 
 /** The handshake is complete: timers, RTT of the SYN, the application. */
 export function established(tcb: Tcb): void {
   tcb.state = ST.STATE_ESTABLISHED;
+  // Our SYN has arrived: one that still waits to be sent again must not go out any more.
+  tcb.flags &= ~T.F_SYN_DUE;
   const cold = coldOf(tcb);
   if (tcb.flags & T.F_RTT_TIMING) {
     tcb.flags &= ~T.F_RTT_TIMING;
@@ -115,23 +122,24 @@ function synchronizedInput(tcb: Tcb): void {
     if (timeWaitSyn(tcb)) return;
   }
   if (!timestampsAcceptable(tcb)) return;
-  if (!sequenceAcceptable(tcb)) return;
+  // RST and SYN are judged by the number that they came with, before anything is cut off (RFC 5961 3.2, 4.2).
   if (S.segFlags & S.FLAG_RST) {
     resetInput(tcb);
     return;
   }
-  if (S.segFlags & S.FLAG_SYN) {
-    // RFC 5961 4.2: whatever its sequence number, a SYN is answered with a challenge.
-    challengeAck(tcb);
-    return;
-  }
+  if (S.segFlags & S.FLAG_SYN && !synAgain(tcb)) return;
+  if (!sequenceAcceptable(tcb)) return;
   if (!(S.segFlags & S.FLAG_ACK)) {
     count(C.DROP_TCP_NO_ACK);
     return;
   }
   if (tcb.state == ST.STATE_SYN_RECEIVED && !handshakeAck(tcb)) return;
-  if (S.segHasTimestamps && tcb.flags & T.F_TIMESTAMPS && seqLeq(S.segSeq, tcb.rcvNxt)) {
-    // RFC 7323 4.3 (2): the timestamp of the segment that covers RCV.NXT.
+  if (
+    S.segHasTimestamps &&
+    (tcb.flags & (T.F_TIMESTAMPS | T.F_ACK_PENDING)) == T.F_TIMESTAMPS &&
+    seqLeq(S.segSeq, tcb.rcvNxt)
+  ) {
+    // RFC 7323 4.3 (2): the segment that covers Last.ACK.sent. While an ACK is pending that is the first one it is for.
     tcb.tsRecent = S.segTsVal;
     coldOf(tcb).tsRecentMs = nowMs;
   }
@@ -150,12 +158,30 @@ function timestampsAcceptable(tcb: Tcb): bool {
   return false;
 }
 
+/** A SYN for a connection that has seen one. @returns true when the rest of the segment is to be processed. */
+function synAgain(tcb: Tcb): bool {
+  if (tcb.state != ST.STATE_SYN_RECEIVED || S.segSeq + 1 != tcb.rcvNxt) {
+    // RFC 5961 4.2: whatever its sequence number.
+    challengeAck(tcb);
+    return false;
+  }
+  if (S.segFlags & S.FLAG_ACK && tcb.flags & T.F_APP) {
+    // Simultaneous open (RFC 9293 3.5, figure 8): the peer's SYN-ACK. Its SYN we have; its ACK is what we wait for.
+    S.segmentTrimFront(1);
+    return true;
+  }
+  // The peer has not seen our SYN-ACK. Which one it will acknowledge cannot be told: no RTT sample (Karn).
+  tcb.flags = (tcb.flags | T.F_SYN_DUE) & ~T.F_RTT_TIMING;
+  outputMark(tcb);
+  return false;
+}
+
 /** First check of RFC 9293 3.10.7.4; trims the segment to the window. */
 function sequenceAcceptable(tcb: Tcb): bool {
   const rcvNxt = tcb.rcvNxt;
   const wnd = tcb.rcvAdv - rcvNxt;
   // The case of nearly every segment.
-  if (S.segSeq == rcvNxt && S.segDataBytes <= wnd && !(S.segFlags & S.FLAG_SYN)) return true;
+  if (S.segSeq == rcvNxt && S.segDataBytes <= wnd) return true;
   const end = S.segSeq + S.segLen;
   if (S.segLen == 0) {
     // Deviates: RCV.NXT + RCV.WND itself is let in too, like Linux: a peer that has filled the window ACKs from there.
@@ -183,16 +209,12 @@ function sequenceAcceptable(tcb: Tcb): bool {
 
 function unacceptable(tcb: Tcb): void {
   count(C.DROP_TCP_UNACCEPTABLE);
-  if (tcb.state == ST.STATE_SYN_RECEIVED && S.segFlags & S.FLAG_SYN && S.segSeq + 1 == tcb.rcvNxt) {
-    // The peer has not seen our SYN-ACK.
-    tcb.flags |= T.F_SYN_DUE;
-    outputMark(tcb);
-    return;
-  }
   // RFC 9293 3.10.7.4: a retransmitted FIN starts TIME-WAIT anew.
   if (tcb.state == ST.STATE_TIME_WAIT && S.segFlags & S.FLAG_FIN) lingerArm(tcb, timeWaitMs);
-  // An old acknowledgement may still be news: the ACK in a retransmission whose data we have.
-  if (S.segFlags & S.FLAG_ACK && !(S.segFlags & (S.FLAG_RST | S.FLAG_SYN)) && tcb.state >= ST.STATE_ESTABLISHED) {
+  // The ACK in a retransmission whose data we have may still be news. It must lie in the window before this one: numbers
+  // that anybody could guess must not move SND.UNA or SND.WL1.
+  const age = tcb.rcvNxt - S.segSeq;
+  if (S.segFlags & S.FLAG_ACK && tcb.state >= ST.STATE_ESTABLISHED && age - 1 < (<u32>1) << coldOf(tcb).rcvLimitOrder) {
     if (seqGt(S.segAck, tcb.sndUna) && seqLeq(S.segAck, tcb.sndMax) && tcb.state != ST.STATE_TIME_WAIT) {
       if (ackProcess(tcb) && !afterAck(tcb)) return;
     }
@@ -202,7 +224,6 @@ function unacceptable(tcb: Tcb): void {
 
 /** An ACK with the present numbers. Data that we have seen is answered always (the peer retransmits), the rest within limits. */
 function answerUnacceptable(tcb: Tcb): void {
-  if (S.segFlags & S.FLAG_RST) return;
   if (S.segLen > 0 && !(S.segFlags & S.FLAG_SYN)) {
     tcb.flags |= T.F_ACK_NOW;
     outputMark(tcb);
@@ -211,10 +232,11 @@ function answerUnacceptable(tcb: Tcb): void {
   }
 }
 
-/** RFC 5961 3.2: only a reset at exactly RCV.NXT ends the connection. */
+/** RFC 5961 3.2: only a reset at exactly RCV.NXT ends the connection; one elsewhere in the window is challenged. */
 function resetInput(tcb: Tcb): void {
   if (S.segSeq != tcb.rcvNxt) {
-    challengeAck(tcb);
+    if (S.segSeq - tcb.rcvNxt < tcb.rcvAdv - tcb.rcvNxt) challengeAck(tcb);
+    else count(C.DROP_TCP_UNACCEPTABLE);
     return;
   }
   count(C.TCP_RST_RECEIVED);
@@ -259,8 +281,6 @@ function receive(tcb: Tcb): void {
     tcpDrop(tcb, ECONNRESET);
     return;
   }
-  coldOf(tcb).lastRcvTick = nowTick;
-  coldOf(tcb).keepaliveProbes = 0;
   outputMark(tcb);
   if (S.segSeq == tcb.rcvNxt) receiveInOrder(tcb);
   else receiveAhead(tcb);
@@ -311,6 +331,8 @@ function receiveAhead(tcb: Tcb): void {
 /** The peer's FIN stands at RCV.NXT. */
 function finReceived(tcb: Tcb): void {
   tcb.rcvNxt++;
+  // The FIN may stand just behind the window.
+  if (seqLt(tcb.rcvAdv, tcb.rcvNxt)) tcb.rcvAdv = tcb.rcvNxt;
   tcb.flags |= T.F_FIN_RECEIVED | T.F_ACK_NOW;
   if (tcb.flags & T.F_FIN_QUEUED && tcb.sndUna == tcb.sndBufEnd + 1) {
     // FIN-WAIT-2: both directions are done.

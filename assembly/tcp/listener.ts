@@ -60,7 +60,7 @@ function indexOf(listener: Listener): u32 {
 function handleOf(listener: Listener): i32 {
   return (
     indexOf(listener) |
-    (<u32>listener.generation << E.HANDLE_GENERATION_SHIFT) |
+    ((<u32>listener.generation) << E.HANDLE_GENERATION_SHIFT) |
     (E.HANDLE_KIND_LISTENER << E.HANDLE_KIND_SHIFT)
   );
 }
@@ -119,7 +119,7 @@ export function tcpListen(addressIndex: i32, port: u32, backlog: u32): i32 {
 export function tcpListenClose(handle: i32): i32 {
   const listener = ofHandle(handle);
   if (changetype<usize>(listener) == 0) return EBADF;
-  let at = byPort + (<u32>listener.port << 1);
+  let at = byPort + ((<u32>listener.port) << 1);
   const number = <u16>(indexOf(listener) + 1);
   while (load<u16>(at) != number) {
     at = changetype<usize>(listenerAt(load<u16>(at) - 1)) + offsetof<Listener>("next");

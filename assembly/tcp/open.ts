@@ -14,6 +14,7 @@ import {
 import { flowHashV4, sipHash } from "../flow/hash.ts";
 import { flowFindV4, flowInsert } from "../flow/table.ts";
 import { addressCount, addressV4, isOursOrBroadcastV4, isV4Mapped, nextHopV4, sourceForV4 } from "../ip/address.ts";
+import { isHostV4 } from "../ip/arp.ts";
 import { neighborSeen } from "../ip/neighbor.ts";
 import * as C from "../../src/layout/counters.ts";
 import { STATE_SYN_RECEIVED, STATE_SYN_SENT } from "../../src/layout/option.ts";
@@ -53,7 +54,7 @@ const IPV4_MAPPED: u32 = 0xffff0000;
 
 /** ISN of RFC 6528: a clock of 4 us per step plus a secret function of the connection. */
 function initialSeq(remote: u32, local: u32, ports: u32): u32 {
-  const f = sipHash((<u64>remote << 32) | local, <u64>ports);
+  const f = sipHash(((<u64>remote) << 32) | local, <u64>ports);
   return <u32>f + <u32>(nowNs / 4000);
 }
 
@@ -100,7 +101,7 @@ export function startFromSyn(tcb: Tcb): void {
   const cold = coldOf(tcb);
   tcb.rcvNxt = S.segSeq + 1;
   tcb.rcvRead = tcb.rcvNxt;
-  tcb.rcvAdv = tcb.rcvNxt + min<u32>(<u32>1 << cold.rcvLimitOrder, 65535);
+  tcb.rcvAdv = tcb.rcvNxt + min<u32>((<u32>1) << cold.rcvLimitOrder, 65535);
   cold.synOptions = <u8>S.segOptions;
   if (S.segOptions & S.SYN_OPTION_WSCALE) {
     cold.sndWscale = <u8>S.segWscale;
@@ -211,7 +212,7 @@ function cookieInput(listener: Listener): bool {
   const cold = coldOf(tcb);
   tcb.rcvNxt = S.segSeq;
   tcb.rcvRead = S.segSeq;
-  tcb.rcvAdv = S.segSeq + min<u32>(<u32>1 << cold.rcvLimitOrder, 65535);
+  tcb.rcvAdv = S.segSeq + min<u32>((<u32>1) << cold.rcvLimitOrder, 65535);
   if (timestamps && S.segHasTimestamps) {
     tcb.flags |= T.F_TIMESTAMPS;
     tcb.tsRecent = S.segTsVal;
@@ -298,8 +299,9 @@ export function tcpConnect(addressIndex: i32, localPort: u32, remoteAddress: usi
   const source = addressIndex >= 0 ? addressIndex : sourceForV4(remote);
   if (source < 0) return ENETUNREACH;
   if (source >= <i32>addressCount) return EADDRNOTAVAIL;
-  // There is no loopback inside a stack yet: an own address is no place to go to.
-  if (nextHopV4(source, remote) == 0 || isOursOrBroadcastV4(remote)) return ENETUNREACH;
+  // TCP does not speak to groups (RFC 9293 3.9.2.3). There is no loopback inside a stack yet: an own address is no place
+  // to go to.
+  if (nextHopV4(source, remote) == 0 || !isHostV4(remote) || isOursOrBroadcastV4(remote)) return ENETUNREACH;
   if (T.tcbCount >= connectionsMax) return ENOBUFS;
   const local = addressV4(source);
   const remoteBits = <u32>bswap<u16>(<u16>remotePort);
@@ -330,7 +332,7 @@ let portCounter: u32 = 0;
  */
 function pickPort(remote: u32, local: u32, localIndex: u32, remoteBits: u32): u32 {
   const range = ephemeralPortLast - ephemeralPortFirst + 1;
-  const offset = <u32>sipHash((<u64>remote << 32) | local, (<u64>remoteBits << 32) | 0x706f7274);
+  const offset = <u32>sipHash(((<u64>remote) << 32) | local, ((<u64>remoteBits) << 32) | 0x706f7274);
   const tries = min(range, PORT_TRIES_MAX);
   for (let i: u32 = 0; i < tries; i++) {
     const port = ephemeralPortFirst + ((offset + portCounter) % range);

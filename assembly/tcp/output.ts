@@ -36,7 +36,7 @@ import { storeBe16, storeBe32 } from "../wire/bytes.ts";
 import { checksumOf, copyAndSum, pseudoHeaderSumV4, sumAdd, sumBytes, sumSwap } from "../wire/checksum.ts";
 import { congestionWindow } from "./congestion.ts";
 import * as S from "./segment.ts";
-import { seqGt, seqLt } from "./seq.ts";
+import { seqGt, seqLt, seqMax } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { delackArm, persistArm, rtoArm, rttTimingStart } from "./timers.ts";
@@ -57,7 +57,7 @@ export function ownMss(): u32 {
 /** Shift for our window: the smallest that can express the largest buffer. */
 export function ownWscale(): u32 {
   let shift: u32 = 0;
-  while (shift < 14 && <u64>65535 << shift < rcvBufferBytesMax) shift++;
+  while (shift < 14 && (<u64>65535) << shift < rcvBufferBytesMax) shift++;
   return shift;
 }
 
@@ -69,7 +69,8 @@ export function tcpOutput(tcb: Tcb): bool {
   const state = tcb.state;
   if (state == STATE_FREE || state == STATE_CLOSED) return true;
   if (tcb.flags & T.F_SYN_DUE) return sendSyn(tcb);
-  if (state < STATE_ESTABLISHED) return true;
+  // In SYN-RECEIVED only answers to unacceptable segments go out (RFC 9293 3.10.7.4).
+  if (state < STATE_ESTABLISHED) return tcb.flags & T.F_ACK_NOW ? emit(tcb, tcb.sndNxt, S.FLAG_ACK, 0) : true;
   if (tcb.flags & T.F_RETRANSMIT && !sendRetransmission(tcb)) return false;
   if (state != STATE_TIME_WAIT && !sendData(tcb)) return false;
   if (tcb.flags & T.F_PROBE && !sendProbe(tcb)) return false;
@@ -174,7 +175,7 @@ function sendProbe(tcb: Tcb): bool {
 /** Window to offer, as the header field; moves RCV.ADV. Never takes back what was offered (RFC 9293 3.8.6). */
 function receiveWindowField(tcb: Tcb): u32 {
   const cold = coldOf(tcb);
-  const limit = <u32>1 << cold.rcvLimitOrder;
+  const limit = (<u32>1) << cold.rcvLimitOrder;
   const held = tcb.rcvNxt - tcb.rcvRead;
   let room = held < limit ? limit - held : 0;
   // A pool that runs short is shared: nobody is promised more than half of what is left.
@@ -184,9 +185,16 @@ function receiveWindowField(tcb: Tcb): u32 {
   if (<i32>(room - offered) < <i32>min<u32>(limit >> 1, tcb.sndMss)) room = offered;
   // Rounded up, so that the edge never seems to move back.
   const shift = <u32>cold.rcvWscale;
-  const field = min<u32>((room + (1 << shift) - 1) >> shift, 65535);
-  const edge = tcb.rcvNxt + (field << shift);
-  if (seqGt(edge, tcb.rcvAdv)) tcb.rcvAdv = edge;
+  let field = min<u32>((room + (1 << shift) - 1) >> shift, 65535);
+  let edge = tcb.rcvNxt + (field << shift);
+  if (seqGt(edge, tcb.rcvAdv)) {
+    // Not beyond the limit, though: segments of odd lengths would push the edge on for ever (RFC 7323 2.4).
+    if (seqGt(edge, tcb.rcvRead + limit)) {
+      field = room >> shift;
+      edge = tcb.rcvNxt + (field << shift);
+    }
+    tcb.rcvAdv = seqMax(edge, tcb.rcvAdv);
+  }
   return field;
 }
 
@@ -264,7 +272,7 @@ function seal(tcb: Tcb, frame: usize, local: u32, headerBytes: u32, seq: u32, by
 }
 
 function copyPayload(tcb: Tcb, target: usize, seq: u32, bytes: u32): void {
-  const size = <u32>1 << tcb.sndBufOrder;
+  const size = (<u32>1) << tcb.sndBufOrder;
   const at = seq & (size - 1);
   const first = min(bytes, size - at);
   memory.copy(target, <usize>tcb.sndBuf + at, first);
@@ -272,7 +280,7 @@ function copyPayload(tcb: Tcb, target: usize, seq: u32, bytes: u32): void {
 }
 
 function copyPayloadAndSum(tcb: Tcb, target: usize, seq: u32, bytes: u32): u32 {
-  const size = <u32>1 << tcb.sndBufOrder;
+  const size = (<u32>1) << tcb.sndBufOrder;
   const at = seq & (size - 1);
   const first = min(bytes, size - at);
   const sum = copyAndSum(target, <usize>tcb.sndBuf + at, first);
@@ -288,7 +296,7 @@ function sendSyn(tcb: Tcb): bool {
   const withTimestamps = active ? timestamps : (tcb.flags & T.F_TIMESTAMPS) != 0;
   const withWscale = active || (<u32>cold.synOptions & S.SYN_OPTION_WSCALE) != 0;
   const flags = active ? S.FLAG_SYN : S.FLAG_SYN | S.FLAG_ACK;
-  const wnd = min<u32>(min<u32>(<u32>1 << cold.rcvLimitOrder, streamFreeBytes() >> 1), 65535);
+  const wnd = min<u32>(min<u32>((<u32>1) << cold.rcvLimitOrder, streamFreeBytes() >> 1), 65535);
   const ok = emitSyn(
     tcb.localIndex,
     tcb.remoteV4,
@@ -410,11 +418,11 @@ function emitPlain(localIndex: u32, remote: u32, ports: u32, seq: u32, ack: u32,
 /** The application has read: is the window so much larger that the peer should know (RFC 9293 3.8.6.2.2)? */
 export function windowUpdateDue(tcb: Tcb): bool {
   if (tcb.state < STATE_ESTABLISHED || tcb.state > STATE_CLOSE_WAIT || tcb.flags & T.F_FIN_RECEIVED) return false;
-  const limit = <u32>1 << coldOf(tcb).rcvLimitOrder;
+  const limit = (<u32>1) << coldOf(tcb).rcvLimitOrder;
   const offered = tcb.rcvAdv - tcb.rcvNxt;
   const held = tcb.rcvNxt - tcb.rcvRead;
   const room = held < limit ? limit - held : 0;
   if (room <= offered) return false;
   const gained = room - offered;
-  return gained >= limit >> 1 || (offered < <u32>tcb.sndMss << 1 && gained >= min<u32>(limit >> 1, tcb.sndMss));
+  return gained >= limit >> 1 || (offered < (<u32>tcb.sndMss) << 1 && gained >= min<u32>(limit >> 1, tcb.sndMss));
 }

@@ -67,6 +67,9 @@ export const F_RTO_RECOVERY: u32 = 1 << 26;
 export const F_PROBE: u32 = 1 << 27;
 /** Stands in the flow table. */
 export const F_IN_FLOW_TABLE: u32 = 1 << 28;
+/** More than a quarter of the present receive (send) ring has been in use: the next one need not be smaller. */
+export const F_RCV_RING_USED: u32 = 1 << 29;
+export const F_SND_RING_USED: u32 = 1 << 30;
 
 @unmanaged
 export class Tcb {
@@ -168,7 +171,8 @@ export class TcbCold {
   listener: u16;
   sndWscale: u8;
   rcvWscale: u8;
-  keepaliveProbes: u8;
+  /** Keep-alive or window probes since the last sign of life. */
+  unanswered: u8;
   synOptions: u8;
 }
 
@@ -185,7 +189,7 @@ export function tcbBoot(): bool {
 }
 
 export function tcbAt(index: u32): Tcb {
-  return changetype<Tcb>(hotBase + (<usize>index << 7));
+  return changetype<Tcb>(hotBase + ((<usize>index) << 7));
 }
 
 export function tcbIndex(tcb: Tcb): u32 {
@@ -197,7 +201,7 @@ export function coldOf(tcb: Tcb): TcbCold {
 }
 
 export function handleOf(tcb: Tcb): u32 {
-  return tcbIndex(tcb) | (<u32>tcb.generation << HANDLE_GENERATION_SHIFT);
+  return tcbIndex(tcb) | ((<u32>tcb.generation) << HANDLE_GENERATION_SHIFT);
 }
 
 /** The application's connection of this handle, or null when it is stale, foreign or closed. */

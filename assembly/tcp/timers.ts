@@ -26,6 +26,7 @@ import { nowTick, nowUs, tickReached, ticksOfMs, ticksOfUs } from "../time.ts";
 import { tcpDrop } from "./close.ts";
 import { congestionTimeout } from "./congestion.ts";
 import { outputMark } from "./outputQueue.ts";
+import { seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { wheelArm } from "./wheel.ts";
@@ -52,7 +53,7 @@ export function rttSample(tcb: Tcb, rttUs: u32): void {
 export function rtoUs(tcb: Tcb): u32 {
   const base = tcb.srttUs8 == 0 ? rtoInitialUs : max(rtoMinUs, (tcb.srttUs8 >> 3) + max<u32>(tcb.rttvarUs4, 65));
   const shift = min<u32>(tcb.backoff, 16);
-  return <u32>min<u64>(<u64>base << shift, rtoMaxUs);
+  return <u32>min<u64>((<u64>base) << shift, rtoMaxUs);
 }
 
 function armMain(tcb: Tcb, which: u32, tick: u32): void {
@@ -83,7 +84,7 @@ export function lingerArm(tcb: Tcb, ms: u32): void {
 }
 
 export function keepaliveArm(tcb: Tcb): void {
-  const probes = coldOf(tcb).keepaliveProbes;
+  const probes = coldOf(tcb).unanswered;
   armMain(tcb, T.F_TIMER_LINGER, nowTick + ticksOfMs(probes == 0 ? keepaliveIdleMs : keepaliveIntervalMs));
 }
 
@@ -118,9 +119,13 @@ export function timersRun(tcb: Tcb): void {
 function mainTimer(tcb: Tcb, which: u32): bool {
   if (which & T.F_TIMER_RTO) return retransmissionTimeout(tcb);
   if (which & T.F_TIMER_PERSIST) {
-    // RFC 9293 3.8.6.1: probing goes on as long as the peer answers; silence is bounded like any other.
-    if (<u32>tcb.backoff >= retriesMax) return giveUp(tcb);
-    tcb.backoff++;
+    // RFC 9293 3.8.6.1: probing goes on as long as the peer answers; silence is bounded like any other. So is the
+    // patience with a peer that keeps its window shut after our application has gone (as in Linux).
+    const cold = coldOf(tcb);
+    const tries = tcb.flags & T.F_APP_CLOSED ? tcb.backoff : cold.unanswered;
+    if (<u32>tries >= retriesMax) return giveUp(tcb);
+    cold.unanswered++;
+    if (tcb.backoff < 255) tcb.backoff++;
     tcb.flags |= T.F_PROBE;
     count(TCP_ZERO_WINDOW_PROBES);
     outputMark(tcb);
@@ -148,6 +153,11 @@ function retransmissionTimeout(tcb: Tcb): bool {
   if (opening) {
     tcb.flags |= T.F_SYN_DUE;
   } else {
+    // RFC 9293 3.8.6: the peer has taken its window back; what it needs is a probe, and it may answer them for ever.
+    if (tcb.sndWnd == 0 && seqLt(tcb.sndUna, tcb.sndBufEnd)) {
+      tcb.sndNxt = tcb.sndUna;
+      return mainTimer(tcb, T.F_TIMER_PERSIST);
+    }
     congestionTimeout(tcb);
     // Go back: what lies between SND.UNA and SND.MAX is sent again as the window allows.
     tcb.sndNxt = tcb.sndUna;
@@ -162,12 +172,12 @@ function keepaliveTimeout(tcb: Tcb): bool {
   if (!(tcb.flags & T.F_KEEPALIVE)) return true;
   const cold = coldOf(tcb);
   const idleTicks = nowTick - cold.lastRcvTick;
-  if (cold.keepaliveProbes == 0 && idleTicks < ticksOfMs(keepaliveIdleMs)) {
+  if (cold.unanswered == 0 && idleTicks < ticksOfMs(keepaliveIdleMs)) {
     armMain(tcb, T.F_TIMER_LINGER, cold.lastRcvTick + ticksOfMs(keepaliveIdleMs));
     return true;
   }
-  if (<u32>cold.keepaliveProbes >= keepaliveProbesMax) return giveUp(tcb);
-  cold.keepaliveProbes++;
+  if (<u32>cold.unanswered >= keepaliveProbesMax) return giveUp(tcb);
+  cold.unanswered++;
   count(TCP_KEEPALIVE_PROBES);
   tcb.flags |= T.F_PROBE;
   outputMark(tcb);

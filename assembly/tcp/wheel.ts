@@ -64,7 +64,7 @@ function link(tcb: Tcb, when: u32): void {
   if (first != TCB_NONE) tcbAt(first).timerPrev = index;
   store<u32>(head, index);
   const word = occupied + ((slot >> 6) << 3);
-  store<u64>(word, load<u64>(word) | (<u64>1 << (slot & 63)));
+  store<u64>(word, load<u64>(word) | ((<u64>1) << (slot & 63)));
   entries++;
 }
 
@@ -92,7 +92,7 @@ export function wheelRemove(tcb: Tcb): void {
 
 function clearBit(slot: u32): void {
   const word = occupied + ((slot >> 6) << 3);
-  store<u64>(word, load<u64>(word) & ~(<u64>1 << (slot & 63)));
+  store<u64>(word, load<u64>(word) & ~((<u64>1) << (slot & 63)));
 }
 
 /**
