@@ -70,7 +70,7 @@ export function runBpf(
       case 0x48:
       case 0x50: {
         read(6);
-        const width = { 0x00: 4, 0x08: 2, 0x10: 1 }[op & 0x18] as 1 | 2 | 4;
+        const width = [4, 2, 1][(op & 0x18) >> 3] as 1 | 2 | 4;
         const start = Number(immediate) + ((op & 0x40) !== 0 ? Number(read(from)) : 0);
         for (let clobbered = 1; clobbered <= 5; clobbered += 1) registers[clobbered] = undefined;
         // Past the end of the packet the program ends with 0.

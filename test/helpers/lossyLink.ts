@@ -82,7 +82,10 @@ class End {
       this.#pair.tx.push(frame);
       this.#port.transmit(0);
     };
-    if (delayMs === 0) return put();
+    if (delayMs === 0) {
+      put();
+      return;
+    }
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       put();

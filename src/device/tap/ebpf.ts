@@ -191,20 +191,7 @@ export function assembleSteering(mapFd: number, { queues, localPorts }: Steering
     .label("queue0")
     .set(0, 0)
     .exit();
-  program
-    .label("arp")
-    .loadPacket(HALF, ARP_OPERATION)
-    .jumpIf(JUMP_EQUAL, 0, 2, "relay")
-    // An announcement asks for the sender's own address (RFC 5227 3).
-    .loadPacket(WORD, ARP_SENDER_V4)
-    .move(7, 0)
-    .loadPacket(WORD, ARP_TARGET_V4)
-    .jumpIfSame(0, 7, "relay")
-    .set(0, 0)
-    .exit()
-    .label("relay")
-    .set(0, queues)
-    .exit();
+  assembleArp(program, queues);
   // R7 = offset of the ports; R8 = source port; R9 = destination port.
   program
     .label("ipv4")
@@ -259,6 +246,24 @@ export function assembleSteering(mapFd: number, { queues, localPorts }: Steering
     .compute(ALU_MOD, 0, queues)
     .exit();
   return program.assemble();
+}
+
+/** What answers a question or announces goes to all kernels by way of the queue after theirs. */
+function assembleArp(program: BpfAssembler, queues: number): void {
+  program
+    .label("arp")
+    .loadPacket(HALF, ARP_OPERATION)
+    .jumpIf(JUMP_EQUAL, 0, 2, "relay")
+    // An announcement asks for the sender's own address (RFC 5227 3).
+    .loadPacket(WORD, ARP_SENDER_V4)
+    .move(7, 0)
+    .loadPacket(WORD, ARP_TARGET_V4)
+    .jumpIfSame(0, 7, "relay")
+    .set(0, 0)
+    .exit()
+    .label("relay")
+    .set(0, queues)
+    .exit();
 }
 
 /** ICMP errors go where the quoted packet's flow lives: we sent that packet, so its source port is ours. */
