@@ -19,6 +19,8 @@ import { EBADF } from "../layout/status.ts";
 
 /** Largest piece given to a reader at once. */
 const CHUNK_BYTES_MAX = 65536;
+/** Pieces below this are worth another look for what follows them. */
+const SHORT_CHUNK_BYTES = 4096;
 
 /** States from CLOSE_WAIT on in which the peer's FIN has arrived. */
 const PEER_CLOSED_STATES: ReadonlySet<number> = new Set([
@@ -337,18 +339,32 @@ export class Connection implements EventSink {
       return true;
     }
     const request = controller.byobRequest?.view;
-    const bytes = Math.min(handles.available, request ? request.byteLength : CHUNK_BYTES_MAX);
     if (request && controller.byobRequest) {
+      const bytes = Math.min(handles.available, request.byteLength);
       const target = new Uint8Array(request.buffer, request.byteOffset, bytes);
       target.set(handles.bytes.subarray(at, at + bytes));
+      handles.consume(this.handle, bytes);
       controller.byobRequest.respond(bytes);
-    } else {
-      // slice() copies, also out of a shared memory, into a buffer of the application's own.
-      controller.enqueue(handles.bytes.slice(at, at + bytes));
-    }
-    handles.consume(this.handle, bytes);
+    } else controller.enqueue(this.#takeChunk(at));
     this.#host.requestTurn();
     return true;
+  }
+
+  /** Takes a piece out of the receive buffer, as a copy of the application's own. @param at what peek has returned. */
+  #takeChunk(at: number): Uint8Array<ArrayBuffer> {
+    const { handles } = this.#host;
+    // slice() copies out of a shared memory, too.
+    const chunk = handles.bytes.slice(at, at + Math.min(handles.available, CHUNK_BYTES_MAX));
+    handles.consume(this.handle, chunk.length);
+    // The buffer's blocks end anywhere; a short message should not come in two parts because of that.
+    const next = chunk.length < SHORT_CHUNK_BYTES ? handles.peek(this.handle) : 0;
+    if (next <= 0) return chunk;
+    const more = Math.min(handles.available, CHUNK_BYTES_MAX - chunk.length);
+    const joined = new Uint8Array(chunk.length + more);
+    joined.set(chunk);
+    joined.set(handles.bytes.subarray(next, next + more), chunk.length);
+    handles.consume(this.handle, more);
+    return joined;
   }
 
   #endReading(): void {
