@@ -210,19 +210,16 @@ function sequenceAcceptable(tcb: Tcb): bool {
 function unacceptable(tcb: Tcb): void {
   count(C.DROP_TCP_UNACCEPTABLE);
   // RFC 9293 3.10.7.4: a retransmitted FIN starts TIME-WAIT anew.
-  if (tcb.state == ST.STATE_TIME_WAIT && S.segFlags & S.FLAG_FIN) lingerArm(tcb, timeWaitMs);
-  // The ACK in a retransmission whose data we have may still be news. It must lie in the window before this one: numbers
-  // that anybody could guess must not move SND.UNA or SND.WL1.
-  const age = tcb.rcvNxt - S.segSeq;
-  if (S.segFlags & S.FLAG_ACK && tcb.state >= ST.STATE_ESTABLISHED && age - 1 < (<u32>1) << coldOf(tcb).rcvLimitOrder) {
-    if (seqGt(S.segAck, tcb.sndUna) && seqLeq(S.segAck, tcb.sndMax) && tcb.state != ST.STATE_TIME_WAIT) {
-      if (ackProcess(tcb) && !afterAck(tcb)) return;
-    }
+  if (tcb.state == ST.STATE_TIME_WAIT && S.segFlags & S.FLAG_FIN && S.segSeq + S.segLen == tcb.rcvNxt) {
+    lingerArm(tcb, timeWaitMs);
   }
   answerUnacceptable(tcb);
 }
 
-/** An ACK with the present numbers. Data that we have seen is answered always (the peer retransmits), the rest within limits. */
+/**
+ * An ACK with the present numbers. Data that we have seen is answered always (the peer retransmits), the rest within
+ * limits.
+ */
 function answerUnacceptable(tcb: Tcb): void {
   if (S.segLen > 0 && !(S.segFlags & S.FLAG_SYN)) {
     tcb.flags |= T.F_ACK_NOW;
@@ -290,11 +287,13 @@ function receiveInOrder(tcb: Tcb): void {
   const bytes = S.segDataBytes;
   if (bytes > 0) {
     const end = tcb.rcvNxt + bytes;
-    if (!rcvBufferFor(tcb, end)) {
-      count(C.DROP_TCP_NO_BUFFER);
-      return;
+    if (!S.segIsPlaced) {
+      if (!rcvBufferFor(tcb, end)) {
+        count(C.DROP_TCP_NO_BUFFER);
+        return;
+      }
+      ringWrite(tcb.rcvBuf, tcb.rcvBufOrder, tcb.rcvNxt, S.segData, bytes);
     }
-    ringWrite(tcb.rcvBuf, tcb.rcvBufOrder, tcb.rcvNxt, S.segData, bytes);
     tcb.rcvNxt = end;
     // Every second segment is acknowledged at once (RFC 9293 3.8.6.3), and so is a merged burst.
     const now = (tcb.flags & (T.F_ACK_PENDING | T.F_QUICKACK)) != 0 || bytes > <u32>tcb.sndMss;
