@@ -32,14 +32,18 @@ export function ackProcess(tcb: Tcb): bool {
   cold.lastRcvTick = nowTick;
   cold.unanswered = 0;
   const wnd = S.segWndField << cold.sndWscale;
-  if (seqGt(ack, tcb.sndUna)) {
+  const advances = seqGt(ack, tcb.sndUna);
+  if (advances) {
     newAck(tcb, ack);
   } else if (isDuplicate(tcb, wnd)) {
     congestionDuplicateAck(tcb);
     outputMark(tcb);
   }
   // RFC 9293 3.10.7.4: older segments must not change the window.
-  if (ack == tcb.sndUna && (seqLt(tcb.sndWl1, S.segSeq) || (tcb.sndWl1 == S.segSeq && seqLeq(tcb.sndWl2, ack)))) {
+  // Deviates: an ACK of new data always does (like Linux). A retransmission has a small SEG.SEQ, yet its window belongs
+  // to its ACK; the old window beside the new SND.UNA would put the right edge beyond what was ever offered.
+  const newer = seqLt(tcb.sndWl1, S.segSeq) || (tcb.sndWl1 == S.segSeq && seqLeq(tcb.sndWl2, ack));
+  if (advances || (ack == tcb.sndUna && newer)) {
     if (wnd > tcb.sndWnd && seqLt(tcb.sndNxt, tcb.sndBufEnd)) outputMark(tcb);
     if (tcb.sndWnd == 0 && wnd > 0 && tcb.flags & T.F_TIMER_PERSIST) {
       rtoDisarm(tcb);
@@ -96,7 +100,9 @@ function confirmNeighbor(tcb: Tcb): void {
   if (neighbor >= 0 && neighborAddress(neighbor) == nextHopV4(tcb.localIndex, tcb.remoteV4)) neighborConfirm(neighbor);
 }
 
-/** A send was cut short: the application is told when a third of the limit is free, so that it does not write crumbs. */
+/**
+ * A send was cut short: the application is told when a third of the limit is free, so that it does not write crumbs.
+ */
 function writable(tcb: Tcb): void {
   const limit = (<u32>1) << coldOf(tcb).sndLimitOrder;
   if (tcb.sndBufEnd - tcb.sndUna > limit - limit / 3) return;

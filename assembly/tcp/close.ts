@@ -1,5 +1,6 @@
 /** The ends of a connection: events to the application, TIME_WAIT, and giving everything back. */
 import { timeWaitMs } from "../config.ts";
+import { groupClosed } from "../flow/groups.ts";
 import { flowRemove } from "../flow/table.ts";
 import { GAUGE_TIME_WAIT } from "../../src/layout/counters.ts";
 import * as E from "../../src/layout/event.ts";
@@ -8,7 +9,7 @@ import { rcvBufferRelease, sndBufferRelease } from "../socket/buffers.ts";
 import { readyPush } from "../socket/ready.ts";
 import { countBy } from "../stats.ts";
 import { listenerSynDone } from "./listener.ts";
-import { emit } from "./output.ts";
+import { emit, pureSeq } from "./output.ts";
 import { reassemblyRelease } from "./reassembly.ts";
 import { FLAG_ACK } from "./segment.ts";
 import * as T from "./tcb.ts";
@@ -73,7 +74,10 @@ function release(tcb: Tcb): void {
  */
 export function tcpDrop(tcb: Tcb, status: i32): void {
   wheelRemove(tcb);
-  if (tcb.flags & T.F_IN_FLOW_TABLE) flowRemove(tcb.hash, T.tcbIndex(tcb));
+  if (tcb.flags & T.F_IN_FLOW_TABLE) {
+    flowRemove(tcb.hash, T.tcbIndex(tcb));
+    if (tcb.state != STATE_TIME_WAIT) groupClosed(tcb);
+  }
   if (tcb.flags & T.F_IN_SYN_QUEUE) listenerSynDone(tcb);
   if (tcb.state == STATE_TIME_WAIT) countBy(GAUGE_TIME_WAIT, -1);
   tcb.flags &= ~(T.F_IN_FLOW_TABLE | TIMERS | SENDING);
@@ -99,13 +103,14 @@ export function tcpDrop(tcb: Tcb, status: i32): void {
 export function enterTimeWait(tcb: Tcb): void {
   if (timeWaitMs == 0) {
     // The last ACK cannot wait for the next output.
-    if (tcb.flags & T.F_ACK_NOW) emit(tcb, tcb.sndNxt, FLAG_ACK, 0);
+    if (tcb.flags & T.F_ACK_NOW) emit(tcb, pureSeq(tcb), FLAG_ACK, 0);
     tcpDrop(tcb, 0);
     return;
   }
   if (tcb.state != STATE_TIME_WAIT) {
     tcb.state = STATE_TIME_WAIT;
     countBy(GAUGE_TIME_WAIT, 1);
+    groupClosed(tcb);
     sndBufferRelease(tcb);
     reassemblyRelease(tcb);
     eventPost(tcb, E.EVENT_CLOSED);

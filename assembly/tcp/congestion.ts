@@ -1,6 +1,6 @@
 /** Congestion control: NewReno (RFC 5681, RFC 6582), initial window of ten segments (RFC 6928). Windows in bytes. */
 import { F_RECOVERY, F_RETRANSMIT, F_RTO_RECOVERY, Tcb, coldOf } from "./tcb.ts";
-import { seqGeq, seqGt } from "./seq.ts";
+import { seqGeq } from "./seq.ts";
 import { count } from "../stats.ts";
 import { TCP_DUPLICATE_ACKS, TCP_FAST_RETRANSMITS } from "../../src/layout/counters.ts";
 
@@ -42,8 +42,8 @@ export function congestionAcked(tcb: Tcb, ackedBytes: u32, flightBefore: u32): b
   // RFC 7661: a window that is not used is not grown.
   if (flightBefore + 2 * mss < tcb.cwnd && flightBefore << 1 < tcb.cwnd) return true;
   if (tcb.cwnd < tcb.ssthresh) {
-    // Deviates: RFC 3465 2.2 limits growth to 2 SMSS per ACK. Like Linux we count all acknowledged bytes, because a peer
-    // that takes bursts (GRO, batches) acknowledges once per burst.
+    // Deviates: RFC 3465 2.2 limits growth to 2 SMSS per ACK. Like Linux we count all acknowledged bytes, because a
+    // peer that takes bursts (GRO, batches) acknowledges once per burst.
     tcb.cwnd = min(tcb.cwnd + ackedBytes, CWND_BYTES_MAX);
   } else {
     tcb.cwnd = min(tcb.cwnd + max<u32>(1, <u32>((<u64>mss * ackedBytes) / tcb.cwnd)), CWND_BYTES_MAX);
@@ -61,8 +61,9 @@ export function congestionDuplicateAck(tcb: Tcb): void {
   }
   if (tcb.dupAcks < 255) tcb.dupAcks++;
   if (<u32>tcb.dupAcks != DUP_ACK_THRESHOLD) return;
-  // RFC 6582 3.2 step 2: not for ACKs of what was sent before the last recovery or time-out.
-  if (tcb.flags & F_RTO_RECOVERY || !seqGt(tcb.sndUna, coldOf(tcb).recover - 1)) return;
+  // RFC 6582 3.2 step 2: not for ACKs of what was sent before the last time-out. (`recover` itself is only looked at while
+  // a recovery lasts: after two gigabytes without loss it would seem to lie ahead.)
+  if (tcb.flags & F_RTO_RECOVERY) return;
   count(TCP_FAST_RETRANSMITS);
   tcb.ssthresh = halvedFlight(tcb);
   tcb.cwnd = tcb.ssthresh + DUP_ACK_THRESHOLD * mss;

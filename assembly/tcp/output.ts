@@ -1,6 +1,6 @@
 /**
- * 5. Output: what to send, and building it. Runs once per turn for every connection that was marked, after input and the
- * application have had their say: so a response carries the ACK, and a burst of segments is answered by one ACK.
+ * 5. Output: what to send, and building it. Runs once per turn for every connection that was marked, after input and
+ * the application have had their say: so a response carries the ACK, and a burst of segments is answered by one ACK.
  * RFC 9293 3.8.6.2 (silly window avoidance, Nagle), 3.8.6.1 (probes), 3.8.6.3 (delayed ACKs).
  */
 import { checksumOffload, mtuBytes, rcvBufferBytesMax, timestamps, tsoBytesMax } from "../config.ts";
@@ -36,7 +36,7 @@ import { storeBe16, storeBe32 } from "../wire/bytes.ts";
 import { checksumOf, copyAndSum, pseudoHeaderSumV4, sumAdd, sumBytes, sumSwap } from "../wire/checksum.ts";
 import { congestionWindow } from "./congestion.ts";
 import * as S from "./segment.ts";
-import { seqGt, seqLt, seqMax } from "./seq.ts";
+import { seqGt, seqLt, seqMax, seqMin } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { delackArm, persistArm, rtoArm, rttTimingStart } from "./timers.ts";
@@ -74,9 +74,17 @@ export function tcpOutput(tcb: Tcb): bool {
   if (tcb.flags & T.F_RETRANSMIT && !sendRetransmission(tcb)) return false;
   if (state != STATE_TIME_WAIT && !sendData(tcb)) return false;
   if (tcb.flags & T.F_PROBE && !sendProbe(tcb)) return false;
-  if (tcb.flags & T.F_ACK_NOW) return emit(tcb, tcb.sndNxt, S.FLAG_ACK, 0);
+  if (tcb.flags & T.F_ACK_NOW) return emit(tcb, pureSeq(tcb), S.FLAG_ACK, 0);
   if (tcb.flags & T.F_ACK_PENDING) delackArm(tcb);
   return true;
+}
+
+/**
+ * Sequence number of a segment without data: SND.NXT as RFC 9293 means it, the highest sent, also while we have gone
+ * back after a time-out (an older number would be unacceptable); but not beyond the peer's window.
+ */
+export function pureSeq(tcb: Tcb): u32 {
+  return seqMin(tcb.sndMax, seqMax(tcb.sndNxt, tcb.sndUna + tcb.sndWnd));
 }
 
 /** New data, as far as the windows, Nagle and silly window avoidance allow. @returns false: the TX ring is full. */
@@ -151,7 +159,7 @@ function sendRetransmission(tcb: Tcb): bool {
   if (!emit(tcb, tcb.sndUna, S.FLAG_ACK | (fin ? S.FLAG_FIN : 0), bytes)) return false;
   tcb.flags &= ~T.F_RETRANSMIT;
   countRetransmission(tcb);
-  if (seqLt(tcb.sndNxt, tcb.sndUna + bytes)) tcb.sndNxt = tcb.sndUna + bytes;
+  tcb.sndNxt = seqMax(tcb.sndNxt, tcb.sndUna + bytes + (fin ? 1 : 0));
   rtoArm(tcb);
   return true;
 }
@@ -393,7 +401,7 @@ function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: u32, he
 /** RST for a connection that we give up (RFC 9293 3.10.5). Best effort: lost when the TX ring is full. */
 export function sendReset(tcb: Tcb): void {
   count(TCP_RST_SENT);
-  emitPlain(tcb.localIndex, tcb.remoteV4, tcb.ports, tcb.sndNxt, tcb.rcvNxt, S.FLAG_RST | S.FLAG_ACK);
+  emitPlain(tcb.localIndex, tcb.remoteV4, tcb.ports, pureSeq(tcb), tcb.rcvNxt, S.FLAG_RST | S.FLAG_ACK);
 }
 
 /** RST in answer to the present segment, which belongs to no connection (RFC 9293 3.10.7.1). */

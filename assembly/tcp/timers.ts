@@ -13,14 +13,16 @@ import {
   rtoMinUs,
   synRetriesMax,
 } from "../config.ts";
+import { neighborIsFailed, neighborIsResolved } from "../ip/neighbor.ts";
 import {
+  TCP_CONNECT_FAILED,
   TCP_KEEPALIVE_PROBES,
   TCP_RETRANSMIT_TIMEOUTS,
   TCP_TIMED_OUT,
   TCP_ZERO_WINDOW_PROBES,
 } from "../../src/layout/counters.ts";
 import { STATE_FIN_WAIT_2, STATE_SYN_RECEIVED, STATE_SYN_SENT, STATE_TIME_WAIT } from "../../src/layout/option.ts";
-import { ETIMEDOUT } from "../../src/layout/status.ts";
+import { EHOSTUNREACH, ETIMEDOUT } from "../../src/layout/status.ts";
 import { count } from "../stats.ts";
 import { nowTick, nowUs, tickReached, ticksOfMs, ticksOfUs } from "../time.ts";
 import { tcpDrop } from "./close.ts";
@@ -139,6 +141,23 @@ function mainTimer(tcb: Tcb, which: u32): bool {
   return false;
 }
 
+/** The next hop has not been resolved: the SYN has never been on the wire. */
+function synCannotLeave(tcb: Tcb): bool {
+  const neighbor = <i32>tcb.neighbor - 1;
+  return neighbor >= 0 && !neighborIsResolved(neighbor);
+}
+
+/** Nothing was lost, so there is no back-off; a neighbour that does not answer ends the attempt (Linux: EHOSTUNREACH). */
+function afterUnsentSyn(tcb: Tcb): bool {
+  if (neighborIsFailed(<i32>tcb.neighbor - 1)) {
+    count(TCP_CONNECT_FAILED);
+    tcpDrop(tcb, EHOSTUNREACH);
+    return false;
+  }
+  rtoArm(tcb);
+  return true;
+}
+
 function giveUp(tcb: Tcb): bool {
   count(TCP_TIMED_OUT);
   tcpDrop(tcb, ETIMEDOUT);
@@ -151,6 +170,7 @@ function retransmissionTimeout(tcb: Tcb): bool {
   if (<u32>tcb.backoff >= (opening ? synRetriesMax : retriesMax)) return giveUp(tcb);
   tcb.flags &= ~T.F_RTT_TIMING;
   if (opening) {
+    if (tcb.state == STATE_SYN_SENT && synCannotLeave(tcb)) return afterUnsentSyn(tcb);
     tcb.flags |= T.F_SYN_DUE;
   } else {
     // RFC 9293 3.8.6: the peer has taken its window back; what it needs is a probe, and it may answer them for ever.
@@ -159,8 +179,10 @@ function retransmissionTimeout(tcb: Tcb): bool {
       return mainTimer(tcb, T.F_TIMER_PERSIST);
     }
     congestionTimeout(tcb);
-    // Go back: what lies between SND.UNA and SND.MAX is sent again as the window allows.
+    // Go back: what lies between SND.UNA and SND.MAX is sent again as the window allows; the first segment whatever the
+    // window says, for a peer that has taken it back (RFC 9293 3.8.6) must not keep us from ever sending.
     tcb.sndNxt = tcb.sndUna;
+    tcb.flags |= T.F_RETRANSMIT;
   }
   tcb.backoff++;
   rtoArm(tcb);
