@@ -18,6 +18,7 @@ import {
   udpSocketsMax,
 } from "./config.ts";
 import { txBoot, txFrameBytesMax, txPublish } from "./device/tx.ts";
+import { groupsBoot } from "./flow/groups.ts";
 import { hashBoot } from "./flow/hash.ts";
 import { flowTableBoot } from "./flow/table.ts";
 import { addressAdd, addressBoot } from "./ip/address.ts";
@@ -34,13 +35,20 @@ import { arenaAlloc, arenaBoot } from "./mem/arena.ts";
 import { STREAM_ORDER_MAX, streamPoolBoot } from "./mem/streamPool.ts";
 import { CONFIG_LAYOUT_VERSION } from "../src/layout/config.ts";
 import { EVENTS_PUBLISHED, POLLS } from "../src/layout/counters.ts";
-import { EVENT_SIZE_BYTES, HANDLE_INDEX_MASK, HANDLE_KIND_LISTENER, HANDLE_KIND_SHIFT, HANDLE_KIND_TCP } from "../src/layout/event.ts";
+import {
+  EVENT_SIZE_BYTES,
+  HANDLE_INDEX_MASK,
+  HANDLE_KIND_LISTENER,
+  HANDLE_KIND_SHIFT,
+  HANDLE_KIND_TCP,
+} from "../src/layout/event.ts";
 import { RX_LANES_MAX } from "../src/layout/kernelMemory.ts";
 import * as M from "../src/layout/kernelMemory.ts";
 import { EINVAL, ENOMEM, EPROTO } from "../src/layout/status.ts";
 import { readyBoot, readyCount, readyShift } from "./socket/ready.ts";
 import {
   tcpAbort,
+  tcpAbortAll,
   tcpClose,
   tcpGetInfo,
   tcpRecv,
@@ -76,6 +84,7 @@ import {
 export {
   addressAdd,
   tcpAbort,
+  tcpAbortAll,
   tcpAccept,
   tcpClose,
   tcpConnect,
@@ -121,9 +130,9 @@ function configIsSane(): bool {
     connectionsMax <= <u32>HANDLE_INDEX_MASK &&
     eventSlots >= 1 &&
     rcvBufferBytesMax >= 2048 &&
-    rcvBufferBytesMax <= <u32>1 << STREAM_ORDER_MAX &&
+    rcvBufferBytesMax <= (<u32>1) << STREAM_ORDER_MAX &&
     sndBufferBytesMax >= 2048 &&
-    sndBufferBytesMax <= <u32>1 << STREAM_ORDER_MAX
+    sndBufferBytesMax <= (<u32>1) << STREAM_ORDER_MAX
   );
 }
 
@@ -143,6 +152,7 @@ export function boot(): i32 {
     outputQueueBoot() &&
     tcbBoot() &&
     flowTableBoot() &&
+    groupsBoot() &&
     wheelBoot(0) &&
     listenerBoot() &&
     neighborBoot() &&

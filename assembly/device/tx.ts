@@ -54,7 +54,7 @@ export function txReserve(frameBytes: u32): usize {
     }
   }
   if (bytes > toEnd) {
-    store<i32>(base + at, -<i32>toEnd, FRAME_LENGTH);
+    store<i32>(base + at, -(<i32>toEnd), FRAME_LENGTH);
     tail += toEnd;
     at = 0;
   }

@@ -11,8 +11,8 @@ let sip0: u64 = 0;
 let sip1: u64 = 0;
 
 export function hashBoot(): void {
-  const a = (<u64>seedWord(0) << 32) | seedWord(1);
-  const b = (<u64>seedWord(2) << 32) | seedWord(3);
+  const a = ((<u64>seedWord(0)) << 32) | seedWord(1);
+  const b = ((<u64>seedWord(2)) << 32) | seedWord(3);
   // The four keys are drawn from the seed by SipHash itself, keyed with the seed.
   sip0 = a;
   sip1 = b;
@@ -26,7 +26,10 @@ export function hashBoot(): void {
   key1 = f | 1;
 }
 
-/** @param addresses remote and local IPv4 address, in either order but always the same. @param ports both ports as they stand in a received segment. */
+/**
+ * @param addresses remote and local IPv4 address, in either order but always the same.
+ * @param ports both ports as they stand in a received segment.
+ */
 export function flowHashV4(remote: u32, local: u32, ports: u32): u32 {
   let h = (((<u64>remote) << 32) | ports) ^ key0;
   h *= 0x9fb21c651e98df25;
@@ -45,7 +48,7 @@ export function sipHash(m0: u64, m1: u64): u64 {
   let v3: u64 = sip1 ^ 0x7465646279746573;
   // Blocks: the two words, then the length (16) in the top byte.
   for (let block = 0; block < 4; block++) {
-    let m: u64 = block == 0 ? m0 : block == 1 ? m1 : block == 2 ? <u64>16 << 56 : 0;
+    let m: u64 = block == 0 ? m0 : block == 1 ? m1 : block == 2 ? (<u64>16) << 56 : 0;
     if (block == 3) v2 ^= 0xff;
     else v3 ^= m;
     const rounds = block == 3 ? 4 : 2;
@@ -68,5 +71,5 @@ export function sipHash(m0: u64, m1: u64): u64 {
 
 /** Timestamp offset per pair of hosts: hides the clock, yet grows across their connections (RFC 7323 5.4, RFC 6191). */
 export function timestampOffset(remote: u32, local: u32): u32 {
-  return <u32>((((<u64>remote << 32) | local) * key1) >> 32) ^ <u32>key0;
+  return <u32>(((((<u64>remote) << 32) | local) * key1) >> 32) ^ <u32>key0;
 }

@@ -3,7 +3,8 @@
  * so it never stops to rehash, stays small and warm while flows are few, and touches only the memory it needs.
  *
  * ```
- * bucket, one cache line:   +0 u32 x 7 hashes   +28 u32 overflow bucket (address)   +32 u32 x 7 TCB indices   +60 u32 count
+ * bucket, one cache line:   +0 u32 x 7 hashes   +28 u32 overflow bucket (address)   +32 u32 x 7 TCB indices   +60 u32
+ * count
  * ```
  * Whole hashes stand in the bucket: a look-up reads one line and then the TCB, and splitting a bucket reads no TCB.
  */
@@ -38,8 +39,8 @@ export function flowTableBoot(): bool {
   bucketsMax = max<u32>(BUCKETS_MIN, connectionsMax / LOAD + 1);
   // With LOAD flows per bucket on average, fewer than one bucket in five overflows; half is ample.
   overflowMax = bucketsMax / 2 + 64;
-  base = arenaAlloc(<usize>bucketsMax << BUCKET_SHIFT, 4096);
-  overflowBase = arenaAlloc(<usize>overflowMax << BUCKET_SHIFT, 64);
+  base = arenaAlloc((<usize>bucketsMax) << BUCKET_SHIFT, 4096);
+  overflowBase = arenaAlloc((<usize>overflowMax) << BUCKET_SHIFT, 64);
   buckets = BUCKETS_MIN;
   lowMask = BUCKETS_MIN - 1;
   return base != 0 && overflowBase != 0;
@@ -48,7 +49,7 @@ export function flowTableBoot(): bool {
 function bucketOf(hash: u32): usize {
   let number = hash & ((lowMask << 1) | 1);
   if (number >= buckets) number &= lowMask;
-  return base + (<usize>number << BUCKET_SHIFT);
+  return base + ((<usize>number) << BUCKET_SHIFT);
 }
 
 /** Brings the flow's bucket into the cache; the value is of no use. */
@@ -162,8 +163,8 @@ function removeSlot(previous: usize, bucket: usize, slot: u32): void {
 function split(): void {
   const low = buckets & lowMask;
   const bit = lowMask + 1;
-  const from = base + (<usize>low << BUCKET_SHIFT);
-  const to = base + (<usize>(low + bit) << BUCKET_SHIFT);
+  const from = base + ((<usize>low) << BUCKET_SHIFT);
+  const to = base + ((<usize>(low + bit)) << BUCKET_SHIFT);
   memory.fill(to, 0, 64);
   buckets++;
   if (buckets == bit << 1) lowMask = (lowMask << 1) | 1;
@@ -189,7 +190,8 @@ function split(): void {
     bucket = chain;
     chain = load<u32>(bucket, OVERFLOW);
     const entries = load<u32>(bucket, COUNT);
-    // Copied out first: the overflow bucket is given back before its entries are put, so putting cannot run out of room.
+    // Copied out first: the overflow bucket is given back before its entries are put, so putting cannot run out of
+    // room.
     memory.copy(spare, bucket, 64);
     overflowGive(bucket);
     for (let i: u32 = 0; i < entries; i++) {
@@ -207,7 +209,7 @@ function overflowTake(): usize {
     overflowFree = load<u32>(bucket, OVERFLOW);
   } else {
     if (overflowUsed == overflowMax) return 0;
-    bucket = overflowBase + (<usize>overflowUsed << BUCKET_SHIFT);
+    bucket = overflowBase + ((<usize>overflowUsed) << BUCKET_SHIFT);
     overflowUsed++;
   }
   store<u32>(bucket, 0, OVERFLOW);

@@ -1,6 +1,7 @@
 /**
  * The kernel's own addresses and its routes. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d, so that one table serves
- * both families; the IPv4 fast path looks at the last four bytes only (`v4`, in memory order: the first octet is the lowest byte).
+ * both families; the IPv4 fast path looks at the last four bytes only (`v4`, in memory order: the first octet is the
+ * lowest byte).
  */
 import * as C from "../../src/layout/config.ts";
 import { CONFIG_BASE } from "../../src/layout/kernelMemory.ts";
@@ -12,7 +13,8 @@ export let addressCount: u32 = 0;
 
 /**
  * What an IPv4 address is to us, by open addressing: u32 address, u32 kind (0: empty slot, index + 1: own address,
- * KIND_BROADCAST: directed broadcast of one of our networks). At most two entries per address: never more than half full.
+ * KIND_BROADCAST: directed broadcast of one of our networks). At most two entries per address: never more than half
+ * full.
  */
 const SLOTS: u32 = 128;
 const KIND_BROADCAST: u32 = 0x8000;
@@ -124,7 +126,9 @@ export function nextHopV4(index: u32, remote: u32): u32 {
   return load<u32>(CONFIG_BASE + C.CONFIG_GATEWAY, 12);
 }
 
-/** Index of the local address to reach `remote` from: one in its network, else the first that has a gateway, else -1. */
+/**
+ * Index of the local address to reach `remote` from: one in its network, else the first that has a gateway, else -1.
+ */
 export function sourceForV4(remote: u32): i32 {
   for (let i: u32 = 0; i < addressCount; i++) {
     if (isV4Mapped(addressAt(i)) && ((remote ^ addressV4(i)) & addressMaskV4(i)) == 0) return <i32>i;

@@ -63,7 +63,10 @@ const UNSOLICITED_MS: u32 = 5000;
 /** Unconfirmed entries go after 20 minutes; they are looked at twice in that time. */
 const EXPIRY_MS: u32 = 1200000;
 const AGING_MS: u32 = 600000;
-/** Linux keeps as many small ones (unres_qlen_bytes): a burst of opens towards a new neighbour must not wait for time-outs. */
+/**
+ * Linux keeps as many small ones (unres_qlen_bytes): a burst of opens towards a new neighbour must not wait for
+ * time-outs.
+ */
 const HELD_FRAMES_MAX: u8 = 100;
 /** Entries looked at to find the one that was used longest ago. */
 const EVICTION_SAMPLE: u32 = 16;
@@ -389,6 +392,11 @@ export function neighborAddress(index: i32): u32 {
   return <u32>index < entriesUsed ? <u32>(at(index).keyLow >> 32) : 0;
 }
 
+/** True when frames to it can leave at once. */
+export function neighborIsResolved(index: i32): bool {
+  return at(index).state == REACHABLE || at(index).state == PROBE;
+}
+
 /** True while the neighbour is known not to answer: what is sent to it is dropped. */
 export function neighborIsFailed(index: i32): bool {
   return at(index).state == FAILED;
@@ -396,9 +404,9 @@ export function neighborIsFailed(index: i32): bool {
 
 /**
  * Sends the packet that lies behind room for an Ethernet header at the place that txReserve gave.
- * Resolved: the header is written and the frame committed. Unresolved: a copy waits, at most HELD_FRAMES_MAX per neighbour, the
- * oldest is dropped (RFC 1122 2.3.2.2). Failed: dropped.
- * Preconditions: neighborAddress(index) is the next hop.
+ * Resolved: the header is written and the frame committed. Unresolved: a copy waits, at most HELD_FRAMES_MAX per
+ * neighbour, the oldest is dropped (RFC 1122 2.3.2.2). Failed: dropped. Preconditions: neighborAddress(index) is the
+ * next hop.
  */
 export function neighborSend(index: i32, frame: usize, frameBytes: u32): void {
   const entry = at(index);

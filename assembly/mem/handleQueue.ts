@@ -14,7 +14,7 @@ export function queueCreate(handlesMax: u32): HandleQueue {
   let slots: u32 = 64;
   while (slots < handlesMax) slots <<= 1;
   const queue = changetype<HandleQueue>(arenaAlloc(64, 64));
-  const base = arenaAlloc(<usize>slots << 2, 64);
+  const base = arenaAlloc((<usize>slots) << 2, 64);
   if (changetype<usize>(queue) == 0 || base == 0) return changetype<HandleQueue>(0);
   queue.base = base;
   queue.mask = slots - 1;

@@ -1,7 +1,7 @@
 /**
- * Send and receive buffers of a connection: power-of-two rings indexed by sequence number (the byte with sequence number
- * s lies at s modulo the size), taken from the stream pool when there is something to keep and given back when there
- * is not. They grow by doubling up to the connection's limit.
+ * Send and receive buffers of a connection: power-of-two rings indexed by sequence number (the byte with sequence
+ * number s lies at s modulo the size), taken from the stream pool when there is something to keep and given back when
+ * there is not. They grow by doubling up to the connection's limit.
  */
 import { STREAM_ORDER_MIN, streamAlloc, streamFree, streamOrderFor } from "../mem/streamPool.ts";
 import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
@@ -22,7 +22,10 @@ export function ringRead(ring: usize, order: u32, seq: u32, target: usize, bytes
   if (first < bytes) memory.copy(target + first, ring, bytes - first);
 }
 
-/** Moves `bytes` from `seq` on into a larger ring. @returns the new ring, or 0: the pool is at its limit, nothing changed. */
+/**
+ * Moves `bytes` from `seq` on into a larger ring.
+ * @returns the new ring, or 0: the pool is at its limit, nothing changed.
+ */
 function grow(ring: usize, order: u32, newOrder: u32, seq: u32, bytes: u32): usize {
   const larger = streamAlloc(newOrder);
   if (larger == 0) return 0;
@@ -34,7 +37,10 @@ function grow(ring: usize, order: u32, newOrder: u32, seq: u32, bytes: u32): usi
   return larger;
 }
 
-/** Order for a fresh buffer: what is needed, or what the last one had, so that a busy stream does not grow again and again. */
+/**
+ * Order for a fresh buffer: what is needed, or what the last one had, so that a busy stream does not grow again and
+ * again.
+ */
 function freshOrder(needed: u32, last: u32, limit: u32): u32 {
   return min(max(needed, max(last, STREAM_ORDER_MIN)), limit);
 }

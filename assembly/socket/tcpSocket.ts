@@ -1,7 +1,9 @@
-/** The application's calls on TCP connections (src/wasm/exports.ts has the contract). Output happens at the next flush. */
+/**
+ * The application's calls on TCP connections (src/wasm/exports.ts has the contract). Output happens at the next flush.
+ */
 import { EVENT_CLOSED, EVENT_ERROR } from "../../src/layout/event.ts";
 import * as O from "../../src/layout/option.ts";
-import { EBADF, EINVAL, ENOTCONN, EPIPE } from "../../src/layout/status.ts";
+import { EBADF, ECONNABORTED, EINVAL, ENOTCONN, EPIPE } from "../../src/layout/status.ts";
 import { RESULT_BASE } from "../../src/layout/kernelMemory.ts";
 import { addressAt } from "../ip/address.ts";
 import { STREAM_ORDER_MAX, streamOrderFor } from "../mem/streamPool.ts";
@@ -10,7 +12,7 @@ import { detach, finWait2Arm, maySend, readableBytes, tcpDrop } from "../tcp/clo
 import { windowUpdateDue } from "../tcp/output.ts";
 import { outputMark } from "../tcp/outputQueue.ts";
 import * as T from "../tcp/tcb.ts";
-import { Tcb, coldOf, tcbOfHandle } from "../tcp/tcb.ts";
+import { Tcb, coldOf, tcbHighWater, tcbOfHandle } from "../tcp/tcb.ts";
 import { keepaliveArm, rtoUs } from "../tcp/timers.ts";
 import { ringRead, ringWrite, rcvBufferRelease, sndBufferFor } from "./buffers.ts";
 
@@ -171,6 +173,19 @@ export function tcpAbort(handle: i32): i32 {
   T.tcbRenew(tcb);
   tcpDrop(tcb, 0);
   return 0;
+}
+
+/** See KernelExports.tcpAbortAll. */
+export function tcpAbortAll(): i32 {
+  let reset: i32 = 0;
+  for (let index: u32 = 0; index < tcbHighWater(); index++) {
+    const tcb = T.tcbAt(index);
+    if (tcb.state == O.STATE_FREE || tcb.state == O.STATE_TIME_WAIT || tcb.state == O.STATE_CLOSED) continue;
+    resetIfSynchronized(tcb);
+    tcpDrop(tcb, ECONNABORTED);
+    reset++;
+  }
+  return reset;
 }
 
 export function tcpSetOption(handle: i32, option: i32, value: u32): i32 {

@@ -1,10 +1,11 @@
 /**
- * SYN cookies (RFC 4987 3.6): when the SYN queue is full the SYN-ACK carries all that must be remembered, in its sequence
- * number and, where the peer sends timestamps, in the low bits of ours. Nothing is stored until the ACK comes back.
+ * SYN cookies (RFC 4987 3.6): when the SYN queue is full the SYN-ACK carries all that must be remembered, in its
+ * sequence number and, where the peer sends timestamps, in the low bits of ours. Nothing is stored until the ACK comes
+ * back.
  *
  * ```
- * sequence number:  24 bits of SipHash(addresses, ports, peer's ISN, period, MSS index) | 5 bits period | 3 bits MSS index
- * timestamp value:  low 5 bits: 1 bit "window scale known" | 4 bits the peer's window scale
+ * sequence number:  24 bits of SipHash(addresses, ports, peer's ISN, period, MSS index) | 5 bits period | 3 bits MSS
+ * index timestamp value:  low 5 bits: 1 bit "window scale known" | 4 bits the peer's window scale
  * ```
  */
 import { sipHash, timestampOffset } from "../flow/hash.ts";

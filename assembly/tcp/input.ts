@@ -287,13 +287,11 @@ function receiveInOrder(tcb: Tcb): void {
   const bytes = S.segDataBytes;
   if (bytes > 0) {
     const end = tcb.rcvNxt + bytes;
-    if (!S.segIsPlaced) {
-      if (!rcvBufferFor(tcb, end)) {
-        count(C.DROP_TCP_NO_BUFFER);
-        return;
-      }
-      ringWrite(tcb.rcvBuf, tcb.rcvBufOrder, tcb.rcvNxt, S.segData, bytes);
+    if (!rcvBufferFor(tcb, end)) {
+      count(C.DROP_TCP_NO_BUFFER);
+      return;
     }
+    ringWrite(tcb.rcvBuf, tcb.rcvBufOrder, tcb.rcvNxt, S.segData, bytes);
     tcb.rcvNxt = end;
     // Every second segment is acknowledged at once (RFC 9293 3.8.6.3), and so is a merged burst.
     const now = (tcb.flags & (T.F_ACK_PENDING | T.F_QUICKACK)) != 0 || bytes > <u32>tcb.sndMss;

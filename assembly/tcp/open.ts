@@ -11,6 +11,7 @@ import {
   sndBufferBytesMax,
   timestamps,
 } from "../config.ts";
+import { groupOpened } from "../flow/groups.ts";
 import { flowHashV4, sipHash } from "../flow/hash.ts";
 import { flowFindV4, flowInsert } from "../flow/table.ts";
 import { addressCount, addressV4, isOursOrBroadcastV4, isV4Mapped, nextHopV4, sourceForV4 } from "../ip/address.ts";
@@ -62,8 +63,11 @@ function localPortOf(ports: u32): u32 {
   return <u32>bswap<u16>(<u16>(ports >> 16));
 }
 
-/** A connection record for the flow, entered in the table; null (counted) when a limit is reached. */
-function create(remote: u32, localIndex: u32, ports: u32, hash: u32, iss: u32): Tcb {
+/**
+ * A connection record for the flow, entered in the table; null (counted) when a limit is reached.
+ * @param active F_ACTIVE_OPEN or 0.
+ */
+function create(remote: u32, localIndex: u32, ports: u32, hash: u32, iss: u32, active: u32): Tcb {
   const tcb = T.tcbAlloc();
   if (changetype<usize>(tcb) == 0) {
     count(C.DROP_NO_CONNECTION_SLOT);
@@ -79,7 +83,8 @@ function create(remote: u32, localIndex: u32, ports: u32, hash: u32, iss: u32): 
   tcb.ports = ports;
   tcb.hash = hash;
   tcb.localIndex = <u8>localIndex;
-  tcb.flags |= T.F_IN_FLOW_TABLE | (nodelayDefault ? T.F_NODELAY : 0);
+  tcb.flags |= T.F_IN_FLOW_TABLE | active | (nodelayDefault ? T.F_NODELAY : 0);
+  groupOpened(tcb);
   const cold = coldOf(tcb);
   cold.rcvLimitOrder = <u8>(31 - clz(rcvBufferBytesMax));
   cold.sndLimitOrder = <u8>(31 - clz(sndBufferBytesMax));
@@ -151,7 +156,7 @@ function synInput(listener: Listener, iss: u32): void {
     sendCookie(listener);
     return;
   }
-  const tcb = create(S.segRemote, S.segLocalIndex, S.segPorts, S.segHash, iss);
+  const tcb = create(S.segRemote, S.segLocalIndex, S.segPorts, S.segHash, iss, 0);
   if (changetype<usize>(tcb) == 0) return;
   tcb.state = STATE_SYN_RECEIVED;
   startFromSyn(tcb);
@@ -207,7 +212,7 @@ function cookieInput(listener: Listener): bool {
     count(C.DROP_ACCEPT_QUEUE_FULL);
     return true;
   }
-  const tcb = create(S.segRemote, S.segLocalIndex, S.segPorts, S.segHash, S.segAck - 1);
+  const tcb = create(S.segRemote, S.segLocalIndex, S.segPorts, S.segHash, S.segAck - 1, 0);
   if (changetype<usize>(tcb) == 0) return true;
   const cold = coldOf(tcb);
   tcb.rcvNxt = S.segSeq;
@@ -299,8 +304,8 @@ export function tcpConnect(addressIndex: i32, localPort: u32, remoteAddress: usi
   const source = addressIndex >= 0 ? addressIndex : sourceForV4(remote);
   if (source < 0) return ENETUNREACH;
   if (source >= <i32>addressCount) return EADDRNOTAVAIL;
-  // TCP does not speak to groups (RFC 9293 3.9.2.3). There is no loopback inside a stack yet: an own address is no place
-  // to go to.
+  // TCP does not speak to groups (RFC 9293 3.9.2.3). There is no loopback inside a stack yet: an own address is no
+  // place to go to.
   if (nextHopV4(source, remote) == 0 || !isHostV4(remote) || isOursOrBroadcastV4(remote)) return ENETUNREACH;
   if (T.tcbCount >= connectionsMax) return ENOBUFS;
   const local = addressV4(source);
@@ -314,7 +319,7 @@ export function tcpConnect(addressIndex: i32, localPort: u32, remoteAddress: usi
   } else if (changetype<usize>(flowFindV4(hash, remote, source, ports)) != 0) {
     return EADDRINUSE;
   }
-  const tcb = create(remote, source, ports, hash, initialSeq(remote, local, ports));
+  const tcb = create(remote, source, ports, hash, initialSeq(remote, local, ports), T.F_ACTIVE_OPEN);
   if (changetype<usize>(tcb) == 0) return ENOBUFS;
   tcb.state = STATE_SYN_SENT;
   tcb.flags |= T.F_APP | T.F_SYN_DUE;
@@ -327,7 +332,8 @@ export function tcpConnect(addressIndex: i32, localPort: u32, remoteAddress: usi
 let portCounter: u32 = 0;
 
 /**
- * An ephemeral port that is free towards this peer (RFC 6056 3.3.3, algorithm 3: a secret offset per peer, then counting).
+ * An ephemeral port that is free towards this peer (RFC 6056 3.3.3, algorithm 3: a secret offset per peer, then
+ * counting).
  * @returns both ports as in a segment from the peer, 0: none free among those tried.
  */
 function pickPort(remote: u32, local: u32, localIndex: u32, remoteBits: u32): u32 {

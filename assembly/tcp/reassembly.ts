@@ -1,7 +1,7 @@
 /**
- * Bytes that arrived ahead of RCV.NXT. They are written straight to their place in the receive ring; what is kept here is
- * only which ranges are there: sorted, disjoint, not touching. The list lives in the extension block, which exists only
- * while something is missing.
+ * Bytes that arrived ahead of RCV.NXT. They are written straight to their place in the receive ring; what is kept here
+ * is only which ranges are there: sorted, disjoint, not touching. The list lives in the extension block, which exists
+ * only while something is missing.
  *
  * ```
  * extension block, 256 B:  +0 u32 ranges   +4 u32 sequence number of the peer's FIN   +8 u32 1: that FIN is known

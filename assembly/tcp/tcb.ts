@@ -70,6 +70,8 @@ export const F_IN_FLOW_TABLE: u32 = 1 << 28;
 /** More than a quarter of the present receive (send) ring has been in use: the next one need not be smaller. */
 export const F_RCV_RING_USED: u32 = 1 << 29;
 export const F_SND_RING_USED: u32 = 1 << 30;
+/** We opened it. */
+export const F_ACTIVE_OPEN: u32 = 1 << 31;
 
 @unmanaged
 export class Tcb {
@@ -188,6 +190,11 @@ export function tcbBoot(): bool {
   return hotBase != 0 && coldBase != 0;
 }
 
+/** Slots below this have been in use. */
+export function tcbHighWater(): u32 {
+  return highWater;
+}
+
 export function tcbAt(index: u32): Tcb {
   return changetype<Tcb>(hotBase + ((<usize>index) << 7));
 }
@@ -242,7 +249,10 @@ export function tcbRenew(tcb: Tcb): void {
   tcb.generation = <u8>((tcb.generation + 1) & HANDLE_GENERATION_MASK);
 }
 
-/** Preconditions: in no list, table or wheel, without buffers. It may stand in the output and ready queues: they skip it. */
+/**
+ * Preconditions: in no list, table or wheel, without buffers. It may stand in the output and ready queues: they skip
+ * it.
+ */
 export function tcbFree(tcb: Tcb): void {
   tcb.state = STATE_FREE;
   tcb.timerNext = freeHead;

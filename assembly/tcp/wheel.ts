@@ -118,7 +118,9 @@ export function wheelTake(tick: u32): Tcb {
   return changetype<Tcb>(0);
 }
 
-/** Moves `current` to the next slot that has entries, at most to `tick`, and deals out that slot if it is an upper one. */
+/**
+ * Moves `current` to the next slot that has entries, at most to `tick`, and deals out that slot if it is an upper one.
+ */
 function advance(tick: u32): void {
   const distance = <u32>wheelNextTick(current);
   // Slots that are passed over are empty on every level, so nothing has to be dealt out for them.
@@ -148,7 +150,9 @@ function cascade(): void {
   }
 }
 
-/** Ticks from `tick` until something may fall due, 0: now; -1: nothing is linked. Never later than the first deadline. */
+/**
+ * Ticks from `tick` until something may fall due, 0: now; -1: nothing is linked. Never later than the first deadline.
+ */
 export function wheelNextTick(tick: u32): i64 {
   if (entries == 0) return -1;
   for (let level: u32 = 0; level < LEVELS; level++) {

@@ -43,7 +43,10 @@ export const CONFIG_NEIGHBORS_MAX = 132;
 /** Bytes of all fragments waiting for the rest of their packet. */
 export const CONFIG_REASSEMBLY_BYTES_MAX = 136;
 export const CONFIG_ADDRESS_COUNT = 140;
-/** ADDRESS_COUNT records of ADDRESS_SIZE_BYTES: +0 16 bytes address (IPv4 as ::ffff:a.b.c.d), +16 u8 prefix length in the family's own bits. */
+/**
+ * ADDRESS_COUNT records of ADDRESS_SIZE_BYTES: +0 16 bytes address (IPv4 as ::ffff:a.b.c.d), +16 u8 prefix length in
+ * the family's own bits.
+ */
 export const CONFIG_ADDRESSES = 160;
 export const ADDRESS_SIZE_BYTES = 20;
 export const ADDRESS_PREFIX_LENGTH = 16;

@@ -3,10 +3,11 @@
  * stay valid until the next `poll`. A connection stands in the array at most once per poll.
  *
  * ```
- *  +0 u32 handle   +4 u16 mask of EVENT_*   +6 i16 status code, 0 or negative   +8 u32 readable bytes (a listener: connections)   +12 u32 reserved
+ *  +0 u32 handle   +4 u16 mask of EVENT_*   +6 i16 status code, 0 or negative   +8 u32 readable bytes (a listener:
+ *  connections)   +12 u32 reserved
  * ```
- * A handle is `index | generation << 24 | kind << 29`; it is never negative, so calls return either a handle or a status.
- * Portable: read by asc and tsc.
+ * A handle is `index | generation << 24 | kind << 29`; it is never negative, so calls return either a handle or a
+ * status. Portable: read by asc and tsc.
  */
 export const EVENT_HANDLE = 0;
 export const EVENT_MASK = 4;
@@ -23,7 +24,9 @@ export const EVENT_READABLE = 2;
 export const EVENT_WRITABLE = 4;
 /** The peer's FIN has arrived: after the readable bytes there are no more. */
 export const EVENT_PEER_CLOSED = 8;
-/** The connection is over. The handle is gone if tcpClose was called before; otherwise tcpClose must still be called. */
+/**
+ * The connection is over. The handle is gone if tcpClose was called before; otherwise tcpClose must still be called.
+ */
 export const EVENT_CLOSED = 16;
 /** The connection failed; `status` says why. Comes with EVENT_CLOSED. */
 export const EVENT_ERROR = 32;

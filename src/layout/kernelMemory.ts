@@ -31,6 +31,8 @@ export const MAP_ARENA_END = 8;
 export const MAP_BOOTED = 12;
 /** u32: LAYOUT_VERSION as compiled into the module. */
 export const MAP_LAYOUT_VERSION = 16;
+/** u32: address of the flow-group table (layout/flowGroup.ts). */
+export const MAP_FLOW_GROUPS = 20;
 
 export const HEALTH_BASE = 3072;
 /** i32, atomic: raised by whoever gives this kernel work; the kernel's thread sleeps on it. */

@@ -1,6 +1,7 @@
 /**
- * What a kernel module exports: numbers in, numbers out, nothing else. Addresses are byte offsets in the kernel's memory.
- * Calls that can refuse return a negative status (layout/status.ts). None of them blocks, allocates in JS, or throws.
+ * What a kernel module exports: numbers in, numbers out, nothing else. Addresses are byte offsets in the kernel's
+ * memory. Calls that can refuse return a negative status (layout/status.ts). None of them blocks, allocates in JS, or
+ * throws.
  */
 export type KernelExports = {
   /** Reads the configuration at CONFIG_BASE, carves the arena, publishes MAP_*. 0 or a status. */
@@ -20,10 +21,17 @@ export type KernelExports = {
   /** Permanent memory for the application (messages, receive areas), 64-byte aligned; 0 when the arena is used up. */
   allocAppBytes(bytes: number): number;
 
-  /** Adds the 16-byte address at `address` (IPv4 as ::ffff:a.b.c.d). @returns its index, EINVAL, ENOBUFS or EADDRINUSE. */
+  /**
+   * Adds the 16-byte address at `address` (IPv4 as ::ffff:a.b.c.d).
+   * @returns its index, EINVAL, ENOBUFS or EADDRINUSE.
+   */
   addressAdd(address: number, prefixLength: number): number;
 
-  /** @param addressIndex of the local address, -1: any. @param port 1..65535. @returns listener handle, EADDRINUSE, ENOBUFS, EINVAL. */
+  /**
+   * @param addressIndex of the local address, -1: any.
+   * @param port 1..65535.
+   * @returns listener handle, EADDRINUSE, ENOBUFS, EINVAL.
+   */
   tcpListen(addressIndex: number, port: number, backlog: number): number;
   /** Stops listening; resets connections not yet accepted. */
   tcpListenClose(listener: number): number;
@@ -32,19 +40,27 @@ export type KernelExports = {
   /**
    * Starts an active open.
    * @param addressIndex local address, -1: by route. @param localPort 0: the kernel picks an ephemeral one.
-   * @param remoteAddress where the 16-byte remote address lies. @returns handle, EADDRINUSE, EADDRNOTAVAIL, ENETUNREACH, ENOBUFS.
+   * @param remoteAddress where the 16-byte remote address lies. @returns handle, EADDRINUSE, EADDRNOTAVAIL,
+   *   ENETUNREACH, ENOBUFS.
    */
   tcpConnect(addressIndex: number, localPort: number, remoteAddress: number, remotePort: number): number;
-  /** Copies `bytes` from `source` into the send buffer. @returns bytes taken (0: full, EVENT_WRITABLE follows), EPIPE, ENOTCONN, EBADF. */
+  /**
+   * Copies `bytes` from `source` into the send buffer.
+   * @returns bytes taken (0: full, EVENT_WRITABLE follows), EPIPE, ENOTCONN, EBADF.
+   */
   tcpSend(handle: number, source: number, bytes: number): number;
   /**
    * Contiguous room in the send buffer for up to `bytes`.
-   * @returns address, 0 when there is none (EVENT_WRITABLE follows), or a status; RESULT_BASE+0: u32 length of the room.
+   * @returns address, 0 when there is none (EVENT_WRITABLE follows), or a status; RESULT_BASE+0: u32 length of the
+   *   room.
    */
   tcpSendReserve(handle: number, bytes: number): number;
   /** Queues the first `bytes` of the room. */
   tcpSendCommit(handle: number, bytes: number): number;
-  /** Copies up to `bytes` received bytes to `target`. @returns bytes copied, 0: none now (or end, see EVENT_PEER_CLOSED), a status. */
+  /**
+   * Copies up to `bytes` received bytes to `target`.
+   * @returns bytes copied, 0: none now (or end, see EVENT_PEER_CLOSED), a status.
+   */
   tcpRecv(handle: number, target: number, bytes: number): number;
   /** Address of the readable bytes; 0 when there are none, or a status. RESULT_BASE+0: u32 contiguous length. */
   tcpRecvPeek(handle: number): number;
@@ -52,10 +68,15 @@ export type KernelExports = {
   tcpRecvConsume(handle: number, bytes: number): number;
   /** Sends FIN after what is queued; receiving goes on. */
   tcpShutdownSend(handle: number): number;
-  /** The application lets go: FIN after what is queued, or RST when received bytes were left unread (RFC 2525 2.17). EVENT_CLOSED ends it. */
+  /**
+   * The application lets go: FIN after what is queued, or RST when received bytes were left unread (RFC 2525 2.17).
+   * EVENT_CLOSED ends it.
+   */
   tcpClose(handle: number): number;
   /** RST now; the handle is gone. */
   tcpAbort(handle: number): number;
+  /** Resets every connection, the application's and those not yet accepted; EVENT_CLOSED with ECONNABORTED follows. @returns how many. */
+  tcpAbortAll(): number;
   /** @param option OPTION_*, layout/option.ts. */
   tcpSetOption(handle: number, option: number, value: number): number;
   /** Writes INFO_* at `target`. */
