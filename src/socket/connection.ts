@@ -57,13 +57,22 @@ export type ConnectionInfo = {
   readonly rcvQueuedBytes: number;
 };
 
-/** Who keeps account of a group's connections. */
-export interface ConnectionOwner {
-  connectionOpened(connection: Connection): void;
-  connectionOver(connection: Connection): void;
+/** A connection of any level, as the group of sockets it belongs to sees it. */
+export interface OpenConnection {
+  readonly kernelId: number;
+  /** Resets the connection. */
+  abort(): void;
+  /** The kernel is dead: nothing more can be asked of it. */
+  lost(error: NetPopcornError): void;
 }
 
-export class Connection implements EventSink {
+/** Who keeps account of a group's connections. */
+export interface ConnectionOwner {
+  connectionOpened(connection: OpenConnection): void;
+  connectionOver(connection: OpenConnection): void;
+}
+
+export class Connection implements EventSink, OpenConnection {
   /** The connection's handle in its kernel, for the handle level. Not valid any more once `closed` has settled. */
   readonly handle: number;
   /**

@@ -15,6 +15,8 @@ export type ListenerOptions = {
   readonly owner: ConnectionOwner;
   /** Called for every connection as it comes; otherwise connections wait for accept(). */
   readonly onConnection?: ((connection: Connection) => void) | undefined;
+  /** Instead: called with the bare handle of every connection as it comes. */
+  readonly onHandle?: ((host: KernelHost, handle: number) => void) | undefined;
   /** Called once, when the listener is closed. */
   readonly onClose: (listener: Listener) => void;
 };
@@ -83,7 +85,11 @@ export class Listener implements AsyncIterable<Connection> {
   }
 
   #serve(): void {
-    const { onConnection } = this.#options;
+    const { onConnection, onHandle } = this.#options;
+    if (onHandle) {
+      for (let taken = this.#takeHandle(); taken; taken = this.#takeHandle()) onHandle(taken.host, taken.handle);
+      return;
+    }
     while (onConnection || this.#waiters.length > 0) {
       const connection = this.#take();
       if (!connection) return;
@@ -93,12 +99,17 @@ export class Listener implements AsyncIterable<Connection> {
   }
 
   #take(): Connection | undefined {
+    const taken = this.#takeHandle();
+    return taken && new Connection(taken.host, taken.handle, this.#options.owner);
+  }
+
+  #takeHandle(): { readonly host: KernelHost; readonly handle: number } | undefined {
     const count = this.#replicas.length;
     for (let i = 0; i < count && !this.#closed; i++) {
       const replica = this.#replicas[this.#next % count] as ListenReplica;
       this.#next = (this.#next + 1) % count;
       const handle = replica.accept();
-      if (handle >= 0) return new Connection(replica.host, handle, this.#options.owner);
+      if (handle >= 0) return { host: replica.host, handle };
     }
     return undefined;
   }

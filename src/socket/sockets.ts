@@ -16,7 +16,7 @@ import type { PortRandom } from "../kernel/seed.ts";
 import { GAUGE_CONNECTIONS, GAUGE_TIME_WAIT } from "../layout/counters.ts";
 import { EADDRINUSE, EADDRNOTAVAIL } from "../layout/status.ts";
 import type { BindUdpOptions, ConnectOptions, ListenOptions } from "../types.ts";
-import { Connection, type ConnectionOwner } from "./connection.ts";
+import { Connection, type ConnectionOwner, type OpenConnection } from "./connection.ts";
 import { Listener } from "./listener.ts";
 import { UdpSocket } from "./udp.ts";
 
@@ -46,7 +46,7 @@ type Replicated = {
 export class Sockets implements ConnectionOwner {
   readonly #options: SocketsOptions;
   readonly #hosts: KernelHost[];
-  readonly #connections = new Set<Connection>();
+  readonly #connections = new Set<OpenConnection>();
   readonly #listening = new Set<Replicated>();
   #nextHost = 0;
   #closed = false;
@@ -59,12 +59,21 @@ export class Sockets implements ConnectionOwner {
   /** @throws NetPopcornError EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, ERR_OPTION_RANGE, ERR_STACK_CLOSED. */
   async listen(where: number | ListenOptions, more?: Omit<ListenOptions, "port">): Promise<Listener> {
     const options: ListenOptions = typeof where === "number" ? { ...more, port: where } : { ...where, ...more };
+    return this.#listen(options);
+  }
+
+  /** As listen, for those that make something else of a connection than a Connection. */
+  listenHandles(options: ListenOptions, onHandle: (host: KernelHost, handle: number) => void): Promise<Listener> {
+    return this.#listen(options, onHandle);
+  }
+
+  async #listen(options: ListenOptions, onHandle?: (host: KernelHost, handle: number) => void): Promise<Listener> {
     const backlog = checkInteger("backlog", options.backlog ?? BACKLOG_DEFAULT, 1, 65535);
     const listener = await this.#replicate<Listener>("tcp", "listen", options, {
       open: (host, addressIndex, port) => host.exports.tcpListen(addressIndex, port, backlog),
       undo: (host, handle) => host.exports.tcpListenClose(handle),
       create: (address, port, onClose) =>
-        new Listener({ address, port, owner: this, onConnection: options.onConnection, onClose }),
+        new Listener({ address, port, owner: this, onConnection: options.onConnection, onHandle, onClose }),
     });
     return listener;
   }
@@ -85,17 +94,9 @@ export class Sockets implements ConnectionOwner {
    * ….
    */
   async connect(options: ConnectOptions): Promise<Connection> {
-    this.#checkOpen();
     options.signal?.throwIfAborted();
-    const what = `connect to ${options.address}:${options.port}`;
-    checkInteger("port", options.port, 1, 65535);
-    if (options.localPort !== undefined) checkInteger("localPort", options.localPort, 0, 65535);
-    const remote = parseAddress(options.address);
-    const addressIndex =
-      options.localAddress === undefined ? this.#sourceFor(remote) : this.#addressIndex(options.localAddress, what);
-    const { host, handle } = this.#open(remote, options.port, options.localPort ?? 0, addressIndex, what);
+    const { host, handle } = this.openHandle(options);
     const connection = new Connection(host, handle, this);
-    host.requestTurn();
     const forget = onAbort(options.signal, () => connection.abort(options.signal?.reason));
     try {
       await connection.established();
@@ -105,12 +106,38 @@ export class Sockets implements ConnectionOwner {
     return connection;
   }
 
-  connectionOpened(connection: Connection): void {
+  /**
+   * Starts an active open in its home kernel; EVENT_CONNECTED or EVENT_ERROR follows. The signal is not looked at.
+   * @throws NetPopcornError as connect, for what is refused at once.
+   */
+  openHandle(options: Omit<ConnectOptions, "signal">): { readonly host: KernelHost; readonly handle: number } {
+    this.#checkOpen();
+    const what = `connect to ${options.address}:${options.port}`;
+    checkInteger("port", options.port, 1, 65535);
+    if (options.localPort !== undefined) checkInteger("localPort", options.localPort, 0, 65535);
+    const remote = parseAddress(options.address);
+    const addressIndex =
+      options.localAddress === undefined ? this.#sourceFor(remote) : this.#addressIndex(options.localAddress, what);
+    const opened = this.#open(remote, options.port, options.localPort ?? 0, addressIndex, what);
+    opened.host.requestTurn();
+    return opened;
+  }
+
+  /** Until as many unref() the process stays alive. */
+  ref(): void {
+    this.#options.reactor?.ref();
+  }
+
+  unref(): void {
+    this.#options.reactor?.unref();
+  }
+
+  connectionOpened(connection: OpenConnection): void {
     this.#connections.add(connection);
     this.#options.reactor?.ref();
   }
 
-  connectionOver(connection: Connection): void {
+  connectionOver(connection: OpenConnection): void {
     if (!this.#connections.delete(connection)) return;
     this.#options.reactor?.unref();
   }
