@@ -76,7 +76,7 @@ function newAck(tcb: Tcb, ack: u32): void {
     // After a retransmission only the echoed timestamp tells which copy was acknowledged (RFC 7323 4.1).
     const rttMs = nowMs + timestampOffset(S.segRemote, S.segLocal) - S.segTsEcr;
     if (rttMs < 120000) rttSample(tcb, rttMs * 1000);
-  } else if (tcb.backoff > 0) {
+  } else if (tcb.backoff > 0 && tcb.flags & T.F_TIMER_RTO) {
     // Karn: without a sample the backed-off timeout stays (RFC 6298 5, last note), bounded so that progress, however
     // slow, never counts as silence.
     backoff = min<u8>(tcb.backoff, KEPT_BACKOFF_MAX);
