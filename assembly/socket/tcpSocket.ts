@@ -204,6 +204,7 @@ export function tcpSetOption(handle: i32, option: i32, value: u32): i32 {
       if (
         value != 0 &&
         tcb.state >= O.STATE_ESTABLISHED &&
+        tcb.state < O.STATE_TIME_WAIT &&
         !(tcb.flags & (T.F_TIMER_RTO | T.F_TIMER_PERSIST | T.F_TIMER_LINGER))
       ) {
         keepaliveArm(tcb);

@@ -4,8 +4,9 @@
  * back.
  *
  * ```
- * sequence number:  24 bits of SipHash(addresses, ports, peer's ISN, period, MSS index) | 5 bits period | 3 bits MSS
- * index timestamp value:  low 5 bits: 1 bit "window scale known" | 4 bits the peer's window scale
+ * sequence number:  12 bits of SipHash(addresses, ports, period, MSS index)
+ *                   | 12 bits of SipHash(the same, peer's ISN) | 5 bits period | 3 bits MSS index
+ * timestamp value:  low 5 bits: 1 bit "window scale known" | 4 bits the peer's window scale
  * ```
  */
 import { sipHash, timestampOffset } from "../flow/hash.ts";
@@ -15,6 +16,10 @@ import * as S from "./segment.ts";
 const PERIOD_MS: u32 = 64000;
 /** A cookie counts in its own period and the next. */
 const PERIODS_VALID: u32 = 1;
+/** Bits of the cookie that depend on the peer's ISN. */
+const ISN_PART: u32 = 0xfff00;
+/** Keeps the two hashes apart. */
+const CONNECTION_ALONE: u32 = 0x80000000;
 const TS_BITS: u32 = 5;
 const TS_WSCALE_KNOWN: u32 = 16;
 
@@ -40,10 +45,17 @@ function mssOfIndex(index: u32): u32 {
   }
 }
 
+/** The part that does not depend on the peer's ISN, in its place: any segment of the connection can be told by it. */
+function connectionPart(period: u32, mssIndex: u32): u32 {
+  const a = ((<u64>S.segRemote) << 32) | S.segLocal;
+  const b = ((<u64>S.segPorts) << 32) | ((period << 8) ^ (mssIndex << 3) ^ CONNECTION_ALONE);
+  return ((<u32>(sipHash(a, b) >> 52)) << 20) | ((period & 31) << 3) | mssIndex;
+}
+
 function cookieOf(irs: u32, period: u32, mssIndex: u32): u32 {
   const a = ((<u64>S.segRemote) << 32) | S.segLocal;
   const b = ((<u64>S.segPorts) << 32) | (irs ^ (period << 8) ^ (mssIndex << 3));
-  return ((<u32>(sipHash(a, b) >> 40)) << 8) | ((period & 31) << 3) | mssIndex;
+  return connectionPart(period, mssIndex) | ((<u32>(sipHash(a, b) >> 52)) << 8);
 }
 
 /** Sequence number of the SYN-ACK for the SYN in segment.ts. */
@@ -61,6 +73,18 @@ export function cookieTsVal(): u32 {
   let value = ((clock >> TS_BITS) << TS_BITS) | bits;
   if (<i32>(value - clock) > 0) value -= 1 << TS_BITS;
   return value;
+}
+
+/**
+ * True when the ACK in segment.ts acknowledges a cookie of ours, whatever its own sequence number: a later segment of a
+ * connection whose first one was lost or overtaken. It cannot be accepted, for nobody knows the peer's ISN; but it must
+ * not be answered with RST either: the first one will come again.
+ */
+export function cookieIsOurs(): bool {
+  const cookie = S.segAck - 1;
+  const period = nowMs / PERIOD_MS;
+  const age = (period - (cookie >> 3)) & 31;
+  return age <= PERIODS_VALID && connectionPart(period - age, cookie & 7) == (cookie & ~ISN_PART);
 }
 
 /** MSS that the peer announced, when the ACK in segment.ts answers one of our cookies; 0: it does not. */

@@ -24,7 +24,7 @@ import { count } from "../stats.ts";
 import { nowMs, nowNs } from "../time.ts";
 import { tcpDrop } from "./close.ts";
 import { congestionStart } from "./congestion.ts";
-import { cookieCheck, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
+import { cookieCheck, cookieIsOurs, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
 import { established } from "./input.ts";
 import {
   Listener,
@@ -204,6 +204,7 @@ function cookieInput(listener: Listener): bool {
     return false;
   }
   const mss = cookieCheck();
+  if (mss == 0 && cookieIsOurs()) return true;
   if (mss == 0) {
     count(C.SYN_COOKIES_INVALID);
     return false;

@@ -254,6 +254,7 @@ export function tcbRenew(tcb: Tcb): void {
  * it.
  */
 export function tcbFree(tcb: Tcb): void {
+  if (!ASC_NO_ASSERT) assert(tcb.state != STATE_FREE && !(tcb.flags & (F_IN_WHEEL | F_IN_FLOW_TABLE)), "TCB in use");
   tcb.state = STATE_FREE;
   tcb.timerNext = freeHead;
   freeHead = tcbIndex(tcb);
