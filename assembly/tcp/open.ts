@@ -25,7 +25,7 @@ import { nowMs, nowNs } from "../time.ts";
 import { tcpDrop } from "./close.ts";
 import { congestionStart } from "./congestion.ts";
 import { cookieCheck, cookieIsOurs, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
-import { established } from "./input.ts";
+import { established } from "./established.ts";
 import {
   Listener,
   listenerAcceptAdd,
@@ -248,12 +248,18 @@ function cookieInput(listener: Listener): bool {
  * @returns false when the segment is done with: refused, or no room in the accept queue.
  */
 export function handshakeAck(tcb: Tcb): bool {
+  const listener = tcb.flags & T.F_APP ? changetype<Listener>(0) : listenerFind(localPortOf(tcb.ports), tcb.localIndex);
   if (seqLeq(S.segAck, tcb.sndUna) || seqGt(S.segAck, tcb.sndMax)) {
-    sendResetForSegment();
+    // The first copy of the SYN was answered with a cookie, and a later one found room: the peer has taken the cookie.
+    if (changetype<usize>(listener) != 0 && listener.cookiesActive && cookieIsOurs()) {
+      tcpDrop(tcb, 0);
+      cookieInput(listener);
+    } else {
+      sendResetForSegment();
+    }
     return false;
   }
   if (!(tcb.flags & T.F_APP)) {
-    const listener = listenerFind(localPortOf(tcb.ports), tcb.localIndex);
     if (changetype<usize>(listener) == 0) {
       sendResetForSegment();
       tcpDrop(tcb, 0);
