@@ -18,9 +18,7 @@ export class NetPopcornError extends Error {
   }
 }
 
-const names = new Map<number, string>(
-  Object.entries(STATUS).map(([name, value]) => [value, name] as const),
-);
+const names = new Map<number, string>(Object.entries(STATUS).map(([name, value]) => [value, name] as const));
 
 const meanings: Readonly<Record<string, string>> = {
   EBADF: "the handle is closed or was never open",

@@ -1,4 +1,4 @@
-import { type CardOptions, type Card } from "../../src/device/card/card.ts";
+import type { CardOptions, Card } from "../../src/device/card/card.ts";
 import { PROTOCOL_TCP } from "../../src/device/card/registers.ts";
 import { createSegment } from "../../src/device/card/segment.ts";
 import { parseAddress } from "../../src/ip/address.ts";

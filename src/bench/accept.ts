@@ -1,6 +1,6 @@
 /**
- * Workload `accept`: every connection connects, sends 64 bytes, gets 64 bytes; the server closes first, then the client.
- * Handle level: no object per connection. The same classes drive one kernel on this thread or one per worker.
+ * Workload `accept`: every connection connects, sends 64 bytes, gets 64 bytes; the server closes first, then the
+ * client. Handle level: no object per connection. The same classes drive one kernel on this thread or one per worker.
  */
 import { NetPopcornError, statusError } from "../errors.ts";
 import type { EventHandler } from "../kernel/host.ts";

@@ -75,7 +75,11 @@ export function summary(rates: readonly number[]): { median: number; min: number
   return { median: at(sorted.length >> 1), min: at(0), max: at(sorted.length - 1) };
 }
 
-/** Runs the pair for a warm-up and then in slices. @param count of what is measured, so far. @returns per second, by slice. */
+/**
+ * Runs the pair for a warm-up and then in slices.
+ * @param count of what is measured, so far.
+ * @returns per second, by slice.
+ */
 function measure(pair: KernelPair, seconds: number, count: () => number, progress: (text: string) => void): number[] {
   turnFor(pair, WARM_UP_SECONDS);
   const rates: number[] = [];

@@ -30,7 +30,10 @@ export class FrameRing {
   #base = 0;
   #mask = 0;
   readonly #control: number;
-  /** Other threads look at this memory: head and tail must be read and written atomically. A plain access is 8 ns cheaper. */
+  /**
+   * Other threads look at this memory: head and tail must be read and written atomically. A plain access is 8 ns
+   * cheaper.
+   */
   readonly #shared: boolean;
 
   /** @param control byte address of the ring control record in `memory`. */
@@ -94,7 +97,10 @@ export class FrameRing {
 
   // Consumer side.
 
-  /** Byte address of the oldest record and, in `runBytes`, how many bytes of records lie there in one piece; 0: the ring is empty. */
+  /**
+   * Byte address of the oldest record and, in `runBytes`, how many bytes of records lie there in one piece; 0: the ring
+   * is empty.
+   */
   runBytes = 0;
   peekRun(): number {
     if (!this.ready) return 0;

@@ -46,11 +46,17 @@ class ChargenSession implements Session {
     const { handles } = this.#stack;
     const { handle } = this.#link;
     while (handles.peek(handle) > 0) handles.consume(handle, handles.available);
-    if (this.#link.peerClosed) return this.#link.close();
+    if (this.#link.peerClosed) {
+      this.#link.close();
+      return;
+    }
     for (;;) {
       const wanted = PERIOD_BYTES * PERIODS - this.#at;
       const sent = handles.send(handle, this.#pattern + this.#at, wanted);
-      if (sent < 0) return this.#link.abort();
+      if (sent < 0) {
+        this.#link.abort();
+        return;
+      }
       this.#at = (this.#at + sent) % PERIOD_BYTES;
       if (sent < wanted) return;
     }

@@ -21,7 +21,10 @@ class EchoSession implements Session {
       const bytes = handles.available;
       // From the receive buffer straight into the send buffer. What does not fit stays, and closes the window.
       const sent = handles.send(handle, at, bytes);
-      if (sent < 0) return this.#link.abort();
+      if (sent < 0) {
+        this.#link.abort();
+        return;
+      }
       if (sent > 0) handles.consume(handle, sent);
       if (sent < bytes) return;
     }

@@ -82,7 +82,7 @@ describe("ChunkedDecoder", () => {
         fc.array(fc.integer({ min: 1, max: 30 }), { minLength: 1, maxLength: 5 }),
         fc.boolean(),
         (chunks, pieces, withTrailer) => {
-          const text = chunks.map((chunk) => [`${chunk.length.toString(16)};x=1\r\n`, chunk, "\r\n"]).flat();
+          const text = chunks.flatMap((chunk) => [`${chunk.length.toString(16)};x=1\r\n`, chunk, "\r\n"]);
           const coded = Buffer.concat([
             ...text.map((part) => Buffer.from(part as string)),
             Buffer.from(withTrailer ? "0\r\nTrailer: 1\r\n\r\n" : "0\r\n\r\n"),

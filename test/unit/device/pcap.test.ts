@@ -12,9 +12,10 @@ function classic(little: boolean, nanoseconds: boolean): Uint8Array {
   const file = new Uint8Array(24 + 16 + 3 + 16 + 60);
   const view = new DataView(file.buffer);
   const words = [nanoseconds ? 0xa1b23c4d : 0xa1b2c3d4, little ? 0x00040002 : 0x00020004, 0, 0, 65535, 1];
-  words.forEach((word, i) => view.setUint32(i * 4, word, little));
+  for (const [i, word] of words.entries()) view.setUint32(i * 4, word, little);
   const put = (at: number, seconds: number, fraction: number, bytes: number, original: number): void => {
-    [seconds, fraction, bytes, original].forEach((word, i) => view.setUint32(at + i * 4, word, little));
+    const header = [seconds, fraction, bytes, original];
+    for (const [i, word] of header.entries()) view.setUint32(at + i * 4, word, little);
     file.set(pattern(bytes, at), at + 16);
   };
   put(24, 0xfffffffe, 999_999, 3, 1500);
