@@ -62,12 +62,13 @@ import {
 } from "./socket/tcpSocket.ts";
 import { count, countBy } from "./stats.ts";
 import { tcpTakeEvent } from "./tcp/close.ts";
-import { listenerBoot, listenerTakeEvent, tcpAccept, tcpListen, tcpListenClose } from "./tcp/listener.ts";
+import { tcpListenClose } from "./tcp/abort.ts";
+import { listenerBoot, listenerTakeEvent, tcpAccept, tcpListen } from "./tcp/listener.ts";
 import { tcpConnect } from "./tcp/open.ts";
 import { tcpOutput } from "./tcp/output.ts";
 import { outputCount, outputMark, outputQueueBoot, outputShift } from "./tcp/outputQueue.ts";
 import { tcbBoot } from "./tcp/tcb.ts";
-import { timersRun } from "./tcp/timers.ts";
+import { timersRun } from "./tcp/timeouts.ts";
 import { wheelBoot, wheelNextTick, wheelTake } from "./tcp/wheel.ts";
 import { nowNs, nowTick, setNow, TICK_SHIFT, tickReached } from "./time.ts";
 import {

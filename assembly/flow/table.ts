@@ -52,9 +52,9 @@ function bucketOf(hash: u32): usize {
   return base + ((<usize>number) << BUCKET_SHIFT);
 }
 
-/** Brings the flow's bucket into the cache; the value is of no use. */
-export function flowTouch(hash: u32): u32 {
-  return load<u8>(bucketOf(hash));
+/** Brings the flow's bucket into the cache. */
+export function flowTouch(hash: u32): void {
+  load<u8>(bucketOf(hash));
 }
 
 /** Bit i is set where entry i has this hash. */

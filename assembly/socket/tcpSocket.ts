@@ -13,7 +13,7 @@ import { windowUpdateDue } from "../tcp/output.ts";
 import { outputMark } from "../tcp/outputQueue.ts";
 import * as T from "../tcp/tcb.ts";
 import { Tcb, coldOf, tcbHighWater, tcbOfHandle } from "../tcp/tcb.ts";
-import { keepaliveArm, rtoUs } from "../tcp/timers.ts";
+import { keepaliveArm, persistArm, rtoUs } from "../tcp/timers.ts";
 import { ringRead, ringWrite, rcvBufferRelease, sndBufferFor } from "./buffers.ts";
 
 function isNull(tcb: Tcb): bool {
@@ -29,6 +29,16 @@ function sendStatus(tcb: Tcb): i32 {
   return error != 0 ? error : tcb.state == O.STATE_CLOSED ? ENOTCONN : EPIPE;
 }
 
+/**
+ * EVENT_WRITABLE comes with an ACK. Where nothing is queued there will be none, and it is the pool that is used up: then
+ * the persist timer asks again. @returns 0.
+ */
+function awaitRoom(tcb: Tcb): i32 {
+  const sending = T.F_TIMER_RTO | T.F_TIMER_PERSIST;
+  if (tcb.state >= O.STATE_ESTABLISHED && tcb.sndUna == tcb.sndBufEnd && !(tcb.flags & sending)) persistArm(tcb);
+  return 0;
+}
+
 export function tcpSend(handle: i32, source: usize, bytes: u32): i32 {
   const tcb = tcbOfHandle(handle);
   const status = sendStatus(tcb);
@@ -36,7 +46,7 @@ export function tcpSend(handle: i32, source: usize, bytes: u32): i32 {
   if (bytes == 0) return 0;
   const room = sndBufferFor(tcb, bytes);
   if (room < bytes) tcb.flags |= T.F_WANT_WRITABLE;
-  if (room == 0) return 0;
+  if (room == 0) return awaitRoom(tcb);
   ringWrite(tcb.sndBuf, tcb.sndBufOrder, tcb.sndBufEnd, source, room);
   tcb.sndBufEnd += room;
   outputMark(tcb);
@@ -49,7 +59,7 @@ export function tcpSendReserve(handle: i32, bytes: u32): i32 {
   if (status != 0) return status;
   const room = sndBufferFor(tcb, bytes);
   if (room < bytes) tcb.flags |= T.F_WANT_WRITABLE;
-  if (room == 0) return 0;
+  if (room == 0) return awaitRoom(tcb);
   const size = (<u32>1) << tcb.sndBufOrder;
   const at = tcb.sndBufEnd & (size - 1);
   store<u32>(RESULT_BASE, min(room, size - at));

@@ -18,8 +18,8 @@ const PERIOD_MS: u32 = 64000;
 const PERIODS_VALID: u32 = 1;
 /** Bits of the cookie that depend on the peer's ISN. */
 const ISN_PART: u32 = 0xfff00;
-/** Keeps the two hashes apart. */
-const CONNECTION_ALONE: u32 = 0x80000000;
+/** Keeps cookies apart from the other uses of the same key: initial sequence numbers, ports. */
+const COOKIE: u32 = 0x80000000;
 const TS_BITS: u32 = 5;
 const TS_WSCALE_KNOWN: u32 = 16;
 
@@ -45,17 +45,20 @@ function mssOfIndex(index: u32): u32 {
   }
 }
 
-/** The part that does not depend on the peer's ISN, in its place: any segment of the connection can be told by it. */
-function connectionPart(period: u32, mssIndex: u32): u32 {
+function connectionHash(period: u32, mssIndex: u32): u64 {
   const a = ((<u64>S.segRemote) << 32) | S.segLocal;
-  const b = ((<u64>S.segPorts) << 32) | ((period << 8) ^ (mssIndex << 3) ^ CONNECTION_ALONE);
-  return ((<u32>(sipHash(a, b) >> 52)) << 20) | ((period & 31) << 3) | mssIndex;
+  return sipHash(a, ((<u64>S.segPorts) << 32) | COOKIE | (period << 3) | mssIndex);
 }
 
+/** The part that does not depend on the peer's ISN, in its place: any segment of the connection can be told by it. */
+function connectionPart(hash: u64, period: u32, mssIndex: u32): u32 {
+  return ((<u32>(hash >> 52)) << 20) | ((period & 31) << 3) | mssIndex;
+}
+
+/** The ISN goes into a hash of its own: beside the period, one could be changed to make up for the other. */
 function cookieOf(irs: u32, period: u32, mssIndex: u32): u32 {
-  const a = ((<u64>S.segRemote) << 32) | S.segLocal;
-  const b = ((<u64>S.segPorts) << 32) | (irs ^ (period << 8) ^ (mssIndex << 3));
-  return connectionPart(period, mssIndex) | ((<u32>(sipHash(a, b) >> 52)) << 8);
+  const hash = connectionHash(period, mssIndex);
+  return connectionPart(hash, period, mssIndex) | ((<u32>(sipHash(hash, irs) >> 52)) << 8);
 }
 
 /** Sequence number of the SYN-ACK for the SYN in segment.ts. */
@@ -84,7 +87,9 @@ export function cookieIsOurs(): bool {
   const cookie = S.segAck - 1;
   const period = nowMs / PERIOD_MS;
   const age = (period - (cookie >> 3)) & 31;
-  return age <= PERIODS_VALID && connectionPart(period - age, cookie & 7) == (cookie & ~ISN_PART);
+  if (age > PERIODS_VALID) return false;
+  const sentPeriod = period - age;
+  return connectionPart(connectionHash(sentPeriod, cookie & 7), sentPeriod, cookie & 7) == (cookie & ~ISN_PART);
 }
 
 /** MSS that the peer announced, when the ACK in segment.ts answers one of our cookies; 0: it does not. */

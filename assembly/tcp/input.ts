@@ -8,11 +8,12 @@ import * as ST from "../../src/layout/option.ts";
 import { ECONNREFUSED, ECONNRESET } from "../../src/layout/status.ts";
 import { ringWrite, rcvBufferFor } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
-import { nowMs, nowTick, nowUs } from "../time.ts";
+import { nowMs } from "../time.ts";
 import { ackProcess } from "./ack.ts";
 import { resetIfSynchronized } from "./abort.ts";
 import { challengeAck } from "./challenge.ts";
 import { enterTimeWait, eventPost, finWait2Arm, tcpDrop } from "./close.ts";
+import { established } from "./established.ts";
 import { handshakeAck, listenInput, startFromSyn, timeWaitSyn } from "./open.ts";
 import { sendResetForSegment } from "./output.ts";
 import { outputMark } from "./outputQueue.ts";
@@ -21,7 +22,7 @@ import * as S from "./segment.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf, tcbAt } from "./tcb.ts";
-import { keepaliveArm, lingerArm, rtoDisarm, rttSample } from "./timers.ts";
+import { lingerArm } from "./timers.ts";
 import { timeWaitMs } from "../config.ts";
 
 /** RFC 7323 5.5: a timestamp older than 24 days says nothing. */
@@ -94,26 +95,6 @@ function synSentInput(tcb: Tcb): void {
     count(C.DROP_TCP_OUT_OF_WINDOW);
   }
   if (S.segLen > 0) receive(tcb);
-}
-
-/** The handshake is complete: timers, RTT of the SYN, the application. */
-export function established(tcb: Tcb): void {
-  tcb.state = ST.STATE_ESTABLISHED;
-  // Our SYN has arrived: one that still waits to be sent again must not go out any more.
-  tcb.flags &= ~T.F_SYN_DUE;
-  const cold = coldOf(tcb);
-  if (tcb.flags & T.F_RTT_TIMING) {
-    tcb.flags &= ~T.F_RTT_TIMING;
-    rttSample(tcb, nowUs - cold.rttStartUs);
-  }
-  tcb.backoff = 0;
-  cold.lastRcvTick = nowTick;
-  rtoDisarm(tcb);
-  if (tcb.flags & T.F_KEEPALIVE) keepaliveArm(tcb);
-  if (tcb.flags & T.F_APP) eventPost(tcb, E.EVENT_CONNECTED | E.EVENT_WRITABLE);
-  // What was queued or shut down before the handshake ended can go now.
-  if (tcb.flags & T.F_FIN_QUEUED) tcb.state = ST.STATE_FIN_WAIT_1;
-  if (tcb.sndBufEnd != tcb.sndNxt || tcb.flags & T.F_FIN_QUEUED) outputMark(tcb);
 }
 
 /** RFC 9293 3.10.7.4, for SYN-RECEIVED and every later state. */

@@ -10,7 +10,6 @@ import { TCP_ACCEPTED } from "../../src/layout/counters.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { readyPush } from "../socket/ready.ts";
 import { count } from "../stats.ts";
-import { tcpAbortQuietly } from "./abort.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 
@@ -115,10 +114,13 @@ export function tcpListen(addressIndex: i32, port: u32, backlog: u32): i32 {
   return ENOBUFS;
 }
 
-/** See KernelExports.tcpListenClose. Half-open connections of it fail when their ACK finds no listener. */
-export function tcpListenClose(handle: i32): i32 {
+/**
+ * Takes a listener away; half-open connections of it fail when their ACK finds none.
+ * @returns false when there is no such listener. Its accept queue is left in `unlinkedHead` for the caller to empty.
+ */
+export function listenerUnlink(handle: i32): bool {
   const listener = ofHandle(handle);
-  if (changetype<usize>(listener) == 0) return EBADF;
+  if (changetype<usize>(listener) == 0) return false;
   let at = byPort + ((<u32>listener.port) << 1);
   const number = <u16>(indexOf(listener) + 1);
   while (load<u16>(at) != number) {
@@ -126,15 +128,12 @@ export function tcpListenClose(handle: i32): i32 {
   }
   store<u16>(at, listener.next);
   listener.port = 0;
-  let index = listener.acceptHead;
-  while (index != T.TCB_NONE) {
-    const tcb = T.tcbAt(index);
-    index = coldOf(tcb).acceptNext;
-    tcb.flags &= ~T.F_IN_ACCEPT_QUEUE;
-    tcpAbortQuietly(tcb);
-  }
-  return 0;
+  unlinkedHead = listener.acceptHead;
+  return true;
 }
+
+/** First connection of the accept queue of the listener that was unlinked last, TCB_NONE: it was empty. */
+export let unlinkedHead: u32 = T.TCB_NONE;
 
 /** See KernelExports.tcpAccept. */
 export function tcpAccept(handle: i32): i32 {

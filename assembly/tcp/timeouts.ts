@@ -1,0 +1,142 @@
+/** What happens when a connection's timer is due. */
+import { keepaliveIdleMs, keepaliveProbesMax, retriesMax, synRetriesMax } from "../config.ts";
+import { neighborIsFailed, neighborIsResolved } from "../ip/neighbor.ts";
+import {
+  TCP_CONNECT_FAILED,
+  TCP_KEEPALIVE_PROBES,
+  TCP_RETRANSMIT_TIMEOUTS,
+  TCP_TIMED_OUT,
+  TCP_ZERO_WINDOW_PROBES,
+} from "../../src/layout/counters.ts";
+import { EVENT_WRITABLE } from "../../src/layout/event.ts";
+import { STATE_FIN_WAIT_2, STATE_SYN_RECEIVED, STATE_SYN_SENT, STATE_TIME_WAIT } from "../../src/layout/option.ts";
+import { EHOSTUNREACH, ETIMEDOUT } from "../../src/layout/status.ts";
+import { count } from "../stats.ts";
+import { nowTick, tickReached, ticksOfMs } from "../time.ts";
+import { eventPost, tcpDrop } from "./close.ts";
+import { congestionTimeout } from "./congestion.ts";
+import { outputMark } from "./outputQueue.ts";
+import { seqLt } from "./seq.ts";
+import * as T from "./tcb.ts";
+import { Tcb, coldOf } from "./tcb.ts";
+import { MAIN_TIMERS, keepaliveArm, mainTimerArm, rtoArm } from "./timers.ts";
+import { wheelArm } from "./wheel.ts";
+
+/** The wheel has handed this connection out: runs what is due and links it again for the rest. */
+export function timersRun(tcb: Tcb): void {
+  if (tcb.flags & T.F_TIMER_DELACK && tickReached(coldOf(tcb).delackTick, nowTick)) {
+    tcb.flags &= ~T.F_TIMER_DELACK;
+    if (tcb.flags & T.F_ACK_PENDING) {
+      tcb.flags |= T.F_ACK_NOW;
+      outputMark(tcb);
+    }
+  }
+  if (tcb.flags & MAIN_TIMERS && tickReached(tcb.timerTick, nowTick)) {
+    const which = tcb.flags & MAIN_TIMERS;
+    tcb.flags &= ~MAIN_TIMERS;
+    if (!mainTimer(tcb, which)) return;
+  }
+  if (tcb.flags & MAIN_TIMERS) wheelArm(tcb, tcb.timerTick);
+  if (tcb.flags & T.F_TIMER_DELACK) wheelArm(tcb, coldOf(tcb).delackTick);
+}
+
+/** @returns false when the connection is gone. */
+function mainTimer(tcb: Tcb, which: u32): bool {
+  if (which & T.F_TIMER_RTO) return retransmissionTimeout(tcb);
+  if (which & T.F_TIMER_PERSIST) {
+    if (tcb.sndUna == tcb.sndBufEnd) return poolWaitOver(tcb);
+    // RFC 9293 3.8.6.1: probing goes on as long as the peer answers; silence is bounded like any other. So is the
+    // patience with a peer that keeps its window shut after our application has gone (as in Linux).
+    const cold = coldOf(tcb);
+    const tries = tcb.flags & T.F_APP_CLOSED ? tcb.backoff : cold.unanswered;
+    if (<u32>tries >= retriesMax) return giveUp(tcb);
+    cold.unanswered++;
+    if (tcb.backoff < 255) tcb.backoff++;
+    tcb.flags |= T.F_PROBE;
+    count(TCP_ZERO_WINDOW_PROBES);
+    outputMark(tcb);
+    return true;
+  }
+  if (tcb.state != STATE_TIME_WAIT && !(tcb.state == STATE_FIN_WAIT_2 && tcb.flags & T.F_APP_CLOSED)) {
+    return keepaliveTimeout(tcb);
+  }
+  // End of TIME_WAIT, or a peer that never closes its half after we let go (FIN_WAIT_2).
+  tcpDrop(tcb, 0);
+  return false;
+}
+
+/** Nothing to probe with: the application waits for room in the stream pool (tcpSocket.ts) and may try again. */
+function poolWaitOver(tcb: Tcb): bool {
+  if (tcb.flags & T.F_WANT_WRITABLE) {
+    tcb.flags &= ~T.F_WANT_WRITABLE;
+    eventPost(tcb, EVENT_WRITABLE);
+  }
+  if (tcb.flags & T.F_KEEPALIVE) keepaliveArm(tcb);
+  return true;
+}
+
+/** The next hop has not been resolved: the SYN has never been on the wire. */
+function synCannotLeave(tcb: Tcb): bool {
+  const neighbor = <i32>tcb.neighbor - 1;
+  return neighbor >= 0 && !neighborIsResolved(neighbor);
+}
+
+/** Nothing was lost, so there is no back-off; a neighbour that does not answer ends the attempt (Linux: EHOSTUNREACH). */
+function afterUnsentSyn(tcb: Tcb): bool {
+  if (neighborIsFailed(<i32>tcb.neighbor - 1)) {
+    count(TCP_CONNECT_FAILED);
+    tcpDrop(tcb, EHOSTUNREACH);
+    return false;
+  }
+  rtoArm(tcb);
+  return true;
+}
+
+function giveUp(tcb: Tcb): bool {
+  count(TCP_TIMED_OUT);
+  tcpDrop(tcb, ETIMEDOUT);
+  return false;
+}
+
+function retransmissionTimeout(tcb: Tcb): bool {
+  count(TCP_RETRANSMIT_TIMEOUTS);
+  const opening = tcb.state == STATE_SYN_SENT || tcb.state == STATE_SYN_RECEIVED;
+  if (<u32>tcb.backoff >= (opening ? synRetriesMax : retriesMax)) return giveUp(tcb);
+  tcb.flags &= ~T.F_RTT_TIMING;
+  if (opening) {
+    if (tcb.state == STATE_SYN_SENT && synCannotLeave(tcb)) return afterUnsentSyn(tcb);
+    tcb.flags |= T.F_SYN_DUE;
+  } else {
+    // RFC 9293 3.8.6: the peer has taken its window back; what it needs is a probe, and it may answer them for ever.
+    if (tcb.sndWnd == 0 && seqLt(tcb.sndUna, tcb.sndBufEnd)) {
+      tcb.sndNxt = tcb.sndUna;
+      return mainTimer(tcb, T.F_TIMER_PERSIST);
+    }
+    congestionTimeout(tcb);
+    // Go back: what lies between SND.UNA and SND.MAX is sent again as the window allows; the first segment whatever the
+    // window says, for a peer that has taken it back (RFC 9293 3.8.6) must not keep us from ever sending.
+    tcb.sndNxt = tcb.sndUna;
+    tcb.flags |= T.F_RETRANSMIT;
+  }
+  tcb.backoff++;
+  rtoArm(tcb);
+  outputMark(tcb);
+  return true;
+}
+
+function keepaliveTimeout(tcb: Tcb): bool {
+  if (!(tcb.flags & T.F_KEEPALIVE)) return true;
+  const cold = coldOf(tcb);
+  const idleTicks = nowTick - cold.lastRcvTick;
+  if (cold.unanswered == 0 && idleTicks < ticksOfMs(keepaliveIdleMs)) {
+    mainTimerArm(tcb, T.F_TIMER_LINGER, cold.lastRcvTick + ticksOfMs(keepaliveIdleMs));
+    return true;
+  }
+  if (<u32>cold.unanswered >= keepaliveProbesMax) return giveUp(tcb);
+  cold.unanswered++;
+  count(TCP_KEEPALIVE_PROBES);
+  tcb.flags |= T.F_PROBE;
+  outputMark(tcb);
+  keepaliveArm(tcb);
+  return true;
+}
