@@ -185,17 +185,31 @@ function parse(s: Staged, record: usize, frameBytes: u32): void {
 
 /** Checksum of a header of exactly 20 bytes. */
 function headerSumIsValid(packet: usize): bool {
-  let sum = <u64>load<u32>(packet) + load<u32>(packet, 4) + load<u32>(packet, 8) + load<u32>(packet, 12) + load<u32>(packet, 16);
+  let sum =
+    <u64>load<u32>(packet) +
+    load<u32>(packet, 4) +
+    load<u32>(packet, 8) +
+    load<u32>(packet, 12) +
+    load<u32>(packet, 16);
   sum = (sum & 0xffffffff) + (sum >> 32);
   sum = (sum & 0xffff) + (sum >> 16);
   sum = (sum & 0xffff) + (sum >> 16);
-  return ((sum & 0xffff) + (sum >> 16)) == 0xffff;
+  return (sum & 0xffff) + (sum >> 16) == 0xffff;
 }
 
 function process(s: Staged): void {
   if (s.segmentBytes != 0) {
     const packet: usize = s.frame + ETH_BYTES;
-    tcpPacket(packet, s.frame + SOURCE_MAC, 20, s.segmentBytes, s.localIndex, s.hash, s.candidate, s.checksumKnown != 0);
+    tcpPacket(
+      packet,
+      s.frame + SOURCE_MAC,
+      20,
+      s.segmentBytes,
+      s.localIndex,
+      s.hash,
+      s.candidate,
+      s.checksumKnown != 0,
+    );
     return;
   }
   frameInput(s.frame, s.frameBytes, s.checksumKnown != 0);
