@@ -10,6 +10,7 @@ import { createSeedSource } from "./kernel/seed.ts";
 import { startThreadStack } from "./kernel/threadStack.ts";
 import type { Connection } from "./socket/connection.ts";
 import type { Listener } from "./socket/listener.ts";
+import type { Sockets } from "./socket/sockets.ts";
 import type { UdpSocket } from "./socket/udp.ts";
 import type {
   BindUdpOptions,
@@ -35,6 +36,8 @@ export interface Stack extends AsyncDisposable {
   readonly addresses: readonly string[];
   /** The kernels with their handle level; empty in threads mode, where they are in other threads. */
   readonly kernels: readonly KernelHost[];
+  /** @internal All kernels as one group, for the levels above the Web level (src/net); undefined in threads mode. */
+  readonly sockets: Sockets | undefined;
 
   /**
    * Listens in all kernels. Inline mode only: in threads mode the application module listens, in its kernel.

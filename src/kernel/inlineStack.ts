@@ -89,6 +89,10 @@ class InlineStack extends StackBase implements Stack {
     }
   }
 
+  get sockets(): Sockets {
+    return this.#sockets;
+  }
+
   listen(...args: Parameters<Stack["listen"]>): ReturnType<Stack["listen"]> {
     return this.#sockets.listen(...args);
   }

@@ -79,6 +79,11 @@ export class KernelStack extends Emitter<KernelStackEvents> {
     this.#options.post(data);
   }
 
+  /** @internal What the levels above the Web level build on (src/net). */
+  get sockets(): Sockets {
+    return this.#options.sockets;
+  }
+
   /** @internal */
   deliver(data: unknown): void {
     this.emit("message", { data });

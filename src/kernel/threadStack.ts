@@ -27,6 +27,7 @@ class ThreadStack extends StackBase implements Stack {
   readonly kernelCount: number;
   readonly addresses: readonly string[];
   readonly kernels = [];
+  readonly sockets = undefined;
   readonly #plan: StackPlan;
   readonly #ports: PortRegistry;
   readonly #threads: ThreadKernel[] = [];

@@ -1,0 +1,85 @@
+/** The module node:net bound to one stack. */
+import net from "node:net";
+import { normalizeConnect } from "./arguments.ts";
+import { internalsOf, listenOnHost, type ListenStep } from "./nodeInternals.ts";
+import { listenBy, listenStep } from "./server.ts";
+import { type SocketOptions, StackSocket } from "./socket.ts";
+import type { NetStack } from "./stackOf.ts";
+
+type ConnectionListener = (socket: net.Socket) => void;
+
+/** `net.Server()` and `net.Socket()` without `new` are what they are with it, as in node:net. */
+function callable<Class extends new (...args: never[]) => object>(Class: Class): Class {
+  return new Proxy(Class, { apply: (target, _self, args) => Reflect.construct(target, args) });
+}
+
+/** The listen step of a stack, with the Socket class that its connections have. */
+export type BoundClasses = {
+  readonly Socket: typeof net.Socket;
+  readonly Server: typeof net.Server;
+  readonly step: ListenStep;
+};
+
+function bindClasses(stackOf: () => NetStack): BoundClasses {
+  class Socket extends StackSocket {
+    constructor(options?: SocketOptions, stack: () => NetStack = stackOf) {
+      super(options, stack);
+    }
+  }
+  const step = listenStep(Socket as unknown as typeof StackSocket, stackOf);
+  class Server extends net.Server {
+    constructor(options?: net.ServerOpts | ConnectionListener, listener?: ConnectionListener) {
+      super(options as net.ServerOpts, listener);
+      internalsOf(this)._listen2 = step;
+    }
+  }
+  return { Socket: callable(Socket) as unknown as typeof net.Socket, Server: callable(Server), step };
+}
+
+/** node:net on a stack: the same functions and classes, and listenOn. */
+export type Net = ReturnType<typeof createNetOf>;
+
+/** @param stackOf asked for each listen() and connect(). */
+export function createNetOf(stackOf: () => NetStack) {
+  const { Socket, Server, step } = bindClasses(stackOf);
+
+  function createServer(options?: net.ServerOpts | ConnectionListener, listener?: ConnectionListener): net.Server {
+    return new Server(options as net.ServerOpts, listener);
+  }
+
+  function connect(...args: unknown[]): net.Socket {
+    const { options } = normalizeConnect(args);
+    const socket = new Socket(options as net.SocketConstructorOpts);
+    if (options.timeout) socket.setTimeout(options.timeout);
+    return (socket.connect as (...all: unknown[]) => net.Socket)(...args);
+  }
+
+  /** `server.listen(...args)` on this stack, for a server of any module: node:http, node:https, node:tls, …. */
+  function listenOn<S extends net.Server>(server: S, ...args: unknown[]): S {
+    return listenBy(server, step, args);
+  }
+
+  return {
+    createServer,
+    connect: connect as typeof net.connect,
+    createConnection: connect as typeof net.createConnection,
+    listenOn,
+    Server,
+    Socket,
+    Stream: Socket,
+    isIP: net.isIP,
+    isIPv4: net.isIPv4,
+    isIPv6: net.isIPv6,
+    BlockList: net.BlockList,
+    SocketAddress: net.SocketAddress,
+    getDefaultAutoSelectFamily: net.getDefaultAutoSelectFamily,
+    setDefaultAutoSelectFamily: net.setDefaultAutoSelectFamily,
+    /** @internal */
+    step,
+  };
+}
+
+/** `server.listen(...args)` on the host's network, in a kernel where listen() means the stack. */
+export function listenOnHostNetwork<S extends net.Server>(server: S, ...args: unknown[]): S {
+  return listenBy(server, listenOnHost, args);
+}

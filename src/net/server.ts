@@ -1,0 +1,184 @@
+/**
+ * net.Server on the stack's listening socket. Node's class does arguments, events, counting and close(); the half of
+ * listen() that goes to the operating system is replaced (`_listen2`, see nodeInternals.ts), in Server, or in any other
+ * net.Server: those of node:http, node:https, node:tls.
+ */
+import net from "node:net";
+import { isIP } from "node:net";
+import { NetPopcornError } from "../errors.ts";
+import { formatAddress, parseAddress } from "../ip/address.ts";
+import type { KernelHost } from "../kernel/host.ts";
+import type { Listener } from "../socket/listener.ts";
+import type { Sockets } from "../socket/sockets.ts";
+import { asNodeError, listenError, unsupported } from "./errors.ts";
+import { internalsOf, listenOnHost, type ListenStep, type ServerHandle } from "./nodeInternals.ts";
+import { StackSocket } from "./socket.ts";
+import { type NetStack, socketsOf } from "./stackOf.ts";
+import { Transport } from "./transport.ts";
+
+/** As Node passes it to the operating system. */
+const BACKLOG_DEFAULT = 511;
+const ANY_ADDRESS = "0.0.0.0";
+
+/** One listen() of one server: every kernel of the group holds a replica. */
+class ListenHandle implements ServerHandle {
+  readonly #server: net.Server;
+  readonly #sockets: Sockets;
+  readonly #address: string;
+  #port: number;
+  #listener: Listener | undefined;
+  #isClosed = false;
+  #isReferenced = true;
+
+  constructor(server: net.Server, sockets: Sockets, address: string, port: number) {
+    this.#server = server;
+    this.#sockets = sockets;
+    this.#address = address;
+    this.#port = port;
+  }
+
+  /** @throws NetPopcornError. */
+  async open(backlog: number, accept: (host: KernelHost, handle: number) => void): Promise<void> {
+    const listener = await this.#sockets.listenHandles(
+      { address: this.#address, port: this.#port, backlog: Math.min(backlog, 65535) },
+      accept,
+    );
+    this.#listener = listener;
+    this.#port = listener.port;
+    if (!this.#isReferenced) this.#sockets.unref();
+    if (this.#isClosed) this.#closeListener();
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#closeListener();
+  }
+
+  getsockname(out: Partial<net.AddressInfo>): number {
+    out.address = this.#address;
+    out.family = isIP(this.#address) === 6 ? "IPv6" : "IPv4";
+    out.port = this.#port;
+    return 0;
+  }
+
+  ref(): void {
+    this.#setReferenced(true);
+  }
+
+  unref(): void {
+    this.#setReferenced(false);
+  }
+
+  #setReferenced(isReferenced: boolean): void {
+    if (isReferenced === this.#isReferenced) return;
+    this.#isReferenced = isReferenced;
+    if (!this.#listener || this.#isClosed) return;
+    if (isReferenced) this.#sockets.ref();
+    else this.#sockets.unref();
+  }
+
+  #closeListener(): void {
+    if (!this.#listener) return;
+    // The listener takes back one reference.
+    if (!this.#isReferenced) this.#sockets.ref();
+    void this.#listener.close();
+    internalsOf(this.#server)._emitCloseIfDrained();
+  }
+}
+
+/** The connection that `server` has no room for: event "drop". */
+function drop(server: net.Server, sockets: Sockets, host: KernelHost, handle: number): void {
+  const nobody = new StackSocket({}, () => sockets);
+  const transport = new Transport(sockets, host, handle, nobody);
+  const ends = transport.endpoints();
+  transport.reset();
+  server.emit("drop", {
+    localAddress: ends?.local.address,
+    localPort: ends?.local.port,
+    localFamily: ends?.local.family,
+    remoteAddress: ends?.remote.address,
+    remotePort: ends?.remote.port,
+    remoteFamily: ends?.remote.family,
+  });
+}
+
+function accept(server: net.Server, Socket: typeof StackSocket, sockets: Sockets, host: KernelHost, handle: number) {
+  const internals = internalsOf(server);
+  if (server.maxConnections && internals._connections >= server.maxConnections) {
+    drop(server, sockets, host, handle);
+    return;
+  }
+  const socket = StackSocket.accept(Socket, internals, sockets, host, handle);
+  internals._connections++;
+  const owned = socket as unknown as { server: net.Server; _server: net.Server };
+  owned.server = server;
+  owned._server = server;
+  server.emit("connection", socket);
+  StackSocket.deliverEarlyBytes(socket);
+}
+
+/** An address as the stack writes it; undefined, null and "::" are any. */
+function addressText(address: string | null): string {
+  return address === null || address === "::" ? ANY_ADDRESS : formatAddress(parseAddress(address));
+}
+
+/** The second half of listen(), on the stack that `stackOf` gives. */
+export function listenStep(Socket: typeof StackSocket, stackOf: () => NetStack): ListenStep {
+  return function listenOnStack(this: net.Server, address, port, addressType, backlog, descriptor) {
+    if (addressType === -1) throw unsupported(`listen on the pipe ${address}`);
+    if (descriptor !== undefined || port === null || addressType === null) throw unsupported("listen on a descriptor");
+    const internals = internalsOf(this);
+    const sockets = socketsOf(stackOf());
+    const text = addressText(address);
+    const handle = new ListenHandle(this, sockets, text, port);
+    internals._handle = handle;
+    if (internals._unref) handle.unref();
+    handle
+      .open(backlog || BACKLOG_DEFAULT, (host, accepted) => accept(this, Socket, sockets, host, accepted))
+      .then(
+        // What a listener of these events throws is an uncaught exception, not a rejected promise.
+        () => process.nextTick(() => internals._handle === handle && this.emit("listening")),
+        (cause: unknown) => {
+          if (handle.isClosed) return;
+          handle.close();
+          internals._handle = null;
+          const error = asNodeError(cause, (status) => listenError(status, text, port));
+          process.nextTick(() => this.emit("error", error));
+        },
+      );
+  };
+}
+
+/**
+ * Calls `server.listen(...args)` with another second half.
+ * @throws NetPopcornError ERR_INVALID_ARG_TYPE.
+ */
+export function listenBy<S extends net.Server>(server: S, step: ListenStep, args: readonly unknown[]): S {
+  if (!(server instanceof net.Server)) {
+    throw new NetPopcornError("ERR_INVALID_ARG_TYPE", "listenOn needs a server of node:net, node:http, node:tls, …");
+  }
+  internalsOf(server)._listen2 = step;
+  return (server.listen as (...all: unknown[]) => S)(...args);
+}
+
+/**
+ * Has every server of this thread, whatever module made it, listen on the stack. Pipes and descriptors stay the
+ * host's.
+ */
+export function replaceListen(step: ListenStep): void {
+  internalsOf(net.Server.prototype)._listen2 = function listenAnywhere(
+    address,
+    port,
+    addressType,
+    backlog,
+    descriptor,
+  ) {
+    const isNetwork = addressType !== -1 && descriptor === undefined;
+    (isNetwork ? step : listenOnHost).call(this, address, port, addressType, backlog, descriptor);
+  };
+}

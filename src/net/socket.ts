@@ -1,0 +1,447 @@
+/**
+ * net.Socket on a connection of the stack. Node's class does the stream, the timeout and the events; its handle, the
+ * part that is the operating system's, is replaced by a Transport. For Node this is a socket without a handle, which
+ * node:tls and node:http take for a stream in JavaScript.
+ */
+import { lookup as lookupName } from "node:dns";
+import net from "node:net";
+import type { NetPopcornError } from "../errors.ts";
+import type { KernelHost } from "../kernel/host.ts";
+import { OPTION_KEEPALIVE, OPTION_NODELAY } from "../layout/option.ts";
+import { EADDRINUSE, EADDRNOTAVAIL, ENOTCONN, EPIPE } from "../layout/status.ts";
+import type { Sockets } from "../socket/sockets.ts";
+import type { NetStack } from "./stackOf.ts";
+import { socketsOf } from "./stackOf.ts";
+import { type ConnectArguments, normalizeConnect } from "./arguments.ts";
+import {
+  addressError,
+  asNodeError,
+  checkPort,
+  closedBeforeConnection,
+  errnoError,
+  invalidAddress,
+  invalidArgument,
+  missingPort,
+  socketClosed,
+  unsupported,
+} from "./errors.ts";
+import type { ServerInternals, SocketInternals } from "./nodeInternals.ts";
+import {
+  CONNECTED,
+  DATA,
+  ENDED,
+  type Endpoint,
+  FAILED,
+  LOST,
+  Transport,
+  type TransportUser,
+  WRITABLE,
+} from "./transport.ts";
+
+type Done = (error?: Error | null) => void;
+type Piece = { readonly chunk: Uint8Array | string; readonly encoding: BufferEncoding };
+
+export type SocketOptions = net.SocketConstructorOpts & {
+  readonly highWaterMark?: number;
+  readonly readableHighWaterMark?: number;
+  readonly writableHighWaterMark?: number;
+  readonly noDelay?: boolean;
+  readonly keepAlive?: boolean;
+  readonly onread?: net.OnReadOpts;
+};
+
+function toBytes({ chunk, encoding }: Piece): Uint8Array {
+  return typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk;
+}
+
+function isStackAddress(error: unknown): boolean {
+  const errno = (error as { errno?: number } | undefined)?.errno;
+  return errno === EADDRINUSE || errno === EADDRNOTAVAIL;
+}
+
+/** A write that waits for room, or for the connection. */
+type PendingWrite = { bytes: Uint8Array; from: number; readonly rest: Piece[]; readonly done: Done };
+
+export class StackSocket extends net.Socket implements TransportUser {
+  readonly #stack: () => NetStack;
+  readonly #onread: net.OnReadOpts | undefined;
+  #transport: Transport | undefined;
+  #endpoints: { readonly local: Endpoint; readonly remote: Endpoint } | undefined;
+  #wantsBytes = false;
+  #write: PendingWrite | undefined;
+  #noDelay: boolean;
+  #keepAlive: boolean;
+  #isReferenced = true;
+  #isResetting = false;
+  #bytesRead = 0;
+  #bytesDispatched = 0;
+
+  /** @param stack asked at each connect(). */
+  constructor(options: SocketOptions | number | undefined, stack: () => NetStack) {
+    if (typeof options === "number" || options?.fd !== undefined) throw unsupported("option fd");
+    if (options !== undefined && "handle" in options) throw unsupported("option handle");
+    super(options);
+    this.#stack = stack;
+    this.#onread = options?.onread;
+    this.#noDelay = options?.noDelay === true;
+    this.#keepAlive = options?.keepAlive === true;
+  }
+
+  /** A connection that `server` has accepted. */
+  static accept(
+    Socket: typeof StackSocket,
+    server: ServerInternals,
+    sockets: Sockets,
+    host: KernelHost,
+    handle: number,
+  ) {
+    const { allowHalfOpen, highWaterMark } = server;
+    const options = { allowHalfOpen, readableHighWaterMark: highWaterMark, writableHighWaterMark: highWaterMark };
+    const socket = new Socket(options, () => sockets);
+    socket.#attach(new Transport(sockets, host, handle, socket));
+    if (server.noDelay) socket.setNoDelay(true);
+    if (server.keepAlive) socket.setKeepAlive(true);
+    if (server.pauseOnConnect) socket.pause();
+    else socket.read(0);
+    return socket;
+  }
+
+  /** What came before the connection was accepted. */
+  static deliverEarlyBytes(socket: StackSocket): void {
+    socket.#transport?.pull();
+  }
+
+  override connect(...args: never[]): this {
+    const { options, listener } = normalizeConnect(args);
+    if (listener) this.once("connect", listener);
+    const internals = this.#internals;
+    if (internals._parent?.connecting) return this;
+    if (options.path != null) throw unsupported(`connect to the pipe ${options.path}`);
+    if (options.port === undefined) throw missingPort();
+    if (this.#transport && !this.destroyed) throw new Error("connect() on a socket that is open; close it first");
+    // As for a new one: write() may say that the peer has ended, and the stream may be over.
+    Reflect.deleteProperty(this, "write");
+    internals._undestroy();
+    this.#endpoints = undefined;
+    this.#bytesRead = 0;
+    this.#bytesDispatched = 0;
+    internals._unrefTimer();
+    internals.connecting = true;
+    this.#resolve(options);
+    return this;
+  }
+
+  override _read(): void {
+    this.#wantsBytes = true;
+    if (!this.connecting) this.#transport?.startReading();
+  }
+
+  override _write(chunk: Uint8Array | string, encoding: BufferEncoding, done: Done): void {
+    const piece = { chunk, encoding };
+    const bytes = toBytes(piece);
+    this.#bytesDispatched += bytes.length;
+    if (this.connecting) this.#write = { bytes, from: 0, rest: [], done };
+    else this.#send(bytes, 0, undefined, done);
+  }
+
+  override _writev(pieces: Piece[], done: Done): void {
+    const rest = pieces.map((piece) => ({ chunk: toBytes(piece), encoding: piece.encoding }));
+    for (const { chunk } of rest) this.#bytesDispatched += chunk.length;
+    const first = (rest.shift()?.chunk ?? Buffer.alloc(0)) as Uint8Array;
+    if (this.connecting) this.#write = { bytes: first, from: 0, rest, done };
+    else this.#send(first, 0, rest, done);
+  }
+
+  override _final(done: Done): void {
+    if (this.connecting) {
+      this.once("connect", () => this._final(done));
+      return;
+    }
+    const status = this.#transport?.shutdown() ?? 0;
+    if (status < 0 && status !== ENOTCONN) done(errnoError(status, "shutdown"));
+    else done();
+  }
+
+  override destroy(error?: Error): this {
+    // Stops the idle timer, which Node's own class stops with its handle.
+    if (!this.destroyed && this.timeout) this.setTimeout(0);
+    return super.destroy(error);
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    const internals = this.#internals;
+    const transport = this.#transport;
+    if (transport) {
+      this.#endpoints ??= transport.endpoints();
+      this.#bytesRead = transport.bytesRead;
+      if (internals.connecting || this.#isResetting) transport.reset();
+      else transport.close();
+    }
+    this.#transport = undefined;
+    this.#isResetting = false;
+    internals.connecting = false;
+    const write = this.#write;
+    this.#write = undefined;
+    done(error);
+    // After all that the end has set going, as the close of a handle is in Node.
+    setImmediate(() => {
+      write?.done(transport ? null : closedBeforeConnection());
+      this.emit("close", error !== null && error !== undefined);
+    });
+    const server = internals._server as (net.Server & ServerInternals) | null;
+    if (!server) return;
+    server._connections--;
+    server._emitCloseIfDrained();
+  }
+
+  override resetAndDestroy(): this {
+    if (!this.#transport && !this.connecting) return this.destroy(socketClosed());
+    const reset = () => {
+      this.#isResetting = true;
+      this.destroy();
+    };
+    if (this.connecting) this.once("connect", reset);
+    else reset();
+    return this;
+  }
+
+  override setNoDelay(noDelay = true): this {
+    this.#noDelay = Boolean(noDelay);
+    if (!this.connecting) this.#transport?.setOption(OPTION_NODELAY, this.#noDelay);
+    return this;
+  }
+
+  /** The first probe goes out after the stack's keepaliveIdleMs: `initialDelay` is not looked at. */
+  override setKeepAlive(enable = false, _initialDelay?: number): this {
+    this.#keepAlive = Boolean(enable);
+    if (!this.connecting) this.#transport?.setOption(OPTION_KEEPALIVE, this.#keepAlive);
+    return this;
+  }
+
+  override ref(): this {
+    this.#isReferenced = true;
+    this.#transport?.setReferenced(true);
+    return this;
+  }
+
+  override unref(): this {
+    this.#isReferenced = false;
+    this.#transport?.setReferenced(false);
+    return this;
+  }
+
+  override address(): net.AddressInfo | Record<string, never> {
+    return this.#local === undefined ? {} : { ...this.#local };
+  }
+
+  get #internals(): SocketInternals {
+    return this as unknown as SocketInternals;
+  }
+
+  get #addresses() {
+    if (!this.connecting) this.#endpoints ??= this.#transport?.endpoints();
+    return this.#endpoints;
+  }
+
+  get #local(): Endpoint | undefined {
+    return this.#addresses?.local;
+  }
+
+  // Opening.
+
+  #resolve(options: ConnectArguments): void {
+    const { host = "localhost", lookup = lookupName, localAddress, localPort, family, hints } = options;
+    if (localAddress && !net.isIP(localAddress)) throw invalidAddress(localAddress);
+    if (localPort && typeof localPort !== "number") {
+      throw invalidArgument('"options.localPort" property', "of type number", localPort);
+    }
+    const port = checkPort(options.port);
+    if (net.isIP(host)) {
+      process.nextTick(() => this.#open(host, port, options));
+      return;
+    }
+    if (typeof lookup !== "function") {
+      throw invalidArgument('"options.lookup" property', "of type function", lookup);
+    }
+    this.#internals._host = host;
+    // The stack speaks IPv4 only, for now.
+    const wanted = family === 6 || family === "IPv6" ? 6 : 4;
+    lookup(host, { family: wanted, hints: hints ?? 0, all: false }, (error, found, foundFamily) => {
+      const address = Array.isArray(found) ? (found[0]?.address ?? "") : found;
+      this.emit("lookup", error, address, foundFamily, host);
+      if (!this.connecting) return;
+      const refusal = error ?? (net.isIP(address) ? undefined : invalidAddress(address));
+      if (refusal) process.nextTick(() => this.destroy(refusal));
+      else this.#open(address, port, options);
+    });
+  }
+
+  #open(address: string, port: number, { localAddress, localPort }: ConnectArguments): void {
+    if (!this.connecting) return;
+    this.#internals._unrefTimer();
+    this.emit("connectionAttempt", address, port, net.isIP(address));
+    try {
+      const sockets = socketsOf(this.#stack());
+      const { host, handle } = sockets.openHandle({
+        address,
+        port,
+        ...(localAddress === undefined ? {} : { localAddress }),
+        ...(localPort === undefined ? {} : { localPort }),
+      });
+      this.#attach(new Transport(sockets, host, handle, this));
+    } catch (cause) {
+      const binds = (localAddress || localPort) && isStackAddress(cause);
+      const shape = (status: number) =>
+        binds
+          ? addressError(status, "bind", localAddress ?? "0.0.0.0", localPort ?? 0)
+          : addressError(status, "connect", address, port);
+      this.destroy(asNodeError(cause, shape));
+      return;
+    }
+    this.#remoteWanted = { address, port };
+  }
+
+  /** Where connect() goes: what a failed one is named after. */
+  #remoteWanted: { readonly address: string; readonly port: number } | undefined;
+
+  #attach(transport: Transport): void {
+    this.#transport = transport;
+    const buffer = this.#onread?.buffer;
+    if (buffer instanceof Uint8Array) transport.chunkBytesMax = buffer.length;
+    if (!this.#isReferenced) transport.setReferenced(false);
+  }
+
+  [CONNECTED](): void {
+    const internals = this.#internals;
+    internals.connecting = false;
+    internals._unrefTimer();
+    if (this.#noDelay) this.setNoDelay(true);
+    if (this.#keepAlive) this.setKeepAlive(true);
+    this.emit("connect");
+    this.#resume();
+    this.emit("ready");
+    if (!this.destroyed && !this.isPaused()) this.read(0);
+    if (this.#wantsBytes) this.#transport?.startReading();
+  }
+
+  // Receiving.
+
+  [DATA](kernelBytes: Uint8Array, at: number, count: number): boolean {
+    this.#internals._unrefTimer();
+    const onread = this.#onread;
+    if (onread) return this.#deliver(onread, kernelBytes, at, count);
+    const chunk = Buffer.allocUnsafe(count);
+    chunk.set(kernelBytes.subarray(at, at + count));
+    this.#wantsBytes = this.push(chunk);
+    return this.#wantsBytes;
+  }
+
+  /** Into the user's own buffer (option onread), without a stream between. */
+  #deliver(onread: net.OnReadOpts, kernelBytes: Uint8Array, at: number, count: number): boolean {
+    const buffer = typeof onread.buffer === "function" ? onread.buffer() : onread.buffer;
+    const fitting = Math.min(count, buffer.length);
+    buffer.set(kernelBytes.subarray(at, at + fitting));
+    this.#wantsBytes = onread.callback(fitting, buffer) !== false;
+    return this.#wantsBytes;
+  }
+
+  [ENDED](): void {
+    this.push(null);
+    this.read(0);
+  }
+
+  // Sending.
+
+  /** Gives the kernel what it takes; the rest waits for [WRITABLE](). */
+  #send(bytes: Uint8Array, from: number, rest: Piece[] | undefined, done: Done): void {
+    const transport = this.#transport;
+    if (!transport) return done(socketClosed());
+    this.#internals._unrefTimer();
+    let current = bytes;
+    let at = from;
+    for (;;) {
+      const taken = transport.write(current, at);
+      if (taken < 0) return done(errnoError(taken === ENOTCONN ? EPIPE : taken, "write"));
+      at += taken;
+      if (at < current.length) {
+        this.#write = { bytes: current, from: at, rest: rest ?? [], done };
+        return;
+      }
+      const next = rest?.shift();
+      if (next === undefined) return done();
+      current = next.chunk as Uint8Array;
+      at = 0;
+    }
+  }
+
+  [WRITABLE](): void {
+    this.#resume();
+  }
+
+  #resume(): void {
+    const write = this.#write;
+    if (!write) return;
+    this.#write = undefined;
+    this.#send(write.bytes, write.from, write.rest, write.done);
+  }
+
+  // The end.
+
+  [FAILED](status: number): void {
+    const wanted = this.#remoteWanted;
+    if (this.connecting && wanted) {
+      const error = addressError(status, "connect", wanted.address, wanted.port);
+      this.emit("connectionAttemptFailed", wanted.address, wanted.port, net.isIP(wanted.address), error);
+      this.destroy(error);
+    } else {
+      this.destroy(errnoError(status, "read"));
+    }
+  }
+
+  [LOST](error: NetPopcornError): void {
+    this.destroy(error);
+  }
+
+  // What Node's class reads from its handle.
+
+  static {
+    const fields: { [name: string]: (this: StackSocket) => unknown } = {
+      pending() {
+        return this.#transport === undefined || this.connecting;
+      },
+      bufferSize() {
+        return this.#transport ? this.writableLength : undefined;
+      },
+      bytesRead() {
+        return this.#transport?.bytesRead ?? this.#bytesRead;
+      },
+      bytesWritten() {
+        let bytes = this.#bytesDispatched;
+        for (const { chunk, encoding } of this.#internals.writableBuffer) bytes += Buffer.byteLength(chunk, encoding);
+        return bytes;
+      },
+      localAddress() {
+        return this.#addresses?.local.address;
+      },
+      localPort() {
+        return this.#addresses?.local.port;
+      },
+      localFamily() {
+        return this.#addresses?.local.family;
+      },
+      remoteAddress() {
+        return this.#addresses?.remote.address;
+      },
+      remotePort() {
+        return this.#addresses?.remote.port;
+      },
+      remoteFamily() {
+        return this.#addresses?.remote.family;
+      },
+    };
+    // The types have fields there, of which accessors may not be made by declaration.
+    for (const [name, get] of Object.entries(fields)) {
+      Object.defineProperty(StackSocket.prototype, name, { get, configurable: true, enumerable: true });
+    }
+  }
+}

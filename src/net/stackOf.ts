@@ -1,0 +1,37 @@
+/** From what an application has (a Stack, a KernelStack, or none) to the group of sockets behind it. */
+import { NetPopcornError } from "../errors.ts";
+import type { KernelStack } from "../kernel/kernelStack.ts";
+import { Sockets } from "../socket/sockets.ts";
+import type { Stack } from "../stack.ts";
+
+/** What `createNet` takes; the group itself is what the benchmarks give. */
+export type NetStack = Stack | KernelStack | Sockets;
+
+let defaultStack: NetStack | undefined;
+
+/** The stack of `import net from "netpopcorn/net"` on this thread. Set by whoever loads the application. */
+export function setDefaultStack(stack: NetStack | undefined): void {
+  defaultStack = stack;
+}
+
+/** @throws NetPopcornError ERR_NO_STACK. */
+export function getDefaultStack(): NetStack {
+  if (defaultStack === undefined) {
+    throw new NetPopcornError(
+      "ERR_NO_STACK",
+      "netpopcorn/net has a stack of its own in an application module only (option app of createStack); " +
+        "elsewhere use createNet(stack)",
+    );
+  }
+  return defaultStack;
+}
+
+/** @throws NetPopcornError ERR_NO_APPLICATION_THREAD for a stack in threads mode. */
+export function socketsOf(stack: NetStack): Sockets {
+  const sockets = stack instanceof Sockets ? stack : stack.sockets;
+  if (sockets) return sockets;
+  throw new NetPopcornError(
+    "ERR_NO_APPLICATION_THREAD",
+    'in mode "threads" sockets belong to the application in each kernel: use netpopcorn/net there, or mode "inline"',
+  );
+}

@@ -1,0 +1,228 @@
+/**
+ * One TCP connection of a kernel for one net.Socket: what Node's own TCP handle is to it. Goes on after the socket has
+ * let go of it, until the kernel says that the connection is over. Flow control is TCP's: bytes stay in the kernel's
+ * receive buffer while the socket does not read.
+ */
+import type { NetPopcornError } from "../errors.ts";
+import { formatAddress } from "../ip/address.ts";
+import type { EventSink, KernelHost } from "../kernel/host.ts";
+import {
+  EVENT_CLOSED,
+  EVENT_CONNECTED,
+  EVENT_ERROR,
+  EVENT_PEER_CLOSED,
+  EVENT_READABLE,
+  EVENT_WRITABLE,
+} from "../layout/event.ts";
+import { INFO_LOCAL_ADDRESS, INFO_LOCAL_PORT, INFO_REMOTE_ADDRESS, INFO_REMOTE_PORT } from "../layout/option.ts";
+import { ECONNABORTED } from "../layout/status.ts";
+import type { OpenConnection } from "../socket/connection.ts";
+import type { Sockets } from "../socket/sockets.ts";
+
+/** Methods of whoever uses a transport; symbols, since net.Socket's names are its users'. */
+export const CONNECTED = Symbol("connected");
+export const DATA = Symbol("data");
+export const ENDED = Symbol("ended");
+export const WRITABLE = Symbol("writable");
+export const FAILED = Symbol("failed");
+export const LOST = Symbol("lost");
+
+export interface TransportUser {
+  [CONNECTED](): void;
+  /** Received bytes, in the kernel's memory: valid during the call. @returns false: no more for now. */
+  [DATA](bytes: Uint8Array, at: number, count: number): boolean;
+  /** After the last bytes: the peer has sent FIN. */
+  [ENDED](): void;
+  /** A write that was cut short can go on. */
+  [WRITABLE](): void;
+  /** @param status negative errno. */
+  [FAILED](status: number): void;
+  /** The kernel is dead. */
+  [LOST](error: NetPopcornError): void;
+}
+
+export type Endpoint = { readonly address: string; readonly family: "IPv4" | "IPv6"; readonly port: number };
+
+/** Largest piece given to the socket at once, as libuv reads. */
+export const CHUNK_BYTES_MAX = 65536;
+
+export class Transport implements EventSink, OpenConnection {
+  readonly handle: number;
+  bytesRead = 0;
+  /** Largest piece that the user can take. */
+  chunkBytesMax = CHUNK_BYTES_MAX;
+  readonly #sockets: Sockets;
+  readonly #host: KernelHost;
+  /** Undefined once the socket has let go. */
+  #user: TransportUser | undefined;
+  #reading = false;
+  #pulling = false;
+  #peerClosed = false;
+  #ended = false;
+  /** EVENT_CLOSED has come. */
+  #over = false;
+  #isReferenced = true;
+
+  /** @param handle from accept, or of an active open. */
+  constructor(sockets: Sockets, host: KernelHost, handle: number, user: TransportUser) {
+    this.#sockets = sockets;
+    this.#host = host;
+    this.handle = handle;
+    this.#user = user;
+    host.addSink(this);
+    sockets.connectionOpened(this);
+  }
+
+  get kernelId(): number {
+    return this.#host.kernelId;
+  }
+
+  /** Has bytes delivered until the user has enough. */
+  startReading(): void {
+    if (this.#reading) return;
+    this.#reading = true;
+    this.pull();
+  }
+
+  stopReading(): void {
+    this.#reading = false;
+  }
+
+  /** Delivers what has arrived, if it is wanted. */
+  pull(): void {
+    // The user may call startReading() from where it is given bytes.
+    if (this.#pulling || !this.#reading || this.#ended) return;
+    this.#pulling = true;
+    const { handles } = this.#host;
+    let consumed = false;
+    let status = 0;
+    while (this.#reading && this.#user) {
+      const at = handles.peek(this.handle);
+      if (at <= 0) {
+        status = at;
+        break;
+      }
+      const count = Math.min(handles.available, this.chunkBytesMax);
+      this.bytesRead += count;
+      const goesOn = this.#user[DATA](handles.bytes, at, count);
+      // The user may have let go of the connection: the handle is not ours any more.
+      if (!this.#user) break;
+      handles.consume(this.handle, count);
+      consumed = true;
+      if (!goesOn) this.#reading = false;
+    }
+    this.#pulling = false;
+    if (consumed) this.#host.requestTurn();
+    if (!this.#reading || !this.#user) return;
+    if (status < 0) this.#user[FAILED](status);
+    else if (this.#peerClosed && !this.#ended) {
+      this.#ended = true;
+      this.#user[ENDED]();
+    }
+  }
+
+  /** @returns bytes taken, from `from` on; fewer than there are: [WRITABLE]() follows. Or a negative errno. */
+  write(bytes: Uint8Array, from: number): number {
+    const { handles } = this.#host;
+    let at = from;
+    while (at < bytes.length) {
+      const room = handles.reserve(this.handle, bytes.length - at);
+      if (room < 0) return room;
+      if (room === 0) break;
+      const count = Math.min(handles.available, bytes.length - at);
+      handles.bytes.set(count === bytes.length ? bytes : bytes.subarray(at, at + count), room);
+      const status = handles.commit(this.handle, count);
+      if (status < 0) return status;
+      at += count;
+    }
+    if (at > from) this.#host.requestTurn();
+    return at - from;
+  }
+
+  /** FIN after what has been written. @returns 0 or a negative errno. */
+  shutdown(): number {
+    const status = this.#host.handles.shutdownSend(this.handle);
+    this.#host.requestTurn();
+    return status;
+  }
+
+  setOption(option: number, isOn: boolean): void {
+    this.#host.handles.setOption(this.handle, option, isOn ? 1 : 0);
+  }
+
+  endpoints(): { readonly local: Endpoint; readonly remote: Endpoint } | undefined {
+    const at = this.#host.handles.info(this.handle);
+    if (at < 0) return undefined;
+    const { memory } = this.#host;
+    const endpoint = (addressAt: number, portAt: number): Endpoint => {
+      const address = formatAddress(memory.bytes.subarray(at + addressAt, at + addressAt + 16));
+      return { address, family: address.includes(":") ? "IPv6" : "IPv4", port: memory.loadU32(at + portAt) };
+    };
+    return {
+      local: endpoint(INFO_LOCAL_ADDRESS, INFO_LOCAL_PORT),
+      remote: endpoint(INFO_REMOTE_ADDRESS, INFO_REMOTE_PORT),
+    };
+  }
+
+  /** Lets the process end while this connection is open, or not. */
+  setReferenced(isReferenced: boolean): void {
+    if (isReferenced === this.#isReferenced || this.#over) return;
+    this.#isReferenced = isReferenced;
+    if (isReferenced) this.#sockets.ref();
+    else this.#sockets.unref();
+  }
+
+  /** The socket lets go: FIN after what has been written, RST if received bytes were never read (RFC 2525 2.17). */
+  close(): void {
+    if (!this.#user) return;
+    this.#user = undefined;
+    this.#host.handles.close(this.handle);
+    this.#host.requestTurn();
+    if (this.#over) this.#finish();
+  }
+
+  /** Resets the connection, or gives up opening it. No event follows. */
+  reset(): void {
+    this.#user = undefined;
+    this.#host.handles.abort(this.handle);
+    this.#host.requestTurn();
+    this.#finish();
+  }
+
+  /** The stack closes and has waited long enough. */
+  abort(): void {
+    const user = this.#user;
+    this.reset();
+    user?.[FAILED](ECONNABORTED);
+  }
+
+  lost(error: NetPopcornError): void {
+    const user = this.#user;
+    this.#user = undefined;
+    this.#finish();
+    user?.[LOST](error);
+  }
+
+  onEvent(mask: number, status: number): void {
+    if (mask & EVENT_CLOSED) this.#over = true;
+    const user = this.#user;
+    if (!user) {
+      if (this.#over) this.#finish();
+      return;
+    }
+    if (mask & EVENT_CONNECTED) user[CONNECTED]();
+    if (mask & EVENT_PEER_CLOSED) this.#peerClosed = true;
+    if (mask & (EVENT_READABLE | EVENT_PEER_CLOSED)) this.pull();
+    // Any of these calls may make the user let go.
+    if (mask & EVENT_ERROR) this.#user?.[FAILED](status);
+    else if (mask & EVENT_WRITABLE) this.#user?.[WRITABLE]();
+  }
+
+  #finish(): void {
+    this.#host.removeSink(this);
+    // connectionOver() takes back one reference.
+    if (!this.#isReferenced) this.#sockets.ref();
+    this.#isReferenced = true;
+    this.#sockets.connectionOver(this);
+  }
+}
