@@ -180,7 +180,6 @@ export type SteeringOptions = {
 };
 
 /** The steering program. `mapFd`: an array map of FLOW_GROUPS u32 queue numbers. */
-// biome-ignore lint/complexity/noExcessiveLinesPerFunction: one program, read from top to bottom.
 export function assembleSteering(mapFd: number, { queues, localPorts }: SteeringOptions): Uint8Array {
   const program = new BpfAssembler();
   program
