@@ -57,7 +57,8 @@ describe.runIf(given === undefined)("whole stacks in virtual time", () => {
   const firsts = Array.from({ length: FIXED_SEEDS / SEEDS_PER_TEST }, (_, i) => i * SEEDS_PER_TEST);
   test.each(firsts)(`seeds from %i on`, async (first) => {
     for (let seed = first; seed < first + SEEDS_PER_TEST; seed++) {
-      expect((await run(seed, seed % 4 === 0 ? "debug" : "release")).frames).toBeGreaterThan(0);
+      // Throws where anything is wrong.
+      await run(seed, seed % 4 === 0 ? "debug" : "release");
     }
   });
 
