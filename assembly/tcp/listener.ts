@@ -6,10 +6,10 @@ import { addressCount } from "../ip/address.ts";
 import { listenersMax } from "../config.ts";
 import * as E from "../../src/layout/event.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EBADF, EINVAL, ENOBUFS } from "../../src/layout/status.ts";
-import { TCP_ACCEPTED } from "../../src/layout/counters.ts";
+import { GAUGE_ACCEPT_QUEUE, GAUGE_ACCEPT_QUEUE_MAX, TCP_ACCEPTED } from "../../src/layout/counters.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { readyPush } from "../socket/ready.ts";
-import { count } from "../stats.ts";
+import { count, countBy } from "../stats.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 
@@ -102,6 +102,7 @@ export function tcpListen(addressIndex: i32, port: u32, backlog: u32): i32 {
     listener.port = <u16>port;
     listener.generation = <u8>((listener.generation + 1) & E.HANDLE_GENERATION_MASK);
     listener.backlog = min(backlog, BACKLOG_MAX);
+    countBy(GAUGE_ACCEPT_QUEUE_MAX, listener.backlog);
     listener.synCount = 0;
     listener.acceptCount = 0;
     listener.acceptHead = T.TCB_NONE;
@@ -128,6 +129,8 @@ export function listenerUnlink(handle: i32): bool {
   }
   store<u16>(at, listener.next);
   listener.port = 0;
+  countBy(GAUGE_ACCEPT_QUEUE, -(<i64>listener.acceptCount));
+  countBy(GAUGE_ACCEPT_QUEUE_MAX, -(<i64>listener.backlog));
   unlinkedHead = listener.acceptHead;
   return true;
 }
@@ -145,6 +148,7 @@ export function tcpAccept(handle: i32): i32 {
   listener.acceptHead = coldOf(tcb).acceptNext;
   if (listener.acceptHead == T.TCB_NONE) listener.acceptTail = T.TCB_NONE;
   listener.acceptCount--;
+  countBy(GAUGE_ACCEPT_QUEUE, -1);
   tcb.flags = (tcb.flags & ~T.F_IN_ACCEPT_QUEUE) | T.F_APP;
   count(TCP_ACCEPTED);
   // What has happened since the handshake is told now.
@@ -188,6 +192,7 @@ export function listenerAcceptAdd(listener: Listener, tcb: Tcb): void {
   else coldOf(T.tcbAt(listener.acceptTail)).acceptNext = index;
   listener.acceptTail = index;
   listener.acceptCount++;
+  count(GAUGE_ACCEPT_QUEUE);
   tcb.flags |= T.F_IN_ACCEPT_QUEUE;
   if (listener.ready) return;
   listener.ready = 1;

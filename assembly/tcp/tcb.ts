@@ -6,12 +6,14 @@
 import { connectionsMax } from "../config.ts";
 import { GAUGE_CONNECTIONS } from "../../src/layout/counters.ts";
 import { HANDLE_GENERATION_MASK, HANDLE_GENERATION_SHIFT, HANDLE_INDEX_MASK } from "../../src/layout/event.ts";
+import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../../src/layout/kernelMemory.ts";
 import { STATE_FREE } from "../../src/layout/option.ts";
+import * as LAYOUT from "../../src/layout/tcb.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { counterSet } from "../stats.ts";
 
 export const TCB_NONE: u32 = 0xffffffff;
-export const TCB_SIZE_BYTES: u32 = 128;
+export const TCB_SIZE_BYTES: u32 = LAYOUT.TCB_SIZE_BYTES;
 export const TCB_COLD_SIZE_BYTES: u32 = 48;
 
 /** Stands in the output queue: something may have to be sent. Survives the connection, like F_READY. */
@@ -147,6 +149,13 @@ export class Tcb {
   }
 }
 
+if (offsetof<Tcb>("remoteHigh") != LAYOUT.TCB_REMOTE_ADDRESS) ERROR("layout/tcb.ts: TCB_REMOTE_ADDRESS");
+if (offsetof<Tcb>("ports") != LAYOUT.TCB_PORTS) ERROR("layout/tcb.ts: TCB_PORTS");
+if (offsetof<Tcb>("flags") != LAYOUT.TCB_FLAGS) ERROR("layout/tcb.ts: TCB_FLAGS");
+if (offsetof<Tcb>("localIndex") != LAYOUT.TCB_LOCAL_INDEX) ERROR("layout/tcb.ts: TCB_LOCAL_INDEX");
+if (offsetof<Tcb>("stateByte") != LAYOUT.TCB_STATE) ERROR("layout/tcb.ts: TCB_STATE");
+if (TCB_SIZE_BYTES != LAYOUT.TCB_SIZE_BYTES) ERROR("layout/tcb.ts: TCB_SIZE_BYTES");
+
 /** What is needed at set-up, in trouble, and once in a while. */
 @unmanaged
 export class TcbCold {
@@ -187,6 +196,7 @@ export let tcbCount: u32 = 0;
 export function tcbBoot(): bool {
   hotBase = arenaAlloc(<usize>connectionsMax * TCB_SIZE_BYTES, 4096);
   coldBase = arenaAlloc(<usize>connectionsMax * TCB_COLD_SIZE_BYTES, 64);
+  store<u32>(MAP_BASE, <u32>hotBase, MAP_TCBS);
   return hotBase != 0 && coldBase != 0;
 }
 
@@ -228,6 +238,7 @@ export function tcbAlloc(): Tcb {
     freeHead = tcbAt(index).timerNext;
   } else if (highWater < connectionsMax) {
     index = highWater++;
+    store<u32>(MAP_BASE, highWater, MAP_TCB_HIGH_WATER);
   } else {
     return changetype<Tcb>(0);
   }

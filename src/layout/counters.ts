@@ -94,4 +94,8 @@ export const GAUGE_STREAM_BYTES = 98;
 export const GAUGE_FLOWS = 99;
 export const GAUGE_REASSEMBLY_BYTES = 100;
 export const GAUGE_UDP_BYTES = 101;
+/** Connections that wait to be accepted, of all listeners. */
+export const GAUGE_ACCEPT_QUEUE = 102;
+/** Sum of the listeners' backlogs. */
+export const GAUGE_ACCEPT_QUEUE_MAX = 103;
 export const COUNTER_COUNT = 128;

@@ -33,6 +33,10 @@ export const MAP_BOOTED = 12;
 export const MAP_LAYOUT_VERSION = 16;
 /** u32: address of the flow-group table (layout/flowGroup.ts). */
 export const MAP_FLOW_GROUPS = 20;
+/** u32: address of the TCBs (layout/tcb.ts). */
+export const MAP_TCBS = 24;
+/** u32: TCBs below this index have been in use. */
+export const MAP_TCB_HIGH_WATER = 28;
 
 export const HEALTH_BASE = 3072;
 /** i32, atomic: raised by whoever gives this kernel work; the kernel's thread sleeps on it. */
@@ -41,6 +45,8 @@ export const HEALTH_DOORBELL = 0;
 export const HEALTH_SLEEPING = 4;
 /** u32, atomic: polls so far; stands still when the kernel hangs. */
 export const HEALTH_HEARTBEAT = 8;
+/** u32, microseconds, wraps: time that the kernel's thread has worked for it. Written by whoever drives the kernel. */
+export const HEALTH_BUSY_US = 16;
 
 export const COUNTERS_BASE = 4096;
 

@@ -1,0 +1,17 @@
+/**
+ * What others than the kernel may read of its TCBs (assembly/tcp/tcb.ts has them whole): which connections there are.
+ * MAP_TCB_HIGH_WATER records of TCB_SIZE_BYTES at MAP_TCBS, written by the kernel. Portable: read by asc and tsc.
+ */
+/** 16 bytes, IPv4 as ::ffff:a.b.c.d. */
+export const TCB_REMOTE_ADDRESS = 0;
+/** Both ports as they stand in a received segment: u16 remote, u16 local, network order. */
+export const TCB_PORTS = 16;
+/** u32 */
+export const TCB_FLAGS = 24;
+/** Bit of TCB_FLAGS: we opened it. It is the sign bit. */
+export const TCB_FLAG_ACTIVE_OPEN_BIT = 31;
+/** u8: index of the local address. */
+export const TCB_LOCAL_INDEX = 28;
+/** u8: STATE_* (layout/option.ts). */
+export const TCB_STATE = 29;
+export const TCB_SIZE_BYTES = 128;
