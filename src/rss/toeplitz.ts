@@ -77,3 +77,28 @@ export function portsWord(sourcePort: number, destinationPort: number): number {
   const destination = ((destinationPort & 0xff) << 8) | (destinationPort >> 8);
   return (source | (destination << 16)) >>> 0;
 }
+
+/** Local ports, both ends included; first > last: none. */
+export type PortRange = { readonly first: number; readonly last: number };
+
+/**
+ * Hash of a TCP packet from `source` to port 0 of `destination`: what does not depend on the local port.
+ * @param source 16 bytes, IPv4 as ::ffff:a.b.c.d. @param v4 hash as IPv4.
+ */
+export function toeplitzReply(
+  tables: ToeplitzTables,
+  source: Uint8Array,
+  sourcePort: number,
+  destination: Uint8Array,
+  v4: boolean,
+): number {
+  const from = v4 ? 12 : 0;
+  const addressBytes = 16 - from;
+  let hash = 0;
+  for (let i = 0; i < addressBytes; i++) {
+    hash ^= tables[i * 256 + (source[from + i] as number)] as number;
+    hash ^= tables[(addressBytes + i) * 256 + (destination[from + i] as number)] as number;
+  }
+  const at = 2 * addressBytes * 256;
+  return (hash ^ (tables[at + (sourcePort >> 8)] as number) ^ (tables[at + 256 + (sourcePort & 0xff)] as number)) >>> 0;
+}
