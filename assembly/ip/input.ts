@@ -140,7 +140,9 @@ function rxBatch(control: usize, framesMax: u32): u32 {
   return frames;
 }
 
-/** Stages two to four: the misses of up to 32 look-ups overlap, because no step of this loop waits for the one before. */
+/**
+ * Stages two to four: the misses of up to 32 look-ups overlap, because no step of this loop waits for the one before.
+ */
 function lookUp(frames: u32): void {
   // A load whose value is dropped survives the compiler, because it might trap: WebAssembly's only prefetch (LIMITS).
   for (let i: u32 = 0; i < frames; i++) flowTouch(stagedAt(i).hash);

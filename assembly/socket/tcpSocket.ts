@@ -30,8 +30,8 @@ function sendStatus(tcb: Tcb): i32 {
 }
 
 /**
- * EVENT_WRITABLE comes with an ACK. Where nothing is queued there will be none, and it is the pool that is used up: then
- * the persist timer asks again. @returns 0.
+ * EVENT_WRITABLE comes with an ACK. Where nothing is queued there will be none, and it is the pool that is used up:
+ * then the persist timer asks again. @returns 0.
  */
 function awaitRoom(tcb: Tcb): i32 {
   const sending = T.F_TIMER_RTO | T.F_TIMER_PERSIST;

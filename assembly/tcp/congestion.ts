@@ -61,8 +61,8 @@ export function congestionDuplicateAck(tcb: Tcb): void {
   }
   if (tcb.dupAcks < 255) tcb.dupAcks++;
   if (<u32>tcb.dupAcks != DUP_ACK_THRESHOLD) return;
-  // RFC 6582 3.2 step 2: not for ACKs of what was sent before the last time-out. (`recover` itself is only looked at while
-  // a recovery lasts: after two gigabytes without loss it would seem to lie ahead.)
+  // RFC 6582 3.2 step 2: not for ACKs of what was sent before the last time-out. (`recover` itself is only looked at
+  // while a recovery lasts: after two gigabytes without loss it would seem to lie ahead.)
   if (tcb.flags & F_RTO_RECOVERY) return;
   count(TCP_FAST_RETRANSMITS);
   tcb.ssthresh = halvedFlight(tcb);

@@ -81,7 +81,9 @@ function synCannotLeave(tcb: Tcb): bool {
   return neighbor >= 0 && !neighborIsResolved(neighbor);
 }
 
-/** Nothing was lost, so there is no back-off; a neighbour that does not answer ends the attempt (Linux: EHOSTUNREACH). */
+/**
+ * Nothing was lost, so there is no back-off; a neighbour that does not answer ends the attempt (Linux: EHOSTUNREACH).
+ */
 function afterUnsentSyn(tcb: Tcb): bool {
   if (neighborIsFailed(<i32>tcb.neighbor - 1)) {
     count(TCP_CONNECT_FAILED);

@@ -1,7 +1,7 @@
 /**
  * A connection's timers: starting and stopping them; timeouts.ts says what happens when one is due. At most two run at
- * once: delayed ACK, and one of retransmission / persist / linger (TIME_WAIT, FIN_WAIT_2, keep-alive), which exclude each
- * other. RTT estimation and RTO are RFC 6298.
+ * once: delayed ACK, and one of retransmission / persist / linger (TIME_WAIT, FIN_WAIT_2, keep-alive), which exclude
+ * each other. RTT estimation and RTO are RFC 6298.
  */
 import { delayedAckUs, keepaliveIdleMs, keepaliveIntervalMs, rtoInitialUs, rtoMaxUs, rtoMinUs } from "../config.ts";
 import { nowTick, nowUs, ticksOfMs, ticksOfUs } from "../time.ts";

@@ -66,7 +66,10 @@ export function invalidArgument(what: string, expected: string, value: unknown):
   return nodeError(TypeError, "ERR_INVALID_ARG_TYPE", `The ${what} must be ${expected}. ${received(value)}`);
 }
 
-/** @param value 0 to 65535, also as a string. @throws RangeError ERR_SOCKET_BAD_PORT, TypeError ERR_INVALID_ARG_TYPE. */
+/**
+ * @param value 0 to 65535, also as a string.
+ * @throws RangeError ERR_SOCKET_BAD_PORT, TypeError ERR_INVALID_ARG_TYPE.
+ */
 export function checkPort(value: unknown): number {
   if (typeof value !== "number" && typeof value !== "string") {
     throw invalidArgument('"options.port" property', "one of type number or string", value);

@@ -211,7 +211,8 @@ export class ServerApplication extends Application {
     const plan = this.#plans.get(id);
     if (!plan) throw new Error(`a connection from port ${id}, which no client has opened`);
     if (this.endpoints.get(id)?.finished && memory.counter(SYN_COOKIES_ACCEPTED) > 0) {
-      // The price of SYN cookies: nothing is remembered, so a belated copy of a first segment opens its connection again.
+      // The price of SYN cookies: nothing is remembered, so a belated copy of a first segment opens its connection
+      // again.
       handles.abort(handle);
       return true;
     }

@@ -1,7 +1,7 @@
 /**
  * What is checked on every frame that any kernel of a simulation sends, and the trace of them all.
- * Windows are RFC 9293 3.8.6's: no byte may be sent beyond the largest right edge that its receiver ever offered, but for
- * one byte of a window probe.
+ * Windows are RFC 9293 3.8.6's: no byte may be sent beyond the largest right edge that its receiver ever offered, but
+ * for one byte of a window probe.
  */
 import { createHash } from "node:crypto";
 import { FRAME_OFFSET } from "../../src/layout/frameRing.ts";

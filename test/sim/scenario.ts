@@ -1,6 +1,6 @@
 /**
- * From a seed to a whole run, and its verdict. Swarm testing (Groce et al., ISSTA 2012): every run has some of the faults
- * and some of the behaviours switched off at random, because all at once hide each other.
+ * From a seed to a whole run, and its verdict. Swarm testing (Groce et al., ISSTA 2012): every run has some of the
+ * faults and some of the behaviours switched off at random, because all at once hide each other.
  */
 import type { Impairments } from "../../src/device/card/impairment.ts";
 import { parseCidr } from "../../src/ip/address.ts";
@@ -239,8 +239,8 @@ function judge(scenario: Scenario, client: ClientApplication, servers: readonly 
 }
 
 /**
- * Without an error, or with a reset in place of the very last ACK: when the peer's TIME-WAIT was over before our FIN had
- * found its way (which is what TIME-WAIT is for).
+ * Without an error, or with a reset in place of the very last ACK: when the peer's TIME-WAIT was over before our FIN
+ * had found its way (which is what TIME-WAIT is for).
  */
 function endedWell(end: { readonly status: number; readonly peerClosed: boolean }, peer: Partial<Tuning>): boolean {
   if (end.status === 0) return true;
