@@ -85,8 +85,8 @@ function benchCommand(): Command {
     .argument("<workload>", "accept, bulk, rr, idle, or micro")
     .option(
       "--level <level>",
-      "handle (the net level comes with netpopcorn/net)",
-      choiceOption("--level", ["handle"]),
+      "handle: bare handles; net: sockets of netpopcorn/net (accept, bulk, rr)",
+      choiceOption("--level", ["handle", "net"]),
       "handle",
     )
     .option("--concurrency <c>", "accept: connections in flight", integerOption("--concurrency", 1, 65536), 256)
@@ -105,6 +105,20 @@ function benchCommand(): Command {
     });
 }
 
+function pcapCommand(): Command {
+  return new Command("pcap")
+    .description("replay a capture (pcap or pcapng) through the model card and the kernels, in virtual time")
+    .argument("<file>", "capture file")
+    .addOption(kernelsOption(4))
+    .option("--address <address>", "which host the kernels are (default: the one that most frames go to)")
+    .addOption(seedOption())
+    .addOption(jsonOption())
+    .action(async (file: string, options) => {
+      const { pcap } = await import("./pcap.ts");
+      await pcap(file, options, createOutput(options.json === true));
+    });
+}
+
 export function createProgram(): Command {
   const program = new Command("netpopcorn")
     .description("A TCP/IP stack of N share-nothing kernels behind one multi-queue card and one socket.")
@@ -112,7 +126,8 @@ export function createProgram(): Command {
     .helpCommand(false)
     .addCommand(demoCommand())
     .addCommand(serveCommand())
-    .addCommand(benchCommand());
+    .addCommand(benchCommand())
+    .addCommand(pcapCommand());
   for (const command of [program, ...program.commands]) {
     command.exitOverride();
     // An error is one line, written by main().
