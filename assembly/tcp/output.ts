@@ -10,7 +10,14 @@ import { addressV4, nextHopV4 } from "../ip/address.ts";
 import { ipv4WriteHeader } from "../ip/ipv4.ts";
 import { neighborAddress, neighborFind, neighborSend } from "../ip/neighbor.ts";
 import { streamFreeBytes } from "../mem/streamPool.ts";
-import { DROP_NO_ROUTE, TCP_RETRANSMITS, TCP_RST_SENT, TCP_SEGMENTS_SENT } from "../../src/layout/counters.ts";
+import {
+  DROP_NO_ROUTE,
+  TCP_RETRANSMITS,
+  TCP_RST_SENT,
+  TCP_RST_WITHHELD,
+  TCP_SEGMENTS_SENT,
+} from "../../src/layout/counters.ts";
+import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../../src/layout/kernelMemory.ts";
 import {
   FRAME_OFFSET,
   FRAME_VNET_CSUM_OFFSET,
@@ -407,6 +414,11 @@ export function sendReset(tcb: Tcb): void {
 /** RST in answer to the present segment, which belongs to no connection (RFC 9293 3.10.7.1). */
 export function sendResetForSegment(): void {
   if (S.segFlags & S.FLAG_RST) return;
+  // Deviates: silent for some milliseconds while flow groups change hands; the peer sends the segment again.
+  if (load<u32>(HEALTH_BASE, HEALTH_WITHHOLD_RST) != 0) {
+    count(TCP_RST_WITHHELD);
+    return;
+  }
   count(TCP_RST_SENT);
   if (S.segFlags & S.FLAG_ACK) {
     emitPlain(S.segLocalIndex, S.segRemote, S.segPorts, S.segAck, 0, S.FLAG_RST);

@@ -87,6 +87,8 @@ export const SYN_COOKIES_SENT = 80;
 export const SYN_COOKIES_ACCEPTED = 81;
 export const SYN_COOKIES_INVALID = 82;
 export const TCP_PATH_MTU_REDUCED = 83;
+/** Segments without a connection that were not answered with RST (HEALTH_WITHHOLD_RST). */
+export const TCP_RST_WITHHELD = 84;
 /** Gauges rather than counters: the present number. */
 export const GAUGE_CONNECTIONS = 96;
 export const GAUGE_TIME_WAIT = 97;
