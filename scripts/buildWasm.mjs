@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const asc = fileURLToPath(new URL("../node_modules/assemblyscript/bin/asc.js", import.meta.url));
 
-const entries = ["kernel", "card", "probe", "probeIp"];
+const entries = ["kernel", "card", "probe", "probeIp", "probeTcp"];
 // `plain` modules import an unshared memory (inline mode, browsers without isolation), `shared` ones a shared memory.
 const variants = {
   release: ["--target", "release"],
