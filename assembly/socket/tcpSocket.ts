@@ -171,7 +171,7 @@ export function tcpClose(handle: i32): i32 {
 }
 
 export function tcpAbort(handle: i32): i32 {
-  const tcb = tcbOfHandle(handle);
+  const tcb = T.tcbOfAnyHandle(handle);
   if (isNull(tcb)) return EBADF;
   resetIfSynchronized(tcb);
   if (tcb.state == O.STATE_CLOSED || tcb.state == O.STATE_TIME_WAIT) {

@@ -49,6 +49,10 @@ export function tcpInput(segmentBytes: u32, candidate: i32): void {
   if (changetype<usize>(tcb) == 0) tcb = flowFindV4(S.segHash, S.segRemote, S.segLocalIndex, S.segPorts);
   if (changetype<usize>(tcb) == 0) {
     listenInput();
+    // A SYN cookie that came back may bring more than its ACK.
+    if (S.segLen == 0 || (S.segFlags & (S.FLAG_ACK | S.FLAG_SYN | S.FLAG_RST)) != S.FLAG_ACK) return;
+    tcb = flowFindV4(S.segHash, S.segRemote, S.segLocalIndex, S.segPorts);
+    if (changetype<usize>(tcb) != 0) synchronizedInput(tcb);
     return;
   }
   if (tcb.state == ST.STATE_SYN_SENT) synSentInput(tcb);

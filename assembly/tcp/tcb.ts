@@ -223,12 +223,17 @@ export function handleOf(tcb: Tcb): u32 {
 
 /** The application's connection of this handle, or null when it is stale, foreign or closed. */
 export function tcbOfHandle(handle: i32): Tcb {
+  const tcb = tcbOfAnyHandle(handle);
+  return changetype<usize>(tcb) == 0 || tcb.flags & F_APP_CLOSED ? changetype<Tcb>(0) : tcb;
+}
+
+/** Likewise, also after tcpClose, until its EVENT_CLOSED has been told. */
+export function tcbOfAnyHandle(handle: i32): Tcb {
   const index = <u32>handle & HANDLE_INDEX_MASK;
   if (index >= highWater || handle < 0) return changetype<Tcb>(0);
   const tcb = tcbAt(index);
   if (<u32>tcb.generation != <u32>handle >> HANDLE_GENERATION_SHIFT) return changetype<Tcb>(0);
-  if (tcb.state == STATE_FREE || (tcb.flags & (F_APP | F_APP_CLOSED)) != F_APP) return changetype<Tcb>(0);
-  return tcb;
+  return tcb.state == STATE_FREE || !(tcb.flags & F_APP) ? changetype<Tcb>(0) : tcb;
 }
 
 /** A zeroed TCB with a fresh generation, or null when connectionsMax are in use. */

@@ -73,7 +73,7 @@ export type KernelExports = {
    * EVENT_CLOSED ends it.
    */
   tcpClose(handle: number): number;
-  /** RST now; the handle is gone. */
+  /** RST now; the handle is gone. Also after tcpClose, until its EVENT_CLOSED. */
   tcpAbort(handle: number): number;
   /** Resets every connection, the application's and those not yet accepted; EVENT_CLOSED with ECONNABORTED follows. @returns how many. */
   tcpAbortAll(): number;
