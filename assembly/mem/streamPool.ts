@@ -96,7 +96,10 @@ function takeFree(order: u32): i32 {
     unlink(offset, at);
   } else {
     at = frontierOrder(order);
-    if (at == 0) return flushCaches() ? takeFree(order) : -1;
+    if (at == 0) {
+      const merged = flushCaches();
+      return alignFrontier(order) || merged ? takeFree(order) : -1;
+    }
     offset = frontier;
     frontier += 1 << at;
   }
@@ -107,19 +110,35 @@ function takeFree(order: u32): i32 {
   return <i32>offset;
 }
 
-/** Largest useful order for a fresh block at the frontier: aligned and inside; at least `order`, else 0. */
+/** Brings the frontier to where a fresh block can start. @returns the block's order, at least `order`; 0: none fits. */
 function frontierOrder(order: u32): u32 {
-  // Fresh memory is taken 64 KiB at a time, or as much as is asked for.
+  // Fresh memory is taken 64 KiB at a time, or as much as is asked for, or what is left.
   let want = max<u32>(order, CACHE_ORDER_MAX);
-  // A block must start at a multiple of its size: skip ahead by smaller blocks, which go to the free lists.
-  while ((frontier & ((1 << want) - 1)) != 0) {
+  while (want > order && !fitsAtFrontier(want)) want--;
+  if (!fitsAtFrontier(want)) return 0;
+  alignFrontier(want);
+  return want;
+}
+
+/**
+ * Takes the frontier to the next multiple of a block's size. What is skipped goes to the free lists, merged with what is
+ * free there already. @returns false when it stands there, or that would be beyond the pool.
+ */
+function alignFrontier(order: u32): bool {
+  const mask = (1 << order) - 1;
+  if ((frontier & mask) == 0 || <u64>(frontier | mask) >= <u64>sizeBytes) return false;
+  while ((frontier & mask) != 0) {
     const step = ctz<u32>(frontier);
-    if (frontier + (1 << step) > sizeBytes) return 0;
-    link(frontier, step);
+    const skipped = frontier;
     frontier += 1 << step;
+    merge(skipped, step);
   }
-  while (want > order && frontier + (1 << want) > sizeBytes) want--;
-  return frontier + (1 << want) <= sizeBytes ? want : 0;
+  return true;
+}
+
+function fitsAtFrontier(order: u32): bool {
+  const size = (<u64>1) << order;
+  return ((<u64>frontier + size - 1) & ~(size - 1)) + size <= <u64>sizeBytes;
 }
 
 /** Returns all cached blocks to the free lists, to merge. @returns false when there were none. */
