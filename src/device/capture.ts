@@ -205,6 +205,7 @@ async function finish(channel: MessagePort): Promise<void> {
 
 class CapturePort implements DevicePort {
   readonly queueFor?: NonNullable<DevicePort["queueFor"]>;
+  readonly replySteering?: NonNullable<DevicePort["replySteering"]>;
   readonly #port: DevicePort;
   readonly #pair: QueuePair;
   readonly #queue: number;
@@ -230,6 +231,7 @@ class CapturePort implements DevicePort {
     this.#onClose = onClose;
     this.#seen = pair.rx.map((ring) => ring.tail);
     if (port.queueFor) this.queueFor = port.queueFor.bind(port);
+    if (port.replySteering) this.replySteering = port.replySteering;
   }
 
   receive(nowNs: number): number {

@@ -1,4 +1,5 @@
 import type { FrameRing } from "../views/frameRing.ts";
+import type { ReplySteering } from "./replySteering.ts";
 
 /**
  * The seam between kernels and what carries their frames. A *device* is opened once, by the owner; each kernel gets a
@@ -50,6 +51,8 @@ export interface DevicePort {
   arm(): boolean;
   /** As Device.queueFor, from the kernel's own thread. */
   queueFor?(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number;
+  /** How the device places replies; missing where it has one queue. connect() chooses local ports by it. */
+  readonly replySteering?: ReplySteering;
   close(): void;
 }
 

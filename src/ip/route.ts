@@ -10,3 +10,19 @@ export function isOnLink(own: Cidr, remote: Uint8Array): boolean {
   }
   return true;
 }
+
+/**
+ * The own address that a kernel speaks from to `remote` (as assembly/ip/address.ts chooses): one of its network, else
+ * the first of its family. @returns its index, -1: none.
+ */
+export function sourceIndexFor(addresses: readonly Cidr[], remote: Uint8Array): number {
+  const family = addressFamily(remote);
+  let first = -1;
+  for (let index = 0; index < addresses.length; index++) {
+    const own = addresses[index] as Cidr;
+    if (own.family !== family) continue;
+    if (isOnLink(own, remote)) return index;
+    if (first < 0) first = index;
+  }
+  return first;
+}

@@ -80,9 +80,20 @@ export class Handles {
 
   /**
    * Starts an active open; EVENT_CONNECTED or EVENT_ERROR follows.
-   * @param remoteAddress 16 bytes. @param localPort 0: the kernel picks one. @param addressIndex -1: by route.
+   * @param remoteAddress 16 bytes. @param localPort 0: any whose replies come to this kernel. @param addressIndex -1: by
+   *   route. @returns EADDRNOTAVAIL too when replies to `localPort` would go to another kernel, or no port is left.
    */
   connect(remoteAddress: Uint8Array, remotePort: number, localPort = 0, addressIndex = -1): number {
+    const opener = this.#host.opener;
+    if (opener) return opener.connect(remoteAddress, remotePort, localPort, addressIndex);
+    return this.connectFrom(remoteAddress, remotePort, localPort, addressIndex);
+  }
+
+  /**
+   * As connect, wherever the replies go.
+   * @param localPort 0: the kernel picks one. @internal
+   */
+  connectFrom(remoteAddress: Uint8Array, remotePort: number, localPort: number, addressIndex: number): number {
     this.bytes.set(remoteAddress, ADDRESS_AT);
     return this.exports.tcpConnect(addressIndex, localPort, ADDRESS_AT, remotePort);
   }

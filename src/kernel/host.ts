@@ -17,9 +17,11 @@ import type { FrameRing } from "../views/frameRing.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { KernelExports } from "../wasm/exports.ts";
 import { instantiateKernel, kernelTrap } from "../wasm/load.ts";
+import { ActiveOpener } from "./activeOpener.ts";
 import type { KernelConfig } from "./config.ts";
 import { Handles } from "./handles.ts";
 import type { Drivable } from "./reactor.ts";
+import type { PortRandom } from "./seed.ts";
 
 /**
  * All events of one poll at once: `count` records of EVENT_SIZE_BYTES from `words[first]` on (layout/event.ts), valid
@@ -61,6 +63,8 @@ export class KernelHost implements Drivable {
   readonly handles: Handles;
   /** Sockets had events in the last turn: their promises run when the thread yields. */
   socketsWoken = false;
+  /** Opens connections where other kernels share the device; undefined: this kernel is alone and picks ports itself. */
+  opener: ActiveOpener | undefined;
   readonly #rx: readonly FrameRing[];
   readonly #tx: FrameRing;
   readonly #budgetFrames: number;
@@ -101,9 +105,12 @@ export class KernelHost implements Drivable {
     this.handles = new Handles(this);
   }
 
-  /** Gives the kernel its queue pair. Once, after construction. */
-  attach(port: DevicePort): void {
+  /** Gives the kernel its queue pair. Once, after construction. @param random draws local ports. */
+  attach(port: DevicePort, random?: PortRandom): void {
     this.#port = port;
+    const steering = port.replySteering;
+    if (!steering || !random || steering.queues === 1) return;
+    this.opener = new ActiveOpener(this.config, steering, random, this.handles);
   }
 
   get spinUs(): number {
@@ -129,6 +136,7 @@ export class KernelHost implements Drivable {
   turn(nowNs: number): boolean {
     if (this.#failure) return false;
     this.#nowNs = nowNs;
+    this.opener?.turn(nowNs);
     try {
       const port = this.#port;
       const received = port ? port.receive(nowNs) : 0;
@@ -144,7 +152,7 @@ export class KernelHost implements Drivable {
 
   /** When the next turn is due without outside input, in ns; Infinity: never. Timers of the protocols. */
   nextTimerNs(): number {
-    return this.exports.nextDeadlineNs();
+    return Math.min(this.exports.nextDeadlineNs(), this.opener?.nextTurnNs ?? Number.POSITIVE_INFINITY);
   }
 
   /** When the device has something for itself to do (a delayed frame), in ns; Infinity: never. */
@@ -210,6 +218,7 @@ export class KernelHost implements Drivable {
   }
 
   close(): void {
+    this.opener?.close();
     this.#port?.close();
     this.#port = undefined;
   }

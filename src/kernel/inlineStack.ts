@@ -57,7 +57,7 @@ class InlineStack extends StackBase implements Stack {
     const { ephemeralPortFirst, ephemeralPortLast } = (plan.configs[0] as (typeof plan.configs)[0]).tuning;
     const portRandom = new PortRandom(plan.hostSeeds[hosts.length] as Uint32Array);
     this.#ports = new PortRegistry(() => portRandom.draw(ephemeralPortFirst, ephemeralPortLast));
-    this.#sockets = this.#createSockets(hosts, portRandom);
+    this.#sockets = this.#createSockets(hosts);
     for (const host of hosts) this.#reactor?.add(host, (error) => this.#onTrap(host, error));
   }
 
@@ -75,7 +75,7 @@ class InlineStack extends StackBase implements Stack {
     const application = await loadApplication(app);
     for (const host of this.kernels) {
       const { kernelId } = host;
-      const sockets = this.#createSockets([host], new PortRandom(this.#plan.hostSeeds[kernelId] as Uint32Array));
+      const sockets = this.#createSockets([host]);
       this.#kernelSockets.push(sockets);
       const stack = new KernelStack({
         host,
@@ -157,22 +157,19 @@ class InlineStack extends StackBase implements Stack {
       onApplicationError: (error) => this.reportError(error, index, false),
       onWork: wake,
     });
-    host.attach(plan.device.openPort(index, memory.queuePair(index, config.rxLanes, wake)));
+    const port = plan.device.openPort(index, memory.queuePair(index, config.rxLanes, wake));
+    host.attach(port, new PortRandom(plan.hostSeeds[index] as Uint32Array));
     return host;
   }
 
-  #createSockets(hosts: readonly KernelHost[], random: PortRandom): Sockets {
-    const { device } = this.#plan;
+  #createSockets(hosts: readonly KernelHost[]): Sockets {
     return new Sockets({
       hosts,
-      kernels: this.kernelCount,
       reactor: this.#reactor,
       claims: localClaims(
         this.#ports,
         hosts.map(({ kernelId }) => kernelId),
       ),
-      queueFor: device.queueFor?.bind(device),
-      random,
     });
   }
 

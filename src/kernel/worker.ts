@@ -72,15 +72,12 @@ async function run(start: WorkerStart): Promise<void> {
     reactor.wake();
   };
   const port = await openPort(start.port, memory.queuePair(host.kernelId, start.config.rxLanes, ring));
-  host.attach(port);
+  host.attach(port, new PortRandom(start.seed));
   const claims = new OwnerClaims();
   const sockets = new Sockets({
     hosts: [host],
-    kernels: start.kernels,
     reactor,
     claims,
-    queueFor: port.queueFor?.bind(port),
-    random: new PortRandom(start.seed),
   });
   const stack = new KernelStack({
     host,

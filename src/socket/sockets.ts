@@ -3,38 +3,30 @@
  * A listen or bind is made in every kernel of the group or in none; a connect in the kernel to which the card will
  * bring the replies.
  */
-import type { Device } from "../device/device.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
-import { addressFamily, parseAddress } from "../ip/address.ts";
-import { isOnLink } from "../ip/route.ts";
+import { parseAddress } from "../ip/address.ts";
+import { sourceIndexFor } from "../ip/route.ts";
 import { onAbort } from "../abort.ts";
 import type { PortClaims, PortProtocol } from "../control/ports.ts";
 import { checkInteger } from "../kernel/config.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import type { Reactor } from "../kernel/reactor.ts";
-import type { PortRandom } from "../kernel/seed.ts";
 import { GAUGE_CONNECTIONS, GAUGE_TIME_WAIT } from "../layout/counters.ts";
-import { EADDRINUSE, EADDRNOTAVAIL } from "../layout/status.ts";
+import { EADDRNOTAVAIL } from "../layout/status.ts";
 import type { BindUdpOptions, ConnectOptions, ListenOptions } from "../types.ts";
 import { Connection, type ConnectionOwner, type OpenConnection } from "./connection.ts";
 import { Listener } from "./listener.ts";
 import { UdpSocket } from "./udp.ts";
 
-/** Ports tried for one connect before giving up. With K kernels one in K comes home to a certain kernel. */
-const PORT_DRAWS_MAX = 4096;
 const BACKLOG_DEFAULT = 1024;
 const DRAIN_POLL_MS = 5;
 const ANY_ADDRESS = "0.0.0.0";
 
 export type SocketsOptions = {
   readonly hosts: readonly KernelHost[];
-  /** Kernels of the whole stack. */
-  readonly kernels: number;
   /** Keeps the process alive while sockets are open; missing: the group is driven by hand. */
   readonly reactor: Reactor | undefined;
   readonly claims: PortClaims;
-  readonly queueFor: Device["queueFor"] | undefined;
-  readonly random: PortRandom;
 };
 
 type Replicated = {
@@ -117,7 +109,9 @@ export class Sockets implements ConnectionOwner {
     if (options.localPort !== undefined) checkInteger("localPort", options.localPort, 0, 65535);
     const remote = parseAddress(options.address);
     const addressIndex =
-      options.localAddress === undefined ? this.#sourceFor(remote) : this.#addressIndex(options.localAddress, what);
+      options.localAddress === undefined
+        ? sourceIndexFor(this.#anyHost().config.addresses, remote)
+        : this.#addressIndex(options.localAddress, what);
     const opened = this.#open(remote, options.port, options.localPort ?? 0, addressIndex, what);
     opened.host.requestTurn();
     return opened;
@@ -228,46 +222,24 @@ export class Sockets implements ConnectionOwner {
     return index;
   }
 
-  /**
-   * The own address that the kernel would choose by route (assembly/ip/address.ts); -1: let the kernel say what is
-   * wrong.
-   */
-  #sourceFor(remote: Uint8Array): number {
-    const { addresses } = this.#anyHost().config;
-    const family = addressFamily(remote);
-    const onLink = addresses.findIndex((own) => own.family === family && isOnLink(own, remote));
-    return onLink >= 0 ? onLink : addresses.findIndex((own) => own.family === family);
-  }
-
   #anyHost(): KernelHost {
     const host = this.#hosts[0];
     if (!host) throw new NetPopcornError("ERR_NO_KERNEL", "no kernel of this stack is alive");
     return host;
   }
 
-  /** Starts an active open in its home kernel. */
+  /**
+   * Starts an active open, in each kernel in turn. The kernel chooses a port whose replies come back to it (or, asked
+   * for a certain port, refuses when they do not): when it has none, another may have.
+   */
   #open(remote: Uint8Array, port: number, localPort: number, addressIndex: number, what: string) {
-    const { kernels, queueFor, random } = this.#options;
-    const local = this.#anyHost().config.addresses[addressIndex]?.address;
-    const { ephemeralPortFirst, ephemeralPortLast } = this.#anyHost().config.tuning;
-    if (kernels === 1 || !queueFor || !local) {
-      // A card that learns brings replies to the kernel that has sent: any kernel will do.
+    let handle = EADDRNOTAVAIL;
+    for (let tries = this.#hosts.length; tries > 0 && handle === EADDRNOTAVAIL; tries--) {
       const host = this.#hosts[this.#nextHost++ % this.#hosts.length] as KernelHost;
-      const handle = host.handles.connect(remote, port, localPort, addressIndex);
-      if (handle < 0) throw statusError(handle, what);
-      return { host, handle };
+      handle = host.handles.connect(remote, port, localPort, addressIndex);
+      if (handle >= 0) return { host, handle };
     }
-    // The reply must come to the kernel that opens, or another one gets a segment that it has no TCB for.
-    for (let draw = 0; draw < PORT_DRAWS_MAX; draw++) {
-      const candidate = localPort || random.draw(ephemeralPortFirst, ephemeralPortLast);
-      const queue = queueFor(remote, port, local, candidate);
-      const host = this.#hosts.find(({ kernelId }) => kernelId === queue);
-      const handle = host ? host.handles.connect(remote, port, candidate, addressIndex) : EADDRNOTAVAIL;
-      if (host && handle >= 0) return { host, handle };
-      const retry = localPort === 0 && (handle === EADDRINUSE || handle === EADDRNOTAVAIL);
-      if (!retry) throw statusError(handle, `${what} from port ${candidate}`);
-    }
-    throw statusError(EADDRNOTAVAIL, what);
+    throw statusError(handle, localPort === 0 ? what : `${what} from port ${localPort}`);
   }
 }
 

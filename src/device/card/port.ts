@@ -48,7 +48,8 @@ import { KernelMemory } from "../../views/kernelMemory.ts";
 import { instantiateModule } from "../../wasm/load.ts";
 import type { DevicePort, PortDescriptor, QueuePair } from "../device.ts";
 import { type Impairments, ImpairedLink, isPerfect } from "./impairment.ts";
-import { type CardExports, PROTOCOL_TCP, TUPLE_FRAME_BYTES, writeTupleFrame } from "./registers.ts";
+import { type CardExports, type CardRegisters, PROTOCOL_TCP, TUPLE_FRAME_BYTES, writeTupleFrame } from "./registers.ts";
+import { CardReplySteering } from "./replySteering.ts";
 
 /** Full lanes: hold the sender back, or drop as a card without flow control does. */
 export type Overflow = "pause" | "drop";
@@ -97,6 +98,8 @@ export type CardPortOptions = {
   readonly settings: Required<Impairments>;
   readonly receivers: Receivers;
   readonly pair: QueuePair;
+  /** On the owner's thread. */
+  readonly registers?: CardRegisters;
   onClose(): void;
 };
 
@@ -146,6 +149,7 @@ export function openCardPort(descriptor: CardPortDescriptor, pair: QueuePair): D
 }
 
 export class CardPort implements DevicePort {
+  readonly replySteering: CardReplySteering;
   readonly #bytes: Uint8Array;
   readonly #words: Int32Array;
   readonly #delivered: Float64Array;
@@ -185,6 +189,8 @@ export class CardPort implements DevicePort {
     this.#receivers = options.receivers;
     this.#pair = options.pair;
     this.#onClose = options.onClose;
+    const queueFor = this.queueFor.bind(this);
+    this.replySteering = new CardReplySteering(options.memory, options.card, options.registers, queueFor);
     this.impair(options.settings);
     Atomics.store(this.#words, this.#portWord(options.port, PORT_WAITING), 0);
     Atomics.store(this.#words, this.#portWord(options.port, PORT_WAITING + 4), 0);

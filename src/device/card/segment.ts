@@ -185,6 +185,7 @@ export class Segment {
       settings: card.settings,
       receivers: this.#receivers,
       pair,
+      registers: card.registers,
       onClose: () => this.#detach(port, opened),
     });
     (this.#attachments[port] as Attachment).local = opened;

@@ -16,6 +16,7 @@ import type { FrameRing } from "../../views/frameRing.ts";
 import { recordBytes } from "../../views/frameRing.ts";
 import type { DevicePort, PortDescriptor, QueuePair } from "../device.ts";
 import { queueLookup, type SteeringView } from "./ebpf.ts";
+import { groupSteering, learnedSteering } from "./replySteering.ts";
 import { Mailbox } from "./relay.ts";
 import {
   EAGAIN,
@@ -81,6 +82,7 @@ class TapPort implements DevicePort {
   readonly #statistics: Float64Array;
   readonly #mailbox: Mailbox | undefined;
   readonly queueFor?: NonNullable<DevicePort["queueFor"]>;
+  readonly replySteering?: NonNullable<DevicePort["replySteering"]>;
   /** Address of byte 0 of the kernel's memory in this process. */
   readonly #memory: number;
   /** Room taken in the RX ring for a frame whose size is not known yet. */
@@ -105,6 +107,7 @@ class TapPort implements DevicePort {
     } else if (queues === 1) {
       this.queueFor = () => 0;
     }
+    if (queues > 1) this.replySteering = steering ? groupSteering(steering, queues) : learnedSteering(queues);
     this.#memory = this.#syscalls.addressOf(this.#rx.bytes);
     this.#recordBytesMax = recordBytes(Math.min(descriptor.frameBytesMax, FRAME_BYTES_MAX));
     if (this.#rx.sizeBytes < 2 * this.#recordBytesMax) {

@@ -1,0 +1,105 @@
+/** A model card's tables as connect() reads them, on any thread: they lie in the segment's memory. */
+import {
+  CARD_FILTER_COUNT,
+  CARD_FLAG_FLOW_GROUPS,
+  CARD_FLAGS,
+  CARD_FLOW_GROUPS,
+  CARD_LOCAL_PORT_FIRST,
+  CARD_LOCAL_PORT_LAST,
+  CARD_QUEUES,
+  CARD_RETA,
+  CARD_RETA_MASK,
+  CARD_RSS_TABLES,
+  CARD_SIZE_BYTES,
+  CARDS_BASE,
+  FLOW_GROUP_NONE,
+} from "../../layout/card.ts";
+import { NetPopcornError } from "../../errors.ts";
+import { ENOBUFS, OK } from "../../layout/status.ts";
+import { TOEPLITZ_INPUT_BYTES_MAX, type ToeplitzTables } from "../../rss/toeplitz.ts";
+import type { ReplyFilters, ReplySteering, ReplyTuple } from "../replySteering.ts";
+import { type CardRegisters, PROTOCOL_TCP, type Tuple } from "./registers.ts";
+
+export class CardReplySteering implements ReplySteering {
+  readonly rss: NonNullable<ReplySteering["rss"]>;
+  readonly groupQueue?: (group: number) => number;
+  readonly filters?: ReplyFilters;
+  readonly #words: Uint32Array;
+  readonly #at: number;
+  readonly #queueFor: ReplySteering["queueFor"];
+
+  /** @param registers on the owner's thread, the only one that may set filters. */
+  constructor(
+    memory: WebAssembly.Memory,
+    card: number,
+    registers: CardRegisters | undefined,
+    queueFor: ReplySteering["queueFor"],
+  ) {
+    this.#words = new Uint32Array(memory.buffer);
+    this.#at = (CARDS_BASE + card * CARD_SIZE_BYTES) >> 2;
+    this.#queueFor = queueFor;
+    const halves = new Uint16Array(memory.buffer);
+    const reta = 2 * this.#at + (CARD_RETA >> 1);
+    // The card's own tables: rss/toeplitz.ts and assembly/rss/toeplitz.ts lay them out alike.
+    const tables: ToeplitzTables = this.#words.subarray(
+      this.#at + (CARD_RSS_TABLES >> 2),
+      this.#at + (CARD_RSS_TABLES >> 2) + TOEPLITZ_INPUT_BYTES_MAX * 256,
+    );
+    const entries = this.#word(CARD_RETA_MASK) + 1;
+    this.rss = { tables, entries, entryQueue: (entry) => halves[reta + entry] as number };
+    if (this.#word(CARD_FLAGS) & CARD_FLAG_FLOW_GROUPS) {
+      const groups = 2 * this.#at + (CARD_FLOW_GROUPS >> 1);
+      this.groupQueue = (group) => {
+        const queue = halves[groups + group] as number;
+        return queue === FLOW_GROUP_NONE ? -1 : queue;
+      };
+    }
+    if (registers) this.filters = cardFilters(registers);
+  }
+
+  get queues(): number {
+    return this.#word(CARD_QUEUES);
+  }
+
+  get localPortFirst(): number {
+    return this.#word(CARD_LOCAL_PORT_FIRST);
+  }
+
+  get localPortLast(): number {
+    return this.#word(CARD_LOCAL_PORT_LAST);
+  }
+
+  get filterCount(): number {
+    return this.#word(CARD_FILTER_COUNT);
+  }
+
+  queueFor(remote: Uint8Array, remotePort: number, local: Uint8Array, localPort: number): number {
+    return this.#queueFor(remote, remotePort, local, localPort);
+  }
+
+  #word(offset: number): number {
+    return this.#words[this.#at + (offset >> 2)] as number;
+  }
+}
+
+function cardFilters(registers: CardRegisters): ReplyFilters {
+  const asArriving = ({ remote, remotePort, local, localPort }: ReplyTuple): Tuple => ({
+    protocol: PROTOCOL_TCP,
+    source: remote,
+    sourcePort: remotePort,
+    destination: local,
+    destinationPort: localPort,
+  });
+  return {
+    set: (tuple, queue) => {
+      try {
+        registers.setFilter(asArriving(tuple), queue);
+        return OK;
+      } catch (error) {
+        if (error instanceof NetPopcornError && error.code === "ENOBUFS") return ENOBUFS;
+        throw error;
+      }
+    },
+    clear: (tuple) => void registers.clearFilter(asArriving(tuple)),
+  };
+}

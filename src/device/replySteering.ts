@@ -1,0 +1,46 @@
+/**
+ * How a device places the packets of connections that we open: what choosing a local port takes (kernel/homePorts.ts).
+ * It is a view: whatever the owner changes in the device's tables holds from the next call on. The RSS key and the
+ * sizes of the tables are fixed when a kernel gets its port.
+ *
+ * A device looks at exact filters first, then at the flow group, then at the hash. The group is the low 12 bits of the
+ * local port for ports from localPortFirst to localPortLast, of the remote port for all others.
+ */
+import type { ToeplitzTables } from "../rss/toeplitz.ts";
+
+export interface ReplySteering {
+  /** Queue pairs of the device. */
+  readonly queues: number;
+  /** Ports that are grouped by themselves; first > last: none. */
+  readonly localPortFirst: number;
+  readonly localPortLast: number;
+  /** Queue of a flow group, 0..4095; -1: left to the hash. Missing: the device has no flow groups. */
+  groupQueue?(group: number): number;
+  /** Missing: the device does not hash. Without groups and hash it brings replies to where it has been sent from. */
+  readonly rss?: {
+    readonly tables: ToeplitzTables;
+    /** Entries of the indirection table, a power of two. */
+    readonly entries: number;
+    entryQueue(entry: number): number;
+  };
+  /** Exact filters; missing: none, or not to be set from this thread. */
+  readonly filters?: ReplyFilters;
+  /** Exact filters in use. */
+  readonly filterCount: number;
+  /** The queue, all tables considered; -1: the device cannot tell. Addresses are 16 bytes. */
+  queueFor(remote: Uint8Array, remotePort: number, local: Uint8Array, localPort: number): number;
+}
+
+/** TCP packets from a remote address and port to a local one. */
+export type ReplyTuple = {
+  readonly remote: Uint8Array;
+  readonly remotePort: number;
+  readonly local: Uint8Array;
+  readonly localPort: number;
+};
+
+export interface ReplyFilters {
+  /** @returns 0, or ENOBUFS: the table is full. */
+  set(tuple: ReplyTuple, queue: number): number;
+  clear(tuple: ReplyTuple): void;
+}

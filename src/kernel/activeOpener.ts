@@ -1,0 +1,91 @@
+/**
+ * Active opens of a kernel that shares its device with others: the local port is one whose replies the device brings
+ * to this kernel, or the connection gets an exact filter that does.
+ */
+import type { ReplySteering } from "../device/replySteering.ts";
+import type { Cidr } from "../ip/address.ts";
+import { sourceIndexFor } from "../ip/route.ts";
+import { EADDRINUSE, EADDRNOTAVAIL, EBADF } from "../layout/status.ts";
+import { INFO_LOCAL_PORT, INFO_STATE, STATE_CLOSED, STATE_TIME_WAIT } from "../layout/option.ts";
+import type { Handles } from "./handles.ts";
+import type { KernelConfig } from "./config.ts";
+import { HomePorts } from "./homePorts.ts";
+import { ReplyFilterSet } from "./replyFilterSet.ts";
+import type { PortRandom } from "./seed.ts";
+
+export class ActiveOpener {
+  readonly #addresses: readonly Cidr[];
+  readonly #ports: HomePorts;
+  readonly #filters: ReplyFilterSet | undefined;
+  readonly #handles: Handles;
+
+  /** @param random draws the ports. */
+  constructor(config: KernelConfig, steering: ReplySteering, random: PortRandom, handles: Handles) {
+    const { ephemeralPortFirst: first, ephemeralPortLast: last, timeWaitMs } = config.tuning;
+    const queue = config.kernelId;
+    this.#addresses = config.addresses;
+    this.#ports = new HomePorts({ queue, steering, range: { first, last }, random });
+    this.#handles = handles;
+    if (steering.filters) {
+      const isOver = (handle: number, localPort: number) => this.#isOver(handle, localPort);
+      this.#filters = new ReplyFilterSet(steering.filters, queue, timeWaitMs, isOver);
+    }
+  }
+
+  /**
+   * As Handles.connect.
+   * @returns EADDRNOTAVAIL too when no port comes home (any more), ENOBUFS when the device's filters are used up.
+   */
+  connect(remote: Uint8Array, remotePort: number, localPort: number, addressIndex: number): number {
+    const index = addressIndex >= 0 ? addressIndex : sourceIndexFor(this.#addresses, remote);
+    const own = this.#addresses[index];
+    // The kernel says what is wrong.
+    if (!own) return this.#handles.connectFrom(remote, remotePort, localPort, addressIndex);
+    const ports = this.#ports;
+    ports.begin(remote, remotePort, own.address, localPort, own.family === 4);
+    let refusal = EADDRNOTAVAIL;
+    for (let port = ports.next(); port !== 0; port = ports.next()) {
+      const handle = this.#handles.connectFrom(remote, remotePort, port, index);
+      if (handle >= 0) return ports.needsFilter ? this.#filter(handle, remote, remotePort, own.address, port) : handle;
+      if (handle !== EADDRINUSE) return handle;
+      if (localPort !== 0) refusal = EADDRINUSE;
+    }
+    return refusal;
+  }
+
+  /** Exact filters of this kernel. */
+  get filterCount(): number {
+    return this.#filters?.size ?? 0;
+  }
+
+  /** When turn() has something to do, ns; Infinity: never. */
+  get nextTurnNs(): number {
+    return this.#filters?.nextLookNs ?? Number.POSITIVE_INFINITY;
+  }
+
+  turn(nowNs: number): void {
+    this.#filters?.turn(nowNs);
+  }
+
+  close(): void {
+    this.#filters?.close();
+  }
+
+  /** Before the SYN leaves, which is at the end of the turn. */
+  #filter(handle: number, remote: Uint8Array, remotePort: number, local: Uint8Array, localPort: number): number {
+    const filters = this.#filters as ReplyFilterSet;
+    const status = filters.set({ remote, remotePort, local, localPort }, handle, this.#handles.nowNs);
+    if (status >= 0) return handle;
+    this.#handles.abort(handle);
+    return status;
+  }
+
+  #isOver(handle: number, localPort: number): boolean {
+    const at = this.#handles.info(handle);
+    if (at === EBADF) return true;
+    const { words } = this.#handles;
+    const state = words[(at + INFO_STATE) >> 2] as number;
+    // The handle's number may have come to another connection in the meantime.
+    return state === STATE_CLOSED || state === STATE_TIME_WAIT || words[(at + INFO_LOCAL_PORT) >> 2] !== localPort;
+  }
+}
