@@ -6,6 +6,7 @@ import {
   CONFIG_BASE,
   COUNTERS_BASE,
   HEALTH_BASE,
+  HEALTH_BUSY_US,
   HEALTH_DOORBELL,
   HEALTH_HEARTBEAT,
   HEALTH_SLEEPING,
@@ -17,6 +18,7 @@ import {
 import { FrameRing } from "./frameRing.ts";
 
 const DOORBELL = (HEALTH_BASE + HEALTH_DOORBELL) >> 2;
+const BUSY_US = (HEALTH_BASE + HEALTH_BUSY_US) >> 2;
 const SLEEPING = (HEALTH_BASE + HEALTH_SLEEPING) >> 2;
 
 /** Counter names in camel case, at the counter's index; unused indexes are empty. */
@@ -105,6 +107,11 @@ export class KernelMemory {
     Atomics.store(this.words, SLEEPING, sleeping ? 1 : 0);
   }
 
+  /** The kernel's thread sleeps, and must be notified. */
+  get sleeping(): boolean {
+    return Atomics.load(this.words, SLEEPING) === 1;
+  }
+
   /**
    * Sleeps until the doorbell differs from `seen` or `timeoutMs` is over. Only for shared memories.
    * @returns undefined when the doorbell has moved already.
@@ -117,6 +124,16 @@ export class KernelMemory {
   /** Polls so far; stands still when the kernel hangs. */
   get heartbeat(): number {
     return Atomics.load(this.words, (HEALTH_BASE + HEALTH_HEARTBEAT) >> 2) >>> 0;
+  }
+
+  /** Time that the kernel's thread has worked for it, microseconds, u32, wraps. */
+  get busyUs(): number {
+    return (this.words[BUSY_US] as number) >>> 0;
+  }
+
+  /** For whoever drives the kernel. */
+  addBusyUs(us: number): void {
+    this.words[BUSY_US] = ((this.words[BUSY_US] as number) + us) | 0;
   }
 
   /** One counter, COUNTERS.*. Exact up to 2^53. */
@@ -135,9 +152,11 @@ export class KernelMemory {
 
 /** Sums of all counters of several kernels. */
 export function sumCounters(kernels: readonly Counters[]): Counters {
-  const total: Counters = {};
-  for (const counters of kernels) {
-    for (const [name, value] of Object.entries(counters)) total[name] = (total[name] ?? 0) + value;
-  }
-  return total;
+  return kernels.reduce(addCounters, {});
+}
+
+export function addCounters(some: Counters, others: Counters): Counters {
+  const sums = { ...some };
+  for (const [name, value] of Object.entries(others)) sums[name] = (sums[name] ?? 0) + value;
+  return sums;
 }

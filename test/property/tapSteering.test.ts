@@ -4,7 +4,8 @@
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { assembleSteering, BpfAssembler, FLOW_GROUPS, initialQueue } from "../../src/device/tap/ebpf.ts";
+import { initialQueue } from "../../src/device/flowGroups.ts";
+import { assembleSteering, BpfAssembler, FLOW_GROUPS } from "../../src/device/tap/ebpf.ts";
 import { runBpf } from "../helpers/bpfMachine.ts";
 
 const LOCAL_PORTS = { first: 32768, last: 60999 };

@@ -16,6 +16,7 @@
  * IPv6 extension headers are not walked: such packets go by their addresses. Docs: Linux bpf(2), tun.c.
  */
 import type { Device } from "../device.ts";
+import { initialQueue } from "../flowGroups.ts";
 import type { Syscalls } from "./syscalls.ts";
 
 export const FLOW_GROUPS = 4096;
@@ -322,19 +323,9 @@ export function queueLookup(view: SteeringView): NonNullable<Device["queueFor"]>
 }
 
 /** What the program does, for one TCP or UDP packet that would arrive: its flow group. */
-function flowGroupOf(sourcePort: number, destinationPort: number, localPorts: PortRange): number {
+export function flowGroupOf(sourcePort: number, destinationPort: number, localPorts: PortRange): number {
   const ours = destinationPort >= localPorts.first && destinationPort <= localPorts.last;
   return (ours ? destinationPort : sourcePort) & (FLOW_GROUPS - 1);
-}
-
-/**
- * Where a flow group is at first: equal shares, and equal too for the groups that a client really uses. Linux's
- * connect() takes every second port, so dealing them out in turn would leave half of the queues idle; steps of the
- * golden ratio spread any regular sequence (Knuth, The Art of Computer Programming 3, 6.4).
- */
-export function initialQueue(group: number, queues: number): number {
-  const step = 2531; // FLOW_GROUPS / 1.618…, odd, so that groups map to places one to one.
-  return Math.floor((((group * step) % FLOW_GROUPS) * queues) / FLOW_GROUPS);
 }
 
 /** The flow-group table in the host's kernel, and the program that reads it. */

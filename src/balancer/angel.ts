@@ -1,0 +1,182 @@
+/**
+ * Our own policy. What a group costs is known before it moves: its share of the openings that its kernel's load comes
+ * from. So the policy predicts the loads after each move and moves exactly as much as evens them out, hottest groups
+ * first, in one step; then it lets things settle and looks again.
+ *
+ * - A group with connections can move as well: they are pinned to their kernel by exact filters, if the device has
+ *   some left; the group's next connections go to the new one. At equal heat a group without connections is preferred.
+ * - It does not oscillate: it starts only when the most loaded kernel is `startGap` above the mean, stops at `stopGap`,
+ *   never moves more than evens out, waits `settleNs` for the effect, and a moved group rests for `restNs`.
+ */
+import type { GroupsObservation, KernelObservation, Move, Observation, Policy } from "./policy.ts";
+
+export type AngelConstants = {
+  readonly periodNs: number;
+  /** Time constants of the averages of a group's openings and of a kernel's load. */
+  readonly rateNs: number;
+  readonly loadNs: number;
+  /** Distance of the largest load to the mean at which balancing starts, and at which it stops. */
+  readonly startGap: number;
+  readonly stopGap: number;
+  /** Below this load nobody needs help. */
+  readonly loadMin: number;
+  /** Pause after moves. */
+  readonly settleNs: number;
+  /** How long a group stays after a move. */
+  readonly restNs: number;
+  /** Groups moved in one step. */
+  readonly movesMax: number;
+};
+
+export const ANGEL_DEFAULTS: AngelConstants = {
+  periodNs: 20e6,
+  rateNs: 200e6,
+  loadNs: 60e6,
+  startGap: 0.06,
+  stopGap: 0.02,
+  loadMin: 0.3,
+  settleNs: 100e6,
+  restNs: 1e9,
+  movesMax: 256,
+};
+
+type State = {
+  readonly atNs: number;
+  readonly opened: Uint32Array;
+  /** Openings per second and group. */
+  readonly rates: Float64Array;
+  readonly loads: readonly number[];
+  readonly balancing: boolean;
+  readonly settledNs: number;
+  /** When each group may move again. */
+  readonly restUntilNs: Float64Array;
+};
+
+export function angel(constants: Partial<AngelConstants> = {}): Policy {
+  const options = { ...ANGEL_DEFAULTS, ...constants };
+  return {
+    name: "angel",
+    periodNs: options.periodNs,
+    decide: (observation, state, nowNs) => decide(options, observation, state as State | undefined, nowNs),
+  };
+}
+
+/** Work done and work waiting: two saturated kernels differ by their queues. */
+function demandOf({ load, queueFill }: KernelObservation): number {
+  return load + queueFill;
+}
+
+function decide(
+  options: AngelConstants,
+  observation: Observation,
+  state: State | undefined,
+  nowNs: number,
+): { moves: Move[]; state: State } {
+  const next = observe(options, observation, state, nowNs);
+  const alive = observation.kernels.flatMap((kernel, id) => (kernel.alive ? [id] : []));
+  const meanLoad = alive.reduce((sum, id) => sum + (next.loads[id] as number), 0) / alive.length;
+  const gap = Math.max(...alive.map((id) => next.loads[id] as number)) - meanLoad;
+  const crowded = Math.max(...alive.map((id) => next.loads[id] as number)) >= options.loadMin;
+  const balancing = alive.length > 1 && crowded && gap > (next.balancing ? options.stopGap : options.startGap);
+  if (!balancing || nowNs < next.settledNs) return { moves: [], state: { ...next, balancing } };
+  const moves = choose(options, observation, next, { alive, meanLoad, nowNs });
+  if (moves.length === 0) return { moves, state: { ...next, balancing } };
+  const restUntilNs = next.restUntilNs.slice();
+  for (const { group } of moves) restUntilNs[group] = nowNs + options.restNs;
+  return { moves, state: { ...next, balancing, restUntilNs, settledNs: nowNs + options.settleNs } };
+}
+
+/** Averages go on from the last state. During the settling time the load's starts afresh: what was is over. */
+function observe(
+  options: AngelConstants,
+  { kernels, groups }: Observation,
+  state: State | undefined,
+  nowNs: number,
+): State {
+  const demands = kernels.map(demandOf);
+  if (!state) {
+    return {
+      atNs: nowNs,
+      opened: groups.opened.slice(),
+      rates: new Float64Array(groups.opened.length),
+      loads: demands,
+      balancing: false,
+      // Rates are known from the second look on.
+      settledNs: nowNs + options.settleNs,
+      restUntilNs: new Float64Array(groups.opened.length).fill(Number.NEGATIVE_INFINITY),
+    };
+  }
+  const spanNs = Math.max(nowNs - state.atNs, 1);
+  const rateWeight = 1 - Math.exp(-spanNs / options.rateNs);
+  const rates = new Float64Array(state.rates.length);
+  for (let group = 0; group < rates.length; group++) {
+    const opened = ((groups.opened[group] as number) - (state.opened[group] as number)) >>> 0;
+    const before = state.rates[group] as number;
+    rates[group] = before + rateWeight * ((opened * 1e9) / spanNs - before);
+  }
+  const settling = state.atNs < state.settledNs - options.settleNs / 2;
+  const loadWeight = settling ? 1 : 1 - Math.exp(-spanNs / options.loadNs);
+  const loads = demands.map((demand, id) => {
+    const before = state.loads[id] ?? demand;
+    return before + loadWeight * (demand - before);
+  });
+  return { ...state, atNs: nowNs, opened: groups.opened.slice(), rates, loads };
+}
+
+type Situation = { readonly alive: readonly number[]; readonly meanLoad: number; readonly nowNs: number };
+
+function choose(options: AngelConstants, observation: Observation, state: State, situation: Situation): Move[] {
+  const { alive, meanLoad, nowNs } = situation;
+  const { groups } = observation;
+  const loads = state.loads.slice();
+  const costs = costPerOpening(groups, state, loads.length);
+  const order = candidates(observation, state, loads, meanLoad + options.stopGap / 2, nowNs);
+  const moves: Move[] = [];
+  let pinsFree = observation.pinsFree;
+  for (const group of order) {
+    if (moves.length === options.movesMax) break;
+    const from = groups.owner[group] as number;
+    const live = groups.live[group] as number;
+    const excess = (loads[from] as number) - meanLoad;
+    const cost = (costs[from] as number) * (state.rates[group] as number);
+    // More than the excess would make the other kernel the loaded one.
+    if (excess <= options.stopGap / 2 || cost > excess || live > pinsFree) continue;
+    const to = alive.reduce((least, id) => ((loads[id] as number) < (loads[least] as number) ? id : least));
+    if (to === from || (loads[to] as number) + cost > (loads[from] as number) - cost) continue;
+    loads[from] = (loads[from] as number) - cost;
+    loads[to] = (loads[to] as number) + cost;
+    pinsFree -= live;
+    moves.push({ group, from, to, reason: live > 0 ? "hot, pinned" : "hot", pin: live > 0 });
+  }
+  return moves;
+}
+
+/** Load per opening per second in each kernel. Load that comes from elsewhere makes it too high: then less is moved. */
+function costPerOpening({ owner }: GroupsObservation, { rates, loads }: State, kernels: number): number[] {
+  const sums: number[] = new Array(kernels).fill(0);
+  for (let group = 0; group < owner.length; group++) {
+    const kernel = owner[group] as number;
+    if (kernel < kernels) sums[kernel] = (sums[kernel] as number) + (rates[group] as number);
+  }
+  return sums.map((sum, id) => (sum > 0 ? (loads[id] as number) / sum : 0));
+}
+
+/** Groups of overloaded kernels that may move: those that bring most for each filter they cost come first. */
+function candidates(
+  { groups, kernels, pinsFree }: Observation,
+  { rates, restUntilNs }: State,
+  loads: readonly number[],
+  above: number,
+  nowNs: number,
+): number[] {
+  const { owner, live } = groups;
+  const found: number[] = [];
+  for (let group = 0; group < owner.length; group++) {
+    const from = owner[group] as number;
+    if (!(kernels[from]?.alive && (loads[from] as number) > above)) continue;
+    if ((rates[group] as number) <= 0 || (live[group] as number) > pinsFree) continue;
+    if (nowNs >= (restUntilNs[group] as number)) found.push(group);
+  }
+  const worth = (group: number) => (rates[group] as number) / (1 + (live[group] as number));
+  return found.sort((a, b) => worth(b) - worth(a) || a - b);
+}

@@ -1,0 +1,266 @@
+/**
+ * Runs a policy: observes, asks, moves. It belongs to the stack's owner and lives by the owner's time; the same code
+ * serves kernels in threads, kernels on this thread, and virtual time.
+ *
+ * What makes a move safe (docs/balancer.md): before the device's table changes, every connection of the group has an
+ * exact filter that keeps it where it is, or there is none; SYNs that are on their way into the old kernel are found in
+ * its RX lanes, before and after the change. What threads do in between is found by one more look, `settleNs` later, and
+ * until then the new kernel answers what it does not know with silence.
+ */
+import type { Device } from "../device/device.ts";
+import { initialQueue } from "../device/flowGroups.ts";
+import type { ReplyTuple } from "../device/replySteering.ts";
+import { FLOW_GROUPS } from "../layout/flowGroup.ts";
+import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
+import { forEachConnection } from "../views/connections.ts";
+import type { KernelMemory } from "../views/kernelMemory.ts";
+import { forEachWaitingSyn } from "./flowScan.ts";
+import { Observer, OWNER_NONE } from "./observer.ts";
+import { flowKey, type PinnedFlow, Pins } from "./pins.ts";
+import { countGroups, type Move, type Policy } from "./policy.ts";
+
+/** How often pins of ended connections are looked for. */
+const SWEEP_NS = 200e6;
+/** Frames steered the old way by other threads have become connections after this. */
+const SETTLE_NS = 10e6;
+/** Bit of HEALTH_WITHHOLD_RST that is ours; the other belongs to the supervisor (control/rehoming.ts). */
+const WITHHOLD_BALANCER = 2;
+
+/** Why a move was not made: the policy's picture was old, connections live in the group, or the filters are used up. */
+export type Refusal = "stale" | "live" | "arriving" | "filters";
+
+export type BalancerOptions = {
+  readonly device: Device;
+  readonly policy: Policy;
+  readonly kernels: number;
+  readonly rxLanes: number;
+  readonly memoryOf: (kernel: number) => KernelMemory | undefined;
+  /** Own addresses, 16 bytes each, in the order of the kernels' configuration. */
+  readonly addresses: readonly Uint8Array[];
+  /** Ports that connections of our own use: their packets are grouped by them. */
+  readonly localPorts: { readonly first: number; readonly last: number };
+  /** Exact filters to use for connections whose group moves. Default: half of what the device has. */
+  readonly pinsMax?: number;
+};
+
+/** One step that has moved or refused something. */
+export type BalanceEvent = {
+  readonly nowNs: number;
+  readonly moves: readonly Move[];
+  readonly refused: readonly (Move & { readonly refusal: Refusal })[];
+  /** Busy share of each kernel. */
+  readonly loads: readonly number[];
+  /** Groups of each kernel after the moves. */
+  readonly groups: readonly number[];
+};
+
+export type BalancerStats = {
+  readonly policy: string;
+  /** Busy share of each kernel at the last look, 0..1. */
+  readonly loads: readonly number[];
+  /** Flow groups of each kernel. */
+  readonly groups: readonly number[];
+  /** Moves since the start, by reason. */
+  readonly moves: Readonly<Record<string, number>>;
+  readonly refusals: Readonly<Record<Refusal, number>>;
+  /** Connections that are kept where they are by exact filters, now. */
+  readonly pinned: number;
+  /** Connections that began in a kernel after their group had left it, and were not seen in time to be pinned. */
+  readonly strays: number;
+};
+
+type Settling = { readonly from: number; readonly to: number };
+
+export class Balancer {
+  readonly #options: BalancerOptions;
+  readonly #observer: Observer;
+  readonly #pins: Pins;
+  readonly #moves: Record<string, number> = {};
+  readonly #refusals: Record<Refusal, number> = { stale: 0, live: 0, arriving: 0, filters: 0 };
+  #state: unknown;
+  #loads: readonly number[];
+  #strays = 0;
+  /** Openings that were on their way when their group moved: no strays, by group. */
+  #settling = new Map<number, Settling>();
+  #settledAtNs = Number.POSITIVE_INFINITY;
+  #sweepAtNs = Number.NEGATIVE_INFINITY;
+  #decideAtNs = Number.NEGATIVE_INFINITY;
+
+  /** Places all groups that the device has left to its hash. */
+  constructor(options: BalancerOptions) {
+    this.#options = options;
+    const { device, kernels, localPorts } = options;
+    this.#loads = new Array(kernels).fill(0);
+    this.#pins = new Pins(device, options.pinsMax ?? device.capabilities.exactFilters >> 1);
+    const onStray = (kernel: number, group: number, opened: number) => {
+      if (!this.#pins.has(kernel, group) && this.#settling.get(group)?.from !== kernel) this.#strays += opened;
+    };
+    this.#observer = new Observer({ ...options, onStray });
+    device.groupByLocalPorts?.(localPorts.first, localPorts.last);
+    for (let group = 0; group < FLOW_GROUPS; group++) {
+      if (device.flowGroupQueue?.(group) === undefined) device.moveFlowGroup?.(group, initialQueue(group, kernels));
+    }
+  }
+
+  get periodNs(): number {
+    return this.#options.policy.periodNs;
+  }
+
+  /** When step() has something to do, ns. */
+  get deadlineNs(): number {
+    return Math.min(this.#decideAtNs, this.#settledAtNs);
+  }
+
+  /** Does what is due. @returns what was moved or refused, if anything. */
+  step(nowNs: number): BalanceEvent | undefined {
+    if (nowNs >= this.#settledAtNs) this.#settle(nowNs);
+    if (nowNs < this.#decideAtNs) return undefined;
+    this.#decideAtNs = nowNs + this.periodNs;
+    if (this.#pins.count > 0 && nowNs >= this.#sweepAtNs) this.#sweep(nowNs);
+    const observation = this.#observer.observe(nowNs, this.#pins.free);
+    this.#loads = observation.kernels.map(({ load }) => load);
+    const { moves, state } = this.#options.policy.decide(observation, this.#state, nowNs);
+    this.#state = state;
+    if (moves.length === 0) return undefined;
+    const done: Move[] = [];
+    const refused = this.#apply(moves, done, nowNs);
+    for (const { reason } of done) this.#moves[reason] = (this.#moves[reason] ?? 0) + 1;
+    for (const { refusal } of refused) this.#refusals[refusal]++;
+    return { nowNs, moves: done, refused, loads: this.#loads, groups: this.#groupCounts() };
+  }
+
+  stats(): BalancerStats {
+    return {
+      policy: this.#options.policy.name,
+      loads: this.#loads,
+      groups: this.#groupCounts(),
+      moves: { ...this.#moves },
+      refusals: { ...this.#refusals },
+      pinned: this.#pins.count,
+      strays: this.#strays,
+    };
+  }
+
+  /** Takes its filters out of the device; the groups stay where they are. */
+  close(): void {
+    if (this.#settling.size > 0) this.#withholdResets(false);
+    this.#pins.clear();
+  }
+
+  #apply(moves: readonly Move[], done: Move[], nowNs: number): BalanceEvent["refused"] {
+    const { device } = this.#options;
+    const refused: (Move & { refusal: Refusal })[] = [];
+    const wanted = new Map<number, Move>();
+    for (const move of moves) {
+      if (this.#isPossible(move) && !wanted.has(move.group)) wanted.set(move.group, move);
+      else refused.push({ ...move, refusal: "stale" });
+    }
+    const refuse = (group: number, refusal: Refusal) => {
+      const move = wanted.get(group);
+      if (!move) return;
+      wanted.delete(group);
+      refused.push({ ...move, refusal });
+    };
+    for (const { group, from, pin } of [...wanted.values()]) {
+      if (pin !== true && this.#observer.liveIn(from, group) > 0) refuse(group, "live");
+    }
+    const guard = (flow: PinnedFlow) => {
+      const move = wanted.get(flow.group);
+      if (move?.from !== flow.kernel) return;
+      if (move.pin !== true) refuse(flow.group, "arriving");
+      else if (!this.#pins.add(flow, nowNs)) refuse(flow.group, "filters");
+    };
+    const kernels = [...new Set(moves.map(({ from }) => from))];
+    this.#forEachFlow(kernels, guard);
+    if (wanted.size === 0) return refused;
+    const threads = kernels.some((kernel) => this.#options.memoryOf(kernel)?.shared);
+    if (threads) this.#withholdResets(true);
+    for (const { group, to } of wanted.values()) device.moveFlowGroup?.(group, to);
+    // Only other threads can have done anything since.
+    if (threads) {
+      const moved = [...wanted.values()];
+      this.#forEachFlow(kernels, guard);
+      for (const { group, from } of moved) if (!wanted.has(group)) device.moveFlowGroup?.(group, from);
+      for (const { group, from, to } of wanted.values()) this.#settling.set(group, { from, to });
+      this.#settledAtNs = nowNs + SETTLE_NS;
+    }
+    done.push(...wanted.values());
+    return refused;
+  }
+
+  #isPossible({ group, from, to }: Move): boolean {
+    const { device, kernels, memoryOf } = this.#options;
+    if (!(group >= 0 && group < FLOW_GROUPS && to >= 0 && to < kernels) || from === to) return false;
+    return device.flowGroupQueue?.(group) === from && memoryOf(to)?.booted === true;
+  }
+
+  /** Other threads have had time to finish what they had begun: connections that came late are pinned. */
+  #settle(nowNs: number): void {
+    const late = new Map<number, Settling>();
+    const kernels = [...new Set([...this.#settling.values()].map(({ from }) => from))];
+    this.#forEachFlow(kernels, (flow) => {
+      const settling = this.#settling.get(flow.group);
+      if (settling?.from === flow.kernel && !this.#pins.add(flow, nowNs)) late.set(flow.group, settling);
+    });
+    for (const [group, { from, to }] of late) {
+      // Without a filter the group can only go back, unless it has got connections in its new kernel as well.
+      const { device } = this.#options;
+      if (this.#observer.liveIn(to, group) === 0 && device.flowGroupQueue?.(group) === to) {
+        device.moveFlowGroup?.(group, from);
+      } else this.#strays++;
+    }
+    this.#withholdResets(false);
+    this.#settling = new Map();
+    this.#settledAtNs = Number.POSITIVE_INFINITY;
+  }
+
+  #sweep(nowNs: number): void {
+    this.#sweepAtNs = nowNs + SWEEP_NS;
+    const living = new Set<string>();
+    this.#forEachFlow(this.#pins.kernels(), (flow) => living.add(`${flow.kernel} ${flowKey(flow)}`));
+    this.#pins.sweep(nowNs - SWEEP_NS, (key, kernel) => living.has(`${kernel} ${key}`));
+  }
+
+  /** Connections and waiting SYNs of the kernels. */
+  #forEachFlow(kernels: readonly number[], visit: (flow: PinnedFlow) => void): void {
+    const { addresses, memoryOf } = this.#options;
+    for (const kernel of kernels) {
+      const memory = memoryOf(kernel);
+      if (!memory) continue;
+      // Lanes first: a SYN that is taken out of its lane meanwhile is found as a connection.
+      for (const lane of this.#observer.lanesOf(kernel)) {
+        forEachWaitingSyn(lane, (tuple) => visit({ ...tuple, kernel, group: this.#groupOf(tuple) }));
+      }
+      forEachConnection(memory, (remote, remotePort, localIndex, localPort) => {
+        const local = addresses[localIndex];
+        if (!local) return;
+        const tuple = { remote: remote.slice(), remotePort, local, localPort };
+        visit({ ...tuple, kernel, group: this.#groupOf(tuple) });
+      });
+    }
+  }
+
+  /** The device's rule: low 12 bits of the client's port. */
+  #groupOf({ remotePort, localPort }: ReplyTuple): number {
+    const { first, last } = this.#options.localPorts;
+    const ours = localPort >= first && localPort <= last;
+    return (ours ? localPort : remotePort) & (FLOW_GROUPS - 1);
+  }
+
+  #withholdResets(withhold: boolean): void {
+    const word = (HEALTH_BASE + HEALTH_WITHHOLD_RST) >> 2;
+    for (let kernel = 0; kernel < this.#options.kernels; kernel++) {
+      const memory = this.#options.memoryOf(kernel);
+      if (!memory?.shared) continue;
+      if (withhold) Atomics.or(memory.words, word, WITHHOLD_BALANCER);
+      else Atomics.and(memory.words, word, ~WITHHOLD_BALANCER);
+    }
+  }
+
+  #groupCounts(): number[] {
+    const { device, kernels } = this.#options;
+    const owner = new Uint16Array(FLOW_GROUPS);
+    for (let group = 0; group < FLOW_GROUPS; group++) owner[group] = device.flowGroupQueue?.(group) ?? OWNER_NONE;
+    return countGroups(owner, kernels);
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * What the balancer sees, read out of the kernels' memories: no kernel is asked, none does anything for it but keep the
+ * counters that it keeps anyway.
+ */
+import type { Device } from "../device/device.ts";
+import { GAUGE_ACCEPT_QUEUE, GAUGE_ACCEPT_QUEUE_MAX, GAUGE_CONNECTIONS, GAUGE_TIME_WAIT } from "../layout/counters.ts";
+import { TCP_ACTIVE_OPENS, TCP_PASSIVE_OPENS } from "../layout/counters.ts";
+import { FLOW_GROUPS, GROUP_LIVE, GROUP_OPENED, GROUP_SIZE_BYTES } from "../layout/flowGroup.ts";
+import { MAP_BASE, MAP_FLOW_GROUPS } from "../layout/kernelMemory.ts";
+import type { FrameRing } from "../views/frameRing.ts";
+import type { KernelMemory } from "../views/kernelMemory.ts";
+import type { GroupsObservation, KernelObservation, Observation } from "./policy.ts";
+
+/** Owner of a group that the device has left to its hash. */
+export const OWNER_NONE = 65535;
+
+const LIVE_WORD = GROUP_LIVE >> 2;
+const OPENED_WORD = GROUP_OPENED >> 2;
+const GROUP_WORDS = GROUP_SIZE_BYTES >> 2;
+
+export type ObserverOptions = {
+  readonly device: Device;
+  readonly kernels: number;
+  readonly rxLanes: number;
+  /** Memory of a kernel; undefined while it is down. A kernel that has been restarted has another. */
+  readonly memoryOf: (kernel: number) => KernelMemory | undefined;
+  /** Called for openings in a kernel that does not own the group, once for each look that finds some. */
+  readonly onStray: (kernel: number, group: number, opened: number) => void;
+};
+
+/** One kernel, in one of its lives. */
+type Watched = {
+  readonly memory: KernelMemory;
+  readonly lanes: readonly FrameRing[];
+  busyUs: number;
+  /** Openings of each group that are in #opened already. */
+  readonly opened: Uint32Array;
+};
+
+export class Observer {
+  readonly #options: ObserverOptions;
+  readonly #watched: (Watched | undefined)[];
+  /** Sums over all kernels' lives. */
+  readonly #opened = new Uint32Array(FLOW_GROUPS);
+  #lastNs = Number.NaN;
+
+  constructor(options: ObserverOptions) {
+    this.#options = options;
+    this.#watched = new Array(options.kernels).fill(undefined);
+  }
+
+  observe(nowNs: number, pinsFree: number): Observation {
+    const spanUs = (nowNs - this.#lastNs) / 1000;
+    this.#lastNs = nowNs;
+    const kernels = this.#watched.map((_, kernel) => this.#observeKernel(kernel, spanUs));
+    let groups: GroupsObservation | undefined;
+    const gather = () => this.#observeGroups();
+    return {
+      kernels,
+      pinsFree,
+      get groups() {
+        groups ??= gather();
+        return groups;
+      },
+    };
+  }
+
+  /** Connections of a group in one kernel, now. */
+  liveIn(kernel: number, group: number): number {
+    const memory = this.#options.memoryOf(kernel);
+    const table = memory ? memory.loadU32(MAP_BASE + MAP_FLOW_GROUPS) >>> 2 : 0;
+    return memory && table !== 0 ? (memory.words[table + group * GROUP_WORDS + LIVE_WORD] as number) >>> 0 : 0;
+  }
+
+  /** RX lanes of a kernel, for looking at. */
+  lanesOf(kernel: number): readonly FrameRing[] {
+    return this.#watch(kernel)?.lanes ?? [];
+  }
+
+  #watch(kernel: number): Watched | undefined {
+    const memory = this.#options.memoryOf(kernel);
+    const watched = this.#watched[kernel];
+    if (watched?.memory === memory) return watched;
+    if (!memory?.booted) return undefined;
+    const lanes = Array.from({ length: this.#options.rxLanes }, (_, lane) => memory.rxRing(lane));
+    const fresh = { memory, lanes, busyUs: memory.busyUs, opened: new Uint32Array(FLOW_GROUPS) };
+    this.#watched[kernel] = fresh;
+    return fresh;
+  }
+
+  #observeKernel(kernel: number, spanUs: number): KernelObservation {
+    const watched = this.#watch(kernel);
+    if (!watched) {
+      return { alive: false, load: 0, openConnections: 0, openedConnections: 0, queueFill: 0, acceptQueueMax: 1 };
+    }
+    const { memory, lanes } = watched;
+    const { busyUs } = memory;
+    const workedUs = (busyUs - watched.busyUs) >>> 0;
+    watched.busyUs = busyUs;
+    const acceptQueueMax = Math.max(memory.counter(GAUGE_ACCEPT_QUEUE_MAX), 1);
+    let queueFill = Math.min(memory.counter(GAUGE_ACCEPT_QUEUE) / acceptQueueMax, 1);
+    for (const lane of lanes) if (lane.ready) queueFill = Math.max(queueFill, lane.usedBytes / lane.sizeBytes);
+    return {
+      alive: true,
+      load: spanUs > 0 ? Math.min(workedUs / spanUs, 1) : 0,
+      openConnections: memory.counter(GAUGE_CONNECTIONS) - memory.counter(GAUGE_TIME_WAIT),
+      openedConnections: memory.counter(TCP_PASSIVE_OPENS) + memory.counter(TCP_ACTIVE_OPENS),
+      queueFill,
+      acceptQueueMax,
+    };
+  }
+
+  #observeGroups(): GroupsObservation {
+    const { device, onStray } = this.#options;
+    const owner = new Uint16Array(FLOW_GROUPS);
+    const live = new Uint32Array(FLOW_GROUPS);
+    for (let group = 0; group < FLOW_GROUPS; group++) owner[group] = device.flowGroupQueue?.(group) ?? OWNER_NONE;
+    for (const kernel of this.#watched.keys()) {
+      const watched = this.#watch(kernel);
+      if (!watched) continue;
+      const { words } = watched.memory;
+      let at = watched.memory.loadU32(MAP_BASE + MAP_FLOW_GROUPS) >>> 2;
+      for (let group = 0; group < FLOW_GROUPS; group++, at += GROUP_WORDS) {
+        live[group] = (live[group] as number) + ((words[at + LIVE_WORD] as number) >>> 0);
+        const opened = (words[at + OPENED_WORD] as number) >>> 0;
+        const fresh = (opened - (watched.opened[group] as number)) >>> 0;
+        if (fresh === 0) continue;
+        watched.opened[group] = opened;
+        this.#opened[group] = (this.#opened[group] as number) + fresh;
+        if (owner[group] !== kernel) onStray(kernel, group, fresh);
+      }
+    }
+    return { owner, live, opened: this.#opened.slice() };
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * Connections that stay with their kernel although their group has moved: one exact filter of the device each, removed
+ * when the connection is over.
+ */
+import type { Device } from "../device/device.ts";
+import type { ReplyTuple } from "../device/replySteering.ts";
+
+export type PinnedFlow = ReplyTuple & { readonly kernel: number; readonly group: number };
+
+type Pin = { readonly flow: PinnedFlow; readonly sinceNs: number };
+
+export function flowKey({ remote, remotePort, local, localPort }: ReplyTuple): string {
+  return `${remote} ${remotePort} ${local} ${localPort}`;
+}
+
+export class Pins {
+  readonly #device: Device;
+  readonly #max: number;
+  readonly #pins = new Map<string, Pin>();
+  /** Pins of each kernel and group, by pairKey. */
+  readonly #counts = new Map<number, number>();
+
+  /** @param max filters to use at most. */
+  constructor(device: Device, max: number) {
+    this.#device = device;
+    this.#max = device.setFilter ? max : 0;
+  }
+
+  get count(): number {
+    return this.#pins.size;
+  }
+
+  get free(): number {
+    return Math.max(this.#max - this.#pins.size, 0);
+  }
+
+  /** True when some connection of the group is pinned to the kernel. */
+  has(kernel: number, group: number): boolean {
+    return (this.#counts.get(pairKey(kernel, group)) ?? 0) > 0;
+  }
+
+  /** Kernels that have pinned connections. */
+  kernels(): number[] {
+    return [...new Set([...this.#pins.values()].map(({ flow }) => flow.kernel))];
+  }
+
+  /** @returns false when there is no filter left; pins of the flow to another kernel are replaced. */
+  add(flow: PinnedFlow, nowNs: number): boolean {
+    const key = flowKey(flow);
+    const known = this.#pins.get(key);
+    if (known?.flow.kernel === flow.kernel) return true;
+    if (!known && this.free === 0) return false;
+    if (!this.#device.setFilter?.(flow, flow.kernel)) return false;
+    if (known) this.#count(known.flow, -1);
+    this.#pins.set(key, { flow, sinceNs: nowNs });
+    this.#count(flow, 1);
+    return true;
+  }
+
+  /** Removes the pins made before `beforeNs` of which `lives` says no. */
+  sweep(beforeNs: number, lives: (key: string, kernel: number) => boolean): void {
+    for (const [key, { flow, sinceNs }] of this.#pins) {
+      if (sinceNs < beforeNs && !lives(key, flow.kernel)) this.#remove(key, flow);
+    }
+  }
+
+  clear(): void {
+    for (const [key, { flow }] of this.#pins) this.#remove(key, flow);
+  }
+
+  #remove(key: string, flow: PinnedFlow): void {
+    this.#pins.delete(key);
+    this.#count(flow, -1);
+    this.#device.clearFilter?.(flow);
+  }
+
+  #count({ kernel, group }: PinnedFlow, change: number): void {
+    const key = pairKey(kernel, group);
+    const count = (this.#counts.get(key) ?? 0) + change;
+    if (count > 0) this.#counts.set(key, count);
+    else this.#counts.delete(key);
+  }
+}
+
+function pairKey(kernel: number, group: number): number {
+  return kernel * 65536 + group;
+}

@@ -1,0 +1,80 @@
+/**
+ * The balancer's seam: a *policy* looks at what the kernels do and says which flow groups should move. It is a pure
+ * function: no clock, no I/O, nothing kept but the state that it returns; equal inputs give equal moves.
+ */
+
+/** What the balancer sees of one kernel. */
+export type KernelObservation = {
+  /** False while the kernel is down: it has no say, and nothing may be moved to it. */
+  readonly alive: boolean;
+  /** Share of its processor's time that it has worked since the last observation, 0..1. */
+  readonly load: number;
+  /** Connections that it has now, without those in TIME-WAIT: SYNs minus ends. */
+  readonly openConnections: number;
+  /** Connections that it has ever begun. */
+  readonly openedConnections: number;
+  /** Fill of its accept queues or of its fullest RX lane, whichever is more, 0..1. */
+  readonly queueFill: number;
+  /** Connections that its accept queues can hold, at least 1. */
+  readonly acceptQueueMax: number;
+};
+
+/** What the balancer sees of the flow groups; arrays by group. */
+export type GroupsObservation = {
+  /** Kernel to which the device brings the group. */
+  readonly owner: Uint16Array;
+  /** Connections that live now, in all kernels together. */
+  readonly live: Uint32Array;
+  /** Connections ever begun, in all kernels together; wraps. */
+  readonly opened: Uint32Array;
+};
+
+export type Observation = {
+  readonly kernels: readonly KernelObservation[];
+  /** Gathered when it is first asked for: a policy that does not look saves the work. */
+  readonly groups: GroupsObservation;
+  /** Exact filters that are left for connections that stay where they are when their group moves; 0: none. */
+  readonly pinsFree: number;
+};
+
+export type Move = {
+  readonly group: number;
+  readonly from: number;
+  readonly to: number;
+  readonly reason: string;
+  /**
+   * The group may have connections: each of them keeps its kernel by an exact filter of the device. Otherwise a group
+   * with connections is not moved.
+   */
+  readonly pin?: boolean;
+};
+
+export type Decision = {
+  readonly moves: readonly Move[];
+  /** Handed back in the next call. */
+  readonly state: unknown;
+};
+
+/** @param state of the last decision; undefined in the first call. @param nowNs never less than before. */
+export type PolicyFunction = (observation: Observation, state: unknown, nowNs: number) => Decision;
+
+export type Policy = {
+  readonly name: string;
+  /** How often it is asked. */
+  readonly periodNs: number;
+  readonly decide: PolicyFunction;
+};
+
+/** How many groups each of `kernels` kernels owns. */
+export function countGroups(owner: Uint16Array, kernels: number): number[] {
+  const counts: number[] = new Array(kernels).fill(0);
+  for (const kernel of owner) if (kernel < kernels) counts[kernel] = (counts[kernel] as number) + 1;
+  return counts;
+}
+
+/** Nothing moves: the card's hash, or whatever tables it has, decide. */
+export const staticPolicy: Policy = {
+  name: "static",
+  periodNs: 1e9,
+  decide: (_observation, state) => ({ moves: [], state }),
+};

@@ -1,0 +1,11 @@
+import { FLOW_GROUPS } from "../layout/flowGroup.ts";
+
+/**
+ * Where a flow group is at first: equal shares, and equal too for the groups that a client really uses. Linux's
+ * connect() takes every second port, so dealing them out in turn would leave half of the queues idle; steps of the
+ * golden ratio spread any regular sequence (Knuth, The Art of Computer Programming 3, 6.4).
+ */
+export function initialQueue(group: number, queues: number): number {
+  const step = 2531; // FLOW_GROUPS / 1.618…, odd, so that groups map to places one to one.
+  return Math.floor((((group * step) % FLOW_GROUPS) * queues) / FLOW_GROUPS);
+}
