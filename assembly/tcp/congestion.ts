@@ -35,6 +35,9 @@ export function congestionAcked(tcb: Tcb, ackedBytes: u32, flightBefore: u32): b
       // Partial ACK: the next hole is known.
       tcb.flags |= F_RETRANSMIT;
       tcb.cwnd = max(mss, (tcb.cwnd > ackedBytes ? tcb.cwnd - ackedBytes : 0) + mss);
+      // The "impatient" variant: where more is lost than a timeout's worth of round trips can repair one by one, the
+      // timeout ends it, and slow start is faster. The first partial ACK still has the duplicates counted before it.
+      return tcb.dupAcks != 0;
     }
     return true;
   }

@@ -167,7 +167,8 @@ function sendRetransmission(tcb: Tcb): bool {
   tcb.flags &= ~T.F_RETRANSMIT;
   countRetransmission(tcb);
   tcb.sndNxt = seqMax(tcb.sndNxt, tcb.sndUna + bytes + (fin ? 1 : 0));
-  rtoArm(tcb);
+  // Not anew: congestion.ts says which ACKs restart the timer.
+  if (!(tcb.flags & T.F_TIMER_RTO)) rtoArm(tcb);
   return true;
 }
 

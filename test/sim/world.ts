@@ -23,8 +23,6 @@ export type WorldOptions = {
   readonly serverKernels: number;
   readonly timestamps: boolean;
   readonly noDelay: boolean;
-  readonly clientTuning: Partial<Tuning>;
-  readonly serverTuning: Partial<Tuning>;
   /** One line per TCP segment, for reading. */
   readonly trace?: (line: string) => void;
 };

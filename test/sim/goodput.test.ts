@@ -1,0 +1,36 @@
+/**
+ * Goal: without loss a transfer comes near what link and buffer allow; with loss it goes on. Method: one connection in
+ * virtual time over a grid of conditions. GOODPUT=write writes the grid to docs/goodput.md.
+ */
+import { writeFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { BUFFERS_BYTES, bound, type Conditions, cellName, document, goodput, LOSSES_PPM, RTTS_MS } from "./goodput.ts";
+
+const grid: Conditions[] = BUFFERS_BYTES.flatMap((bufferBytes) =>
+  RTTS_MS.flatMap((rttMs) => LOSSES_PPM.map((lossPpm) => ({ lossPpm, rttMs, bufferBytes }))),
+);
+
+if (process.env.GOODPUT === "write") {
+  test("docs/goodput.md", async () => {
+    const cells = new Map<string, number>();
+    for (const conditions of grid) cells.set(cellName(conditions), await goodput(conditions));
+    writeFileSync(new URL("../../docs/goodput.md", import.meta.url), document(cells));
+  });
+} else {
+  // Buffers far beyond what the queue holds make slow start overshoot, and NewReno pays for that (docs/goodput.md).
+  const shareOf = (bufferBytes: number): number => (bufferBytes > QUEUE_BYTES ? 1 / 4 : 2 / 3);
+  const lossless = grid.filter(({ lossPpm, rttMs }) => lossPpm === 0 && rttMs <= 20);
+  test.each(lossless)(
+    "no loss, $rttMs ms, buffers of $bufferBytes bytes: two thirds of the bound",
+    async (conditions) => {
+      const reached = await goodput(conditions);
+      expect(reached).toBeGreaterThan(bound(conditions) * shareOf(conditions.bufferBytes));
+      expect(reached).toBeLessThanOrEqual(bound(conditions));
+    },
+  );
+
+  test("5 % loss: slow, but it goes on", async () => {
+    // 1.22 MSS / (RTT sqrt(p)) (Mathis et al., 1997) is 3 Mbit/s; time-outs take most of it.
+    expect(await goodput({ lossPpm: 50_000, rttMs: 20, bufferBytes: 1 << 20 })).toBeGreaterThan(0.3);
+  });
+}
