@@ -19,6 +19,8 @@ export type PairOptions = {
   readonly clientAddresses?: number;
   /** Makes the server's memory larger than the client's; a multiple of 64 KiB. */
   readonly serverExtraBytes?: number;
+  /** A socket has given one of the kernels work outside a turn. */
+  readonly onWork?: () => void;
 };
 
 export type KernelPair = {
@@ -71,7 +73,7 @@ export async function createKernelPair(options: PairOptions): Promise<KernelPair
     const fail = (error: unknown): never => {
       throw new NetPopcornError("ERR_BENCH", "the workload failed", { cause: error });
     };
-    return new KernelHost({ module, memory, config, onApplicationError: fail, onWork: () => {} });
+    return new KernelHost({ module, memory, config, onApplicationError: fail, onWork: options.onWork ?? (() => {}) });
   };
   const clientCidrs = Array.from(
     { length: options.clientAddresses ?? 1 },

@@ -8,6 +8,7 @@ import type { Tuning } from "../kernel/config.ts";
 import { AcceptClient, AcceptServer } from "./accept.ts";
 import { BulkClient, BulkServer } from "./bulk.ts";
 import { IdleClient, IdleServer, residentBytesOfMapping } from "./idle.ts";
+import { runNetLevel } from "./netLevel.ts";
 import { createKernelPair, type KernelPair } from "./pair.ts";
 import { EchoServer, PingClient } from "./rr.ts";
 import { runThreads } from "./threads.ts";
@@ -15,8 +16,13 @@ import { runThreads } from "./threads.ts";
 export const WORKLOADS = ["accept", "bulk", "rr", "idle"] as const;
 export type Workload = (typeof WORKLOADS)[number];
 
+export const LEVELS = ["handle", "net"] as const;
+export type Level = (typeof LEVELS)[number];
+
 export type BenchOptions = {
   readonly workload: Workload;
+  /** Whose sockets: bare handles, or those of netpopcorn/net. */
+  readonly level: Level;
   /** Server kernels; 1: both ends on this thread, more: a thread each (and as many client threads). */
   readonly kernels: number;
   /** accept: connections in flight. */
@@ -50,6 +56,7 @@ export const BENCH_TUNING: Partial<Tuning> = {
 };
 
 export async function runBench(options: BenchOptions, progress: (text: string) => void): Promise<BenchResult> {
+  if (options.level === "net") return runNetLevel(options, progress);
   if (options.kernels > 1) return runThreads(options, progress);
   switch (options.workload) {
     case "accept":
@@ -64,8 +71,8 @@ export async function runBench(options: BenchOptions, progress: (text: string) =
 }
 
 export function header(options: BenchOptions): Record<string, string | number> {
-  const { workload, kernels } = options;
-  return { workload, stack: "netpopcorn", level: "handle", kernels };
+  const { workload, level, kernels } = options;
+  return { workload, stack: "netpopcorn", level, kernels };
 }
 
 /** Lowest, middle and highest of the slices. */
@@ -116,7 +123,7 @@ function shape(connections: number): { addresses: number; ports: number } {
 }
 
 /** Memory for so many connections, buffers for those that are busy, and the rings. */
-function memoryFor(connections: number): Pick<Tuning, "memoryBytes" | "connectionsMax" | "streamPoolBytes"> {
+export function memoryFor(connections: number): Pick<Tuning, "memoryBytes" | "connectionsMax" | "streamPoolBytes"> {
   const connectionsMax = connections + (1 << 17);
   const streamPoolBytes = 128 << 20;
   const bytes = streamPoolBytes + (64 << 20) + connectionsMax * 240;
@@ -169,10 +176,14 @@ function framesPer(pair: KernelPair, completed: number): number {
   return Math.round((((client.txFrames ?? 0) + (client.rxFrames ?? 0)) / Math.max(1, completed)) * 100) / 100;
 }
 
+/** Size of the buffers of each of so many connections: together they fill the second-level cache, not more. */
+export function windowFor(connections: number): number {
+  return Math.max(16 << 10, Math.min(128 << 10, 2 ** Math.floor(Math.log2((2 << 20) / connections))));
+}
+
 async function runBulk(options: BenchOptions, progress: (text: string) => void): Promise<BenchResult> {
   const connections = Math.max(1, options.connections);
-  // Together the windows fill the second-level cache, not more.
-  const window = Math.max(16 << 10, Math.min(128 << 10, 2 ** Math.floor(Math.log2((2 << 20) / connections))));
+  const window = windowFor(connections);
   const tuning = { ...BENCH_TUNING, ...memoryFor(connections), rcvBufferBytesMax: window, sndBufferBytesMax: window };
   const pair = await createKernelPair({ seed: options.seed, tuning });
   const server = new BulkServer(pair.server.handles, SERVER_PORT, BACKLOG);

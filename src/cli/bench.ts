@@ -2,12 +2,13 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { type BenchResult, runBench, WORKLOADS } from "../bench/run.ts";
+import { type BenchResult, type Level, runBench, WORKLOADS } from "../bench/run.ts";
 import { NetPopcornError } from "../errors.ts";
 import { choiceOption } from "./options.ts";
 import type { Output } from "./output.ts";
 
 export type BenchCommandOptions = {
+  readonly level: Level;
   readonly concurrency: number;
   readonly connections?: number;
   readonly kernels: number;
@@ -29,6 +30,7 @@ export async function bench(name: string, options: BenchCommandOptions, output: 
   const result = await runBench(
     {
       workload: wanted,
+      level: options.level,
       kernels: options.kernels,
       concurrency: options.concurrency,
       connections: options.connections ?? CONNECTIONS_DEFAULT[wanted],

@@ -8,9 +8,16 @@ import type { NetStack } from "./stackOf.ts";
 
 type ConnectionListener = (socket: net.Socket) => void;
 
-/** `net.Server()` and `net.Socket()` without `new` are what they are with it, as in node:net. */
+/**
+ * `net.Server()` and `net.Socket()` without `new` are what they are with it, as in node:net. Objects are made by the
+ * class itself: made by way of the proxy each would have a hidden class of its own, and be slow.
+ */
 function callable<Class extends new (...args: never[]) => object>(Class: Class): Class {
-  return new Proxy(Class, { apply: (target, _self, args) => Reflect.construct(target, args) });
+  const proxy: Class = new Proxy(Class, {
+    apply: (target, _self, args) => Reflect.construct(target, args),
+    construct: (target, args, newTarget) => Reflect.construct(target, args, newTarget === proxy ? target : newTarget),
+  });
+  return proxy;
 }
 
 /** The listen step of a stack, with the Socket class that its connections have. */
@@ -33,7 +40,7 @@ function bindClasses(stackOf: () => NetStack): BoundClasses {
       internalsOf(this)._listen2 = step;
     }
   }
-  return { Socket: callable(Socket) as unknown as typeof net.Socket, Server: callable(Server), step };
+  return { Socket: Socket as unknown as typeof net.Socket, Server, step };
 }
 
 /** node:net on a stack: the same functions and classes, and listenOn. */
@@ -42,6 +49,7 @@ export type Net = ReturnType<typeof createNetOf>;
 /** @param stackOf asked for each listen() and connect(). */
 export function createNetOf(stackOf: () => NetStack) {
   const { Socket, Server, step } = bindClasses(stackOf);
+  const CallableSocket = callable(Socket);
 
   function createServer(options?: net.ServerOpts | ConnectionListener, listener?: ConnectionListener): net.Server {
     return new Server(options as net.ServerOpts, listener);
@@ -64,9 +72,9 @@ export function createNetOf(stackOf: () => NetStack) {
     connect: connect as typeof net.connect,
     createConnection: connect as typeof net.createConnection,
     listenOn,
-    Server,
-    Socket,
-    Stream: Socket,
+    Server: callable(Server),
+    Socket: CallableSocket,
+    Stream: CallableSocket,
     isIP: net.isIP,
     isIPv4: net.isIPv4,
     isIPv6: net.isIPv6,

@@ -5,6 +5,7 @@
  */
 import { lookup as lookupName } from "node:dns";
 import net from "node:net";
+import { getDefaultHighWaterMark } from "node:stream";
 import type { NetPopcornError } from "../errors.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import { OPTION_KEEPALIVE, OPTION_NODELAY } from "../layout/option.ts";
@@ -50,6 +51,19 @@ export type SocketOptions = net.SocketConstructorOpts & {
   readonly onread?: net.OnReadOpts;
 };
 
+/** Options that Node's constructor need not see. */
+const OWN_OPTIONS: ReadonlySet<string> = new Set(
+  "allowHalfOpen noDelay keepAlive keepAliveInitialDelay onread port host path localAddress localPort family hints lookup timeout".split(
+    " ",
+  ),
+);
+
+/** Its constructor takes 4.5 µs longer with options than without (Node 20: it copies and extends them). */
+function forNode(options: SocketOptions | undefined): SocketOptions | undefined {
+  for (const name in options) if (!OWN_OPTIONS.has(name)) return options;
+  return undefined;
+}
+
 function toBytes({ chunk, encoding }: Piece): Uint8Array {
   return typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk;
 }
@@ -80,7 +94,8 @@ export class StackSocket extends net.Socket implements TransportUser {
   constructor(options: SocketOptions | number | undefined, stack: () => NetStack) {
     if (typeof options === "number" || options?.fd !== undefined) throw unsupported("option fd");
     if (options !== undefined && "handle" in options) throw unsupported("option handle");
-    super(options);
+    super(forNode(options));
+    if (options?.allowHalfOpen) this.allowHalfOpen = true;
     this.#stack = stack;
     this.#onread = options?.onread;
     this.#noDelay = options?.noDelay === true;
@@ -96,8 +111,10 @@ export class StackSocket extends net.Socket implements TransportUser {
     handle: number,
   ) {
     const { allowHalfOpen, highWaterMark } = server;
-    const options = { allowHalfOpen, readableHighWaterMark: highWaterMark, writableHighWaterMark: highWaterMark };
-    const socket = new Socket(options, () => sockets);
+    const isUsual = highWaterMark === getDefaultHighWaterMark(false);
+    const marks = { readableHighWaterMark: highWaterMark, writableHighWaterMark: highWaterMark };
+    const socket = new Socket(isUsual ? undefined : marks, () => sockets);
+    socket.allowHalfOpen = allowHalfOpen;
     socket.#attach(new Transport(sockets, host, handle, socket));
     if (server.noDelay) socket.setNoDelay(true);
     if (server.keepAlive) socket.setKeepAlive(true);
@@ -108,7 +125,7 @@ export class StackSocket extends net.Socket implements TransportUser {
 
   /** What came before the connection was accepted. */
   static deliverEarlyBytes(socket: StackSocket): void {
-    socket.#transport?.pull();
+    socket.#transport?.pull(0);
   }
 
   override connect(...args: never[]): this {
@@ -172,7 +189,6 @@ export class StackSocket extends net.Socket implements TransportUser {
     const internals = this.#internals;
     const transport = this.#transport;
     if (transport) {
-      this.#endpoints ??= transport.endpoints();
       this.#bytesRead = transport.bytesRead;
       if (internals.connecting || this.#isResetting) transport.reset();
       else transport.close();
@@ -243,8 +259,9 @@ export class StackSocket extends net.Socket implements TransportUser {
     return this.#endpoints;
   }
 
+  /** Not after the end, unlike the remote one: as in Node. */
   get #local(): Endpoint | undefined {
-    return this.#addresses?.local;
+    return this.#transport && this.#addresses?.local;
   }
 
   // Opening.
@@ -355,20 +372,29 @@ export class StackSocket extends net.Socket implements TransportUser {
   /** Gives the kernel what it takes; the rest waits for [WRITABLE](). */
   #send(bytes: Uint8Array, from: number, rest: Piece[] | undefined, done: Done): void {
     const transport = this.#transport;
-    if (!transport) return done(socketClosed());
+    if (!transport) {
+      done(socketClosed());
+      return;
+    }
     this.#internals._unrefTimer();
     let current = bytes;
     let at = from;
     for (;;) {
       const taken = transport.write(current, at);
-      if (taken < 0) return done(errnoError(taken === ENOTCONN ? EPIPE : taken, "write"));
+      if (taken < 0) {
+        done(errnoError(taken === ENOTCONN ? EPIPE : taken, "write"));
+        return;
+      }
       at += taken;
       if (at < current.length) {
         this.#write = { bytes: current, from: at, rest: rest ?? [], done };
         return;
       }
       const next = rest?.shift();
-      if (next === undefined) return done();
+      if (next === undefined) {
+        done();
+        return;
+      }
       current = next.chunk as Uint8Array;
       at = 0;
     }
@@ -421,13 +447,13 @@ export class StackSocket extends net.Socket implements TransportUser {
         return bytes;
       },
       localAddress() {
-        return this.#addresses?.local.address;
+        return this.#local?.address;
       },
       localPort() {
-        return this.#addresses?.local.port;
+        return this.#local?.port;
       },
       localFamily() {
-        return this.#addresses?.local.family;
+        return this.#local?.family;
       },
       remoteAddress() {
         return this.#addresses?.remote.address;

@@ -14,6 +14,7 @@ import {
   EVENT_READABLE,
   EVENT_WRITABLE,
 } from "../layout/event.ts";
+import { SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
 import { INFO_LOCAL_ADDRESS, INFO_LOCAL_PORT, INFO_REMOTE_ADDRESS, INFO_REMOTE_PORT } from "../layout/option.ts";
 import { ECONNABORTED } from "../layout/status.ts";
 import type { OpenConnection } from "../socket/connection.ts";
@@ -46,6 +47,9 @@ export type Endpoint = { readonly address: string; readonly family: "IPv4" | "IP
 /** Largest piece given to the socket at once, as libuv reads. */
 export const CHUNK_BYTES_MAX = 65536;
 
+/** What goes by way of the application's half of the scratch page. */
+const SMALL_BYTES_MAX = SCRATCH_SIZE_BYTES / 2;
+
 export class Transport implements EventSink, OpenConnection {
   readonly handle: number;
   bytesRead = 0;
@@ -55,12 +59,12 @@ export class Transport implements EventSink, OpenConnection {
   readonly #host: KernelHost;
   /** Undefined once the socket has let go. */
   #user: TransportUser | undefined;
-  #reading = false;
-  #pulling = false;
-  #peerClosed = false;
-  #ended = false;
+  #isReading = false;
+  #isPulling = false;
+  #hasPeerClosed = false;
+  #isEnded = false;
   /** EVENT_CLOSED has come. */
-  #over = false;
+  #isOver = false;
   #isReferenced = true;
 
   /** @param handle from accept, or of an active open. */
@@ -79,51 +83,73 @@ export class Transport implements EventSink, OpenConnection {
 
   /** Has bytes delivered until the user has enough. */
   startReading(): void {
-    if (this.#reading) return;
-    this.#reading = true;
+    if (this.#isReading) return;
+    this.#isReading = true;
     this.pull();
   }
 
   stopReading(): void {
-    this.#reading = false;
+    this.#isReading = false;
   }
 
-  /** Delivers what has arrived, if it is wanted. */
-  pull(): void {
+  /** Delivers what has arrived, if it is wanted. @param readableBytes how much that is, where it is known. */
+  pull(readableBytes = Number.POSITIVE_INFINITY): void {
     // The user may call startReading() from where it is given bytes.
-    if (this.#pulling || !this.#reading || this.#ended) return;
-    this.#pulling = true;
+    if (this.#isPulling || !this.#isReading || this.#isEnded) return;
+    this.#isPulling = true;
+    let status: number;
+    try {
+      status = readableBytes <= SMALL_BYTES_MAX ? this.#pullSmall() : this.#pullPieces();
+    } finally {
+      this.#isPulling = false;
+    }
+    if (!this.#isReading || !this.#user) return;
+    if (status < 0) this.#user[FAILED](status);
+    else if (this.#hasPeerClosed && !this.#isEnded) {
+      this.#isEnded = true;
+      this.#user[ENDED]();
+    }
+  }
+
+  /** All in one piece, by way of the scratch page: one call of the kernel. @returns 0 or a negative errno. */
+  #pullSmall(): number {
     const { handles } = this.#host;
-    let consumed = false;
-    let status = 0;
-    while (this.#reading && this.#user) {
+    const limit = Math.min(SMALL_BYTES_MAX, this.chunkBytesMax);
+    const count = handles.receive(this.handle, SCRATCH_BASE, limit);
+    if (count <= 0) return count;
+    this.#host.requestTurn();
+    this.bytesRead += count;
+    if (!this.#user?.[DATA](handles.bytes, SCRATCH_BASE, count)) this.#isReading = false;
+    return count === limit && this.#isReading ? this.#pullPieces() : 0;
+  }
+
+  /** Straight from the receive buffer, in as few pieces as it lies in. @returns 0 or a negative errno. */
+  #pullPieces(): number {
+    const { handles } = this.#host;
+    while (this.#isReading && this.#user) {
       const at = handles.peek(this.handle);
-      if (at <= 0) {
-        status = at;
-        break;
-      }
+      if (at <= 0) return at;
       const count = Math.min(handles.available, this.chunkBytesMax);
       this.bytesRead += count;
       const goesOn = this.#user[DATA](handles.bytes, at, count);
       // The user may have let go of the connection: the handle is not ours any more.
-      if (!this.#user) break;
+      if (!this.#user) return 0;
       handles.consume(this.handle, count);
-      consumed = true;
-      if (!goesOn) this.#reading = false;
+      this.#host.requestTurn();
+      if (!goesOn) this.#isReading = false;
     }
-    this.#pulling = false;
-    if (consumed) this.#host.requestTurn();
-    if (!this.#reading || !this.#user) return;
-    if (status < 0) this.#user[FAILED](status);
-    else if (this.#peerClosed && !this.#ended) {
-      this.#ended = true;
-      this.#user[ENDED]();
-    }
+    return 0;
   }
 
   /** @returns bytes taken, from `from` on; fewer than there are: [WRITABLE]() follows. Or a negative errno. */
   write(bytes: Uint8Array, from: number): number {
     const { handles } = this.#host;
+    if (bytes.length <= SMALL_BYTES_MAX && from === 0) {
+      handles.bytes.set(bytes, SCRATCH_BASE);
+      const taken = handles.send(this.handle, SCRATCH_BASE, bytes.length);
+      if (taken > 0) this.#host.requestTurn();
+      return taken;
+    }
     let at = from;
     while (at < bytes.length) {
       const room = handles.reserve(this.handle, bytes.length - at);
@@ -166,7 +192,7 @@ export class Transport implements EventSink, OpenConnection {
 
   /** Lets the process end while this connection is open, or not. */
   setReferenced(isReferenced: boolean): void {
-    if (isReferenced === this.#isReferenced || this.#over) return;
+    if (isReferenced === this.#isReferenced || this.#isOver) return;
     this.#isReferenced = isReferenced;
     if (isReferenced) this.#sockets.ref();
     else this.#sockets.unref();
@@ -178,7 +204,7 @@ export class Transport implements EventSink, OpenConnection {
     this.#user = undefined;
     this.#host.handles.close(this.handle);
     this.#host.requestTurn();
-    if (this.#over) this.#finish();
+    if (this.#isOver) this.#finish();
   }
 
   /** Resets the connection, or gives up opening it. No event follows. */
@@ -203,16 +229,16 @@ export class Transport implements EventSink, OpenConnection {
     user?.[LOST](error);
   }
 
-  onEvent(mask: number, status: number): void {
-    if (mask & EVENT_CLOSED) this.#over = true;
+  onEvent(mask: number, status: number, readableBytes: number): void {
+    if (mask & EVENT_CLOSED) this.#isOver = true;
     const user = this.#user;
     if (!user) {
-      if (this.#over) this.#finish();
+      if (this.#isOver) this.#finish();
       return;
     }
     if (mask & EVENT_CONNECTED) user[CONNECTED]();
-    if (mask & EVENT_PEER_CLOSED) this.#peerClosed = true;
-    if (mask & (EVENT_READABLE | EVENT_PEER_CLOSED)) this.pull();
+    if (mask & EVENT_PEER_CLOSED) this.#hasPeerClosed = true;
+    if (mask & (EVENT_READABLE | EVENT_PEER_CLOSED)) this.pull(readableBytes);
     // Any of these calls may make the user let go.
     if (mask & EVENT_ERROR) this.#user?.[FAILED](status);
     else if (mask & EVENT_WRITABLE) this.#user?.[WRITABLE]();
