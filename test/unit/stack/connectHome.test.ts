@@ -1,0 +1,232 @@
+/**
+ * Active opens of several kernels on one card, whatever the card steers by: each reply lands in the kernel that has
+ * opened, no two kernels use one tuple, and the ports end with EADDRNOTAVAIL.
+ */
+import { afterEach, describe, expect, it } from "vitest";
+import type { Card, CardOptions } from "../../../src/device/card/card.ts";
+import { createSegment } from "../../../src/device/card/segment.ts";
+import { parseAddress } from "../../../src/ip/address.ts";
+import type { Tuning } from "../../../src/kernel/config.ts";
+import type { Handles } from "../../../src/kernel/handles.ts";
+import {
+  EVENT_ACCEPTABLE,
+  EVENT_CLOSED,
+  EVENT_CONNECTED,
+  EVENT_ERROR,
+  EVENT_HANDLE,
+  EVENT_MASK,
+  EVENT_PEER_CLOSED,
+  EVENT_SIZE_BYTES,
+} from "../../../src/layout/event.ts";
+import { EADDRINUSE, EADDRNOTAVAIL, ENOBUFS } from "../../../src/layout/status.ts";
+import { createStack, type Stack } from "../../../src/stack.ts";
+
+const SERVER = parseAddress("10.7.0.2");
+const PORTS = [80, 81] as const;
+const TURN_NS = 10_000;
+const STEERING = {
+  "the hash": { flowGroups: false },
+  "the flow group of the local port": { localPorts: { first: 32768, last: 60999 } },
+  // Its masks are fixed: the group is the remote port's, so a service's replies would all come to one queue.
+  "exact filters": { preset: "82599" },
+} as const satisfies Record<string, CardOptions>;
+type SteeringName = keyof typeof STEERING;
+
+type World = {
+  readonly card: Card;
+  readonly client: Stack;
+  readonly turn: (turns: number, ns?: number) => void;
+};
+
+const cleanUp: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const close of cleanUp.splice(0).reverse()) await close();
+});
+
+async function createWorld(kernels: number, name: SteeringName, tuning: Partial<Tuning> = {}): Promise<World> {
+  const segment = await createSegment({ shared: false, portsMax: kernels + 1 });
+  const card = segment.createCard({ queues: kernels, ...STEERING[name] });
+  const { registers } = card;
+  if (name === "the flow group of the local port") {
+    for (let group = 0; group < 4096; group++) registers.setFlowGroup(group, (group * 5) % kernels);
+  }
+  if (name === "exact filters") for (const port of PORTS) registers.setFlowGroup(port, kernels - 1);
+  const own = { drive: "manual", seed: 7 } as const;
+  const small = { memoryBytes: 32 << 20, streamPoolBytes: 4 << 20, rxRingBytes: 64 << 10, txRingBytes: 1 << 20 };
+  const client = await createStack({
+    ...own,
+    device: card,
+    address: "10.7.0.1/24",
+    tuning: { ...small, connectionsMax: 32_000, ...tuning },
+  });
+  const server = await createStack({
+    ...own,
+    device: segment.createCard(),
+    address: "10.7.0.2/24",
+    tuning: { ...small, memoryBytes: 128 << 20, connectionsMax: 70_000, rxRingBytes: 1 << 20 },
+  });
+  cleanUp.push(
+    () => client.close(),
+    () => server.close(),
+  );
+  serve((server.kernels[0] as (typeof server.kernels)[0]).handles);
+  let nowNs = 0;
+  const turn = (turns: number, ns = TURN_NS) => {
+    for (let i = 0; i < turns; i++) {
+      nowNs += ns;
+      client.turn(nowNs);
+      server.turn(nowNs);
+    }
+  };
+  // Until the neighbour is known only some SYNs can wait.
+  for (const { handles } of client.kernels) handles.udpSend(handles.udpBind(9), handles.alloc(1), 1, SERVER, 9);
+  turn(50);
+  return { card, client, turn };
+}
+
+function forEachEvent(handles: Handles, visit: (handle: number, mask: number) => void): void {
+  handles.onEvents((words, first, count) => {
+    for (let i = 0; i < count; i++) {
+      const at = first + (i * EVENT_SIZE_BYTES) / 4;
+      visit(words[at + EVENT_HANDLE / 4] as number, (words[at + EVENT_MASK / 4] as number) & 0xffff);
+    }
+  });
+}
+
+/** Accepts everything, and closes when the peer has. */
+function serve(handles: Handles): void {
+  const listeners = PORTS.map((port) => handles.listen(port, 16384));
+  forEachEvent(handles, (handle, mask) => {
+    if (mask & EVENT_ACCEPTABLE) for (const listener of listeners) while (handles.accept(listener) >= 0);
+    else if (mask & EVENT_PEER_CLOSED) handles.close(handle);
+  });
+}
+
+type Opened = { readonly open: Set<number>; connected: number; failed: number; closed: number };
+
+function openers(client: Stack): Opened[] {
+  return client.kernels.map(({ handles }) => {
+    const state: Opened = { open: new Set(), connected: 0, failed: 0, closed: 0 };
+    forEachEvent(handles, (_handle, mask) => {
+      if (mask & EVENT_CONNECTED) state.connected++;
+      if (mask & EVENT_ERROR) state.failed++;
+      if (mask & EVENT_CLOSED) state.closed++;
+    });
+    return state;
+  });
+}
+
+const CONNECTS = 2000;
+const WAVE = 400;
+
+describe.each(Object.keys(STEERING) as SteeringName[])("connect() on a card steered by %s", (name) => {
+  it.each([2, 4, 16])("brings the replies of %i kernels home", async (kernels) => {
+    const { client, turn } = await createWorld(kernels, name);
+    const states = openers(client);
+    for (let done = 0; done < CONNECTS; done += WAVE) {
+      client.kernels.forEach(({ handles }, kernel) => {
+        const { open } = states[kernel] as Opened;
+        for (let i = 0; i < WAVE; i++) {
+          const handle = handles.connect(SERVER, PORTS[i % PORTS.length] as number);
+          expect(handle).toBeGreaterThanOrEqual(0);
+          open.add(handle);
+        }
+      });
+      for (let i = 0; i < 200 && states.some(({ connected }) => connected < done + WAVE); i++) turn(5);
+      client.kernels.forEach(({ handles }, kernel) => {
+        const { open } = states[kernel] as Opened;
+        for (const handle of open) handles.close(handle);
+        open.clear();
+      });
+      for (let i = 0; i < 200 && states.some(({ closed }) => closed < done + WAVE); i++) turn(5);
+    }
+    for (const { connected, failed, closed } of states) {
+      expect({ connected, failed, closed }).toEqual({ connected: CONNECTS, failed: 0, closed: CONNECTS });
+    }
+    const { kernels: counters } = await client.stats();
+    for (const { tcpNoListener, tcpRstReceived, tcpRstSent, tcpRetransmits } of counters) {
+      const nothing = { tcpNoListener: 0, tcpRstReceived: 0, tcpRstSent: 0, tcpRetransmits: 0 };
+      expect({ tcpNoListener, tcpRstReceived, tcpRstSent, tcpRetransmits }).toEqual(nothing);
+    }
+  });
+
+  it("refuses with EADDRNOTAVAIL when the ports of a kernel are used up", async () => {
+    const range = { ephemeralPortFirst: 40_000, ephemeralPortLast: 40_999 };
+    const { client, turn } = await createWorld(4, name, range);
+    openers(client);
+    const opened = client.kernels.map(({ handles }) => {
+      let count = 0;
+      let handle = 0;
+      for (; handle >= 0 && count < 2000; count++) handle = handles.connect(SERVER, 80);
+      expect(handle).toBe(EADDRNOTAVAIL);
+      return count - 1;
+    });
+    // Every port of the range has been used, by one kernel.
+    expect(opened.reduce((a, b) => a + b, 0)).toBe(1000);
+    expect(Math.min(...opened)).toBeGreaterThan(150);
+    await expect(client.connect({ address: "10.7.0.2", port: 80 })).rejects.toMatchObject({ code: "EADDRNOTAVAIL" });
+    // Towards another service they are free.
+    expect(client.kernels[2]?.handles.connect(SERVER, 81)).toBeGreaterThanOrEqual(0);
+    turn(400);
+    const { total } = await client.stats();
+    expect([total.tcpNoListener, total.tcpRstReceived, total.tcpRstSent]).toEqual([0, 0, 0]);
+  });
+
+  it("takes a given local port in the kernel where it is home, once", async () => {
+    const { client } = await createWorld(4, name);
+    for (let localPort = 50_000; localPort < 50_040; localPort++) {
+      const results = client.kernels.map(({ handles }) => handles.connect(SERVER, 80, localPort));
+      expect(results.filter((handle) => handle >= 0)).toHaveLength(1);
+      expect(results.filter((handle) => handle === EADDRNOTAVAIL)).toHaveLength(3);
+      const again = client.kernels.map(({ handles }) => handles.connect(SERVER, 80, localPort));
+      expect(again.filter((handle) => handle === EADDRINUSE)).toHaveLength(1);
+      expect(again.filter((handle) => handle === EADDRNOTAVAIL)).toHaveLength(3);
+    }
+  });
+});
+
+describe("exact filters of active opens", () => {
+  it("stay through TIME-WAIT and are gone after it", async () => {
+    const { card, client, turn } = await createWorld(2, "exact filters", { timeWaitMs: 3000 });
+    const [first, second] = client.kernels.map(({ handles }) => handles) as [Handles, Handles];
+    const [away] = openers(client) as [Opened];
+    const open = Array.from({ length: 100 }, () => first.connect(SERVER, 80));
+    // The group of port 80 is the second kernel's: it needs none.
+    second.connect(SERVER, 80);
+    expect(card.registers.filterCount).toBe(100);
+    turn(50);
+    expect(away.connected).toBe(100);
+    for (const handle of open.slice(0, 50)) first.close(handle);
+    for (const handle of open.slice(50, 75)) first.abort(handle);
+    turn(100);
+    expect(card.registers.filterCount).toBe(100);
+    // Found to be over within a second, kept for three.
+    turn(25, 2e8);
+    expect(card.registers.filterCount).toBe(25);
+    await client.close();
+    expect(card.registers.filterCount).toBe(0);
+  });
+
+  it("make room in TIME-WAIT, then refuse with ENOBUFS", async () => {
+    const { card, client, turn } = await createWorld(2, "exact filters");
+    const { handles } = client.kernels[0] as (typeof client.kernels)[0];
+    const [state] = openers(client) as [Opened];
+    const open: number[] = [];
+    const fill = () => {
+      for (;;) {
+        const handle = handles.connect(SERVER, PORTS[open.length % 2] as number);
+        if (handle < 0) return handle;
+        open.push(handle);
+      }
+    };
+    expect(fill()).toBe(ENOBUFS);
+    expect(open).toHaveLength(8192);
+    for (let i = 0; i < 400 && state.connected < 8192; i++) turn(5);
+    expect(state.connected).toBe(8192);
+    for (const handle of open.splice(0, 100)) handles.close(handle);
+    turn(200);
+    expect(fill()).toBe(ENOBUFS);
+    expect(open).toHaveLength(8192);
+    expect(card.registers.filterCount).toBe(8192);
+  });
+});
