@@ -61,7 +61,7 @@ import {
   tcpShutdownSend,
 } from "./socket/tcpSocket.ts";
 import { count, countBy } from "./stats.ts";
-import { tcpTakeEvent } from "./tcp/close.ts";
+import { releaseEnded, tcpTakeEvent } from "./tcp/close.ts";
 import { tcpListenClose } from "./tcp/abort.ts";
 import { listenerBoot, listenerTakeEvent, tcpAccept, tcpListen } from "./tcp/listener.ts";
 import { tcpConnect } from "./tcp/open.ts";
@@ -173,6 +173,7 @@ export function poll(now: f64, budgetFrames: i32): i32 {
   count(POLLS);
   const heartbeat: usize = M.HEALTH_BASE + M.HEALTH_HEARTBEAT;
   atomic.store<u32>(heartbeat, load<u32>(heartbeat) + 1);
+  releaseEnded();
   rxBurst(max(budgetFrames, 0));
   runTimers();
   return publishEvents();

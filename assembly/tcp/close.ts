@@ -60,12 +60,30 @@ export function detach(tcb: Tcb): void {
   tcb.flags &= ~(T.F_APP | T.F_APP_CLOSED);
   tcb.events = 0;
   T.tcbRenew(tcb);
-  if (tcb.state == STATE_CLOSED) release(tcb);
+  if (tcb.state == STATE_CLOSED) releaseLater(tcb);
 }
 
-function release(tcb: Tcb): void {
+/** Connections that end with this poll's events, linked through acceptNext. */
+let releasedHead: u32 = T.TCB_NONE;
+
+/**
+ * The slot is given back with the next poll: until then an event of this batch may still name its index, and the
+ * application must not find another connection there.
+ */
+function releaseLater(tcb: Tcb): void {
   rcvBufferRelease(tcb);
-  T.tcbFree(tcb);
+  T.tcbRetire(tcb);
+  coldOf(tcb).acceptNext = releasedHead;
+  releasedHead = T.tcbIndex(tcb);
+}
+
+/** Gives back what the last poll's events have ended. */
+export function releaseEnded(): void {
+  while (releasedHead != T.TCB_NONE) {
+    const tcb = T.tcbAt(releasedHead);
+    releasedHead = coldOf(tcb).acceptNext;
+    T.tcbReturn(tcb);
+  }
 }
 
 /**
@@ -96,7 +114,7 @@ export function tcpDrop(tcb: Tcb, status: i32): void {
     tcb.events |= <u8>(E.EVENT_CLOSED | (status != 0 ? E.EVENT_ERROR : 0));
     return;
   }
-  release(tcb);
+  releaseLater(tcb);
 }
 
 /** Both directions are closed and acknowledged, and we closed first (RFC 9293 3.10.7.4, TIME-WAIT). */

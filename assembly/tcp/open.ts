@@ -74,7 +74,8 @@ function create(remote: u32, localIndex: u32, ports: u32, hash: u32, iss: u32, a
     return tcb;
   }
   if (!flowInsert(hash, T.tcbIndex(tcb))) {
-    T.tcbFree(tcb);
+    T.tcbRetire(tcb);
+    T.tcbReturn(tcb);
     count(C.DROP_NO_CONNECTION_SLOT);
     return changetype<Tcb>(0);
   }

@@ -266,14 +266,18 @@ export function tcbRenew(tcb: Tcb): void {
 }
 
 /**
- * Preconditions: in no list, table or wheel, without buffers. It may stand in the output and ready queues: they skip
- * it.
+ * Ends a connection's life: its handle is stale, its slot is not used again before tcbReturn.
+ * Preconditions: in no list, table or wheel, without buffers. It may stand in the output and ready queues: they skip it.
  */
-export function tcbFree(tcb: Tcb): void {
+export function tcbRetire(tcb: Tcb): void {
   if (!ASC_NO_ASSERT) assert(tcb.state != STATE_FREE && !(tcb.flags & (F_IN_WHEEL | F_IN_FLOW_TABLE)), "TCB in use");
   tcb.state = STATE_FREE;
-  tcb.timerNext = freeHead;
-  freeHead = tcbIndex(tcb);
   tcbCount--;
   counterSet(GAUGE_CONNECTIONS, tcbCount);
+}
+
+/** The slot of a retired connection may be used again. */
+export function tcbReturn(tcb: Tcb): void {
+  tcb.timerNext = freeHead;
+  freeHead = tcbIndex(tcb);
 }

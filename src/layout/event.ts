@@ -1,6 +1,7 @@
 /**
  * Events from kernel to application: `poll` publishes them as an array (not a ring) and returns their number; they
- * stay valid until the next `poll`. A connection stands in the array at most once per poll.
+ * stay valid until the next `poll`. A connection stands in the array at most once per poll, and its index is not used
+ * for another one before the next poll.
  *
  * ```
  *  +0 u32 handle   +4 u16 mask of EVENT_*   +6 i16 status code, 0 or negative   +8 u32 readable bytes (a listener:

@@ -11,8 +11,9 @@ const HOST = "10.0.0.1";
 
 /** A classic pcap file, microseconds, little-endian, Ethernet. */
 function captureFile(frames: readonly Uint8Array[], linkType = 1): Uint8Array {
-  const parts = [new Uint8Array(24)];
-  const header = new DataView((parts[0] as Uint8Array).buffer);
+  const start = new Uint8Array(24);
+  const parts: Uint8Array[] = [start];
+  const header = new DataView(start.buffer);
   header.setUint32(0, 0xa1b2c3d4, true);
   header.setUint16(4, 2, true);
   header.setUint16(6, 4, true);
