@@ -1,9 +1,11 @@
 // Brings a clone to "installed and built"; does nothing, silently, when it is. Needs Node and npm only.
+// With --with-tests also builds what only tests and micro benchmarks need.
 // Progress goes to stderr, so that the command that follows owns stdout.
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { root, runWhenChanged } from "./upToDate.mjs";
+import { wasmModules } from "./wasmModules.mjs";
 
 const nodeVersionMin = [20, 19];
 
@@ -50,22 +52,40 @@ async function install() {
   await run("npm ci", "npm", ["ci", "--include=dev", "--no-audit", "--no-fund"], options);
 }
 
-function script(file) {
-  return run(file, process.execPath, [join("scripts", file)]);
+function script(file, ...args) {
+  return run(file, process.execPath, [join("scripts", file), ...args]);
+}
+
+/** @param group of wasmModules.mjs. */
+function buildModules(group, message) {
+  return runWhenChanged({
+    name: `wasm-${group}`,
+    inputs: [
+      "assembly",
+      "src/layout",
+      "asconfig.json",
+      "scripts/buildWasm.mjs",
+      "scripts/wasmModules.mjs",
+      "package-lock.json",
+    ],
+    outputs: wasmModules.filter((module) => module.group === group).map(({ file }) => file),
+    build: () => {
+      console.error(message);
+      return script("buildWasm.mjs", group);
+    },
+  });
 }
 
 try {
   checkNodeVersion();
   if (!isInstalled()) await install();
-  await runWhenChanged({
-    name: "wasm",
-    inputs: ["assembly", "src/layout", "asconfig.json", "scripts/buildWasm.mjs", "package-lock.json"],
-    outputs: ["build"],
-    build: () => {
-      console.error("setup: building the WebAssembly modules");
-      return script("buildWasm.mjs");
-    },
-  });
+  await buildModules("shipped", "setup: building the WebAssembly modules");
+  if (process.argv.includes("--with-tests")) {
+    await buildModules(
+      "test",
+      "setup: building the WebAssembly modules with assertions and those that tests look into",
+    );
+  }
   await runWhenChanged({
     name: "typescript",
     inputs: ["src", "tsconfig.json", "tsconfig.build.json", "scripts/buildTs.mjs", "package-lock.json"],
