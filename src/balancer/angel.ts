@@ -8,7 +8,7 @@
  * - It does not oscillate: it starts only when the most loaded kernel is `startGap` above the mean, stops at `stopGap`,
  *   never moves more than evens out, waits `settleNs` for the effect, and a moved group rests for `restNs`.
  */
-import type { GroupsObservation, KernelObservation, Move, Observation, Policy } from "./policy.ts";
+import type { GroupsObservation, Move, Observation, Policy } from "./policy.ts";
 
 export type AngelConstants = {
   readonly periodNs: number;
@@ -18,6 +18,8 @@ export type AngelConstants = {
   /** Distance of the largest load to the mean at which balancing starts, and at which it stops. */
   readonly startGap: number;
   readonly stopGap: number;
+  /** What a full queue adds to a kernel's load: two saturated kernels differ by their queues. */
+  readonly queueWeight: number;
   /** Below this load nobody needs help. */
   readonly loadMin: number;
   /** Pause after moves. */
@@ -34,6 +36,7 @@ export const ANGEL_DEFAULTS: AngelConstants = {
   loadNs: 60e6,
   startGap: 0.06,
   stopGap: 0.02,
+  queueWeight: 0.1,
   loadMin: 0.3,
   settleNs: 100e6,
   restNs: 1e9,
@@ -61,10 +64,6 @@ export function angel(constants: Partial<AngelConstants> = {}): Policy {
   };
 }
 
-/** Work done and work waiting: two saturated kernels differ by their queues. */
-function demandOf({ load, queueFill }: KernelObservation): number {
-  return load + queueFill;
-}
 
 function decide(
   options: AngelConstants,
@@ -93,7 +92,7 @@ function observe(
   state: State | undefined,
   nowNs: number,
 ): State {
-  const demands = kernels.map(demandOf);
+  const demands = kernels.map(({ load, queueFill }) => load + options.queueWeight * queueFill);
   if (!state) {
     return {
       atNs: nowNs,

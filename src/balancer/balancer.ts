@@ -75,6 +75,7 @@ export class Balancer {
   readonly #options: BalancerOptions;
   readonly #observer: Observer;
   readonly #pins: Pins;
+  readonly #localPorts: BalancerOptions["localPorts"];
   readonly #moves: Record<string, number> = {};
   readonly #refusals: Record<Refusal, number> = { stale: 0, live: 0, arriving: 0, filters: 0 };
   #state: unknown;
@@ -89,14 +90,16 @@ export class Balancer {
   /** Places all groups that the device has left to its hash. */
   constructor(options: BalancerOptions) {
     this.#options = options;
-    const { device, kernels, localPorts } = options;
+    const { device, kernels } = options;
+    // A card that groups by the remote port only has exact filters for connections of our own.
+    const { first, last } = options.localPorts;
+    this.#localPorts = device.groupByLocalPorts?.(first, last) === false ? { first: 1, last: 0 } : options.localPorts;
     this.#loads = new Array(kernels).fill(0);
     this.#pins = new Pins(device, options.pinsMax ?? device.capabilities.exactFilters >> 1);
     const onStray = (kernel: number, group: number, opened: number) => {
       if (!this.#pins.has(kernel, group) && this.#settling.get(group)?.from !== kernel) this.#strays += opened;
     };
     this.#observer = new Observer({ ...options, onStray });
-    device.groupByLocalPorts?.(localPorts.first, localPorts.last);
     for (let group = 0; group < FLOW_GROUPS; group++) {
       if (device.flowGroupQueue?.(group) === undefined) device.moveFlowGroup?.(group, initialQueue(group, kernels));
     }
@@ -242,7 +245,7 @@ export class Balancer {
 
   /** The device's rule: low 12 bits of the client's port. */
   #groupOf({ remotePort, localPort }: ReplyTuple): number {
-    const { first, last } = this.#options.localPorts;
+    const { first, last } = this.#localPorts;
     const ours = localPort >= first && localPort <= last;
     return (ours ? localPort : remotePort) & (FLOW_GROUPS - 1);
   }

@@ -34,6 +34,8 @@ export interface Drivable {
 type Entry = {
   readonly host: Drivable;
   readonly onTrap: (error: NetPopcornError) => void;
+  /** Turns of the present burst that did something: its part of the time. */
+  busyTurns: number;
 };
 
 export class Reactor {
@@ -43,6 +45,8 @@ export class Reactor {
   #state: State = "stopped";
   /** Bursts since there was work. */
   #idleBursts = 0;
+  /** Start of the last burst, if it did something. */
+  #busySinceNs = Number.POSITIVE_INFINITY;
   /** More may follow what has come: polling for a while is worth it. Not so after a timer that had nothing to do. */
   #workedSinceSleep = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -58,7 +62,7 @@ export class Reactor {
 
   /** @param onTrap called after the kernel has been taken out. */
   add(host: Drivable, onTrap: (error: NetPopcornError) => void): void {
-    this.#entries.push({ host, onTrap });
+    this.#entries.push({ host, onTrap, busyTurns: 0 });
     this.wake();
   }
 
@@ -100,6 +104,7 @@ export class Reactor {
     }
     this.#state = "running";
     const startNs = this.#clock.nowNs();
+    this.#countBusyTime(startNs);
     let nowNs = startNs;
     let busy: boolean;
     let yieldNow: boolean;
@@ -107,7 +112,10 @@ export class Reactor {
       busy = false;
       yieldNow = false;
       for (const entry of this.#entries) {
-        if (this.#turn(entry, nowNs)) busy = true;
+        if (this.#turn(entry, nowNs)) {
+          busy = true;
+          entry.busyTurns++;
+        }
         if (entry.host.socketsWoken) {
           // Whoever waits for a promise can only go on when we return.
           entry.host.socketsWoken = false;
@@ -119,11 +127,28 @@ export class Reactor {
     if (busy || yieldNow) {
       this.#idleBursts = 0;
       this.#workedSinceSleep = true;
+      this.#busySinceNs = startNs;
     }
     // Once more through the event loop before anything else: the application may have work for us.
     else if (++this.#idleBursts > 1 && !this.#spin(nowNs) && this.#sleep()) return;
     this.#state = "scheduled";
     this.#yield();
+  }
+
+  /**
+   * Tells the kernels' memories how long they have worked. A burst with work counts until the next one begins, so that
+   * what the application does with it between the two is in.
+   */
+  #countBusyTime(nowNs: number): void {
+    const spanNs = nowNs - this.#busySinceNs;
+    this.#busySinceNs = Number.POSITIVE_INFINITY;
+    let turns = 0;
+    for (const { busyTurns } of this.#entries) turns += busyTurns;
+    if (turns === 0) return;
+    for (const entry of this.#entries) {
+      if (spanNs > 0) entry.host.memory.addBusyUs(Math.round((spanNs * entry.busyTurns) / turns / 1000));
+      entry.busyTurns = 0;
+    }
   }
 
   /** @returns true when there was or is work. A kernel that traps is taken out. */
@@ -148,6 +173,8 @@ export class Reactor {
       for (const entry of this.#entries) {
         if (this.#turn(entry, nowNs)) {
           this.#idleBursts = 0;
+          entry.busyTurns++;
+          this.#busySinceNs = nowNs;
           return true;
         }
       }

@@ -1,0 +1,112 @@
+/** The balancer of a stack: its option, its timer, its events. */
+import type { Clock } from "../kernel/clock.ts";
+import type { StackPlan } from "../stack.ts";
+import { NetPopcornError } from "../errors.ts";
+import { Balancer, type BalanceEvent, type BalancerStats } from "./balancer.ts";
+import { type BalancerOption, choosePolicy } from "./choosePolicy.ts";
+import { type Policy, staticPolicy } from "./policy.ts";
+
+const NS_PER_MS = 1e6;
+/** While no kernel does anything, looks become rarer up to this. */
+const IDLE_PERIOD_MS = 1000;
+
+export type BalancingOptions = {
+  readonly plan: StackPlan;
+  readonly isUp: (kernelId: number) => boolean;
+  readonly onBalance: (event: BalanceEvent) => void;
+  /** Undefined: the caller's turns drive the stack, and the balancer with it. */
+  readonly clock: Clock | undefined;
+};
+
+/**
+ * The policy of a stack. Default: angel for kernels in threads behind a device with flow groups, else static: on one
+ * thread all kernels share one processor, and a group gains nothing by moving.
+ * @throws NetPopcornError ERR_OPTION_RANGE, ERR_OPTION_UNKNOWN, ERR_OPTION_COMBINATION.
+ */
+export function resolvePolicy(
+  option: BalancerOption | undefined,
+  stack: { readonly threads: boolean; readonly kernels: number; readonly flowGroups: number },
+): Policy {
+  const balances = stack.kernels > 1 && stack.flowGroups > 0;
+  const policy = choosePolicy(option ?? (stack.threads && balances ? "angel" : "static"));
+  if (policy !== staticPolicy && stack.flowGroups === 0) {
+    throw new NetPopcornError(
+      "ERR_OPTION_COMBINATION",
+      `balancer "${policy.name}" needs a device with flow groups; leave the option out, or use "static"`,
+    );
+  }
+  return stack.kernels > 1 ? policy : staticPolicy;
+}
+
+/** Runs a stack's balancer; with the static policy it does nothing at all. */
+export class Balancing {
+  readonly #options: BalancingOptions;
+  readonly #balancer: Balancer | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #heartbeats = -1;
+  #idleMs = 0;
+
+  constructor(options: BalancingOptions) {
+    this.#options = options;
+    const { configs, device, memories, policy } = options.plan;
+    const config = configs[0];
+    if (policy === staticPolicy || !config) return;
+    const { ephemeralPortFirst, ephemeralPortLast } = config.tuning;
+    this.#balancer = new Balancer({
+      device,
+      policy,
+      kernels: configs.length,
+      rxLanes: config.rxLanes,
+      memoryOf: (kernel) => (options.isUp(kernel) ? memories[kernel] : undefined),
+      addresses: config.addresses.map(({ address }) => address),
+      localPorts: { first: ephemeralPortFirst, last: ephemeralPortLast },
+    });
+  }
+
+  /** All kernels have started. */
+  begin(): void {
+    this.#schedule();
+  }
+
+  /** Does what is due. */
+  step(nowNs: number): void {
+    const event = this.#balancer?.step(nowNs);
+    if (event) this.#options.onBalance(event);
+  }
+
+  /** Undefined with the static policy. */
+  stats(): BalancerStats | undefined {
+    return this.#balancer?.stats();
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#balancer?.close();
+  }
+
+  #schedule(): void {
+    const { clock } = this.#options;
+    const balancer = this.#balancer;
+    if (!clock || !balancer) return;
+    const dueMs = Math.ceil((balancer.deadlineNs - clock.nowNs()) / NS_PER_MS);
+    this.#timer = setTimeout(
+      () => {
+        this.#watchActivity();
+        this.step(clock.nowNs());
+        this.#schedule();
+      },
+      Math.max(dueMs, this.#idleMs, 1),
+    );
+    // Balancing is no reason for the process to stay. Browsers return a number.
+    if (typeof this.#timer === "object") this.#timer.unref();
+  }
+
+  #watchActivity(): void {
+    const { memories } = this.#options.plan;
+    const heartbeats = memories.reduce((sum, { heartbeat }) => sum + heartbeat, 0);
+    const idle = heartbeats === this.#heartbeats;
+    this.#heartbeats = heartbeats;
+    this.#idleMs = idle ? Math.min(Math.max(2 * this.#idleMs, 20), IDLE_PERIOD_MS) : 0;
+  }
+}
