@@ -1,0 +1,75 @@
+/**
+ * Runs an application module in a kernel's thread: one with a default export for this stack, or a server's file that
+ * knows nothing of it. While it runs, listen() of every net.Server of the thread means the stack.
+ */
+import { errorMonitor } from "node:events";
+import type net from "node:net";
+import { NetPopcornError } from "../errors.ts";
+import type { Application, KernelStack } from "../kernel/kernelStack.ts";
+import { importApplication } from "../kernel/loadApplication.ts";
+import stackNet from "./index.ts";
+import { replaceListen } from "./server.ts";
+import { setDefaultStack } from "./stackOf.ts";
+
+/** How long a module without a default export may take until its first listen(). */
+const LISTEN_MS_MAX = 10_000;
+
+/**
+ * Fulfilled when the default export has, or when the servers that the module has made listen.
+ * @throws NetPopcornError ERR_APP_LOAD, ERR_APP_EXPORT, and what the application throws.
+ */
+export async function runApplication(url: string, stack: KernelStack, appArguments: unknown): Promise<void> {
+  setDefaultStack(stack);
+  const listens = new Listens();
+  replaceListen(function listenInKernel(...args) {
+    listens.add(this);
+    stackNet.step.apply(this, args);
+  });
+  const application = (await importApplication(url)).default;
+  // A server's file may export something too: its express application, say, which is a function.
+  if (typeof application === "function" && listens.count === 0) {
+    await (application as Application)(stack, appArguments as never);
+    return;
+  }
+  if (!(await listens.first(LISTEN_MS_MAX))) {
+    throw new NetPopcornError(
+      "ERR_APP_EXPORT",
+      `the application ${url} has no default export that is a function (stack, appArguments) => …, ` +
+        `and no server of it has called listen() within ${LISTEN_MS_MAX / 1000} s`,
+    );
+  }
+}
+
+/** The servers that have called listen(). */
+class Listens {
+  count = 0;
+  readonly #settled: Promise<void>[] = [];
+  #wake: (() => void) | undefined;
+
+  add(server: net.Server): void {
+    this.count++;
+    this.#settled.push(
+      new Promise((resolve) => {
+        server.once("listening", resolve);
+        server.once("close", resolve);
+        server.once(errorMonitor, () => resolve());
+      }),
+    );
+    this.#wake?.();
+  }
+
+  /** Fulfilled when all that have called by then listen. @returns false: nobody has called. */
+  async first(msMax: number): Promise<boolean> {
+    if (this.count === 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, msMax);
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    await Promise.all(this.#settled);
+    return this.count > 0;
+  }
+}
