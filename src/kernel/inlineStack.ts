@@ -1,6 +1,7 @@
 /** All kernels on the calling thread. */
 import { localClaims, PortRegistry } from "../control/ports.ts";
 import type { NetPopcornError } from "../errors.ts";
+import { setDefaultStack } from "../net/stackOf.ts";
 import { Sockets } from "../socket/sockets.ts";
 import type { Stack, StackPlan } from "../stack.ts";
 import type { CloseOptions, StackStats } from "../types.ts";
@@ -72,6 +73,8 @@ class InlineStack extends StackBase implements Stack {
     // Handle-level sockets are not counted one by one: while there is an application, the process goes on.
     this.#reactor?.ref();
     this.#applicationHeld = true;
+    // netpopcorn/net is the whole stack's, but a kernel's own while its application starts.
+    setDefaultStack(this);
     const application = await loadApplication(app);
     for (const host of this.kernels) {
       const { kernelId } = host;
@@ -85,7 +88,9 @@ class InlineStack extends StackBase implements Stack {
         post: (data) => queueMicrotask(() => this.deliverMessage(data, kernelId)),
       });
       this.#kernelStacks.push(stack);
+      setDefaultStack(stack);
       await application(stack, options.appArguments as never);
+      setDefaultStack(this);
     }
   }
 

@@ -7,12 +7,12 @@ import { type FromWorker, type ToWorker, toErrorRecord, type WorkerStart } from 
 import type { PortClaims } from "../control/ports.ts";
 import { openPort } from "../device/openPort.ts";
 import { NetPopcornError } from "../errors.ts";
+import { runApplication } from "../net/application.ts";
 import { Sockets } from "../socket/sockets.ts";
 import { KernelMemory } from "../views/kernelMemory.ts";
 import { createRealClock } from "./clock.ts";
 import { KernelHost } from "./host.ts";
 import { KernelStack } from "./kernelStack.ts";
-import { loadApplication } from "./loadApplication.ts";
 import { reactorOf } from "./reactor.ts";
 import { PortRandom } from "./seed.ts";
 
@@ -118,8 +118,7 @@ async function run(start: WorkerStart): Promise<void> {
     sockets.dropKernel(host, error);
     end();
   });
-  const application = await loadApplication(start.app);
-  await application(stack, start.appArguments as never);
+  await runApplication(start.app, stack, start.appArguments);
   post({ type: "ready" });
 }
 
