@@ -18,8 +18,8 @@ import type { PortRandom } from "./seed.ts";
 
 const FLOW_GROUPS = 4096;
 const GROUP_MASK = FLOW_GROUPS - 1;
-/** Table entries looked at again for each connection: changes of the owner are seen after some hundred at most. */
-const LOOKED_AT_AGAIN = 8;
+/** Entries of each table looked at again for each connection, so that what the owner gives us is seen in time. */
+const LOOKED_AT_AGAIN = 2;
 
 /** Where ports come from, in the order in which they are tried. "one": the caller's. */
 type Plan = "groups" | "hash" | "share" | "one" | "none";
@@ -106,7 +106,7 @@ export class HomePorts {
     this.#lookAtTables(this.#stale ? FLOW_GROUPS : LOOKED_AT_AGAIN);
     this.#stale = false;
     this.#lookedAgain = false;
-    this.#start("groups");
+    this.#start(this.steering.groupQueue ? "groups" : "hash");
   }
 
   /** @returns a port that is home, 0: there are no more. */
@@ -149,18 +149,17 @@ export class HomePorts {
     this.#stride = 0;
   }
 
-  /** @returns the port at the present position, 0 where there is none; goes on to the next. */
+  /** Goes on to the next position. @returns the port there, 0 where there is none. */
   #step(): number {
-    this.#left--;
-    const position = this.#position;
-    if (this.#plan === "one") return position;
-    if (this.#left > 0) {
+    if (this.#plan !== "one" && this.#left < this.#positions) {
       if (this.#stride === 0) this.#stride = this.#drawStride();
-      const next = position + this.#stride;
+      const next = this.#position + this.#stride;
       this.#position = next < this.#positions ? next : next - this.#positions;
     }
-    const bucket = Math.floor(position / this.#countMax);
-    return this.#portAt(bucket, position - bucket * this.#countMax);
+    this.#left--;
+    if (this.#plan === "one") return this.#position;
+    const bucket = Math.floor(this.#position / this.#countMax);
+    return this.#portAt(bucket, this.#position - bucket * this.#countMax);
   }
 
   #portAt(bucket: number, index: number): number {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { suite as card } from "../../../bench/micro/card.bench.ts";
 import { suite as checksum } from "../../../bench/micro/checksum.bench.ts";
+import { suite as connect } from "../../../bench/micro/connect.bench.ts";
 import { type MicroResult, type MicroSuite, runSuite } from "../../../bench/micro/harness.ts";
 import { suite as parse } from "../../../bench/micro/parse.bench.ts";
 import { suite as toeplitz } from "../../../bench/micro/toeplitz.bench.ts";
@@ -38,6 +39,12 @@ describe("micro-benchmarks", () => {
     const sums = await checksums(card);
     expect(sums.get("RSS to 4 queues behind 4096 exact filters")).toBe(sums.get("RSS to 4 queues"));
     expect(sums.size).toBe(4);
+  });
+
+  it("connect: every way of choosing finds free ports", async () => {
+    const sums = await checksums(connect);
+    expect(sums.size).toBe(12);
+    for (const [name, sum] of sums) expect(Number.parseInt(sum, 16)).toBe(name.includes("28232") ? 1000 : 100);
   });
 
   it("refuses a case whose result changes", async () => {
