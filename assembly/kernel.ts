@@ -63,6 +63,7 @@ import {
 import { count, countBy } from "./stats.ts";
 import { releaseEnded, tcpTakeEvent } from "./tcp/close.ts";
 import { tcpListenClose } from "./tcp/abort.ts";
+import { cookiesBoot } from "./tcp/cookies.ts";
 import { listenerBoot, listenerTakeEvent, tcpAccept, tcpListen } from "./tcp/listener.ts";
 import { tcpConnect } from "./tcp/open.ts";
 import { tcpOutput } from "./tcp/output.ts";
@@ -156,6 +157,7 @@ export function boot(): i32 {
     groupsBoot() &&
     wheelBoot(0) &&
     listenerBoot() &&
+    cookiesBoot() &&
     neighborBoot() &&
     ipv4Boot() &&
     reassemblyBoot() &&

@@ -7,7 +7,7 @@ import { streamAlloc, streamFree, streamFreeBytes, streamOrderFor, streamPoolBoo
 import { STATE_ESTABLISHED } from "../src/layout/option.ts";
 import { readyBoot, readyCount, readyShift } from "./socket/ready.ts";
 import { setNow } from "./time.ts";
-import { cookieCheck, cookieIsOurs, cookieSeq, cookieTsVal, cookieWscale } from "./tcp/cookies.ts";
+import { cookieCheck, cookieIsRecent, cookieSeq, cookieTsVal, cookieWscale, cookiesBoot } from "./tcp/cookies.ts";
 import { congestionStart } from "./tcp/congestion.ts";
 import { tcpInput } from "./tcp/input.ts";
 import { outputCount, outputQueueBoot, outputShift } from "./tcp/outputQueue.ts";
@@ -40,6 +40,7 @@ export function boot(streamPoolBytes: u32, tick: u32): bool {
     tcbBoot() &&
     flowTableBoot() &&
     wheelBoot(tick) &&
+    cookiesBoot() &&
     streamPoolBoot(streamPoolBytes)
   );
 }
@@ -247,7 +248,7 @@ export function callMe(value: u32): u32 {
   return value + 1;
 }
 
-export { cookieCheck, cookieIsOurs, cookieSeq, cookieTsVal, cookieWscale };
+export { cookieCheck, cookieIsRecent, cookieSeq, cookieTsVal, cookieWscale };
 export { arenaAlloc, flowCandidate, flowInsert, flowRemove, sipHash };
 export { seqGeq, seqGt, seqLeq, seqLt, seqMax, seqMin };
 export { streamAlloc, streamFree, streamFreeBytes, streamOrderFor };

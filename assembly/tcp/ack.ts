@@ -6,7 +6,7 @@ import { nextHopV4 } from "../ip/address.ts";
 import { neighborAddress, neighborConfirm } from "../ip/neighbor.ts";
 import { sndBufferRelease } from "../socket/buffers.ts";
 import { nowMs, nowTick, nowUs } from "../time.ts";
-import { challengeAck } from "./challenge.ts";
+import { challengeAck, challengePureAck } from "./challenge.ts";
 import { eventPost } from "./close.ts";
 import { congestionAcked, congestionDuplicateAck } from "./congestion.ts";
 import { outputMark } from "./outputQueue.ts";
@@ -24,7 +24,8 @@ export function ackProcess(tcb: Tcb): bool {
   const ack = S.segAck;
   if (seqGt(ack, tcb.sndMax) || seqLt(ack, tcb.sndUna - coldOf(tcb).sndWndMax - 1)) {
     // Acknowledges what was never sent, or is older than any window (RFC 5961 5.2).
-    challengeAck(tcb);
+    if (S.segLen == 0) challengePureAck(tcb);
+    else challengeAck(tcb);
     return false;
   }
   const cold = coldOf(tcb);

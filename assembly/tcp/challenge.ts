@@ -7,13 +7,34 @@ import { sipHash } from "../flow/hash.ts";
 import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
 import { outputMark } from "./outputQueue.ts";
-import { F_ACK_NOW, Tcb } from "./tcb.ts";
+import { F_ACK_NOW, F_IN_ACCEPT_QUEUE, F_IN_SYN_QUEUE, Tcb, coldOf } from "./tcb.ts";
 
 /** Between one and two times this many per second. */
 const LIMIT_PER_SECOND: u32 = 1000;
 
+/** 256 ms. */
+const PURE_PERIOD_SHIFT: u32 = 8;
+
 let second: u32 = 0xffffffff;
 let left: u32 = 0;
+
+/**
+ * Challenge to a segment without data. Two ends that disagree would answer each other's ACKs for ever; so at most one
+ * goes out per connection and period (Linux: tcp_invalid_ratelimit).
+ */
+export function challengePureAck(tcb: Tcb): void {
+  // In the place of the listener's number, which is of no use once the connection is accepted.
+  if (!(tcb.flags & (F_IN_SYN_QUEUE | F_IN_ACCEPT_QUEUE))) {
+    const cold = coldOf(tcb);
+    const period = <u16>(nowMs >> PURE_PERIOD_SHIFT);
+    if (cold.listener == period) {
+      count(TCP_CHALLENGE_ACKS_LIMITED);
+      return;
+    }
+    cold.listener = period;
+  }
+  challengeAck(tcb);
+}
 
 export function challengeAck(tcb: Tcb): void {
   const present = nowMs / 1000;

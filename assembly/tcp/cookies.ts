@@ -4,22 +4,23 @@
  * back.
  *
  * ```
- * sequence number:  12 bits of SipHash(addresses, ports, period, MSS index)
- *                   | 12 bits of SipHash(the same, peer's ISN) | 5 bits period | 3 bits MSS index
+ * sequence number:  24 bits of SipHash(addresses, ports, peer's ISN, period, MSS index)
+ *                   | 5 bits period | 3 bits MSS index
  * timestamp value:  low 5 bits: 1 bit "window scale known" | 4 bits the peer's window scale
  * ```
  */
 import { sipHash, timestampOffset } from "../flow/hash.ts";
+import { arenaAlloc } from "../mem/arena.ts";
 import { nowMs } from "../time.ts";
 import * as S from "./segment.ts";
 
 const PERIOD_MS: u32 = 64000;
 /** A cookie counts in its own period and the next. */
 const PERIODS_VALID: u32 = 1;
-/** Bits of the cookie that depend on the peer's ISN. */
-const ISN_PART: u32 = 0xfff00;
 /** Keeps cookies apart from the other uses of the same key: initial sequence numbers, ports. */
 const COOKIE: u32 = 0x80000000;
+/** Cookies remembered, by flow hash: u32 each. */
+const RECENT_MASK: u32 = 4095;
 const TS_BITS: u32 = 5;
 const TS_WSCALE_KNOWN: u32 = 16;
 
@@ -50,15 +51,17 @@ function connectionHash(period: u32, mssIndex: u32): u64 {
   return sipHash(a, ((<u64>S.segPorts) << 32) | COOKIE | (period << 3) | mssIndex);
 }
 
-/** The part that does not depend on the peer's ISN, in its place: any segment of the connection can be told by it. */
-function connectionPart(hash: u64, period: u32, mssIndex: u32): u32 {
-  return ((<u32>(hash >> 52)) << 20) | ((period & 31) << 3) | mssIndex;
+let recent: usize = 0;
+
+export function cookiesBoot(): bool {
+  recent = arenaAlloc((RECENT_MASK + 1) << 2, 64);
+  return recent != 0;
 }
 
 /** The ISN goes into a hash of its own: beside the period, one could be changed to make up for the other. */
 function cookieOf(irs: u32, period: u32, mssIndex: u32): u32 {
   const hash = connectionHash(period, mssIndex);
-  return connectionPart(hash, period, mssIndex) | ((<u32>(sipHash(hash, irs) >> 52)) << 8);
+  return ((<u32>(sipHash(hash, irs) >> 40)) << 8) | ((period & 31) << 3) | mssIndex;
 }
 
 /** Sequence number of the SYN-ACK for the SYN in segment.ts. */
@@ -66,7 +69,9 @@ export function cookieSeq(): u32 {
   const mss = S.segOptions & S.SYN_OPTION_MSS ? S.segMss : 536;
   let index: u32 = 7;
   while (index > 0 && mssOfIndex(index) > mss) index--;
-  return cookieOf(S.segSeq, nowMs / PERIOD_MS, index);
+  const cookie = cookieOf(S.segSeq, nowMs / PERIOD_MS, index);
+  store<u32>(recent + ((S.segHash & RECENT_MASK) << 2), cookie);
+  return cookie;
 }
 
 /** Timestamp value of that SYN-ACK: never ahead of the clock. */
@@ -79,17 +84,12 @@ export function cookieTsVal(): u32 {
 }
 
 /**
- * True when the ACK in segment.ts acknowledges a cookie of ours, whatever its own sequence number: a later segment of a
- * connection whose first one was lost or overtaken. It cannot be accepted, for nobody knows the peer's ISN; but it must
- * not be answered with RST either: the first one will come again.
+ * True when the ACK in segment.ts acknowledges a cookie that we have sent lately, whatever its own sequence number: a
+ * later segment of a connection whose first one was lost or overtaken. It cannot be accepted, for nobody knows the
+ * peer's ISN; but RST would end a connection whose first segment is about to come again. Only a hint: others overwrite it.
  */
-export function cookieIsOurs(): bool {
-  const cookie = S.segAck - 1;
-  const period = nowMs / PERIOD_MS;
-  const age = (period - (cookie >> 3)) & 31;
-  if (age > PERIODS_VALID) return false;
-  const sentPeriod = period - age;
-  return connectionPart(connectionHash(sentPeriod, cookie & 7), sentPeriod, cookie & 7) == (cookie & ~ISN_PART);
+export function cookieIsRecent(): bool {
+  return load<u32>(recent + ((S.segHash & RECENT_MASK) << 2)) == S.segAck - 1;
 }
 
 /** MSS that the peer announced, when the ACK in segment.ts answers one of our cookies; 0: it does not. */

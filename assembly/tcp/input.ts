@@ -11,7 +11,7 @@ import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
 import { ackProcess } from "./ack.ts";
 import { resetIfSynchronized } from "./abort.ts";
-import { challengeAck } from "./challenge.ts";
+import { challengeAck, challengePureAck } from "./challenge.ts";
 import { enterTimeWait, eventPost, finWait2Arm, tcpDrop } from "./close.ts";
 import { established } from "./established.ts";
 import { handshakeAck, listenInput, startFromSyn, timeWaitSyn } from "./open.ts";
@@ -210,7 +210,7 @@ function answerUnacceptable(tcb: Tcb): void {
     tcb.flags |= T.F_ACK_NOW;
     outputMark(tcb);
   } else {
-    challengeAck(tcb);
+    challengePureAck(tcb);
   }
 }
 

@@ -24,7 +24,7 @@ import { count } from "../stats.ts";
 import { nowMs, nowNs } from "../time.ts";
 import { tcpDrop } from "./close.ts";
 import { congestionStart } from "./congestion.ts";
-import { cookieCheck, cookieIsOurs, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
+import { cookieCheck, cookieIsRecent, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
 import { established } from "./established.ts";
 import {
   Listener,
@@ -205,10 +205,9 @@ function cookieInput(listener: Listener): bool {
     return false;
   }
   const mss = cookieCheck();
-  if (mss == 0 && cookieIsOurs()) return true;
   if (mss == 0) {
     count(C.SYN_COOKIES_INVALID);
-    return false;
+    return cookieIsRecent();
   }
   if (!listenerAcceptRoom(listener)) {
     count(C.DROP_ACCEPT_QUEUE_FULL);
@@ -252,10 +251,11 @@ export function handshakeAck(tcb: Tcb): bool {
   const listener = tcb.flags & T.F_APP ? changetype<Listener>(0) : listenerFind(localPortOf(tcb.ports), tcb.localIndex);
   if (seqLeq(S.segAck, tcb.sndUna) || seqGt(S.segAck, tcb.sndMax)) {
     // The first copy of the SYN was answered with a cookie, and a later one found room: the peer has taken the cookie.
-    if (changetype<usize>(listener) != 0 && listener.cookiesActive && cookieIsOurs()) {
+    const mayBeCookie = changetype<usize>(listener) != 0 && listener.cookiesActive != 0;
+    if (mayBeCookie && cookieCheck() != 0) {
       tcpDrop(tcb, 0);
       cookieInput(listener);
-    } else {
+    } else if (!mayBeCookie || !cookieIsRecent()) {
       sendResetForSegment();
     }
     return false;

@@ -179,6 +179,7 @@ export class TcbCold {
   /** Limits of the buffers, powers of two. */
   rcvLimitOrder: u8;
   sndLimitOrder: u8;
+  /** Listener's index until the connection is accepted; then the period of the last answer to a pure ACK. */
   listener: u16;
   sndWscale: u8;
   rcvWscale: u8;

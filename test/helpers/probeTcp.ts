@@ -29,7 +29,7 @@ export type TcpProbeExports = {
   placeSegment(header: number, segmentBytes: number, remote: number, local: number): number;
   cookieSeq(): number;
   cookieCheck(): number;
-  cookieIsOurs(): number;
+  cookieIsRecent(): number;
   cookieTsVal(): number;
   cookieWscale(): number;
   seqLt(a: number, b: number): number;

@@ -210,7 +210,7 @@ export class ServerApplication extends Application {
     const id = memory.loadU32(handles.info(handle) + INFO_REMOTE_PORT);
     const plan = this.#plans.get(id);
     if (!plan) throw new Error(`a connection from port ${id}, which no client has opened`);
-    if (this.endpoints.get(id)?.finished && memory.counter(SYN_COOKIES_ACCEPTED) > 0) {
+    if (this.endpoints.has(id) && memory.counter(SYN_COOKIES_ACCEPTED) > 0) {
       // The price of SYN cookies: nothing is remembered, so a belated copy of a first segment opens its connection
       // again.
       handles.abort(handle);

@@ -4,7 +4,17 @@
  */
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { BUFFERS_BYTES, bound, type Conditions, cellName, document, goodput, LOSSES_PPM, RTTS_MS } from "./goodput.ts";
+import {
+  BUFFERS_BYTES,
+  bound,
+  type Conditions,
+  cellName,
+  document,
+  goodput,
+  LOSSES_PPM,
+  QUEUE_BYTES,
+  RTTS_MS,
+} from "./goodput.ts";
 
 const grid: Conditions[] = BUFFERS_BYTES.flatMap((bufferBytes) =>
   RTTS_MS.flatMap((rttMs) => LOSSES_PPM.map((lossPpm) => ({ lossPpm, rttMs, bufferBytes }))),
