@@ -235,7 +235,7 @@ function target(region: usize, own: u32, to: u32, record: usize, length: u32, si
 
 /**
  * ARP replies are copied to every queue, as cards in a virtual-machine mode copy broadcasts to every pool: any kernel
- * may have asked. Requests go to queue 0 alone, so that they are answered once.
+ * may have asked. Requests go to one queue, so that they are answered once.
  */
 function isArpReply(frame: usize, bytes: u32): bool {
   // Larger ones are none, and would not be worth the room of so many copies.

@@ -1,5 +1,7 @@
 /** createStack: checks the options, gives every kernel its configuration, and starts them in the wanted mode. */
 import { onAbort } from "./abort.ts";
+import { resolvePolicy } from "./balancer/balancing.ts";
+import type { Policy } from "./balancer/policy.ts";
 import type { Device } from "./device/device.ts";
 import { NetPopcornError } from "./errors.ts";
 import { addressFamily, parseAddress, parseCidr, parseMac } from "./ip/address.ts";
@@ -7,6 +9,8 @@ import { checkInteger, type KernelConfig, resolveTuning, writeConfig } from "./k
 import type { KernelHost } from "./kernel/host.ts";
 import { startInlineStack } from "./kernel/inlineStack.ts";
 import { createSeedSource } from "./kernel/seed.ts";
+import type { KernelLife } from "./kernel/supervision.ts";
+import { HANG_MS_DEFAULT, RESTART_DEFAULTS, type RestartOptions } from "./kernel/supervisor.ts";
 import { startThreadStack } from "./kernel/threadStack.ts";
 import type { Connection } from "./socket/connection.ts";
 import type { Listener } from "./socket/listener.ts";
@@ -26,6 +30,8 @@ import { KernelMemory } from "./views/kernelMemory.ts";
 import { createMemory, loadModule } from "./wasm/load.ts";
 
 const KERNELS_MAX = 64;
+/** Streams of the seed source for one generation of kernels: one each, one each for their hosts, one for the ports. */
+const SEED_STREAMS = 4 * KERNELS_MAX;
 
 /** N kernels that look like one host. */
 export interface Stack extends AsyncDisposable {
@@ -51,6 +57,8 @@ export interface Stack extends AsyncDisposable {
   bindUdp(where: number | BindUdpOptions): Promise<UdpSocket>;
 
   stats(): Promise<StackStats>;
+  /** Ends a kernel as a crash would, with all its connections, to see what happens then. It is started again. */
+  killKernel(kernelId: number): void;
   /** Sends a structured-clonable value to the application in every kernel (KernelStack event "message"). */
   postMessage(data: unknown): void;
   on<Name extends keyof StackEvents>(name: Name, listener: (event: StackEvents[Name]) => void): this;
@@ -71,12 +79,19 @@ export type StackPlan = {
   readonly device: Device;
   readonly module: WebAssembly.Module;
   readonly configs: readonly KernelConfig[];
-  /** Configuration written, not booted. */
-  readonly memories: readonly KernelMemory[];
+  /** Of the present life of each kernel, or its last. At first with the configuration written, not booted. */
+  readonly memories: KernelMemory[];
   /** Application module, a URL. */
   readonly app: string | undefined;
   /** Seeds of the host side's own draws, one per kernel and one more. */
   readonly hostSeeds: readonly Uint32Array[];
+  /** Of the balancer. */
+  readonly policy: Policy;
+  /** What a kernel that is started again starts with: the same but for its seeds. @param restarts from 1 on. */
+  readonly renewKernel: (kernelId: number, restarts: number) => KernelLife;
+  /** undefined: kernels are not started again. */
+  readonly restart: RestartOptions | undefined;
+  readonly hangMs: number;
 };
 
 /**
@@ -107,6 +122,8 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
     );
   }
   checkCombinations(options, mode);
+  const { flowGroups } = capabilities;
+  const policy = resolvePolicy(options.balancer, { threads: mode === "threads", kernels, flowGroups });
   const addresses = [options.address].flat().map(parseCidr);
   const gateway = options.gateway === undefined ? new Uint8Array(16) : parseAddress(options.gateway);
   if (options.gateway !== undefined && addresses.every(({ family }) => family !== addressFamily(gateway))) {
@@ -134,13 +151,32 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
       tuning,
     }),
   );
-  const memories = configs.map((config) => {
+  const createKernelMemory = (config: KernelConfig): KernelMemory => {
     const memory = new KernelMemory(createMemory(tuning.memoryBytes, shared));
     writeConfig(memory, config);
     return memory;
-  });
+  };
+  const memories = configs.map(createKernelMemory);
   const hostSeeds = Array.from({ length: kernels + 1 }, (_, index) => seeds(KERNELS_MAX + index));
-  return { options, device, module, configs, memories, app, hostSeeds };
+  const renewKernel = (kernelId: number, restarts: number): KernelLife => {
+    // A block of streams for each generation; the first has those above.
+    const stream = restarts * SEED_STREAMS + kernelId;
+    const config = { ...(configs[kernelId] as KernelConfig), seed: seeds(stream) };
+    return { config, memory: createKernelMemory(config), hostSeed: seeds(stream + KERNELS_MAX) };
+  };
+  const { restart, hangMs } = checkSupervision(options);
+  return { options, device, module, configs, memories, app, hostSeeds, policy, renewKernel, restart, hangMs };
+}
+
+function checkSupervision({ restart, hangMs = HANG_MS_DEFAULT }: StackOptions): Pick<StackPlan, "restart" | "hangMs"> {
+  checkInteger("hangMs", hangMs, 10, 3_600_000);
+  if (restart === false) return { restart: undefined, hangMs };
+  const filled = { ...RESTART_DEFAULTS, ...restart };
+  checkInteger("restart.delayMs", filled.delayMs, 0, 3_600_000);
+  checkInteger("restart.delayMsMax", filled.delayMsMax, filled.delayMs, 3_600_000);
+  checkInteger("restart.quietMs", filled.quietMs, 0, Number.MAX_SAFE_INTEGER);
+  checkInteger("restart.failuresMax", filled.failuresMax, 1, Number.MAX_SAFE_INTEGER);
+  return { restart: filled, hangMs };
 }
 
 function combinationError(message: string): NetPopcornError {

@@ -1,8 +1,11 @@
 /** Options and results of the public API. */
+import type { BalanceEvent, BalancerStats } from "./balancer/balancer.ts";
+import type { BalancerOption } from "./balancer/choosePolicy.ts";
 import type { Device } from "./device/device.ts";
 import type { Clock } from "./kernel/clock.ts";
 import type { Tuning } from "./kernel/config.ts";
 import type { Seed } from "./kernel/seed.ts";
+import type { KernelEvent, RestartOptions } from "./kernel/supervisor.ts";
 import type { Connection } from "./socket/connection.ts";
 import type { Counters } from "./views/kernelMemory.ts";
 
@@ -43,12 +46,24 @@ export type StackOptions = {
    * Default false; threads mode always shares.
    */
   readonly sharedMemory?: boolean;
+  /**
+   * Which kernel gets which flow groups (docs/balancer.md): a policy's name, its name with constants, or a policy of
+   * your own. Default "angel" in threads mode on a device with flow groups, otherwise "static".
+   */
+  readonly balancer?: BalancerOption;
   /** Closes the stack at once when aborted. */
   readonly signal?: AbortSignal;
   /** RFC 7323 timestamps when the peer sends them too. Default true. */
   readonly timestamps?: boolean;
   /** Nagle's algorithm off for new connections. Default false. */
   readonly noDelay?: boolean;
+  /**
+   * What happens when a kernel traps, hangs or its worker dies: it is started again, after a wait that doubles (see
+   * RestartOptions). false: it stays down, and the others go on. Default: the options' defaults.
+   */
+  readonly restart?: false | Partial<RestartOptions>;
+  /** How long a kernel on a thread of its own may take no turn although it has work, 10..3,600,000. Default 1000. */
+  readonly hangMs?: number;
   /** Everything else that is a number. */
   readonly tuning?: Partial<Tuning>;
 };
@@ -90,26 +105,42 @@ export type CloseOptions = {
   readonly drainMs?: number;
 };
 
+export type KernelStatus = {
+  readonly state: "up" | "down";
+  /** How often it has been started again. */
+  readonly restarts: number;
+};
+
 export type StackStats = {
-  /** Counters of each kernel (docs/api.md). */
+  /** Of each kernel. */
+  readonly statuses: readonly KernelStatus[];
+  /** Counters of each kernel (docs/api.md), over all its lives. */
   readonly kernels: readonly Counters[];
   /** Frames that the device has delivered to each queue. */
   readonly queues: readonly number[];
   /** Sums over the kernels. */
   readonly total: Counters;
+  /** Load and flow groups of each kernel, and what has been moved; undefined with the static policy. */
+  readonly balancer: BalancerStats | undefined;
 };
 
 /** Events of a stack, with what their listeners get. */
 export type StackEvents = {
   /**
-   * An application's handler threw, its worker died, or a kernel trapped (code ERR_KERNEL_TRAP; that kernel is gone).
-   * Without a listener the error is thrown, as an EventEmitter would.
+   * An application's handler threw, or, with `fatal`, a kernel has ended: its worker died (the application's error, or
+   * ERR_KERNEL_EXIT), it trapped (ERR_KERNEL_TRAP) or hung (ERR_KERNEL_HANG). Without a listener the error is thrown, as
+   * an EventEmitter would, except for a kernel's end of which an event "kernel" has told.
    */
   error: { readonly error: Error; readonly kernelId: number; readonly fatal: boolean };
+  /** A kernel has gone, or is back. Its packets go to the others before this is told. */
+  kernel: KernelEvent;
+  /** The balancer has moved flow groups, or has had to refuse. */
+  balance: BalanceEvent;
   /** What an application has sent with `kernelStack.postMessage`. */
   message: { readonly data: unknown; readonly kernelId: number };
   close: Record<string, never>;
 };
+export type { KernelEvent, KernelReason, RestartOptions } from "./kernel/supervisor.ts";
 export type { Handles } from "./kernel/handles.ts";
 export type { EventHandler, KernelHost } from "./kernel/host.ts";
 export type { Application, KernelStack } from "./kernel/kernelStack.ts";

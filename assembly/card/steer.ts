@@ -1,6 +1,6 @@
 /**
  * Which queue of a card takes a frame: exact filter, else flow group, else Toeplitz hash and indirection table. What
- * has no IP header that a card would parse goes to queue 0: ARP, VLAN-tagged and malformed frames. Fragments have no
+ * is no IP packet goes to one queue, named by a register: ARP, VLAN-tagged and malformed frames. Fragments have no
  * ports, so they and protocols without ports are hashed by addresses only, as RSS cards do. IPv6 extension headers are
  * not walked. A card does not judge: nothing is dropped here, and nothing is read outside the frame.
  */
@@ -12,6 +12,7 @@ import {
   CARD_FLOW_GROUPS,
   CARD_LOCAL_PORT_FIRST,
   CARD_LOCAL_PORT_LAST,
+  CARD_OTHER_QUEUE,
   CARD_QUEUES,
   CARD_RETA,
   CARD_RETA_MASK,
@@ -33,17 +34,17 @@ const UDP: u32 = 17;
 /** Queue for a frame of `bytes` bytes at `frame`, on the card whose registers are at `card`. */
 export function steer(card: usize, frame: usize, bytes: u32): u32 {
   const etherType = bytes < ETHER_BYTES ? 0 : <u32>load<u16>(frame, 12);
-  let queue: u32 = 0;
+  let queue = load<u32>(card, CARD_OTHER_QUEUE);
   if (etherType == ETHERTYPE_IPV4) queue = steerV4(card, frame + ETHER_BYTES, bytes - ETHER_BYTES);
   else if (etherType == ETHERTYPE_IPV6) queue = steerV6(card, frame + ETHER_BYTES, bytes - ETHER_BYTES);
   return queue < load<u32>(card, CARD_QUEUES) ? queue : 0;
 }
 
 function steerV4(card: usize, packet: usize, bytes: u32): u32 {
-  if (bytes < 20) return 0;
+  if (bytes < 20) return load<u32>(card, CARD_OTHER_QUEUE);
   const versionAndLength = <u32>load<u8>(packet);
   const headerBytes = (versionAndLength & 15) << 2;
-  if (versionAndLength >> 4 != 4 || headerBytes < 20) return 0;
+  if (versionAndLength >> 4 != 4 || headerBytes < 20) return load<u32>(card, CARD_OTHER_QUEUE);
   const protocol = <u32>load<u8>(packet, 9);
   const source = load<u32>(packet, 12);
   const destination = load<u32>(packet, 16);
@@ -63,7 +64,7 @@ function steerV4(card: usize, packet: usize, bytes: u32): u32 {
 }
 
 function steerV6(card: usize, packet: usize, bytes: u32): u32 {
-  if (bytes < 40 || load<u8>(packet) >> 4 != 6) return 0;
+  if (bytes < 40 || load<u8>(packet) >> 4 != 6) return load<u32>(card, CARD_OTHER_QUEUE);
   const protocol = <u32>load<u8>(packet, 6);
   const tables = card + CARD_RSS_TABLES;
   const addresses = packet + 8;

@@ -67,6 +67,11 @@ export class PortRegistry {
       holders.delete(kernel);
       if (holders.size === 0) this.#holders.delete(key);
     }
+    this.forgetDraws(kernel);
+  }
+
+  /** The kernel starts again: its n-th request of port 0 gets what its n-th got before. */
+  forgetDraws(kernel: number): void {
     for (const key of this.#drawnBy.keys()) if (key.startsWith(`${kernel} `)) this.#drawnBy.delete(key);
   }
 

@@ -6,7 +6,15 @@ import { FRAME_BYTES_MAX, FRAME_OFFSET, FRAME_VNET_FLAGS, VNET_NEEDS_CSUM } from
 import { FRAME_VNET_CSUM_OFFSET, FRAME_VNET_CSUM_START } from "../layout/frameRing.ts";
 import { NetPopcornError } from "../errors.ts";
 import { type FrameRing, recordBytes } from "../views/frameRing.ts";
-import type { Device, DeviceCapabilities, DevicePort, PortDescription, PortDescriptor, QueuePair } from "./device.ts";
+import type {
+  Device,
+  DeviceCapabilities,
+  DevicePort,
+  Placement,
+  PortDescription,
+  PortDescriptor,
+  QueuePair,
+} from "./device.ts";
 import { openPort } from "./openPort.ts";
 import {
   CAPTURE_IN,
@@ -137,6 +145,13 @@ class CapturedDevice implements Device {
   readonly rxLanes: number;
   readonly capabilities: DeviceCapabilities;
   readonly queueFor?: NonNullable<Device["queueFor"]>;
+  readonly flowGroupQueue?: NonNullable<Device["flowGroupQueue"]>;
+  readonly moveFlowGroup?: NonNullable<Device["moveFlowGroup"]>;
+  readonly groupByLocalPorts?: NonNullable<Device["groupByLocalPorts"]>;
+  readonly setFilter?: NonNullable<Device["setFilter"]>;
+  readonly clearFilter?: NonNullable<Device["clearFilter"]>;
+  readonly placement?: Placement;
+  readonly lendQueue?: NonNullable<Device["lendQueue"]>;
   readonly #device: Device;
   readonly #sink: CaptureSink;
   readonly #epochMs: number;
@@ -150,6 +165,13 @@ class CapturedDevice implements Device {
     this.rxLanes = device.rxLanes;
     this.capabilities = device.capabilities;
     if (device.queueFor) this.queueFor = device.queueFor.bind(device);
+    if (device.flowGroupQueue) this.flowGroupQueue = device.flowGroupQueue.bind(device);
+    if (device.moveFlowGroup) this.moveFlowGroup = device.moveFlowGroup.bind(device);
+    if (device.groupByLocalPorts) this.groupByLocalPorts = device.groupByLocalPorts.bind(device);
+    if (device.setFilter) this.setFilter = device.setFilter.bind(device);
+    if (device.clearFilter) this.clearFilter = device.clearFilter.bind(device);
+    if (device.placement) this.placement = device.placement;
+    if (device.lendQueue) this.lendQueue = device.lendQueue.bind(device);
     sink.write(sectionHeader());
     for (let queue = 0; queue < this.capabilities.queues; queue++) {
       sink.write(interfaceBlock(`${options.name ?? "queue"}${queue}`));
@@ -177,6 +199,10 @@ class CapturedDevice implements Device {
     this.#channels.add(port1);
     const descriptor: CapturePortDescriptor = { kind: "capture", inner, queue, epochMs: this.#epochMs, channel: port2 };
     return { descriptor, transfer: [...transfer, port2] };
+  }
+
+  releaseQueue(queue: number): void {
+    this.#device.releaseQueue(queue);
   }
 
   queueFrames(): number[] {

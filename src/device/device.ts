@@ -1,5 +1,5 @@
 import type { FrameRing } from "../views/frameRing.ts";
-import type { ReplySteering } from "./replySteering.ts";
+import type { ReplySteering, ReplyTuple } from "./replySteering.ts";
 
 /**
  * The seam between kernels and what carries their frames. A *device* is opened once, by the owner; each kernel gets a
@@ -65,6 +65,21 @@ export type PortDescription = {
   readonly transfer: readonly Transferable[];
 };
 
+/**
+ * The tables by which a device places packets, as one list of entries that each name a queue. Exact filters are not
+ * among them: they name one flow each.
+ */
+export interface Placement {
+  readonly entries: number;
+  /** Queue that an entry names; undefined: it leaves its packets to another entry. */
+  queueOf(entry: number): number | undefined;
+  place(entry: number, queue: number): void;
+  /** The entry that places a TCP packet with this tuple; addresses are 16 bytes. */
+  entryOf(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number;
+  /** Removes the exact filters that name `queue`. */
+  dropFilters?(queue: number): void;
+}
+
 export interface Device {
   readonly capabilities: DeviceCapabilities;
   /** Ethernet address, 6 bytes. */
@@ -80,6 +95,27 @@ export interface Device {
    * connect() chooses a local port, or a kernel, by it. Addresses are 16 bytes.
    */
   queueFor?(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number;
+  /** Missing where the host places packets by itself, or there is nothing to choose. */
+  readonly placement?: Placement;
+  /** Takes a queue pair away from its kernel, alive or dead, so that another can have it. */
+  releaseQueue(queue: number): void;
+  /**
+   * Has the port of queue `to` take in what still comes to `queue`, whose kernel is gone: packets that the placement
+   * does not cover, or all where there is none. undefined: ends it. Missing where every packet is covered.
+   */
+  lendQueue?(queue: number, to: number | undefined): void;
+  /** Queue of a flow group; undefined: left to the hash. This and the next are there where capabilities.flowGroups > 0. */
+  flowGroupQueue?(group: number): number | undefined;
+  /** Sends the next packets of a flow group to `queue`. */
+  moveFlowGroup?(group: number, queue: number): void;
+  /**
+   * Has packets to these ports of ours grouped by them, unless the device was told other ports.
+   * @returns false when the device groups by the remote port only.
+   */
+  groupByLocalPorts?(first: number, last: number): boolean;
+  /** Sends one TCP flow to `queue`, before all tables. @returns false when the exact filters are used up. */
+  setFilter?(flow: ReplyTuple, queue: number): boolean;
+  clearFilter?(flow: ReplyTuple): void;
   /** Frames that the device has delivered to each queue. */
   queueFrames(): number[];
   close(): Promise<void>;

@@ -1,6 +1,7 @@
 /** All kernels on the calling thread. */
 import { localClaims, PortRegistry } from "../control/ports.ts";
-import type { NetPopcornError } from "../errors.ts";
+import { Balancing } from "../balancer/balancing.ts";
+import { NetPopcornError } from "../errors.ts";
 import { setDefaultStack } from "../net/stackOf.ts";
 import { Sockets } from "../socket/sockets.ts";
 import type { Stack, StackPlan } from "../stack.ts";
@@ -8,11 +9,13 @@ import type { CloseOptions, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
 import { realClock } from "./clock.ts";
 import { KernelHost } from "./host.ts";
-import { KernelStack } from "./kernelStack.ts";
+import { checkInteger } from "./config.ts";
+import { type Application, KernelStack } from "./kernelStack.ts";
 import { loadApplication } from "./loadApplication.ts";
 import { type Reactor, reactorOf } from "./reactor.ts";
 import { PortRandom } from "./seed.ts";
 import { StackBase } from "./stackBase.ts";
+import { type KernelLife, type KernelRunner, Supervision } from "./supervision.ts";
 
 const DRAIN_MS_DEFAULT = 1000;
 
@@ -31,13 +34,21 @@ class InlineStack extends StackBase implements Stack {
   readonly mode = "inline";
   readonly kernelCount: number;
   readonly addresses: readonly string[];
-  readonly kernels: readonly KernelHost[];
+  /** The present life of each kernel, or its last. */
+  readonly kernels: KernelHost[] = [];
   readonly #plan: StackPlan;
   readonly #reactor: Reactor | undefined;
   readonly #ports: PortRegistry;
   readonly #sockets: Sockets;
+  readonly #supervision: Supervision;
+  readonly #balancing: Balancing;
+  /** By kernel. */
   readonly #kernelStacks: KernelStack[] = [];
   readonly #kernelSockets: Sockets[] = [];
+  /** Loaded once; undefined: none. */
+  #application: Application | undefined;
+  /** Instant of the last turn that was given by hand. */
+  #turnNs = 0;
   #applicationHeld = false;
   #closing: Promise<void> | undefined;
 
@@ -47,51 +58,61 @@ class InlineStack extends StackBase implements Stack {
     this.addresses = [plan.options.address].flat();
     this.kernelCount = plan.configs.length;
     this.#reactor = plan.options.drive === "manual" ? undefined : reactorOf(plan.options.clock);
-    const hosts: KernelHost[] = [];
+    const hosts = this.kernels;
     try {
-      for (const index of plan.configs.keys()) hosts.push(this.#startKernel(index));
+      for (const index of plan.configs.keys()) hosts.push(this.#startKernel(this.#firstLife(index)));
     } catch (error) {
       for (const host of hosts) host.close();
       throw error;
     }
-    this.kernels = hosts;
     const { ephemeralPortFirst, ephemeralPortLast } = (plan.configs[0] as (typeof plan.configs)[0]).tuning;
     const portRandom = new PortRandom(plan.hostSeeds[hosts.length] as Uint32Array);
     this.#ports = new PortRegistry(() => portRandom.draw(ephemeralPortFirst, ephemeralPortLast));
     this.#sockets = this.#createSockets(hosts);
-    for (const host of hosts) this.#reactor?.add(host, (error) => this.#onTrap(host, error));
+    this.#supervision = new Supervision(plan, this.#createRunner());
+    this.#balancing = new Balancing({
+      plan,
+      isUp: (kernelId) => this.#supervision.isUp(kernelId),
+      onBalance: (event) => void this.emit("balance", event),
+      clock: this.#reactor ? (plan.options.clock ?? realClock) : undefined,
+    });
+    for (const host of hosts) this.#drive(host);
   }
 
   /** Loads the application into every kernel, if there is one. */
   async start(): Promise<void> {
     if (this.#plan.app !== undefined) await this.#startApplications(this.#plan.app);
+    this.#supervision.begin();
+    this.#balancing.begin();
     this.announceStarted();
   }
 
   async #startApplications(app: string): Promise<void> {
-    const { options } = this.#plan;
     // Handle-level sockets are not counted one by one: while there is an application, the process goes on.
     this.#reactor?.ref();
     this.#applicationHeld = true;
     // netpopcorn/net is the whole stack's, but a kernel's own while its application starts.
     setDefaultStack(this);
-    const application = await loadApplication(app);
-    for (const host of this.kernels) {
-      const { kernelId } = host;
-      const sockets = this.#createSockets([host]);
-      this.#kernelSockets.push(sockets);
-      const stack = new KernelStack({
-        host,
-        kernels: this.kernelCount,
-        sockets,
-        clock: options.clock ?? realClock,
-        post: (data) => queueMicrotask(() => this.deliverMessage(data, kernelId)),
-      });
-      this.#kernelStacks.push(stack);
-      setDefaultStack(stack);
-      await application(stack, options.appArguments as never);
-      setDefaultStack(this);
-    }
+    this.#application = await loadApplication(app);
+    for (const host of [...this.kernels]) await this.#startApplication(host, this.#application);
+  }
+
+  async #startApplication(host: KernelHost, application: Application): Promise<void> {
+    const { options } = this.#plan;
+    const { kernelId } = host;
+    const sockets = this.#createSockets([host]);
+    this.#kernelSockets[kernelId] = sockets;
+    const stack = new KernelStack({
+      host,
+      kernels: this.kernelCount,
+      sockets,
+      clock: options.clock ?? realClock,
+      post: (data) => queueMicrotask(() => this.deliverMessage(data, kernelId)),
+    });
+    this.#kernelStacks[kernelId] = stack;
+    setDefaultStack(stack);
+    await application(stack, options.appArguments as never);
+    setDefaultStack(this);
   }
 
   get sockets(): Sockets {
@@ -111,8 +132,20 @@ class InlineStack extends StackBase implements Stack {
   }
 
   async stats(): Promise<StackStats> {
-    const kernels = this.kernels.map((host) => host.memory.counters());
-    return { kernels, queues: this.#plan.device.queueFrames(), total: sumCounters(kernels) };
+    const kernels = this.#supervision.counters();
+    return {
+      statuses: this.#supervision.statuses(),
+      kernels,
+      queues: this.#plan.device.queueFrames(),
+      total: sumCounters(kernels),
+      balancer: this.#balancing.stats(),
+    };
+  }
+
+  killKernel(kernelId: number): void {
+    checkInteger("kernelId", kernelId, 0, this.kernelCount - 1);
+    const error = new NetPopcornError("ERR_KERNEL_EXIT", `kernel ${kernelId} was ended by killKernel()`);
+    this.#supervision.down(kernelId, "exit", error);
   }
 
   postMessage(data: unknown): void {
@@ -123,18 +156,22 @@ class InlineStack extends StackBase implements Stack {
 
   turn(nowNs: number): boolean {
     let busy = false;
+    this.#turnNs = nowNs;
+    if (nowNs >= this.#supervision.deadlineNs) this.#supervision.step();
+    this.#balancing.step(nowNs);
     for (const host of this.kernels) {
       try {
-        if (host.turn(nowNs)) busy = true;
+        if (this.#supervision.isUp(host.kernelId) && host.turn(nowNs)) busy = true;
       } catch (error) {
-        this.#onTrap(host, error as NetPopcornError);
+        this.#supervision.down(host.kernelId, "trap", error as NetPopcornError);
       }
     }
     return busy;
   }
 
   nextDeadlineNs(): number {
-    return Math.min(...this.kernels.map((host) => (host.failure ? Number.POSITIVE_INFINITY : host.nextDeadlineNs())));
+    const up = this.kernels.filter(({ kernelId }) => this.#supervision.isUp(kernelId));
+    return Math.min(this.#supervision.deadlineNs, ...up.map((host) => host.nextDeadlineNs()));
   }
 
   close(options: CloseOptions = {}): Promise<void> {
@@ -148,23 +185,68 @@ class InlineStack extends StackBase implements Stack {
     return this.close();
   }
 
-  #startKernel(index: number): KernelHost {
-    const { plan, memory, config } = {
-      plan: this.#plan,
-      memory: this.#plan.memories[index] as StackPlan["memories"][number],
-      config: this.#plan.configs[index] as StackPlan["configs"][number],
-    };
+  #firstLife(kernelId: number): KernelLife {
+    const { configs, memories, hostSeeds } = this.#plan;
+    return { config: configs[kernelId], memory: memories[kernelId], hostSeed: hostSeeds[kernelId] } as KernelLife;
+  }
+
+  #startKernel({ config, memory, hostSeed }: KernelLife): KernelHost {
+    const { device, module } = this.#plan;
+    const { kernelId } = config;
     const wake = () => this.#reactor?.wake();
     const host = new KernelHost({
-      module: plan.module,
+      module,
       memory,
       config,
-      onApplicationError: (error) => this.reportError(error, index, false),
+      onApplicationError: (error) => this.reportError(error, kernelId, false),
       onWork: wake,
     });
-    const port = plan.device.openPort(index, memory.queuePair(index, config.rxLanes, wake));
-    host.attach(port, new PortRandom(plan.hostSeeds[index] as Uint32Array));
+    const port = device.openPort(kernelId, memory.queuePair(kernelId, config.rxLanes, wake));
+    host.attach(port, new PortRandom(hostSeed));
     return host;
+  }
+
+  #drive(host: KernelHost): void {
+    this.#reactor?.add(host, (error) => this.#supervision.down(host.kernelId, "trap", error));
+  }
+
+  #createRunner(): KernelRunner {
+    const clock = this.#plan.options.clock ?? realClock;
+    return {
+      apart: false,
+      manual: this.#reactor === undefined,
+      nowNs: () => (this.#reactor ? clock.nowNs() : this.#turnNs),
+      lost: (kernelId, error) => this.#lose(this.kernels[kernelId] as KernelHost, error),
+      end: () => Promise.resolve(),
+      start: (_kernelId, life) => this.#restart(life),
+      announce: (event) => this.announceKernel(event),
+      giveUp: () => this.#sockets.closeListeners(),
+    };
+  }
+
+  #lose(host: KernelHost, cause: Error): void {
+    const error =
+      cause instanceof NetPopcornError ? cause : new NetPopcornError("ERR_KERNEL_START", cause.message, { cause });
+    this.#reactor?.remove(host);
+    host.close();
+    this.#sockets.dropKernel(host, error);
+    const own = this.#kernelSockets[host.kernelId];
+    own?.dropKernel(host, error);
+    own?.closeListeners();
+    this.#ports.forgetDraws(host.kernelId);
+  }
+
+  async #restart(life: KernelLife): Promise<void> {
+    const host = this.#startKernel(life);
+    this.kernels[host.kernelId] = host;
+    try {
+      this.#sockets.addKernel(host);
+      this.#drive(host);
+      if (this.#application) await this.#startApplication(host, this.#application);
+    } catch (error) {
+      this.#lose(host, error as Error);
+      throw error;
+    }
   }
 
   #createSockets(hosts: readonly KernelHost[]): Sockets {
@@ -178,19 +260,15 @@ class InlineStack extends StackBase implements Stack {
     });
   }
 
-  #onTrap(host: KernelHost, error: NetPopcornError): void {
-    for (const sockets of [this.#sockets, ...this.#kernelSockets]) sockets.dropKernel(host, error);
-    this.#ports.releaseAll(host.kernelId);
-    host.close();
-    this.reportError(error, host.kernelId, true);
-  }
-
   async #close(drainMs: number): Promise<void> {
     this.#reactor?.ref();
+    this.#supervision.close();
+    this.#balancing.close();
     await Promise.all([this.#sockets.close(drainMs), ...this.#kernelStacks.map((stack) => stack.close(drainMs))]);
     for (const host of this.kernels) {
       // The last resets and FINs are sent by one more turn.
-      if (!host.failure) host.turn(this.#reactor ? (this.#plan.options.clock ?? realClock).nowNs() : host.nowNs);
+      if (this.#supervision.isUp(host.kernelId))
+        host.turn(this.#reactor ? (this.#plan.options.clock ?? realClock).nowNs() : host.nowNs);
       this.#reactor?.remove(host);
       host.close();
     }

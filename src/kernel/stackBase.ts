@@ -1,5 +1,6 @@
 import { Emitter } from "../emitter.ts";
 import type { StackEvents } from "../types.ts";
+import type { KernelEvent } from "./supervisor.ts";
 
 /** What both kinds of stack do alike: events, held back until whoever created the stack can have attached listeners. */
 export class StackBase extends Emitter<StackEvents> {
@@ -25,6 +26,18 @@ export class StackBase extends Emitter<StackEvents> {
     const error = cause instanceof Error ? cause : new Error(String(cause));
     this.#deliver(() => {
       if (this.emit("error", { error, kernelId, fatal })) return;
+      queueMicrotask(() => {
+        throw error;
+      });
+    });
+  }
+
+  /** A "kernel" event; the end of a kernel is an "error" event too. */
+  protected announceKernel(event: KernelEvent): void {
+    this.#deliver(() => {
+      const heard = this.emit("kernel", event);
+      const { error, kernelId } = event;
+      if (!error || this.emit("error", { error, kernelId, fatal: true }) || heard) return;
       queueMicrotask(() => {
         throw error;
       });

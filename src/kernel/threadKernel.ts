@@ -1,4 +1,4 @@
-/** The owner's side of a kernel that runs in a worker. */
+/** The owner's side of a kernel that runs in a worker: one life of it, from its start to its end. */
 import type { Worker } from "node:worker_threads";
 import type { ErrorRecord, FromWorker, ToWorker, WorkerStart } from "../control/messages.ts";
 import type { PortRegistry } from "../control/ports.ts";
@@ -8,11 +8,17 @@ import { KernelMemory } from "../views/kernelMemory.ts";
 /** How long after the drain a worker may take to end by itself. */
 const EXIT_GRACE_MS = 2000;
 
+/** How a kernel has ended: its thread is gone, its application threw, or it trapped. */
+export type KernelEnd = "exit" | "error" | "trap";
+
 export type ThreadKernelOptions = {
   readonly start: WorkerStart;
   readonly transfer: readonly Transferable[];
   readonly ports: PortRegistry;
-  readonly onError: (error: Error, fatal: boolean) => void;
+  /** What the application's handlers threw; the kernel goes on. */
+  readonly onError: (error: Error) => void;
+  /** Called once, when a kernel that has started ends without having been told to; its thread may still run. */
+  readonly onEnd: (end: KernelEnd, error: Error) => void;
   readonly onMessage: (data: unknown) => void;
 };
 
@@ -27,8 +33,8 @@ export class ThreadKernel {
   #settleReady!: { resolve: () => void; reject: (error: Error) => void };
   #started = false;
   #closing = false;
-  /** An error has been reported that ends the worker. */
-  #failed = false;
+  /** Its end has been reported. */
+  #ended = false;
 
   private constructor(worker: Worker, options: ThreadKernelOptions) {
     this.#worker = worker;
@@ -41,18 +47,17 @@ export class ThreadKernel {
     this.ready.catch(() => {});
     this.#exited = new Promise((resolve) => {
       worker.once("exit", (code) => {
-        if (!this.#closing && !this.#failed) {
-          this.#fail(
-            new NetPopcornError("ERR_KERNEL_EXIT", `kernel ${this.kernelId}: its thread ended (status ${code})`),
-          );
-        }
+        this.#end(
+          "exit",
+          new NetPopcornError("ERR_KERNEL_EXIT", `kernel ${this.kernelId}: its thread ended (status ${code})`),
+        );
         options.ports.releaseAll(this.kernelId);
         resolve();
       });
     });
     worker.on("message", (message: FromWorker) => this.#onMessage(message));
     // An exception that nobody caught in the application: the thread is gone.
-    worker.on("error", (error: Error) => this.#fail(error));
+    worker.on("error", (error: Error) => this.#end("error", error));
   }
 
   /** @throws NetPopcornError ERR_THREADS_UNAVAILABLE outside Node. */
@@ -85,6 +90,12 @@ export class ThreadKernel {
     clearTimeout(timer);
   }
 
+  /** Ends the worker wherever it is. Fulfilled when nothing of it runs any more. */
+  async terminate(): Promise<void> {
+    void this.#worker.terminate();
+    await this.#exited;
+  }
+
   #post(message: ToWorker): void {
     this.#worker.postMessage(message);
   }
@@ -108,17 +119,23 @@ export class ThreadKernel {
         this.#options.onMessage(message.data);
         break;
       case "error":
-        if (message.fatal) this.#fail(toError(message.error));
-        else this.#options.onError(toError(message.error), false);
+        if (message.fatal)
+          this.#end(message.error.code === "ERR_KERNEL_TRAP" ? "trap" : "error", toError(message.error));
+        else this.#options.onError(toError(message.error));
         break;
     }
   }
 
-  /** An error at start makes createStack fail; later ones are events. */
-  #fail(error: Error): void {
-    if (this.#failed) return;
-    this.#failed = true;
-    if (this.#started) this.#options.onError(error, true);
+  /** An error at start makes the start fail. */
+  #end(end: KernelEnd, error: Error): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    if (this.#closing) {
+      this.#settleReady.reject(error);
+      if (end !== "exit") this.#options.onError(error);
+      return;
+    }
+    if (this.#started) this.#options.onEnd(end, error);
     else this.#settleReady.reject(error);
   }
 }

@@ -1,15 +1,21 @@
 /** Every kernel in a worker of its own. The calling thread keeps the port registry and watches. */
 import { PortRegistry } from "../control/ports.ts";
+import { Balancing } from "../balancer/balancing.ts";
 import { NetPopcornError } from "../errors.ts";
 import type { Stack, StackPlan } from "../stack.ts";
 import type { CloseOptions, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
-import { PROCESS_EPOCH_MS } from "./clock.ts";
+import { PROCESS_EPOCH_MS, realClock } from "./clock.ts";
+import { checkInteger } from "./config.ts";
 import { PortRandom } from "./seed.ts";
 import { StackBase } from "./stackBase.ts";
+import { type KernelLife, type KernelRunner, Supervision } from "./supervision.ts";
+import type { KernelEvent } from "./supervisor.ts";
 import { ThreadKernel } from "./threadKernel.ts";
 
 const DRAIN_MS_DEFAULT = 1000;
+/** How long a kernel that is started again may take until its application has started. */
+const START_MS_MAX = 30_000;
 
 export async function startThreadStack(plan: StackPlan): Promise<Stack> {
   const stack = new ThreadStack(plan);
@@ -30,7 +36,11 @@ class ThreadStack extends StackBase implements Stack {
   readonly sockets = undefined;
   readonly #plan: StackPlan;
   readonly #ports: PortRegistry;
+  readonly #supervision: Supervision;
+  readonly #balancing: Balancing;
+  /** The present life of each kernel, or its last. */
   readonly #threads: ThreadKernel[] = [];
+  readonly #restarting = new Set<Promise<void>>();
   #closing: Promise<void> | undefined;
 
   constructor(plan: StackPlan) {
@@ -41,12 +51,25 @@ class ThreadStack extends StackBase implements Stack {
     const { ephemeralPortFirst, ephemeralPortLast } = (plan.configs[0] as (typeof plan.configs)[0]).tuning;
     const random = new PortRandom(plan.hostSeeds[this.kernelCount] as Uint32Array);
     this.#ports = new PortRegistry(() => random.draw(ephemeralPortFirst, ephemeralPortLast));
+    this.#supervision = new Supervision(plan, this.#createRunner());
+    this.#balancing = new Balancing({
+      plan,
+      isUp: (kernelId) => this.#supervision.isUp(kernelId),
+      onBalance: (event) => void this.emit("balance", event),
+      clock: realClock,
+    });
   }
 
   /** @throws the first error of any kernel's start. */
   async start(): Promise<void> {
-    for (const kernelId of this.#plan.configs.keys()) this.#threads.push(await this.#startThread(kernelId));
+    const { configs, memories, hostSeeds } = this.#plan;
+    for (const [kernelId, config] of configs.entries()) {
+      const life = { config, memory: memories[kernelId], hostSeed: hostSeeds[kernelId] } as KernelLife;
+      this.#threads.push(await this.#startThread(life));
+    }
     await Promise.all(this.#threads.map(({ ready }) => ready));
+    this.#supervision.begin();
+    this.#balancing.begin();
     this.announceStarted();
   }
 
@@ -64,8 +87,19 @@ class ThreadStack extends StackBase implements Stack {
 
   async stats(): Promise<StackStats> {
     // Counters are read out of the kernels' memories: no kernel is asked, so one that hangs has counters too.
-    const kernels = this.#threads.map(({ memory }) => memory.counters());
-    return { kernels, queues: this.#plan.device.queueFrames(), total: sumCounters(kernels) };
+    const kernels = this.#supervision.counters();
+    return {
+      statuses: this.#supervision.statuses(),
+      kernels,
+      queues: this.#plan.device.queueFrames(),
+      total: sumCounters(kernels),
+      balancer: this.#balancing.stats(),
+    };
+  }
+
+  killKernel(kernelId: number): void {
+    checkInteger("kernelId", kernelId, 0, this.kernelCount - 1);
+    void this.#threads[kernelId]?.terminate();
   }
 
   postMessage(data: unknown): void {
@@ -89,31 +123,68 @@ class ThreadStack extends StackBase implements Stack {
     return this.close();
   }
 
-  async #startThread(kernelId: number): Promise<ThreadKernel> {
-    const { configs, device, memories, module, options, app, hostSeeds } = this.#plan;
-    const memory = (memories[kernelId] as (typeof memories)[number]).memory;
+  #createRunner(): KernelRunner {
+    return {
+      apart: true,
+      manual: false,
+      nowNs: () => realClock.nowNs(),
+      lost: () => {},
+      end: async (kernelId) => this.#threads[kernelId]?.terminate(),
+      start: (kernelId, life) => {
+        const restart = this.#restartThread(kernelId, life);
+        this.#restarting.add(restart);
+        return restart.finally(() => this.#restarting.delete(restart));
+      },
+      announce: (event: KernelEvent) => this.announceKernel(event),
+      giveUp: () => {},
+    };
+  }
+
+  async #restartThread(kernelId: number, life: KernelLife): Promise<void> {
+    const thread = await this.#startThread(life);
+    this.#threads[kernelId] = thread;
+    if (this.#closing) void thread.close(0);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      const text = `kernel ${kernelId}: the application has not started within ${START_MS_MAX} ms`;
+      timer = setTimeout(() => reject(new NetPopcornError("ERR_KERNEL_START", text)), START_MS_MAX);
+    });
+    try {
+      await Promise.race([thread.ready, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #startThread({ config, memory: { memory }, hostSeed }: KernelLife): Promise<ThreadKernel> {
+    const { device, module, options, app } = this.#plan;
+    const { kernelId } = config;
     const { descriptor, transfer } = device.describePort(kernelId, memory);
     return ThreadKernel.start({
       start: {
         module,
         memory,
-        config: configs[kernelId] as (typeof configs)[number],
+        config,
         kernels: this.kernelCount,
         port: descriptor,
         app: app as string,
         appArguments: options.appArguments,
-        seed: hostSeeds[kernelId] as Uint32Array,
+        seed: hostSeed,
         epochMs: PROCESS_EPOCH_MS,
       },
       transfer,
       ports: this.#ports,
-      onError: (error, fatal) => this.reportError(error, kernelId, fatal),
+      onError: (error) => this.reportError(error, kernelId, false),
+      onEnd: (end, error) => this.#supervision.down(kernelId, end, error),
       onMessage: (data) => this.deliverMessage(data, kernelId),
     });
   }
 
   async #close(drainMs: number): Promise<void> {
+    this.#supervision.close();
+    this.#balancing.close();
     await Promise.all(this.#threads.map((thread) => thread.close(drainMs)));
+    await Promise.allSettled(this.#restarting);
     this.emit("close", {});
   }
 }

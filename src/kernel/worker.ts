@@ -116,6 +116,7 @@ async function run(start: WorkerStart): Promise<void> {
   reactor.add(host, (error) => {
     reportError(error, true);
     sockets.dropKernel(host, error);
+    sockets.closeListeners();
     end();
   });
   await runApplication(start.app, stack, start.appArguments);

@@ -56,6 +56,8 @@ export const CARD_LOCAL_PORT_LAST = 20;
 /** 52 bytes. */
 export const CARD_RSS_KEY = 24;
 export const RSS_KEY_BYTES_MAX = 52;
+/** u32: queue for what is no IP packet, ARP requests above all (the 82599's EtherType queue filter). */
+export const CARD_OTHER_QUEUE = 80;
 /** u8 each: port that drives the queue, or PORT_NONE. */
 export const CARD_QUEUE_PORTS = 128;
 export const CARD_QUEUES_MAX = 128;

@@ -39,7 +39,8 @@ export class Sockets implements ConnectionOwner {
   readonly #options: SocketsOptions;
   readonly #hosts: KernelHost[];
   readonly #connections = new Set<OpenConnection>();
-  readonly #listening = new Set<Replicated>();
+  /** With what opens one more replica. @returns handle or status. */
+  readonly #listening = new Map<Replicated, (host: KernelHost) => number>();
   #nextHost = 0;
   #closed = false;
 
@@ -146,15 +147,29 @@ export class Sockets implements ConnectionOwner {
     const index = this.#hosts.indexOf(host);
     if (index < 0) return;
     this.#hosts.splice(index, 1);
-    for (const socket of this.#listening) socket.dropReplica(host);
+    for (const socket of this.#listening.keys()) socket.dropReplica(host);
     for (const connection of this.#connections) if (connection.kernelId === host.kernelId) connection.lost(error);
-    if (this.#hosts.length === 0) for (const socket of this.#listening) void socket.close();
+  }
+
+  /** Takes in a kernel that is new: what listens, listens there too. @throws NetPopcornError ENOBUFS. */
+  addKernel(host: KernelHost): void {
+    for (const [socket, open] of this.#listening) {
+      const handle = open(host);
+      if (handle < 0) throw statusError(handle, `listen in kernel ${host.kernelId}`);
+      socket.addReplica(host, handle);
+    }
+    this.#hosts.push(host);
+  }
+
+  /** No kernel is left, and none will come. */
+  closeListeners(): void {
+    for (const socket of this.#listening.keys()) void socket.close();
   }
 
   /** Stops listening, gives open connections `drainMs` to end, then resets those that are left. */
   async close(drainMs: number): Promise<void> {
     this.#closed = true;
-    await Promise.all([...this.#listening].map((socket) => socket.close()));
+    await Promise.all([...this.#listening.keys()].map((socket) => socket.close()));
     for (let waitedMs = 0; waitedMs < drainMs && this.#draining(); waitedMs += DRAIN_POLL_MS) {
       await new Promise((resolve) => setTimeout(resolve, DRAIN_POLL_MS));
     }
@@ -209,7 +224,7 @@ export class Sockets implements ConnectionOwner {
       if (this.#listening.delete(closed)) reactor?.unref();
     });
     for (const { host, handle } of opened) created.addReplica(host, handle);
-    this.#listening.add(created);
+    this.#listening.set(created, (host) => socket.open(host, addressIndex, port));
     reactor?.ref();
     forget = onAbort(signal, () => void created.close());
     return created;

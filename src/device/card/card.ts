@@ -20,8 +20,10 @@ import {
   RETA_ENTRIES_MAX,
 } from "../../layout/card.ts";
 import { TOEPLITZ_KEY_DEFAULT } from "../../rss/toeplitz.ts";
-import type { Device, DeviceCapabilities, DevicePort, PortDescription, QueuePair } from "../device.ts";
+import type { Device, DeviceCapabilities, DevicePort, Placement, PortDescription, QueuePair } from "../device.ts";
 import { completeImpairments, type ImpairmentCounts, type Impairments } from "./impairment.ts";
+import { CardPlacement } from "./placement.ts";
+import type { ReplyTuple } from "../replySteering.ts";
 import { CardRegisters, PROTOCOL_TCP } from "./registers.ts";
 import type { Segment } from "./segment.ts";
 
@@ -104,7 +106,10 @@ export class Card implements Device {
   readonly rxLanes: number;
   readonly capabilities: DeviceCapabilities;
   readonly registers: CardRegisters;
+  readonly placement: Placement;
   readonly #segment: Segment;
+  /** Whether packets can be grouped by our own ports, and whether the ports were given with the options. */
+  readonly #localPorts: "free" | "given" | undefined;
   #settings: Required<Impairments>;
   /** Frames that each queue got through ports that are gone, less what its present port had got before it came. */
   readonly #frames: number[];
@@ -150,11 +155,13 @@ export class Card implements Device {
     }
     this.#writeRegisters(options, limits);
     this.registers = new CardRegisters(segment.memory, segment.exports, index);
+    this.placement = new CardPlacement(this.registers);
     this.registers.setRssKey(options.rssKey ?? TOEPLITZ_KEY_DEFAULT);
     const rssQueues = checkRange("queuesRssMax", options.queuesRssMax ?? limits.queuesRssMax, 1, limits.queuesRssMax);
     for (let entry = 0; entry < retaEntries; entry++) {
       this.registers.setRetaEntry(entry, entry % Math.min(queues, rssQueues));
     }
+    this.#localPorts = options.localPorts ? "given" : limits.localPorts ? "free" : undefined;
     if (options.localPorts) {
       if (!limits.localPorts) {
         throw new NetPopcornError(
@@ -193,6 +200,45 @@ export class Card implements Device {
 
   queueFor(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number {
     return this.registers.queueFor({ protocol: PROTOCOL_TCP, source, sourcePort, destination, destinationPort });
+  }
+
+  flowGroupQueue(group: number): number | undefined {
+    return this.registers.flowGroup(group);
+  }
+
+  moveFlowGroup(group: number, queue: number): void {
+    this.registers.setFlowGroup(group, queue);
+  }
+
+  groupByLocalPorts(first: number, last: number): boolean {
+    if (!this.#localPorts) return false;
+    if (this.#localPorts === "free") this.registers.setLocalPorts(first, last);
+    return true;
+  }
+
+  setFilter({ remote, remotePort, local, localPort }: ReplyTuple, queue: number): boolean {
+    if (this.registers.filterCount >= FILTERS_MAX) return false;
+    this.registers.setFilter(
+      {
+        protocol: PROTOCOL_TCP,
+        source: remote,
+        sourcePort: remotePort,
+        destination: local,
+        destinationPort: localPort,
+      },
+      queue,
+    );
+    return true;
+  }
+
+  clearFilter({ remote, remotePort, local, localPort }: ReplyTuple): void {
+    this.registers.clearFilter({
+      protocol: PROTOCOL_TCP,
+      source: remote,
+      sourcePort: remotePort,
+      destination: local,
+      destinationPort: localPort,
+    });
   }
 
   queueFrames(): number[] {

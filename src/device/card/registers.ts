@@ -1,22 +1,28 @@
 import { NetPopcornError } from "../../errors.ts";
 import {
   CARD_FILTER_COUNT,
+  CARD_FILTERS,
   CARD_FLAG_FLOW_GROUPS,
   CARD_FLAGS,
   CARD_FLOW_GROUPS,
   CARD_LOCAL_PORT_FIRST,
   CARD_LOCAL_PORT_LAST,
+  CARD_OTHER_QUEUE,
   CARD_QUEUE_PORTS,
   CARD_QUEUES,
   CARD_RETA,
   CARD_RETA_MASK,
   CARD_RSS_KEY,
+  CARD_RSS_TABLES,
   CARD_SIZE_BYTES,
   CARDS_BASE,
   FILTER_CONTROL,
+  FILTER_DELETED,
   FILTER_DESTINATION,
   FILTER_PORTS,
   FILTER_PROTOCOL_UNIT,
+  FILTER_SIZE_BYTES,
+  FILTER_SLOTS,
   FILTER_SOURCE,
   FILTER_V6,
   FLOW_GROUP_NONE,
@@ -25,7 +31,7 @@ import {
   SEGMENT_SCRATCH_BASE,
 } from "../../layout/card.ts";
 import { statusError } from "../../errors.ts";
-import { portsWord } from "../../rss/toeplitz.ts";
+import { portsWord, TOEPLITZ_INPUT_BYTES_MAX } from "../../rss/toeplitz.ts";
 
 /** What card.wasm exports (assembly/card.ts). Addresses are byte offsets in the segment's memory. */
 export type CardExports = {
@@ -92,6 +98,8 @@ export class CardRegisters {
   readonly #words: Int32Array;
   readonly #halves: Uint16Array;
   readonly #exports: CardExports;
+  /** The card's own; rss/toeplitz.ts lays its tables out alike. */
+  readonly #rssTables: Int32Array;
   readonly #card: number;
   readonly #at: number;
 
@@ -102,6 +110,8 @@ export class CardRegisters {
     this.#exports = exports;
     this.#card = card;
     this.#at = CARDS_BASE + card * CARD_SIZE_BYTES;
+    const tables = (this.#at + CARD_RSS_TABLES) >> 2;
+    this.#rssTables = this.#words.subarray(tables, tables + TOEPLITZ_INPUT_BYTES_MAX * 256);
   }
 
   get queues(): number {
@@ -178,6 +188,48 @@ export class CardRegisters {
   clearFilter(tuple: Tuple): boolean {
     this.#writeTuple(tuple);
     return this.#exports.filterClear(this.#card) === 1;
+  }
+
+  /** Removes all filters that name `queue`. @returns how many. */
+  clearFiltersOf(queue: number): number {
+    if (this.filterCount === 0) return 0;
+    let cleared = 0;
+    for (let slot = 0; slot < FILTER_SLOTS; slot++) {
+      const at = this.#at + CARD_FILTERS + slot * FILTER_SIZE_BYTES;
+      const control = (this.#words[(at + FILTER_CONTROL) >> 2] as number) >>> 0;
+      if (control <= FILTER_DELETED || (control & (FILTER_V6 - 1)) !== queue) continue;
+      this.#bytes.copyWithin(SEGMENT_SCRATCH_BASE, at, at + FILTER_SIZE_BYTES);
+      cleared += this.#exports.filterClear(this.#card);
+    }
+    return cleared;
+  }
+
+  /** Queue for what is no IP packet. At first 0. */
+  get otherQueue(): number {
+    return this.#word(CARD_OTHER_QUEUE);
+  }
+
+  setOtherQueue(queue: number): void {
+    this.#check("queue", queue, 0, this.queues - 1);
+    this.#words[(this.#at + CARD_OTHER_QUEUE) >> 2] = queue;
+  }
+
+  /** The RETA entry for a TCP packet of this tuple. */
+  retaEntryOf(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number {
+    const from = isV4Mapped(source) && isV4Mapped(destination) ? 12 : 0;
+    const ports = Uint8Array.of(sourcePort >> 8, sourcePort & 0xff, destinationPort >> 8, destinationPort & 0xff);
+    let byte = 0;
+    let hash = 0;
+    for (const part of [source.subarray(from), destination.subarray(from), ports]) {
+      for (const value of part) hash ^= this.#rssTables[byte++ * 256 + value] as number;
+    }
+    return hash & (this.retaEntries - 1);
+  }
+
+  /** The flow group for a packet between these ports, by its remote port or, for leased ones, by its local port. */
+  flowGroupOf(remotePort: number, localPort: number): number {
+    const leased = localPort >= this.#word(CARD_LOCAL_PORT_FIRST) && localPort <= this.#word(CARD_LOCAL_PORT_LAST);
+    return (leased ? localPort : remotePort) & (FLOW_GROUPS - 1);
   }
 
   /** The queue that the card gives a packet with this tuple now; asked of the card's own code. */

@@ -10,8 +10,9 @@ import { hostname } from "node:os";
 import { NetPopcornError } from "../../errors.ts";
 import { parseCidr } from "../../ip/address.ts";
 import { FRAME_BYTES_MAX } from "../../layout/frameRing.ts";
-import type { Device, DeviceCapabilities, DevicePort, PortDescription, QueuePair } from "../device.ts";
-import { FLOW_GROUPS, type PortRange, queueLookup, SteeringTable } from "./ebpf.ts";
+import { KernelMemory } from "../../views/kernelMemory.ts";
+import type { Device, DeviceCapabilities, DevicePort, Placement, PortDescription, QueuePair } from "../device.ts";
+import { FLOW_GROUPS, flowGroupOf, type PortRange, queueLookup, SteeringTable } from "./ebpf.ts";
 import {
   hostError,
   IFREQ_VALUE,
@@ -23,6 +24,8 @@ import {
 import {
   openTapPort,
   STAT_CLOSED,
+  STAT_LENT_TO,
+  STAT_LOANS_VERSION,
   STAT_RX_BYTES,
   STAT_RX_ERRORS,
   STAT_RX_FRAMES,
@@ -314,11 +317,15 @@ type Opened = {
   readonly steering: Steering;
 };
 
+/** A kernel's memory, and how to wake it from the opener's thread. */
+type QueueOwner = { readonly memory: WebAssembly.Memory; readonly ring: () => void };
+
 class LinuxTap implements TapDevice {
   readonly capabilities: DeviceCapabilities;
   readonly mac: Uint8Array;
   readonly rxLanes = 1;
   readonly queueFor?: NonNullable<Device["queueFor"]>;
+  readonly placement?: Placement;
   readonly name: string;
   readonly steeringRefusal: string | undefined;
   readonly #syscalls: Syscalls;
@@ -328,6 +335,8 @@ class LinuxTap implements TapDevice {
   readonly #relay: { readonly fd: number; readonly token: number } | undefined;
   readonly #mailboxes: readonly SharedArrayBuffer[];
   readonly #waker: Waker;
+  /** Whom to wake for each queue, by its kernel. */
+  readonly #owners: (QueueOwner | undefined)[];
   readonly #table: SteeringTable | undefined;
   readonly #frameBytesMax: number;
   readonly #statistics: SharedArrayBuffer;
@@ -359,6 +368,9 @@ class LinuxTap implements TapDevice {
       flowGroups: this.#table ? FLOW_GROUPS : 0,
       exactFilters: 0,
     };
+    if (this.#table)
+      this.placement = new GroupPlacement(this.#table, (group, queue) => this.moveFlowGroup(group, queue));
+    this.#owners = new Array(queues).fill(undefined);
     this.#waker = Waker.acquire();
     this.#tokens = this.#queueFds.map((fd) => this.#waker.add(fd));
     const relayFd = queueFds[queues];
@@ -368,14 +380,35 @@ class LinuxTap implements TapDevice {
 
   openPort(queue: number, pair: QueuePair): DevicePort {
     const descriptor = this.#descriptor(queue);
-    this.#waker.connect(descriptor.token, pair.memory, () => pair.ring());
+    this.#own(queue, { memory: pair.memory, ring: () => pair.ring() });
     return openTapPort(descriptor, pair);
   }
 
   describePort(queue: number, memory: WebAssembly.Memory): PortDescription {
     const descriptor = this.#descriptor(queue);
-    this.#waker.connect(descriptor.token, memory, undefined);
+    const kernel = new KernelMemory(memory);
+    this.#own(queue, { memory, ring: () => kernel.ringDoorbell() });
     return { descriptor, transfer: [] };
+  }
+
+  /** The host knows nothing of kernels: frames wait in its queue for the next, or for a port that it is lent to. */
+  releaseQueue(queue: number): void {
+    this.#requireQueue(queue);
+    this.#owners[queue] = undefined;
+  }
+
+  lendQueue(queue: number, to: number | undefined): void {
+    this.#requireQueue(queue);
+    const before = (this.#slots(queue)[STAT_LENT_TO] as number) - 1;
+    this.#slots(queue)[STAT_LENT_TO] = (to ?? -1) + 1;
+    for (const borrower of [before, to ?? -1]) {
+      if (borrower < 0) continue;
+      const slots = this.#slots(borrower);
+      slots[STAT_LOANS_VERSION] = (slots[STAT_LOANS_VERSION] as number) + 1;
+    }
+    this.#wake(queue, this.#owners[to ?? queue]);
+    // It may be asleep, and does not wait for this queue yet.
+    this.#owners[to ?? queue]?.ring();
   }
 
   queueFrames(): number[] {
@@ -431,6 +464,16 @@ class LinuxTap implements TapDevice {
     this.#table?.close();
   }
 
+  #own(queue: number, owner: QueueOwner): void {
+    this.#owners[queue] = owner;
+    // Until it is given back, a lent queue wakes the borrower.
+    if (this.#slots(queue)[STAT_LENT_TO] === 0) this.#wake(queue, owner);
+  }
+
+  #wake(queue: number, owner: QueueOwner | undefined): void {
+    if (owner) this.#waker.connect(this.#tokens[queue] as number, owner.memory, owner.ring);
+  }
+
   #addRelay(fd: number): number {
     return this.#waker.addRelay(fd, this.#mailboxes, this.#tokens);
   }
@@ -440,9 +483,9 @@ class LinuxTap implements TapDevice {
     return {
       kind: "tap",
       queue,
-      queueFd: this.#queueFds[queue] as number,
+      queueFds: this.#queueFds,
       epollFd: this.#waker.epollFd,
-      token: this.#tokens[queue] as number,
+      tokens: this.#tokens,
       frameBytesMax: this.#frameBytesMax,
       statistics: this.#statistics,
       queues: this.#queueFds.length,
@@ -461,6 +504,26 @@ class LinuxTap implements TapDevice {
     if (this.#queueFds[queue] === undefined) {
       throw new NetPopcornError("EINVAL", `${this.name} has the queues 0..${this.#queueFds.length - 1}, not ${queue}`);
     }
+  }
+}
+
+/** The table of flow groups as a placement. */
+class GroupPlacement implements Placement {
+  readonly entries = FLOW_GROUPS;
+  readonly #table: SteeringTable;
+  readonly place: Placement["place"];
+
+  constructor(table: SteeringTable, place: Placement["place"]) {
+    this.#table = table;
+    this.place = place;
+  }
+
+  queueOf(group: number): number {
+    return this.#table.get(group);
+  }
+
+  entryOf(_source: Uint8Array, sourcePort: number, _destination: Uint8Array, destinationPort: number): number {
+    return flowGroupOf(sourcePort, destinationPort, this.#table.view.localPorts);
   }
 }
 

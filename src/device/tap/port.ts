@@ -33,10 +33,11 @@ import {
 export type TapPortDescriptor = PortDescriptor & {
   readonly kind: "tap";
   readonly queue: number;
-  readonly queueFd: number;
-  /** The waker's epoll, in which the queue is registered under `token` and disarmed. */
+  /** Of all the device's queues, in order; a port drives its own, and takes in what comes to those lent to it. */
+  readonly queueFds: readonly number[];
+  /** The waker's epoll, in which each queue is registered under its token and disarmed. */
   readonly epollFd: number;
-  readonly token: number;
+  readonly tokens: readonly number[];
   /** Largest frame that the host may hand over, with its Ethernet header. */
   readonly frameBytesMax: number;
   /** All queues' statistics: TAP_STATISTICS_SLOTS numbers each, written by the queue's port only. */
@@ -60,7 +61,12 @@ export const STAT_RX_ERRORS = 4;
 export const STAT_TX_ERRORS = 5;
 /** 1 once the owner closes the device: the queue's file descriptor must not be used any more. */
 export const STAT_CLOSED = 6;
-export const TAP_STATISTICS_SLOTS = 8;
+/** Which queue's port takes in what comes to this one, plus 1; 0: its own does. Written by the owner. */
+export const STAT_LENT_TO = 7;
+/** Raised by the owner after changes of STAT_LENT_TO that concern this queue's port. */
+export const STAT_LOANS_VERSION = 8;
+/** Two cache lines. */
+export const TAP_STATISTICS_SLOTS = 16;
 
 /** Frames moved per call and direction, so that one direction cannot starve the other or the kernel. */
 const BURST_FRAMES = 64;
@@ -77,6 +83,10 @@ class TapPort implements DevicePort {
   readonly #syscalls: Syscalls;
   readonly #descriptor: TapPortDescriptor;
   readonly #fd: number;
+  readonly #allStatistics: Float64Array;
+  /** Queues whose kernels are gone. */
+  #lent: { readonly fd: number; readonly token: number }[] = [];
+  #loansVersion = 0;
   readonly #rx: FrameRing;
   readonly #tx: FrameRing;
   readonly #statistics: Float64Array;
@@ -95,11 +105,13 @@ class TapPort implements DevicePort {
   constructor(descriptor: TapPortDescriptor, pair: QueuePair) {
     this.#syscalls = loadSyscalls();
     this.#descriptor = descriptor;
-    this.#fd = descriptor.queueFd;
+    this.#fd = descriptor.queueFds[descriptor.queue] as number;
     this.#rx = pair.rx[0] as FrameRing;
     this.#tx = pair.tx;
     const from = descriptor.queue * TAP_STATISTICS_SLOTS;
-    this.#statistics = new Float64Array(descriptor.statistics).subarray(from, from + TAP_STATISTICS_SLOTS);
+    this.#allStatistics = new Float64Array(descriptor.statistics);
+    this.#statistics = this.#allStatistics.subarray(from, from + TAP_STATISTICS_SLOTS);
+    this.#findLoans();
     const { steering, queues, mailbox } = descriptor;
     this.#mailbox = mailbox && new Mailbox(mailbox);
     if (steering !== undefined) {
@@ -122,6 +134,14 @@ class TapPort implements DevicePort {
 
   receive(_nowNs: number): number {
     if (this.#isGone()) return 0;
+    let frames = this.#receiveFrom(this.#fd);
+    if (this.#statistics[STAT_LOANS_VERSION] !== this.#loansVersion) this.#findLoans();
+    for (let i = 0; i < this.#lent.length; i += 1) frames += this.#receiveFrom((this.#lent[i] as { fd: number }).fd);
+    if (this.#mailbox !== undefined && !this.#mailbox.isEmpty) frames += this.#receiveMail(this.#mailbox);
+    return frames;
+  }
+
+  #receiveFrom(fd: number): number {
     const rx = this.#rx;
     const bytesMax = this.#recordBytesMax - FRAME_VNET;
     let frames = 0;
@@ -130,7 +150,7 @@ class TapPort implements DevicePort {
       const record = rx.reserve(this.#recordBytesMax);
       // A full ring is back-pressure, not loss: frames wait in the host's queue.
       if (record === 0) break;
-      const got = this.#syscalls.read(this.#fd, this.#memory + record + FRAME_VNET, bytesMax);
+      const got = this.#syscalls.read(fd, this.#memory + record + FRAME_VNET, bytesMax);
       if (got < 0) {
         if (got !== -EAGAIN) this.#countError(STAT_RX_ERRORS, got);
         break;
@@ -143,15 +163,31 @@ class TapPort implements DevicePort {
       frames += 1;
       bytes += frameBytes;
     }
-    if (this.#mailbox !== undefined && !this.#mailbox.isEmpty) {
-      this.#mailbox.drain((frame) => {
-        frames += 1;
-        bytes += frame.length;
-        rx.push(frame, this.#descriptor.queue);
-      });
-    }
     if (frames !== 0) this.#count(STAT_RX_FRAMES, frames, bytes);
     return frames;
+  }
+
+  #receiveMail(mailbox: Mailbox): number {
+    let frames = 0;
+    let bytes = 0;
+    mailbox.drain((frame) => {
+      frames += 1;
+      bytes += frame.length;
+      this.#rx.push(frame, this.#descriptor.queue);
+    });
+    this.#count(STAT_RX_FRAMES, frames, bytes);
+    return frames;
+  }
+
+  #findLoans(): void {
+    const { queue, queueFds, tokens } = this.#descriptor;
+    // Read before what it announces.
+    this.#loansVersion = this.#statistics[STAT_LOANS_VERSION] as number;
+    this.#lent = [];
+    queueFds.forEach((fd, other) => {
+      const lentTo = this.#allStatistics[other * TAP_STATISTICS_SLOTS + STAT_LENT_TO];
+      if (lentTo === queue + 1) this.#lent.push({ fd, token: tokens[other] as number });
+    });
   }
 
   transmit(_nowNs: number): number {
@@ -187,10 +223,15 @@ class TapPort implements DevicePort {
   /** The epoll reports a queue that is ready already, so nothing is lost between the last read and this call. */
   arm(): boolean {
     if (this.#isGone()) return true;
-    const { epollFd, token } = this.#descriptor;
+    if (this.#statistics[STAT_LOANS_VERSION] !== this.#loansVersion) return false;
+    const { epollFd, queue, tokens } = this.#descriptor;
     const events = EPOLLONESHOT | EPOLLIN | (this.#txBlocked ? EPOLLOUT : 0);
+    const token = tokens[queue] as number;
     // Refused only once the owner has closed the device: nothing will ever arrive.
     if (this.#syscalls.epollControl(epollFd, EPOLL_CTL_MOD, this.#fd, events, token) < 0) this.#gone = true;
+    for (const lent of this.#lent) {
+      this.#syscalls.epollControl(epollFd, EPOLL_CTL_MOD, lent.fd, EPOLLONESHOT | EPOLLIN, lent.token);
+    }
     return true;
   }
 

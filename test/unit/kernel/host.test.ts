@@ -14,7 +14,7 @@ let server: KernelHost;
 let nowNs: number;
 
 beforeEach(async () => {
-  pair = await createStackPair({ client: { drive: "manual" }, server: { drive: "manual" } });
+  pair = await createStackPair({ client: { drive: "manual" }, server: { drive: "manual", restart: false } });
   client = kernelOf(pair.client);
   server = kernelOf(pair.server);
   nowNs = 1e9;

@@ -1,0 +1,43 @@
+/** A card's tables as one list of entries: the queue for what is no IP packet, the RETA, then the flow groups. */
+import { FLOW_GROUPS } from "../../layout/card.ts";
+import type { Placement } from "../device.ts";
+import type { CardRegisters } from "./registers.ts";
+
+const RETA_FIRST = 1;
+
+export class CardPlacement implements Placement {
+  readonly entries: number;
+  readonly #registers: CardRegisters;
+  readonly #groupFirst: number;
+
+  constructor(registers: CardRegisters) {
+    this.#registers = registers;
+    this.#groupFirst = RETA_FIRST + registers.retaEntries;
+    this.entries = this.#groupFirst + (registers.flowGroupsEnabled ? FLOW_GROUPS : 0);
+  }
+
+  queueOf(entry: number): number | undefined {
+    if (entry < RETA_FIRST) return this.#registers.otherQueue;
+    if (entry < this.#groupFirst) return this.#registers.retaEntry(entry - RETA_FIRST);
+    return this.#registers.flowGroup(entry - this.#groupFirst);
+  }
+
+  place(entry: number, queue: number): void {
+    if (entry < RETA_FIRST) this.#registers.setOtherQueue(queue);
+    else if (entry < this.#groupFirst) this.#registers.setRetaEntry(entry - RETA_FIRST, queue);
+    else this.#registers.setFlowGroup(entry - this.#groupFirst, queue);
+  }
+
+  entryOf(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number {
+    const registers = this.#registers;
+    if (registers.flowGroupsEnabled) {
+      const group = registers.flowGroupOf(sourcePort, destinationPort);
+      if (registers.flowGroup(group) !== undefined) return this.#groupFirst + group;
+    }
+    return RETA_FIRST + registers.retaEntryOf(source, sourcePort, destination, destinationPort);
+  }
+
+  dropFilters(queue: number): void {
+    this.#registers.clearFiltersOf(queue);
+  }
+}

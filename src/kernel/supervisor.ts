@@ -1,0 +1,251 @@
+/**
+ * Watches the kernels of a stack, and brings back those that end or hang. What it decides is a function of what it is
+ * told and of the time that it is given; how kernels are ended and started, and where their packets go meanwhile, is the
+ * stack's (SupervisedKernels).
+ *
+ * ```
+ *          exit, trap, uncaught exception, hang
+ *      up ────────────────────────────────────▶ down ──restartMs──▶ starting ──▶ up
+ *                                                ▲                     │
+ *                                                └──── start fails ────┘   failuresMax in a row: stays down
+ * ```
+ */
+import { NetPopcornError } from "../errors.ts";
+import type { KernelMemory } from "../views/kernelMemory.ts";
+
+/** Why a kernel is up or down: `start`: its application did not start. */
+export type KernelReason = "exit" | "error" | "trap" | "hang" | "start" | "removed" | "restarted" | "added";
+
+export type KernelEvent = {
+  readonly kernelId: number;
+  readonly state: "up" | "down";
+  readonly reason: KernelReason;
+  /** Times that this kernel has been started again, this one included. */
+  readonly restarts: number;
+  /** What has ended it. */
+  readonly error?: Error;
+  /** Milliseconds until it is started again; missing: it will not be. */
+  readonly restartMs?: number;
+};
+
+export type RestartOptions = {
+  /** Wait before the first restart; doubles with each further one. Default 100. */
+  readonly delayMs: number;
+  /** Longest wait. Default 10,000. */
+  readonly delayMsMax: number;
+  /** A kernel that has been up for so long starts with delayMs again. Default 60,000. */
+  readonly quietMs: number;
+  /** Starts in a row that may fail before the stack goes on without the kernel. Default 8. */
+  readonly failuresMax: number;
+};
+
+export const RESTART_DEFAULTS: RestartOptions = { delayMs: 100, delayMsMax: 10_000, quietMs: 60_000, failuresMax: 8 };
+export const HANG_MS_DEFAULT = 1000;
+
+/** What a stack does for its supervisor. */
+export interface SupervisedKernels {
+  /** Milliseconds by the stack's clock. */
+  nowMs(): number;
+  /** Memory of a kernel that runs on another thread, to watch its heartbeat; undefined: not to be watched. */
+  watchedMemory(kernelId: number): KernelMemory | undefined;
+  /** Steers everything to the others, at once. */
+  retire(kernelId: number, error: Error): void;
+  /** Ends whatever still runs of the kernel. Fulfilled when nothing of it does. */
+  end(kernelId: number): Promise<void>;
+  /** Starts it afresh; `restarts` counts from 1. Fulfilled when its application has started. */
+  start(kernelId: number, restarts: number): Promise<void>;
+  /** It is up again: steers to it what is its own. */
+  restore(kernelId: number): void;
+  /** No kernel is left, and none will be started. */
+  giveUp(): void;
+  announce(event: KernelEvent): void;
+  /** deadlineMs may be earlier than before. */
+  reschedule(): void;
+}
+
+export type SupervisorOptions = {
+  readonly kernels: SupervisedKernels;
+  readonly count: number;
+  /** undefined: a kernel that has ended stays down. */
+  readonly restart: RestartOptions | undefined;
+  /** How long a kernel with work may take no turn. */
+  readonly hangMs: number;
+};
+
+type State = "up" | "ending" | "waiting" | "starting" | "down";
+
+type Watched = {
+  state: State;
+  restarts: number;
+  /** Ends since the last quiet time: the exponent of the wait. */
+  ends: number;
+  /** Starts in a row that have failed. */
+  failures: number;
+  upAtMs: number;
+  restartAtMs: number;
+  heartbeat: number;
+  doorbell: number;
+  /** Looks in a row at which the heartbeat stood still although there was a reason to poll. */
+  idleLooks: number;
+};
+
+/** Looks at the heartbeats per hangMs. */
+const LOOKS_PER_HANG = 8;
+
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  readonly #watched: Watched[];
+  #lookAtMs = Number.POSITIVE_INFINITY;
+  #closed = false;
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.#watched = Array.from({ length: options.count }, () => ({
+      state: "up",
+      restarts: 0,
+      ends: 0,
+      failures: 0,
+      upAtMs: 0,
+      restartAtMs: Number.POSITIVE_INFINITY,
+      heartbeat: -1,
+      doorbell: 0,
+      idleLooks: 0,
+    }));
+  }
+
+  /** All kernels are up. */
+  begin(): void {
+    const nowMs = this.#options.kernels.nowMs();
+    for (const [kernelId, { state }] of this.#watched.entries()) if (state === "up") this.#up(kernelId, nowMs);
+    this.#options.kernels.reschedule();
+  }
+
+  /** Nothing is restarted any more. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  isUp(kernelId: number): boolean {
+    return this.#of(kernelId).state === "up";
+  }
+
+  /** A kernel is down and will be started again. */
+  get isRestarting(): boolean {
+    return this.#watched.some(({ state }) => state === "ending" || state === "waiting" || state === "starting");
+  }
+
+  restarts(kernelId: number): number {
+    return this.#of(kernelId).restarts;
+  }
+
+  /** When step() has something to do, ms; Infinity: never. */
+  get deadlineMs(): number {
+    if (this.#closed) return Number.POSITIVE_INFINITY;
+    return Math.min(this.#lookAtMs, ...this.#watched.map(({ restartAtMs }) => restartAtMs));
+  }
+
+  /** A kernel has ended, or must. Its packets go elsewhere before this returns. */
+  down(kernelId: number, reason: KernelReason, error: Error): void {
+    const watched = this.#of(kernelId);
+    if (this.#closed || watched.state !== "up") return;
+    const { kernels, restart } = this.#options;
+    kernels.retire(kernelId, error);
+    if (restart && kernels.nowMs() - watched.upAtMs >= restart.quietMs) watched.ends = 0;
+    void this.#end(kernelId, reason, error);
+  }
+
+  /** Does what is due. */
+  step(): void {
+    const nowMs = this.#options.kernels.nowMs();
+    if (nowMs >= this.#lookAtMs) this.#look(nowMs);
+    for (const [kernelId, watched] of this.#watched.entries()) {
+      if (!this.#closed && nowMs >= watched.restartAtMs) void this.#restart(kernelId);
+    }
+  }
+
+  async #end(kernelId: number, reason: KernelReason, error: Error): Promise<void> {
+    const { kernels, restart } = this.#options;
+    const watched = this.#of(kernelId);
+    watched.state = "ending";
+    const willRestart = restart !== undefined && watched.failures < restart.failuresMax;
+    const restartMs = restart ? Math.min(restart.delayMs * 2 ** watched.ends, restart.delayMsMax) : 0;
+    watched.ends++;
+    const event = { kernelId, state: "down", reason, restarts: watched.restarts, error } as const;
+    kernels.announce(willRestart ? { ...event, restartMs } : event);
+    // The place of the old one may be given to a new one only when the old one cannot touch it any more.
+    await kernels.end(kernelId);
+    if (this.#closed) return;
+    watched.state = willRestart ? "waiting" : "down";
+    if (willRestart) watched.restartAtMs = kernels.nowMs() + restartMs;
+    else if (this.#watched.every(({ state }) => state === "down")) kernels.giveUp();
+    kernels.reschedule();
+  }
+
+  async #restart(kernelId: number): Promise<void> {
+    const { kernels } = this.#options;
+    const watched = this.#of(kernelId);
+    watched.state = "starting";
+    watched.restartAtMs = Number.POSITIVE_INFINITY;
+    watched.restarts++;
+    try {
+      await kernels.start(kernelId, watched.restarts);
+    } catch (error) {
+      watched.failures++;
+      if (!this.#closed) void this.#end(kernelId, "start", error as Error);
+      return;
+    }
+    if (this.#closed) return;
+    watched.failures = 0;
+    this.#up(kernelId, kernels.nowMs());
+    kernels.restore(kernelId);
+    kernels.announce({ kernelId, state: "up", reason: "restarted", restarts: watched.restarts });
+    kernels.reschedule();
+  }
+
+  #up(kernelId: number, nowMs: number): void {
+    const watched = this.#of(kernelId);
+    watched.state = "up";
+    watched.upAtMs = nowMs;
+    watched.heartbeat = -1;
+    watched.idleLooks = 0;
+    if (this.#options.kernels.watchedMemory(kernelId)) this.#lookAtMs = Math.min(this.#lookAtMs, nowMs);
+  }
+
+  /** Finds kernels that hang. */
+  #look(nowMs: number): void {
+    const { hangMs, kernels } = this.#options;
+    this.#lookAtMs = Number.POSITIVE_INFINITY;
+    for (const [kernelId, watched] of this.#watched.entries()) {
+      const memory = watched.state === "up" ? kernels.watchedMemory(kernelId) : undefined;
+      if (!memory) continue;
+      this.#lookAtMs = nowMs + hangMs / LOOKS_PER_HANG;
+      if (this.#hangs(watched, memory)) {
+        const text = `kernel ${kernelId} has taken no turn for ${hangMs} ms although it has work`;
+        this.down(kernelId, "hang", new NetPopcornError("ERR_KERNEL_HANG", text));
+      }
+    }
+  }
+
+  /**
+   * True when a kernel has had a reason to poll at all looks of hangMs and has not polled. It has none while it sleeps
+   * and nobody has rung its doorbell. A ring may come between its last look and its falling asleep, and be in vain; so
+   * we ring ourselves at every look: a sleeper that lives wakes up from one of these. Looks are counted, not time,
+   * because a machine that was stopped for a while stops both threads.
+   */
+  #hangs(watched: Watched, memory: KernelMemory): boolean {
+    const { heartbeat, doorbell } = memory;
+    if (heartbeat !== watched.heartbeat) {
+      watched.heartbeat = heartbeat;
+      watched.doorbell = doorbell;
+      watched.idleLooks = 0;
+      return false;
+    }
+    if (memory.sleeping && doorbell === watched.doorbell) return false;
+    memory.ringDoorbell();
+    return ++watched.idleLooks > LOOKS_PER_HANG;
+  }
+
+  #of(kernelId: number): Watched {
+    return this.#watched[kernelId] as Watched;
+  }
+}

@@ -1,0 +1,37 @@
+/** Which connections a kernel has, read out of its memory (layout/tcb.ts) from any thread, whatever state it is in. */
+import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../layout/kernelMemory.ts";
+import { STATE_CLOSED, STATE_FREE, STATE_TIME_WAIT } from "../layout/option.ts";
+import { TCB_LOCAL_INDEX, TCB_PORTS, TCB_REMOTE_ADDRESS, TCB_SIZE_BYTES, TCB_STATE } from "../layout/tcb.ts";
+import type { KernelMemory } from "./kernelMemory.ts";
+
+/**
+ * @param remote 16 bytes, IPv4 as ::ffff:a.b.c.d, valid during the call only.
+ * @param localIndex which of the kernel's own addresses.
+ */
+export type VisitConnection = (remote: Uint8Array, remotePort: number, localIndex: number, localPort: number) => void;
+
+/**
+ * Calls `visit` for each connection that would break if its segments went elsewhere: not those in TIME-WAIT. The kernel
+ * may be at work meanwhile, so a connection that comes or goes just now may be missed or told with mixed values.
+ */
+export function forEachConnection(kernel: KernelMemory, visit: VisitConnection): void {
+  const { bytes } = kernel;
+  const first = kernel.loadU32(MAP_BASE + MAP_TCBS);
+  if (first === 0) return;
+  const end = first + kernel.loadU32(MAP_BASE + MAP_TCB_HIGH_WATER) * TCB_SIZE_BYTES;
+  for (let at = first; at < end; at += TCB_SIZE_BYTES) {
+    const state = bytes[at + TCB_STATE] as number;
+    if (state === STATE_FREE || state === STATE_TIME_WAIT || state === STATE_CLOSED) continue;
+    const remote = bytes.subarray(at + TCB_REMOTE_ADDRESS, at + TCB_REMOTE_ADDRESS + 16);
+    visit(
+      remote,
+      portAt(bytes, at + TCB_PORTS),
+      bytes[at + TCB_LOCAL_INDEX] as number,
+      portAt(bytes, at + TCB_PORTS + 2),
+    );
+  }
+}
+
+function portAt(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
+}
