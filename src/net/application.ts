@@ -2,7 +2,7 @@
  * Runs an application module in a kernel's thread: one with a default export for this stack, or a server's file that
  * knows nothing of it. While it runs, listen() of every net.Server of the thread means the stack.
  */
-import { errorMonitor } from "node:events";
+import { type EventEmitter, errorMonitor } from "node:events";
 import type net from "node:net";
 import { NetPopcornError } from "../errors.ts";
 import type { Application, KernelStack } from "../kernel/kernelStack.ts";
@@ -52,7 +52,7 @@ class Listens {
       new Promise((resolve) => {
         server.once("listening", resolve);
         server.once("close", resolve);
-        server.once(errorMonitor, () => resolve());
+        (server as EventEmitter).once(errorMonitor, () => resolve());
       }),
     );
     this.#wake?.();

@@ -7,11 +7,14 @@ const systemErrors = new Map([...getSystemErrorMap()].map(([errno, [name, text]]
 
 type SystemError = NodeJS.ErrnoException & { address?: string; port?: number };
 
+function errnoOf(status: number): number {
+  return systemErrors.get(statusName(status))?.errno ?? status;
+}
+
 function systemError(message: string, status: number, syscall: string): SystemError {
-  const code = statusName(status);
   const error: SystemError = new Error(message);
-  error.errno = systemErrors.get(code)?.errno ?? status;
-  error.code = code;
+  error.errno = errnoOf(status);
+  error.code = statusName(status);
   error.syscall = syscall;
   return error;
 }
@@ -35,7 +38,10 @@ export function listenError(status: number, address: string, port: number): Syst
   const code = statusName(status);
   const where = port > 0 ? `${address}:${port}` : address;
   const text = systemErrors.get(code)?.text ?? "refused by the kernel";
-  const error = systemError(`listen ${code}: ${text} ${where}`, status, "listen");
+  const error: SystemError = new Error(`listen ${code}: ${text} ${where}`);
+  error.code = code;
+  error.errno = errnoOf(status);
+  error.syscall = "listen";
   error.address = address;
   if (port > 0) error.port = port;
   return error;

@@ -119,7 +119,6 @@ function accept(server: net.Server, Socket: typeof StackSocket, sockets: Sockets
   owned.server = server;
   owned._server = server;
   server.emit("connection", socket);
-  StackSocket.deliverEarlyBytes(socket);
 }
 
 /** An address as the stack writes it; undefined, null and "::" are any. */

@@ -123,8 +123,7 @@ export class StackSocket extends net.Socket implements TransportUser {
     return socket;
   }
 
-  /** What came before the connection was accepted. */
-  static deliverEarlyBytes(socket: StackSocket): void {
+  static #pull(socket: StackSocket): void {
     socket.#transport?.pull(0);
   }
 
@@ -150,7 +149,7 @@ export class StackSocket extends net.Socket implements TransportUser {
 
   override _read(): void {
     this.#wantsBytes = true;
-    if (!this.connecting) this.#transport?.startReading();
+    if (!this.connecting) this.#startReading();
   }
 
   override _write(chunk: Uint8Array | string, encoding: BufferEncoding, done: Done): void {
@@ -175,22 +174,28 @@ export class StackSocket extends net.Socket implements TransportUser {
       return;
     }
     const status = this.#transport?.shutdown() ?? 0;
-    if (status < 0 && status !== ENOTCONN) done(errnoError(status, "shutdown"));
-    else done();
+    const error = status < 0 && status !== ENOTCONN ? errnoError(status, "shutdown") : null;
+    // Not at once: Node hears of it from the event loop.
+    setImmediate(done, error);
   }
 
   override destroy(error?: Error): this {
     // Stops the idle timer, which Node's own class stops with its handle.
-    if (!this.destroyed && this.timeout) this.setTimeout(0);
+    const { timeout } = this;
+    if (!this.destroyed && timeout) {
+      this.setTimeout(0);
+      this.timeout = timeout;
+    }
     return super.destroy(error);
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     const internals = this.#internals;
     const transport = this.#transport;
+    const wasConnecting = internals.connecting;
     if (transport) {
       this.#bytesRead = transport.bytesRead;
-      if (internals.connecting || this.#isResetting) transport.reset();
+      if (wasConnecting || this.#isResetting) transport.reset();
       else transport.close();
     }
     this.#transport = undefined;
@@ -201,8 +206,9 @@ export class StackSocket extends net.Socket implements TransportUser {
     done(error);
     // After all that the end has set going, as the close of a handle is in Node.
     setImmediate(() => {
-      write?.done(transport ? null : closedBeforeConnection());
+      if (!wasConnecting) write?.done();
       this.emit("close", error !== null && error !== undefined);
+      if (wasConnecting) write?.done(closedBeforeConnection());
     });
     const server = internals._server as (net.Server & ServerInternals) | null;
     if (!server) return;
@@ -328,6 +334,14 @@ export class StackSocket extends net.Socket implements TransportUser {
     if (!this.#isReferenced) transport.setReferenced(false);
   }
 
+  /** What has come already is delivered later: bytes come from the event loop, in Node. */
+  #startReading(): void {
+    const transport = this.#transport;
+    if (!transport || transport.isReading) return;
+    transport.startReading();
+    setImmediate(StackSocket.#pull, this);
+  }
+
   [CONNECTED](): void {
     const internals = this.#internals;
     internals.connecting = false;
@@ -338,7 +352,7 @@ export class StackSocket extends net.Socket implements TransportUser {
     this.#resume();
     this.emit("ready");
     if (!this.destroyed && !this.isPaused()) this.read(0);
-    if (this.#wantsBytes) this.#transport?.startReading();
+    if (this.#wantsBytes) this.#startReading();
   }
 
   // Receiving.

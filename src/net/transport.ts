@@ -81,15 +81,13 @@ export class Transport implements EventSink, OpenConnection {
     return this.#host.kernelId;
   }
 
-  /** Has bytes delivered until the user has enough. */
+  /** Bytes are wanted: those that come, and what is there already by way of pull(). */
   startReading(): void {
-    if (this.#isReading) return;
     this.#isReading = true;
-    this.pull();
   }
 
-  stopReading(): void {
-    this.#isReading = false;
+  get isReading(): boolean {
+    return this.#isReading;
   }
 
   /** Delivers what has arrived, if it is wanted. @param readableBytes how much that is, where it is known. */
