@@ -46,6 +46,7 @@ export type ListenStep = (
 
 export interface SocketInternals {
   connecting: boolean;
+  timeout: number | undefined;
   /** Resets the idle timer. */
   _unrefTimer(): void;
   /** Makes a destroyed stream fresh for another connect(). */

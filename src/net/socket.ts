@@ -184,7 +184,7 @@ export class StackSocket extends net.Socket implements TransportUser {
     const { timeout } = this;
     if (!this.destroyed && timeout) {
       this.setTimeout(0);
-      this.timeout = timeout;
+      this.#internals.timeout = timeout;
     }
     return super.destroy(error);
   }
