@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { drawScenario, runScenario, type Verdict } from "./scenario.ts";
 
-const FIXED_SEEDS = 1000;
+const FIXED_SEEDS = 500;
 const SEEDS_PER_TEST = 50;
 /** Counters that must have moved: else a fault or a behaviour has silently ceased to be simulated. */
 const REACHED = [
@@ -73,7 +73,7 @@ describe.runIf(given === undefined)("whole stacks in virtual time", () => {
 
   test("the seeds reach what they are meant to reach", async () => {
     const sums: Record<string, number> = {};
-    for (let seed = 0; seed < 200; seed++) {
+    for (let seed = 0; seed < 100; seed++) {
       for (const [name, value] of Object.entries((await run(seed, "release")).counters)) {
         sums[name] = (sums[name] ?? 0) + value;
       }
