@@ -119,6 +119,7 @@ function synchronizedInput(tcb: Tcb): void {
     return;
   }
   if (tcb.state == ST.STATE_SYN_RECEIVED && !handshakeAck(tcb)) return;
+  if (!ackProcess(tcb)) return;
   if (
     S.segHasTimestamps &&
     (tcb.flags & (T.F_TIMESTAMPS | T.F_ACK_PENDING)) == T.F_TIMESTAMPS &&
@@ -128,7 +129,6 @@ function synchronizedInput(tcb: Tcb): void {
     tcb.tsRecent = S.segTsVal;
     coldOf(tcb).tsRecentMs = nowMs;
   }
-  if (!ackProcess(tcb)) return;
   if (!afterAck(tcb)) return;
   if (S.segLen > 0) receive(tcb);
 }
@@ -198,7 +198,22 @@ function unacceptable(tcb: Tcb): void {
   if (tcb.state == ST.STATE_TIME_WAIT && S.segFlags & S.FLAG_FIN && S.segSeq + S.segLen == tcb.rcvNxt) {
     lingerArm(tcb, timeWaitMs);
   }
-  answerUnacceptable(tcb);
+  if (S.segSeq + 1 == tcb.rcvNxt && S.segLen <= 1 && !(S.segFlags & S.FLAG_FIN)) probed(tcb);
+  else answerUnacceptable(tcb);
+}
+
+/**
+ * One before RCV.NXT stands a keep-alive or window probe (RFC 9293 3.8.4, 3.8.6.1), which is answered always; and every
+ * ACK of a peer that does not know yet that we have taken the byte of its probe.
+ * Deviates: such a segment's ACK counts. When probes cross, neither side may have anything else to tell the other.
+ */
+function probed(tcb: Tcb): void {
+  const open = tcb.state >= ST.STATE_ESTABLISHED && tcb.state < ST.STATE_TIME_WAIT;
+  if (open && S.segFlags & S.FLAG_ACK && seqGt(S.segAck, tcb.sndUna) && seqLeq(S.segAck, tcb.sndMax)) {
+    if (!ackProcess(tcb) || !afterAck(tcb)) return;
+  }
+  tcb.flags |= T.F_ACK_NOW;
+  outputMark(tcb);
 }
 
 /**
@@ -206,7 +221,9 @@ function unacceptable(tcb: Tcb): void {
  * limits.
  */
 function answerUnacceptable(tcb: Tcb): void {
-  if (S.segLen > 0 && !(S.segFlags & S.FLAG_SYN)) {
+  const age = tcb.rcvNxt - S.segSeq;
+  const seen = age != 0 && age <= (<u32>1) << coldOf(tcb).rcvLimitOrder;
+  if (seen && S.segLen > 0 && !(S.segFlags & S.FLAG_SYN)) {
     tcb.flags |= T.F_ACK_NOW;
     outputMark(tcb);
   } else {

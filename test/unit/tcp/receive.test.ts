@@ -224,6 +224,38 @@ describe.each(KERNEL_BUILDS)("TCP receiving, %s build", (build) => {
     });
   });
 
+  describe("probes of the peer (RFC 9293 3.8.4, 3.8.6.1)", () => {
+    test.each([0, 1])("each keep-alive probe with %i bytes is answered, however many come", (bytes) => {
+      const bench = new KernelBench({ build });
+      const { peer } = openPassive(bench);
+      peer.send({ flags: "ack", payload: pattern(10) });
+      bench.advance(50);
+      peer.all();
+      for (let i = 0; i < 3000; i++) {
+        peer.send({ flags: "ack", seq: peer.nxt - 1, payload: pattern(bytes) });
+        peer.expect({ flags: "ack", seq: 1, ack: 11 });
+      }
+      expect(bench.counters()).toMatchObject({ tcpChallengeAcks: 0, tcpDuplicateAcks: 0 });
+    });
+
+    test("probes that cross, each taken by the other side, do not lock both up", () => {
+      const bench = new KernelBench(small);
+      const { peer, handle } = openPassive(bench, { mss: 1460, window: 0 });
+      bench.write(handle, pattern(100));
+      bench.advance(1100);
+      // The kernel's probe, which the peer takes; the peer's own, which the kernel takes.
+      peer.expect({ flags: "psh ack", seq: 1, payloadBytes: 1 });
+      peer.send({ flags: "psh ack", seq: 1, ack: 1, payload: pattern(1) });
+      bench.advance(50);
+      peer.all();
+      // The peer's ACK of the kernel's byte still has the number of before its probe.
+      peer.send({ flags: "ack", seq: 1, ack: 2, window: 5000 });
+      expect(bench.info(handle).sndUna - peer.kernelIss).toBeGreaterThanOrEqual(2);
+      bench.advance(1000);
+      expect(peer.all().some(({ seq, payload }) => seq === 2 && payload.length === 99)).toBe(true);
+    });
+  });
+
   describe("the window offered (RFC 9293 3.8.6)", () => {
     test("shrinks as unread data comes, closes, opens by at least a segment (SWS, 3.8.6.2.2)", () => {
       const bench = new KernelBench(small);
@@ -312,6 +344,16 @@ describe.each(KERNEL_BUILDS)("TCP receiving, %s build", (build) => {
       peer.expect({ flags: "ack", ack: 11 });
       expect(bench.counters().dropTcpPaws).toBe(1);
       expect(bench.read(handle).length).toBe(10);
+    });
+
+    test("the timestamp of a segment whose ACK is wrong is not kept (RFC 5961 5.2)", () => {
+      const bench = new KernelBench({ build });
+      const { peer, handle } = openPassive(bench, { timestamp: 1000 });
+      peer.send({ flags: "ack", ack: 5000, payload: pattern(10), timestamps: [2_000_000, peer.echo] });
+      peer.expect({ flags: "ack", ack: 1 });
+      peer.send({ flags: "ack", seq: 1, payload: pattern(10) });
+      expect(bench.read(handle).length).toBe(10);
+      expect(bench.counters().dropTcpPaws).toBe(0);
     });
 
     test("PAWS does not judge RST (5.2)", () => {
