@@ -24,13 +24,11 @@ export class BulkServer {
   bytes = 0;
   readonly #handles: Handles;
   readonly #listener: number;
-  readonly #area: number;
   /** Bytes read so far, by index of the handle. */
   readonly #position: number[] = [];
 
   constructor(handles: Handles, port: number, backlog: number) {
     this.#handles = handles;
-    this.#area = handles.alloc(CHUNK_BYTES);
     this.#listener = handles.listen(port, backlog);
     if (this.#listener < 0) throw statusError(this.#listener, `listen ${port}`);
     handles.onEvents(this.#onEvents);
@@ -49,20 +47,21 @@ export class BulkServer {
     }
   };
 
+  /** In place: what is readable lies in one piece, or in two where the receive buffer ends. */
   #read(handle: number, readable: number): void {
     const handles = this.#handles;
     const index = handle & HANDLE_INDEX_MASK;
-    let left = readable;
-    while (left > 0) {
-      const bytes = handles.receive(handle, this.#area, Math.min(left, CHUNK_BYTES));
-      if (bytes <= 0) throw statusError(bytes, "receive");
+    for (let left = readable; left > 0; left -= handles.available) {
+      const at = handles.peek(handle);
+      if (at <= 0) throw statusError(at, "peek");
+      const bytes = handles.available;
       const position = this.#position[index] as number;
-      if (handles.bytes[this.#area] !== (position % PATTERN_BYTES) % 251) {
+      if (handles.bytes[at] !== (position % PATTERN_BYTES) % 251) {
         throw new NetPopcornError("ERR_BENCH", `byte ${position} of a stream is not what was sent`);
       }
+      handles.consume(handle, bytes);
       this.#position[index] = position + bytes;
       this.bytes += bytes;
-      left -= bytes;
     }
   }
 }

@@ -83,12 +83,11 @@ export function summary(rates: readonly number[]): { median: number; min: number
 }
 
 /**
- * Runs the pair for a warm-up and then in slices.
+ * Runs the pair, warmed up, in slices.
  * @param count of what is measured, so far.
  * @returns per second, by slice.
  */
 function measure(pair: KernelPair, seconds: number, count: () => number, progress: (text: string) => void): number[] {
-  turnFor(pair, WARM_UP_SECONDS);
   const rates: number[] = [];
   for (let left = seconds; left > 0; left -= SLICE_SECONDS) {
     const before = count();
@@ -155,7 +154,11 @@ async function runAccept(options: BenchOptions, progress: (text: string) => void
   new AcceptServer(pair.server.handles, SERVER_PORT, BACKLOG);
   const client = new AcceptClient(pair.client.handles, pair.serverAddress, SERVER_PORT, addresses);
   client.fill(options.concurrency);
+  turnFor(pair, WARM_UP_SECONDS);
+  const before = { frames: framesOf(pair), completed: client.completed };
   const rates = measure(pair, options.seconds, () => client.completed, progress);
+  const frames = framesOf(pair) - before.frames;
+  const completed = client.completed - before.completed;
   failIf(client.failed);
   const { median, min, max } = summary(rates);
   return {
@@ -166,14 +169,14 @@ async function runAccept(options: BenchOptions, progress: (text: string) => void
     connsPerSec: Math.round(median),
     connsPerSecMin: Math.round(min),
     connsPerSecMax: Math.round(max),
-    framesPerConnection: framesPer(pair, client.completed),
+    framesPerConnection: Math.round((frames / Math.max(1, completed)) * 100) / 100,
   };
 }
 
-/** Frames both ways per connection: how much the stack coalesces. */
-function framesPer(pair: KernelPair, completed: number): number {
-  const client = pair.client.memory.counters();
-  return Math.round((((client.txFrames ?? 0) + (client.rxFrames ?? 0)) / Math.max(1, completed)) * 100) / 100;
+/** Frames both ways so far: per connection, how much the stack coalesces. */
+function framesOf(pair: KernelPair): number {
+  const { txFrames = 0, rxFrames = 0 } = pair.client.memory.counters();
+  return txFrames + rxFrames;
 }
 
 /** Size of the buffers of each of so many connections: together they fill the second-level cache, not more. */
@@ -189,6 +192,7 @@ async function runBulk(options: BenchOptions, progress: (text: string) => void):
   const server = new BulkServer(pair.server.handles, SERVER_PORT, BACKLOG);
   const client = new BulkClient(pair.client.handles);
   client.open(pair.serverAddress, SERVER_PORT, connections);
+  turnFor(pair, WARM_UP_SECONDS);
   const rates = measure(
     pair,
     options.seconds,
@@ -215,6 +219,7 @@ async function runRr(options: BenchOptions, progress: (text: string) => void): P
   new EchoServer(pair.server.handles, SERVER_PORT, BACKLOG);
   const client = new PingClient(pair.client.handles);
   client.open(pair.serverAddress, SERVER_PORT, connections);
+  turnFor(pair, WARM_UP_SECONDS);
   const rates = measure(pair, options.seconds, () => client.roundTrips, progress);
   failIf(client.failed);
   const { median, min, max } = summary(rates);
