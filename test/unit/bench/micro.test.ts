@@ -2,8 +2,11 @@ import { describe, expect, it } from "vitest";
 import { suite as card } from "../../../bench/micro/card.bench.ts";
 import { suite as checksum } from "../../../bench/micro/checksum.bench.ts";
 import { suite as connect } from "../../../bench/micro/connect.bench.ts";
+import { suite as crossing } from "../../../bench/micro/crossing.bench.ts";
+import { suite as flowLookup } from "../../../bench/micro/flowLookup.bench.ts";
 import { type MicroResult, type MicroSuite, runSuite } from "../../../bench/micro/harness.ts";
 import { suite as parse } from "../../../bench/micro/parse.bench.ts";
+import { suite as tcpInput } from "../../../bench/micro/tcpInput.bench.ts";
 import { suite as toeplitz } from "../../../bench/micro/toeplitz.bench.ts";
 
 /** One tiny round: the benchmarks still run, and their variants still compute the same thing. */
@@ -48,6 +51,22 @@ describe("micro-benchmarks", () => {
       const [empty, full] = name.includes("asking") ? [100, 2] : [1000, 100];
       expect(Number.parseInt(sum, 16)).toBe(name.includes("28232") ? empty : full);
     }
+  });
+
+  it("flow look-up: staged batches find what serial look-ups find", async () => {
+    const sums = await checksums(flowLookup);
+    expect(sums.size).toBe(6);
+    for (const [name, sum] of sums) expect(sums.get(name.replace("one after the other", "staged by 32"))).toBe(sum);
+  });
+
+  it("TCP input: every segment is taken", async () => {
+    const sums = await checksums(tcpInput);
+    const taken = ["in order, 64 B", "in order, 1460 B", "pure ACKs of new data"].map((name) => sums.get(name));
+    expect(taken.map((sum) => Number.parseInt(sum as string, 16) / 1024)).toEqual([64, 1460, 1000]);
+  });
+
+  it("crossing: both directions make all their calls", async () => {
+    expect(new Set((await checksums(crossing)).values())).toEqual(new Set(["00001000"]));
   });
 
   it("refuses a case whose result changes", async () => {
