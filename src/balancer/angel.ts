@@ -64,7 +64,6 @@ export function angel(constants: Partial<AngelConstants> = {}): Policy {
   };
 }
 
-
 function decide(
   options: AngelConstants,
   observation: Observation,
