@@ -142,7 +142,7 @@ export function placeSegment(header: usize, segmentBytes: u32, remote: u32, loca
 
 // Benchmarks.
 
-/** Look-ups of `count` flows drawn from connections 0..flows-1, each after the one before. @returns sum of the indices. */
+/** Looks up `count` of the flows 0..flows-1 at random, each after the one before. @returns sum of the indices. */
 export function lookupSerial(flows: u32, count: u32, seed: u32): u32 {
   let state = seed;
   let sum: u32 = 0;

@@ -121,8 +121,8 @@ function frontierOrder(order: u32): u32 {
 }
 
 /**
- * Takes the frontier to the next multiple of a block's size. What is skipped goes to the free lists, merged with what is
- * free there already. @returns false when it stands there, or that would be beyond the pool.
+ * Takes the frontier to the next multiple of a block's size. What is skipped goes to the free lists, merged with what
+ * is free there already. @returns false when it stands there, or that would be beyond the pool.
  */
 function alignFrontier(order: u32): bool {
   const mask = (1 << order) - 1;

@@ -86,7 +86,8 @@ export function cookieTsVal(): u32 {
 /**
  * True when the ACK in segment.ts acknowledges a cookie that we have sent lately, whatever its own sequence number: a
  * later segment of a connection whose first one was lost or overtaken. It cannot be accepted, for nobody knows the
- * peer's ISN; but RST would end a connection whose first segment is about to come again. Only a hint: others overwrite it.
+ * peer's ISN; but RST would end a connection whose first segment is about to come again. Only a hint: others overwrite
+ * it.
  */
 export function cookieIsRecent(): bool {
   return load<u32>(recent + ((S.segHash & RECENT_MASK) << 2)) == S.segAck - 1;

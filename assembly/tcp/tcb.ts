@@ -268,7 +268,8 @@ export function tcbRenew(tcb: Tcb): void {
 
 /**
  * Ends a connection's life: its handle is stale, its slot is not used again before tcbReturn.
- * Preconditions: in no list, table or wheel, without buffers. It may stand in the output and ready queues: they skip it.
+ * Preconditions: in no list, table or wheel, without buffers. It may stand in the output and ready queues: they skip
+ * it.
  */
 export function tcbRetire(tcb: Tcb): void {
   if (!ASC_NO_ASSERT) assert(tcb.state != STATE_FREE && !(tcb.flags & (F_IN_WHEEL | F_IN_FLOW_TABLE)), "TCB in use");
