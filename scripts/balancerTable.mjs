@@ -1,0 +1,73 @@
+// Runs every balancer policy under the skewed load (src/sim/skewedLoad.ts, virtual time) and writes the tables into
+// docs/balancer.md. Needs dist/: npm run build. Same seed, same tables, on every machine.
+import { readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { choosePolicy } from "../dist/balancer/choosePolicy.js";
+import { runSkewedLoad } from "../dist/sim/skewedLoad.js";
+
+const document = fileURLToPath(new URL("../docs/balancer.md", import.meta.url));
+const common = {
+  seed: 1,
+  kernels: 4,
+  costs: { frameNs: 5_000, workNs: 105_000 },
+  hotShare: 0.8,
+  warmUpNs: 3e9,
+  measureNs: 2e9,
+};
+const HOT_GROUPS = 205;
+const rows = [
+  { name: "uniform load, static", policy: "static", hotGroups: 0 },
+  { name: "uniform load, angel", policy: "angel", hotGroups: 0 },
+  { name: "static", policy: "static" },
+  { name: "opportunistic, published constants", policy: "opportunistic" },
+  { name: "opportunistic, threshold 200", policy: { policy: "opportunistic", thresholdConnections: 200 } },
+  { name: "affinity-accept", policy: "affinity-accept" },
+  { name: "angel, no exact filters", policy: "angel", pinsMax: 0 },
+  { name: "**angel**", policy: "angel" },
+];
+
+function sum(counts) {
+  return Object.values(counts).reduce((total, count) => total + count, 0);
+}
+
+async function table(inFlight, pinned) {
+  const lines = [
+    "| | conn/s | of uniform | p50 ms | p99 ms | load of each core | moves | pinned | failed |",
+    "|---|---:|---:|---:|---:|---|---:|---:|---:|",
+  ];
+  let uniform;
+  for (const { name, policy, hotGroups = HOT_GROUPS, pinsMax } of rows) {
+    const options = { ...common, inFlight, backlog: inFlight, pinned, hotGroups, policy: choosePolicy(policy) };
+    const result = await runSkewedLoad(pinsMax === undefined ? options : { ...options, pinsMax });
+    uniform ??= result.connsPerSec;
+    const { p50, p99 } = result.latencyMs;
+    const cells = [
+      name,
+      Math.round(result.connsPerSec).toLocaleString("en"),
+      `${((100 * result.connsPerSec) / uniform).toFixed(1)} %`,
+      p50.toFixed(1),
+      p99.toFixed(1),
+      result.loads.map((load) => load.toFixed(2)).join(" "),
+      sum(result.balancer.moves),
+      result.balancer.pinned,
+      result.failed,
+    ];
+    lines.push(`| ${cells.join(" | ")} |`);
+    console.error(lines.at(-1));
+  }
+  return lines.join("\n");
+}
+
+let text = readFileSync(document, "utf8");
+for (const [mark, inFlight, pinned] of [
+  ["short", 1024, false],
+  ["long", 1024, true],
+  ["crowd", 8192, false],
+]) {
+  const [from, to] = [`<!-- table ${mark} -->\n`, `\n<!-- end ${mark} -->`];
+  const start = text.indexOf(from) + from.length;
+  const end = text.indexOf(to);
+  if (start < from.length || end < start) throw new Error(`docs/balancer.md has no place for table ${mark}`);
+  text = text.slice(0, start) + (await table(inFlight, pinned)) + text.slice(end);
+}
+writeFileSync(document, text);
