@@ -23,17 +23,34 @@ let left: u32 = 0;
  * goes out per connection and period (Linux: tcp_invalid_ratelimit).
  */
 export function challengePureAck(tcb: Tcb): void {
-  // In the place of the listener's number, which is of no use once the connection is accepted.
-  if (!(tcb.flags & (F_IN_SYN_QUEUE | F_IN_ACCEPT_QUEUE))) {
-    const cold = coldOf(tcb);
-    const period = <u16>(nowMs >> PURE_PERIOD_SHIFT);
-    if (cold.listener == period) {
-      count(TCP_CHALLENGE_ACKS_LIMITED);
-      return;
-    }
-    cold.listener = period;
+  if (!answeredLately(tcb)) challengeAck(tcb);
+}
+
+/**
+ * The answer to a keep-alive or window probe without data: limited likewise per connection, but not by the kernel's
+ * limit, for all idle connections' probes may come in the same second and each must be answered.
+ */
+export function probeAck(tcb: Tcb): void {
+  if (tcb.flags & (F_IN_SYN_QUEUE | F_IN_ACCEPT_QUEUE)) {
+    challengeAck(tcb);
+  } else if (!answeredLately(tcb)) {
+    tcb.flags |= F_ACK_NOW;
+    outputMark(tcb);
   }
-  challengeAck(tcb);
+}
+
+/** True, and counted, for all but the first call in a period. */
+function answeredLately(tcb: Tcb): bool {
+  // In the place of the listener's number, which is of no use once the connection is accepted.
+  if (tcb.flags & (F_IN_SYN_QUEUE | F_IN_ACCEPT_QUEUE)) return false;
+  const cold = coldOf(tcb);
+  const period = <u16>(nowMs >> PURE_PERIOD_SHIFT);
+  if (cold.listener == period) {
+    count(TCP_CHALLENGE_ACKS_LIMITED);
+    return true;
+  }
+  cold.listener = period;
+  return false;
 }
 
 export function challengeAck(tcb: Tcb): void {

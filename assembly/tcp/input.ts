@@ -11,7 +11,7 @@ import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
 import { ackProcess } from "./ack.ts";
 import { resetIfSynchronized } from "./abort.ts";
-import { challengeAck, challengePureAck } from "./challenge.ts";
+import { challengeAck, challengePureAck, probeAck } from "./challenge.ts";
 import { enterTimeWait, eventPost, finWait2Arm, tcpDrop } from "./close.ts";
 import { established } from "./established.ts";
 import { handshakeAck, listenInput, startFromSyn, timeWaitSyn } from "./open.ts";
@@ -203,7 +203,7 @@ function unacceptable(tcb: Tcb): void {
 }
 
 /**
- * One before RCV.NXT stands a keep-alive or window probe (RFC 9293 3.8.4, 3.8.6.1), which is answered always; and every
+ * One before RCV.NXT stands a keep-alive or window probe (RFC 9293 3.8.4, 3.8.6.1), which must be answered; and every
  * ACK of a peer that does not know yet that we have taken the byte of its probe.
  * Deviates: such a segment's ACK counts. When probes cross, neither side may have anything else to tell the other.
  */
@@ -212,8 +212,12 @@ function probed(tcb: Tcb): void {
   if (open && S.segFlags & S.FLAG_ACK && seqGt(S.segAck, tcb.sndUna) && seqLeq(S.segAck, tcb.sndMax)) {
     if (!ackProcess(tcb) || !afterAck(tcb)) return;
   }
-  tcb.flags |= T.F_ACK_NOW;
-  outputMark(tcb);
+  if (S.segLen == 0) {
+    probeAck(tcb);
+  } else {
+    tcb.flags |= T.F_ACK_NOW;
+    outputMark(tcb);
+  }
 }
 
 /**
