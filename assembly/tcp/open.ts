@@ -296,6 +296,11 @@ export function timeWaitSyn(tcb: Tcb): bool {
     newer = age > 0 || (age == 0 && newer);
   }
   if (!newer) return false;
+  if (!listenerAcceptRoom(listener)) {
+    // Refused like any other; the old connection still guards its numbers.
+    count(C.DROP_ACCEPT_QUEUE_FULL);
+    return true;
+  }
   // The new connection's numbers lie beyond anything of the old one still on its way (as in Linux).
   const iss = tcb.sndNxt + 65537;
   count(C.TCP_TIME_WAIT_REUSED);

@@ -185,6 +185,21 @@ describe.each(KERNEL_BUILDS)("TCP states, %s build", (build) => {
       expect(bench.counters().gaugeTimeWait).toBe(0);
     });
 
+    test("a SYN that finds the accept queue full does not end it", () => {
+      const bench = new KernelBench({ build });
+      const { peer } = reach(bench, "TIME_WAIT");
+      for (let i = 0; i < 16; i++) {
+        const waiting = new Peer(bench, { port: 100 + i });
+        waiting.send({ flags: "syn" });
+        waiting.expect({ flags: "syn ack" });
+        waiting.send({ flags: "ack" });
+      }
+      const counted = bench.counted(() => peer.send({ flags: "syn", seq: 1000 }));
+      expect(counted.dropAcceptQueueFull).toBe(1);
+      peer.expectNothing();
+      expect(bench.counters().gaugeTimeWait).toBe(1);
+    });
+
     test("an RST does not end it early (RFC 1337)", () => {
       const bench = new KernelBench({ build });
       const { peer } = reach(bench, "TIME_WAIT");
