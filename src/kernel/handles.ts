@@ -80,8 +80,9 @@ export class Handles {
 
   /**
    * Starts an active open; EVENT_CONNECTED or EVENT_ERROR follows.
-   * @param remoteAddress 16 bytes. @param localPort 0: any whose replies come to this kernel. @param addressIndex -1: by
-   *   route. @returns EADDRNOTAVAIL too when replies to `localPort` would go to another kernel, or no port is left.
+   * @param remoteAddress 16 bytes. @param localPort 0: any whose replies come to this kernel.
+   * @param addressIndex -1: by route.
+   * @returns EADDRNOTAVAIL too when replies to `localPort` would go to another kernel, or no port is left.
    */
   connect(remoteAddress: Uint8Array, remotePort: number, localPort = 0, addressIndex = -1): number {
     const opener = this.#host.opener;
