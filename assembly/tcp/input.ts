@@ -133,7 +133,11 @@ function synchronizedInput(tcb: Tcb): void {
   if (S.segLen > 0) receive(tcb);
 }
 
-/** PAWS (RFC 7323 5.3 R1). */
+/**
+ * PAWS (RFC 7323 5.3 R1).
+ * Deviates: 3.2 asks to drop a segment that lacks the agreed timestamps. It is taken (as in Linux), for there are
+ * middleboxes that strip them.
+ */
 function timestampsAcceptable(tcb: Tcb): bool {
   if (!S.segHasTimestamps || !(tcb.flags & T.F_TIMESTAMPS)) return true;
   if (<i32>(S.segTsVal - tcb.tsRecent) >= 0 || S.segFlags & S.FLAG_RST) return true;

@@ -372,6 +372,15 @@ describe.each(KERNEL_BUILDS)("TCP receiving, %s build", (build) => {
       expect(bench.counters().dropTcpPaws).toBe(0);
     });
 
+    test("a segment without the agreed timestamps is taken, as in Linux", () => {
+      const bench = new KernelBench({ build });
+      const { peer, handle } = openPassive(bench, { timestamp: 1000 });
+      peer.send({ flags: "ack", payload: pattern(10), timestamps: null });
+      expect(bench.read(handle).length).toBe(10);
+      bench.advance(50);
+      expect(peer.expect({ flags: "ack", ack: 11 }).options.timestamps?.[1]).toBe(1000);
+    });
+
     test("PAWS does not judge RST (5.2)", () => {
       const bench = new KernelBench({ build });
       const { peer, handle } = openPassive(bench, { timestamp: 1000 });
