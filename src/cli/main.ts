@@ -71,6 +71,11 @@ function serveCommand(): Command {
     .option("--pcap <file>", "write all frames to a pcapng file")
     .option("--gateway <address>", "default gateway: 10.7.0.1")
     .option("--host-address <cidr>", "address to give to the host's end of the device: 10.7.0.1/24")
+    .addOption(
+      new Option("--chaos [s]", "end a random kernel every so many seconds, to see what happens then")
+        .argParser(numberOption("--chaos", 0.1, 3600))
+        .preset("5"),
+    )
     .addOption(seedOption().default(undefined, "random"))
     .addOption(jsonOption())
     .action(async (options) => {

@@ -10,6 +10,7 @@ import { formatAddress, parseAddress, parseCidr } from "../ip/address.ts";
 import { PROCESS_EPOCH_MS } from "../kernel/clock.ts";
 import { createStack, type Stack } from "../stack.ts";
 import { createInterrupt, type Interrupt } from "./interrupt.ts";
+import { CHAOS_RESTART, startChaos } from "./chaos.ts";
 import type { Output } from "./output.ts";
 
 export type ServeOptions = {
@@ -26,6 +27,8 @@ export type ServeOptions = {
   /** Capture file to write. */
   readonly pcap?: string;
   readonly seed?: number;
+  /** Ends a random kernel every so many seconds. */
+  readonly chaos?: number;
 };
 
 /** Built-in applications and their well-known ports (RFC 862, 863, 864, 9110). */
@@ -60,7 +63,11 @@ export async function serve(options: ServeOptions, output: Output): Promise<void
     cleanups.push(() => stack.close());
     const ready = { event: "ready", address: formatAddress(address), port: portOf(options), kernels: options.kernels };
     output.result(ready, `ready ${ready.address}:${ready.port} kernels=${ready.kernels}`);
-    await untilEnd(stack, interrupt);
+    if (options.chaos !== undefined)
+      cleanups.push(
+        startChaos(stack, options.chaos, options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0),
+      );
+    await untilEnd(stack, interrupt, output);
     await printStats(stack, output);
   } finally {
     for (const cleanup of cleanups.reverse()) await cleanup();
@@ -108,16 +115,24 @@ function startStack(options: ServeOptions, app: URL, device: Device): Promise<St
     appArguments: { port: portOf(options) },
     ...(gateway === undefined ? {} : { gateway }),
     ...(seed === undefined ? {} : { seed }),
+    ...(options.chaos === undefined ? {} : { restart: CHAOS_RESTART }),
   });
 }
 
-/** @throws the error that has ended a kernel. */
-function untilEnd(stack: Stack, interrupt: Interrupt): Promise<void> {
+/** @throws the error that has ended the last kernel. */
+function untilEnd(stack: Stack, interrupt: Interrupt, output: Output): Promise<void> {
   return new Promise((resolve, reject) => {
+    const lost = new Set<number>();
+    stack.on("kernel", ({ kernelId, state, reason, error, restartMs }) => {
+      const why = error ? `: ${error.message}` : "";
+      const next = state === "up" ? "" : restartMs === undefined ? "; for good" : `; again in ${restartMs} ms`;
+      output.progress(`kernel ${kernelId} ${state} (${reason})${why}${next}`);
+      if (state === "down" && restartMs === undefined) lost.add(kernelId);
+      if (lost.size === stack.kernelCount) reject(error);
+    });
     stack.on("error", ({ error, kernelId, fatal }) => {
-      if (fatal) reject(error);
       // What an application's handler throws concerns one connection: the others are served on.
-      else console.error(`netpopcorn: application in kernel ${kernelId}: ${error.message}`);
+      if (!fatal) console.error(`netpopcorn: application in kernel ${kernelId}: ${error.message}`);
     });
     if (interrupt.signal.aborted) resolve();
     interrupt.signal.addEventListener("abort", () => resolve());
