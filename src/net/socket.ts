@@ -481,7 +481,7 @@ export class StackSocket extends net.Socket implements TransportUser {
     };
     // The types have fields there, of which accessors may not be made by declaration.
     for (const [name, get] of Object.entries(fields)) {
-      // Not by its name: as tsc writes the class, that has no value before its end.
+      // biome-ignore lint/complexity/noThisInStatic: as tsc writes the class, its name has no value before its end.
       Object.defineProperty(this.prototype, name, { get, configurable: true, enumerable: true });
     }
   }
