@@ -216,6 +216,20 @@ export class StackSocket extends net.Socket implements TransportUser {
     server._emitCloseIfDrained();
   }
 
+  /**
+   * node:tls takes a socket without a handle for one that is connecting and waits for "connect", also when it is open:
+   * an accepted one, or after STARTTLS. Nobody else asks an open socket for that event. It is told, and from then on
+   * TLS decides when this side ends: it may have more to write when the peer has ended.
+   */
+  override once(event: string, listener: (...args: never[]) => void): this {
+    if (event !== "connect" || this.connecting || !this.#transport) {
+      return super.once(event, listener as Parameters<net.Socket["once"]>[1]);
+    }
+    this.allowHalfOpen = true;
+    process.nextTick(() => listener.call(this));
+    return this;
+  }
+
   override resetAndDestroy(): this {
     if (!this.#transport && !this.connecting) return this.destroy(socketClosed());
     const reset = () => {

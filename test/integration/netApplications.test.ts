@@ -1,0 +1,86 @@
+/** Server files that know nothing of this stack, in every kernel: over a segment, and over a TAP with curl. */
+import http from "node:http";
+import { writeFile, mkdtemp, rm } from "node:fs/promises";
+import type net from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, describe, expect, it } from "vitest";
+import type * as Api from "../../src/index.ts";
+import type * as NetApi from "../../src/net/index.ts";
+import { importBuilt } from "../helpers/dist.ts";
+import { missing, Namespace } from "../helpers/namespace.ts";
+import { SERVER, Served } from "../helpers/serve.ts";
+
+const { createSegment, createStack } = await importBuilt<typeof Api>("index.js");
+const { createNet } = await importBuilt<typeof NetApi>("net/index.js");
+const APP = new URL("../fixtures/expressServer.cjs", import.meta.url);
+const KERNELS = 2;
+const tuning = { memoryBytes: 64 << 20, connectionsMax: 4096 };
+
+const cleanUp: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of cleanUp.splice(0).reverse()) await close();
+});
+
+describe("an express file, unmodified, in kernels of their own threads", () => {
+  it("answers from each of them", async () => {
+    const segment = await createSegment({ portsMax: 8 });
+    cleanUp.push(() => segment.close());
+    const device = segment.createCard({ queues: KERNELS });
+    const server = await createStack({ mode: "threads", device, address: "10.7.0.2/24", app: APP, tuning });
+    cleanUp.push(() => server.close({ drainMs: 0 }));
+    const errors: Error[] = [];
+    server.on("error", ({ error }) => errors.push(error));
+    const client = await createStack({
+      device: segment.createCard(),
+      address: "10.7.0.1/24",
+      sharedMemory: true,
+      tuning,
+    });
+    cleanUp.push(() => client.close({ drainMs: 0 }));
+    const { connect } = createNet(client);
+    const get = (path: string) =>
+      new Promise<string>((resolve, reject) => {
+        const createConnection = () => connect(80, "10.7.0.2") as net.Socket;
+        const request = http.get({ host: "10.7.0.2", path, createConnection }, async (response) => {
+          response.setEncoding("utf8");
+          let text = "";
+          for await (const part of response) text += part;
+          resolve(text);
+        });
+        request.on("error", reject);
+      });
+    const threads = new Set<number>();
+    for (let i = 0; i < 40; i++) {
+      const { thread, from } = JSON.parse(await get("/thread")) as { thread: number; from: string };
+      expect(from).toBe("10.7.0.1");
+      threads.add(thread);
+    }
+    expect(threads.size).toBe(KERNELS);
+    expect(errors).toEqual([]);
+  });
+
+  it("answers curl over a TAP", async (context) => {
+    const reason = missing("curl");
+    if (reason !== undefined) context.skip(reason);
+    const namespace = new Namespace();
+    cleanUp.push(() => namespace[Symbol.asyncDispose]());
+    const served = await Served.start(namespace, { app: fileURLToPath(APP), port: 80, kernels: KERNELS });
+    cleanUp.push(() => served[Symbol.asyncDispose]());
+    const url = (path: string) => `http://${SERVER}${path}`;
+    const urls = Array.from({ length: 40 }, () => url("/thread"));
+    const curl = await namespace.run("curl", ["-sS", "--fail", "-H", "Connection: close", "-w", "\n", ...urls]);
+    expect(curl).toMatchObject({ status: 0, stderr: "" });
+    const threads = curl.stdout.split("\n").filter((line) => line !== "");
+    expect(threads).toHaveLength(urls.length);
+    expect(new Set(threads.map((line) => (JSON.parse(line) as { thread: number }).thread)).size).toBe(KERNELS);
+    const folder = await mkdtemp(join(tmpdir(), "netpopcorn-"));
+    cleanUp.push(() => rm(folder, { recursive: true, force: true }));
+    const body = join(folder, "body");
+    await writeFile(body, Buffer.alloc(5_000_000, "x"));
+    const post = await namespace.run("curl", ["-sS", "--fail", "--data-binary", `@${body}`, url("/count")]);
+    expect(post).toMatchObject({ status: 0, stderr: "", stdout: "5000000" });
+    expect((await served.interrupt()).status).toBe(0);
+  });
+});
