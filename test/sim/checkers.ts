@@ -78,8 +78,6 @@ function parse(bytes: DataView, at: number): Segment | undefined {
 /** Sees every frame in the order of sending. Throws an Error at the first that breaks a rule. */
 export class FrameChecker {
   frames = 0;
-  /** Longest excess over an offered window that a probe has used: 0 or 1. */
-  probeBytes = 0;
   readonly #hash = createHash("sha1");
   readonly #directions = new Map<string, Direction>();
   readonly #trace: ((line: string) => void) | undefined;
@@ -127,7 +125,6 @@ export class FrameChecker {
     if (beyond > 1 || (beyond === 1 && payloadBytes > 1)) {
       throw new Error(`${flow}: ${payloadBytes} bytes at ${seq} end ${beyond} beyond the offered window`);
     }
-    if (beyond === 1) this.probeBytes = 1;
   }
 }
 

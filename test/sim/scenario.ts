@@ -25,6 +25,7 @@ const TIME_WAIT_ENOUGH_MS = 60_000;
 export type Scenario = {
   readonly seed: number;
   readonly impairments: Impairments;
+  readonly blackout: { readonly fromNs: number; readonly untilNs: number } | undefined;
   readonly plans: readonly Plan[];
   readonly mtuBytes: number;
   readonly checksumOffload: boolean;
@@ -70,6 +71,14 @@ function drawImpairments(prng: Prng): Impairments {
     rateBitsPerSecond: some(1e6 + prng.fraction() * 1e9),
     queueBytes: pick(prng, [16_384, 65_536, 262_144]),
   };
+}
+
+/** A fourth of the runs: nothing gets through for a while, but not for as long as keep-alive would give up after. */
+function drawBlackout(seed: number): Scenario["blackout"] {
+  const prng = new Prng(seed, 60);
+  if (prng.below(4) !== 0) return undefined;
+  const fromNs = Math.floor(prng.fraction() * pick(prng, [100 * MS, 2 * SECOND]));
+  return { fromNs, untilNs: fromNs + Math.floor(1 + prng.fraction() * 10 * SECOND) };
 }
 
 function drawBehaviour(prng: Prng, bytesMax: number, endings: readonly Ending[], slow: boolean): Behaviour {
@@ -143,6 +152,7 @@ export function drawScenario(seed: number): Scenario {
   return {
     seed,
     impairments: drawImpairments(prng),
+    blackout: drawBlackout(seed),
     plans: drawPlans(prng),
     mtuBytes: pick(prng, [576, 1500, 1500, 9000]),
     checksumOffload,

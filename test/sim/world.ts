@@ -16,6 +16,8 @@ export type WorldOptions = {
   readonly seed: number;
   readonly build: ModuleBuild;
   readonly impairments: Impairments;
+  /** Everything is lost from one instant to the other, ns. */
+  readonly blackout?: { readonly fromNs: number; readonly untilNs: number } | undefined;
   readonly mtuBytes: number;
   readonly checksumOffload: boolean;
   readonly tsoBytesMax: number;
@@ -141,7 +143,10 @@ export class World {
       this.#runInstant();
       check?.();
       if (done()) break;
-      const next = Math.min(...this.kernels.map((k) => Math.min(k.host.nextDeadlineNs(), k.nextWakeNs())));
+      const next = Math.min(
+        this.#nextConditionsNs(),
+        ...this.kernels.map((k) => Math.min(k.host.nextDeadlineNs(), k.nextWakeNs())),
+      );
       if (next === Number.POSITIVE_INFINITY) throw new Error("nothing will ever happen again, and it is not over");
       if (next > limitNs) return false;
       this.nowNs = Math.max(this.nowNs + 1, Math.ceil(next));
@@ -160,8 +165,22 @@ export class World {
     }
   }
 
+  /** When the conditions of the link change next; Infinity: never. */
+  #nextConditionsNs(): number {
+    const { blackout } = this.#options;
+    const instants = blackout ? [blackout.fromNs, blackout.untilNs] : [];
+    return Math.min(...instants.filter((ns) => ns > this.nowNs));
+  }
+
+  #applyConditions(): void {
+    const { blackout, impairments } = this.#options;
+    if (blackout?.fromNs === this.nowNs) this.segment.impair({ ...impairments, lossPpm: 1_000_000 });
+    if (blackout?.untilNs === this.nowNs) this.segment.impair(impairments);
+  }
+
   /** All kernels in random order, until none has anything to do at this instant. */
   #runInstant(): void {
+    this.#applyConditions();
     for (let turns = 0, busy = true; busy; turns++) {
       if (turns > TURNS_PER_INSTANT_MAX) throw new Error("the kernels keep each other busy without end");
       busy = false;
