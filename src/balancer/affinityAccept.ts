@@ -64,13 +64,15 @@ function decide(
   if (victims.length === 0 || thieves.length === 0) return { moves: [], state: migrated };
   const { owner, live } = observation.groups;
   const moves: Move[] = [];
+  const taken = new Set<number>();
   let cursor = next.cursor;
   for (const [index, to] of thieves.entries()) {
     const from = victims[index % victims.length] as number;
     for (let step = 0; step < owner.length; step++) {
       const group = cursor;
       cursor = (cursor + 1) % owner.length;
-      if (owner[group] !== from || live[group] !== 0) continue;
+      if (owner[group] !== from || live[group] !== 0 || taken.has(group)) continue;
+      taken.add(group);
       moves.push({ group, from, to, reason: "busy" });
       break;
     }

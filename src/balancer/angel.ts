@@ -5,6 +5,7 @@
  *
  * - A group with connections can move as well: they are pinned to their kernel by exact filters, if the device has
  *   some left; the group's next connections go to the new one. At equal heat a group without connections is preferred.
+ *   Without filters the balancer waits for a moment when the group has none.
  * - It does not oscillate: it starts only when the most loaded kernel is `startGap` above the mean, stops at `stopGap`,
  *   never moves more than evens out, waits `settleNs` for the effect, and a moved group rests for `restNs`.
  */
@@ -138,13 +139,14 @@ function choose(options: AngelConstants, observation: Observation, state: State,
     const excess = (loads[from] as number) - meanLoad;
     const cost = (costs[from] as number) * (state.rates[group] as number);
     // More than the excess would make the other kernel the loaded one.
-    if (excess <= options.stopGap / 2 || cost > excess || live > pinsFree) continue;
+    if (excess <= options.stopGap / 2 || cost > excess) continue;
     const to = alive.reduce((least, id) => ((loads[id] as number) < (loads[least] as number) ? id : least));
     if (to === from || (loads[to] as number) + cost > (loads[from] as number) - cost) continue;
     loads[from] = (loads[from] as number) - cost;
     loads[to] = (loads[to] as number) + cost;
-    pinsFree -= live;
-    moves.push({ group, from, to, reason: live > 0 ? "hot, pinned" : "hot", pin: live > 0 });
+    if (live > pinsFree) moves.push({ group, from, to, reason: "hot, idle for a moment", wait: true });
+    else moves.push({ group, from, to, reason: live > 0 ? "hot, pinned" : "hot", pin: live > 0 });
+    if (live <= pinsFree) pinsFree -= live;
   }
   return moves;
 }
@@ -161,7 +163,7 @@ function costPerOpening({ owner }: GroupsObservation, { rates, loads }: State, k
 
 /** Groups of overloaded kernels that may move: those that bring most for each filter they cost come first. */
 function candidates(
-  { groups, kernels, pinsFree }: Observation,
+  { groups, kernels }: Observation,
   { rates, restUntilNs }: State,
   loads: readonly number[],
   above: number,
@@ -172,8 +174,7 @@ function candidates(
   for (let group = 0; group < owner.length; group++) {
     const from = owner[group] as number;
     if (!(kernels[from]?.alive && (loads[from] as number) > above)) continue;
-    if ((rates[group] as number) <= 0 || (live[group] as number) > pinsFree) continue;
-    if (nowNs >= (restUntilNs[group] as number)) found.push(group);
+    if ((rates[group] as number) > 0 && nowNs >= (restUntilNs[group] as number)) found.push(group);
   }
   const worth = (group: number) => (rates[group] as number) / (1 + (live[group] as number));
   return found.sort((a, b) => worth(b) - worth(a) || a - b);

@@ -23,6 +23,9 @@ import { countGroups, type Move, type Policy } from "./policy.ts";
 const SWEEP_NS = 200e6;
 /** Frames steered the old way by other threads have become connections after this. */
 const SETTLE_NS = 10e6;
+/** How long, and how often, a group with connections is watched for a moment when it has none. */
+const WAIT_NS = 100e6;
+const WAIT_STEP_NS = 1e6;
 /** Bit of HEALTH_WITHHOLD_RST that is ours; the other belongs to the supervisor (control/rehoming.ts). */
 const WITHHOLD_BALANCER = 2;
 
@@ -84,6 +87,10 @@ export class Balancer {
   /** Openings that were on their way when their group moved: no strays, by group. */
   #settling = new Map<number, Settling>();
   #settledAtNs = Number.POSITIVE_INFINITY;
+  /** Moves that wait for their group to be idle, by group. */
+  #waiting = new Map<number, Move>();
+  #waitUntilNs = 0;
+  #waitAtNs = Number.POSITIVE_INFINITY;
   #sweepAtNs = Number.NEGATIVE_INFINITY;
   #decideAtNs = Number.NEGATIVE_INFINITY;
 
@@ -111,22 +118,50 @@ export class Balancer {
 
   /** When step() has something to do, ns. */
   get deadlineNs(): number {
-    return Math.min(this.#decideAtNs, this.#settledAtNs);
+    return Math.min(this.#decideAtNs, this.#settledAtNs, this.#waitAtNs);
   }
 
   /** Does what is due. @returns what was moved or refused, if anything. */
   step(nowNs: number): BalanceEvent | undefined {
     if (nowNs >= this.#settledAtNs) this.#settle(nowNs);
-    if (nowNs < this.#decideAtNs) return undefined;
+    if (nowNs < this.#decideAtNs) return nowNs < this.#waitAtNs ? undefined : this.#tryWaiting(nowNs);
     this.#decideAtNs = nowNs + this.periodNs;
     if (this.#pins.count > 0 && nowNs >= this.#sweepAtNs) this.#sweep(nowNs);
     const observation = this.#observer.observe(nowNs, this.#pins.free);
     this.#loads = observation.kernels.map(({ load }) => load);
     const { moves, state } = this.#options.policy.decide(observation, this.#state, nowNs);
     this.#state = state;
-    if (moves.length === 0) return undefined;
+    if (moves.length === 0) return nowNs < this.#waitAtNs ? undefined : this.#tryWaiting(nowNs);
+    // What still waits belongs to an old picture.
+    this.#refusals.live += this.#waiting.size;
+    this.#waiting.clear();
+    this.#waitUntilNs = nowNs + WAIT_NS;
+    return this.#make(moves, nowNs);
+  }
+
+  /** Makes the moves whose groups are idle just now. */
+  #tryWaiting(nowNs: number): BalanceEvent | undefined {
+    this.#waitAtNs = nowNs + WAIT_STEP_NS;
+    if (nowNs >= this.#waitUntilNs) {
+      this.#refusals.live += this.#waiting.size;
+      this.#waiting.clear();
+      this.#waitAtNs = Number.POSITIVE_INFINITY;
+    }
+    const idle = [...this.#waiting.values()].filter(({ from, group }) => this.#observer.liveIn(from, group) === 0);
+    for (const { group } of idle) this.#waiting.delete(group);
+    if (idle.length === 0) return undefined;
+    const event = this.#make(idle, nowNs);
+    return event.moves.length + event.refused.length > 0 ? event : undefined;
+  }
+
+  #make(moves: readonly Move[], nowNs: number): BalanceEvent {
     const done: Move[] = [];
-    const refused = this.#apply(moves, done, nowNs);
+    const all = this.#apply(moves, done, nowNs);
+    const waits = ({ refusal, wait }: (typeof all)[number]) =>
+      wait === true && (refusal === "live" || refusal === "arriving");
+    const refused = all.filter((move) => !waits(move));
+    for (const { refusal: _, ...move } of all.filter(waits)) this.#waiting.set(move.group, move);
+    this.#waitAtNs = this.#waiting.size > 0 ? nowNs + WAIT_STEP_NS : Number.POSITIVE_INFINITY;
     for (const { reason } of done) this.#moves[reason] = (this.#moves[reason] ?? 0) + 1;
     for (const { refusal } of refused) this.#refusals[refusal]++;
     return { nowNs, moves: done, refused, loads: this.#loads, groups: this.#groupCounts() };
@@ -178,7 +213,10 @@ export class Balancer {
     if (wanted.size === 0) return refused;
     const threads = kernels.some((kernel) => this.#options.memoryOf(kernel)?.shared);
     if (threads) this.#withholdResets(true);
-    for (const { group, to } of wanted.values()) device.moveFlowGroup?.(group, to);
+    for (const { group, from, to } of wanted.values()) {
+      this.#observer.settle(from, group);
+      device.moveFlowGroup?.(group, to);
+    }
     // Only other threads can have done anything since.
     if (threads) {
       const moved = [...wanted.values()];

@@ -72,6 +72,17 @@ export class Observer {
     return memory && table !== 0 ? (memory.words[table + group * GROUP_WORDS + LIVE_WORD] as number) >>> 0 : 0;
   }
 
+  /** The group is about to leave the kernel: what has been opened in it until now is no stray. */
+  settle(kernel: number, group: number): void {
+    const watched = this.#watch(kernel);
+    if (!watched) return;
+    const at = watched.memory.loadU32(MAP_BASE + MAP_FLOW_GROUPS) >>> 2;
+    const opened = (watched.memory.words[at + group * GROUP_WORDS + OPENED_WORD] as number) >>> 0;
+    const fresh = (opened - (watched.opened[group] as number)) >>> 0;
+    watched.opened[group] = opened;
+    this.#opened[group] = (this.#opened[group] as number) + fresh;
+  }
+
   /** RX lanes of a kernel, for looking at. */
   lanesOf(kernel: number): readonly FrameRing[] {
     return this.#watch(kernel)?.lanes ?? [];

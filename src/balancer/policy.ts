@@ -47,6 +47,8 @@ export type Move = {
    * with connections is not moved.
    */
   readonly pin?: boolean;
+  /** If the group has connections, the move is tried again for a while, to catch a moment when it has none. */
+  readonly wait?: boolean;
 };
 
 export type Decision = {

@@ -69,7 +69,7 @@ export class BalancedWorld {
     };
   }
 
-  /** One period: time passes, the policy is asked, its moves are made. */
+  /** One period: time passes, the policy is asked, its moves are made. @returns those that were. */
   step(policy: Policy): readonly Move[] {
     this.nowNs += policy.periodNs;
     this.options.rates.forEach((rate, group) => {
@@ -77,7 +77,8 @@ export class BalancedWorld {
     });
     const decision: Decision = policy.decide(this.observation(), this.#state, this.nowNs);
     this.#state = decision.state;
-    for (const { group, to } of decision.moves) this.owner[group] = to;
-    return decision.moves;
+    const made = decision.moves.filter(({ group, wait }) => wait !== true || this.live[group] === 0);
+    for (const { group, to } of made) this.owner[group] = to;
+    return made;
   }
 }
