@@ -52,11 +52,10 @@ export type SocketOptions = net.SocketConstructorOpts & {
 };
 
 /** Options that Node's constructor need not see. */
-const OWN_OPTIONS: ReadonlySet<string> = new Set(
-  "allowHalfOpen noDelay keepAlive keepAliveInitialDelay onread port host path localAddress localPort family hints lookup timeout".split(
-    " ",
-  ),
-);
+const OWN_OPTIONS: ReadonlySet<string> = new Set([
+  ...["allowHalfOpen", "noDelay", "keepAlive", "keepAliveInitialDelay", "onread"],
+  ...["port", "host", "path", "localAddress", "localPort", "family", "hints", "lookup", "timeout"],
+]);
 
 /** Its constructor takes 4.5 µs longer with options than without (Node 20: it copies and extends them). */
 function forNode(options: SocketOptions | undefined): SocketOptions | undefined {
