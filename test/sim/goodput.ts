@@ -94,8 +94,8 @@ export function document(cells: ReadonlyMap<string, number>): string {
 
 One connection, ${TRANSFER_BYTES >> 20} MiB one way, link of ${RATE_BITS_PER_SECOND / 1e6} Mbit/s with a queue of
 ${QUEUE_BYTES >> 10} KiB, frames lost independently in both directions, MTU 1500; payload Mbit/s from the SYN to the
-last byte read, mean of ${SEEDS.length} seeds, in virtual time (so the figures do not depend on the machine). "Bound" is what
-link and buffer allow without loss. Congestion control is NewReno without SACK: one hole per round trip.
+last byte read, mean of ${SEEDS.length} seeds, in virtual time (so the figures do not depend on the machine).
+"Bound" is what link and buffer allow without loss. Congestion control is NewReno without SACK: one hole per round trip.
 
 Written by \`GOODPUT=write npm test -- --project fast test/sim/goodput\`; the same test without the variable checks that
 lossless transfers come near the bound and that loss never stops one.
