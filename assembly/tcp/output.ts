@@ -45,7 +45,7 @@ import { congestionWindow } from "./congestion.ts";
 import * as S from "./segment.ts";
 import { seqGt, seqLt, seqMax, seqMin } from "./seq.ts";
 import * as T from "./tcb.ts";
-import { Tcb, coldOf } from "./tcb.ts";
+import { Tcb, TcbCold, coldOf } from "./tcb.ts";
 import { delackArm, persistArm, rtoArm, rttTimingStart } from "./timers.ts";
 
 const ETH_BYTES: u32 = 14;
@@ -188,12 +188,17 @@ function sendProbe(tcb: Tcb): bool {
   return true;
 }
 
+/** Largest window that the header field can express on this connection. */
+function windowMax(cold: TcbCold): u32 {
+  return (<u32>65535) << cold.rcvWscale;
+}
+
 /** Window to offer, as the header field; moves RCV.ADV. Never takes back what was offered (RFC 9293 3.8.6). */
 function receiveWindowField(tcb: Tcb): u32 {
   const cold = coldOf(tcb);
   const limit = (<u32>1) << cold.rcvLimitOrder;
   const held = tcb.rcvNxt - tcb.rcvRead;
-  let room = held < limit ? limit - held : 0;
+  let room = held < limit ? min<u32>(limit - held, windowMax(cold)) : 0;
   // A pool that runs short is shared: nobody is promised more than half of what is left.
   room = min(room, streamFreeBytes() >> 1);
   const offered = tcb.rcvAdv - tcb.rcvNxt;
@@ -442,7 +447,7 @@ export function windowUpdateDue(tcb: Tcb): bool {
   const limit = (<u32>1) << coldOf(tcb).rcvLimitOrder;
   const offered = tcb.rcvAdv - tcb.rcvNxt;
   const held = tcb.rcvNxt - tcb.rcvRead;
-  const room = held < limit ? limit - held : 0;
+  const room = held < limit ? min<u32>(limit - held, windowMax(coldOf(tcb))) : 0;
   if (room <= offered) return false;
   const gained = room - offered;
   return gained >= limit >> 1 || (offered < (<u32>tcb.sndMss) << 1 && gained >= min<u32>(limit >> 1, tcb.sndMss));
