@@ -122,8 +122,7 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
     );
   }
   checkCombinations(options, mode);
-  const { flowGroups } = capabilities;
-  const policy = resolvePolicy(options.balancer, { threads: mode === "threads", kernels, flowGroups });
+  const policy = resolvePolicy(options.balancer, { threads: mode === "threads", kernels, device: capabilities });
   const addresses = [options.address].flat().map(parseCidr);
   const gateway = options.gateway === undefined ? new Uint8Array(16) : parseAddress(options.gateway);
   if (options.gateway !== undefined && addresses.every(({ family }) => family !== addressFamily(gateway))) {

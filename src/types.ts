@@ -48,7 +48,7 @@ export type StackOptions = {
   readonly sharedMemory?: boolean;
   /**
    * Which kernel gets which flow groups (docs/balancer.md): a policy's name, its name with constants, or a policy of
-   * your own. Default "angel" in threads mode on a device with flow groups, otherwise "static".
+   * your own. Default "angel" in threads mode on a device with flow groups and exact filters, otherwise "static".
    */
   readonly balancer?: BalancerOption;
   /** Closes the stack at once when aborted. */

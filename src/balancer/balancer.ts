@@ -3,9 +3,9 @@
  * serves kernels in threads, kernels on this thread, and virtual time.
  *
  * What makes a move safe (docs/balancer.md): before the device's table changes, every connection of the group has an
- * exact filter that keeps it where it is, or there is none; SYNs that are on their way into the old kernel are found in
- * its RX lanes, before and after the change. What threads do in between is found by one more look, `settleNs` later, and
- * until then the new kernel answers what it does not know with silence.
+ * exact filter that keeps it where it is, or there is none; SYNs that are on their way into the old kernel are found
+ * in its RX lanes, before and after the change. What threads do in between is found by one more look, SETTLE_NS later,
+ * and until then the new kernel answers what it does not know with silence.
  */
 import type { Device } from "../device/device.ts";
 import { initialQueue } from "../device/flowGroups.ts";

@@ -1,4 +1,5 @@
 /** The balancer of a stack: its option, its timer, its events. */
+import type { DeviceCapabilities } from "../device/device.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { StackPlan } from "../stack.ts";
 import { NetPopcornError } from "../errors.ts";
@@ -18,18 +19,22 @@ export type BalancingOptions = {
   readonly clock: Clock | undefined;
 };
 
+type BalancedCapabilities = Pick<DeviceCapabilities, "flowGroups" | "exactFilters">;
+
 /**
- * The policy of a stack. Default: angel for kernels in threads behind a device with flow groups, else static: on one
- * thread all kernels share one processor, and a group gains nothing by moving.
+ * The policy of a stack. Default: angel for kernels in threads behind a device with flow groups and exact filters, else
+ * static: on one thread all kernels share one processor, and a group gains nothing by moving; without filters a
+ * connection that begins in the moment of a move may be torn, so that is for the user to choose.
  * @throws NetPopcornError ERR_OPTION_RANGE, ERR_OPTION_UNKNOWN, ERR_OPTION_COMBINATION.
  */
 export function resolvePolicy(
   option: BalancerOption | undefined,
-  stack: { readonly threads: boolean; readonly kernels: number; readonly flowGroups: number },
+  stack: { readonly threads: boolean; readonly kernels: number; readonly device: BalancedCapabilities },
 ): Policy {
-  const balances = stack.kernels > 1 && stack.flowGroups > 0;
+  const { exactFilters, flowGroups } = stack.device;
+  const balances = stack.kernels > 1 && flowGroups > 0 && exactFilters > 0;
   const policy = choosePolicy(option ?? (stack.threads && balances ? "angel" : "static"));
-  if (policy !== staticPolicy && stack.flowGroups === 0) {
+  if (policy !== staticPolicy && flowGroups === 0) {
     throw new NetPopcornError(
       "ERR_OPTION_COMBINATION",
       `balancer "${policy.name}" needs a device with flow groups; leave the option out, or use "static"`,

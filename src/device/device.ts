@@ -104,7 +104,7 @@ export interface Device {
    * does not cover, or all where there is none. undefined: ends it. Missing where every packet is covered.
    */
   lendQueue?(queue: number, to: number | undefined): void;
-  /** Queue of a flow group; undefined: left to the hash. This and the next are there where capabilities.flowGroups > 0. */
+  /** Queue of a flow group; undefined: left to the hash. This and the next exist where capabilities.flowGroups > 0. */
   flowGroupQueue?(group: number): number | undefined;
   /** Sends the next packets of a flow group to `queue`. */
   moveFlowGroup?(group: number, queue: number): void;

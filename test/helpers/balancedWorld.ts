@@ -1,4 +1,4 @@
-/** Kernels and flow groups as numbers: what a policy would see if every opening cost the same, and its moves were made. */
+/** Kernels and flow groups as numbers: what a policy sees if each opening costs the same and its moves are made. */
 import type { Decision, Move, Observation, Policy } from "../../src/balancer/policy.ts";
 
 export type WorldOptions = {

@@ -52,7 +52,7 @@ const movesMax: Readonly<Record<PolicyName, (kernels: number) => number>> = {
 };
 
 describe.each(NAMES)("policy %s", (name) => {
-  it("moves groups from their owner to living kernels, none with connections unless they are pinned, few at a time", () => {
+  it("moves groups from owners to living kernels, none with connections unless they are pinned, few at a time", () => {
     fc.assert(
       fc.property(worlds, fc.nat({ max: STEPS }), (options, deathAt) => {
         const policy = create(name);

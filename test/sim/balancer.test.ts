@@ -1,6 +1,6 @@
 /**
  * The balancers against a load that is as uneven as it can be: 80 % of the new connections in 5 % of the flow groups,
- * all of them one kernel's. Real kernels, virtual cores, virtual time; docs/balancer.md has the same with more policies.
+ * all of them one kernel's. Real kernels, virtual cores, virtual time; docs/balancer.md has more of the same.
  */
 import { beforeAll, describe, expect, it } from "vitest";
 import { choosePolicy, type PolicyName } from "../../src/balancer/choosePolicy.ts";

@@ -236,14 +236,15 @@ describe("option balancer", () => {
     expect(() => choosePolicy(option as "angel")).toThrow(expect.objectContaining({ code }));
   });
 
-  it("is angel for kernels in threads behind flow groups, otherwise static", () => {
-    const name = (threads: boolean, kernels: number, flowGroups: number) =>
-      resolvePolicy(undefined, { threads, kernels, flowGroups }).name;
-    expect(name(true, 4, 4096)).toBe("angel");
-    expect(name(true, 1, 4096)).toBe("static");
-    expect(name(true, 4, 0)).toBe("static");
-    expect(name(false, 4, 4096)).toBe("static");
-    const noGroups = { threads: true, kernels: 2, flowGroups: 0 };
+  it("is angel for kernels in threads behind flow groups and filters, otherwise static", () => {
+    const name = (threads: boolean, kernels: number, flowGroups: number, exactFilters: number) =>
+      resolvePolicy(undefined, { threads, kernels, device: { flowGroups, exactFilters } }).name;
+    expect(name(true, 4, 4096, 8192)).toBe("angel");
+    expect(name(true, 1, 4096, 8192)).toBe("static");
+    expect(name(true, 4, 0, 8192)).toBe("static");
+    expect(name(true, 4, 4096, 0)).toBe("static");
+    expect(name(false, 4, 4096, 8192)).toBe("static");
+    const noGroups = { threads: true, kernels: 2, device: { flowGroups: 0, exactFilters: 0 } };
     expect(() => resolvePolicy("angel", noGroups)).toThrow(expect.objectContaining({ code: "ERR_OPTION_COMBINATION" }));
   });
 
