@@ -1,4 +1,5 @@
 /** Errors in the shape that node:net gives them: code, errno, syscall, address, port, and the message. */
+import { isIP } from "node:net";
 import { getSystemErrorMap } from "node:util";
 import { NetPopcornError, statusName } from "../errors.ts";
 
@@ -87,6 +88,19 @@ export function checkPort(value: unknown): number {
     throw nodeError(RangeError, "ERR_SOCKET_BAD_PORT", `Port should be >= 0 and < 65536. ${shown}`);
   }
   return port;
+}
+
+/** What is wrong with the answer of option lookup, if anything. */
+export function checkLookup(
+  address: string,
+  family: number | undefined,
+  host: string,
+  port: number,
+): NodeJS.ErrnoException | undefined {
+  if (!isIP(address)) return invalidAddress(address);
+  if (family === 4 || family === 6) return undefined;
+  const message = `Invalid address family: ${family} ${host}:${port}`;
+  return Object.assign(nodeError(RangeError, "ERR_INVALID_ADDRESS_FAMILY", message), { host, port });
 }
 
 export function invalidAddress(address: string): NodeJS.ErrnoException {

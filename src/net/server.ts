@@ -22,7 +22,6 @@ const ANY_ADDRESS = "0.0.0.0";
 
 /** One listen() of one server: every kernel of the group holds a replica. */
 class ListenHandle implements ServerHandle {
-  readonly #server: net.Server;
   readonly #sockets: Sockets;
   readonly #address: string;
   #port: number;
@@ -30,8 +29,7 @@ class ListenHandle implements ServerHandle {
   #isClosed = false;
   #isReferenced = true;
 
-  constructor(server: net.Server, sockets: Sockets, address: string, port: number) {
-    this.#server = server;
+  constructor(sockets: Sockets, address: string, port: number) {
     this.#sockets = sockets;
     this.#address = address;
     this.#port = port;
@@ -87,7 +85,6 @@ class ListenHandle implements ServerHandle {
     // The listener takes back one reference.
     if (!this.#isReferenced) this.#sockets.ref();
     void this.#listener.close();
-    internalsOf(this.#server)._emitCloseIfDrained();
   }
 }
 
@@ -134,7 +131,7 @@ export function listenStep(Socket: typeof StackSocket, stackOf: () => NetStack):
     const internals = internalsOf(this);
     const sockets = socketsOf(stackOf());
     const text = addressText(address);
-    const handle = new ListenHandle(this, sockets, text, port);
+    const handle = new ListenHandle(sockets, text, port);
     internals._handle = handle;
     if (internals._unref) handle.unref();
     handle

@@ -9,7 +9,7 @@ import { getDefaultHighWaterMark } from "node:stream";
 import type { NetPopcornError } from "../errors.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import { OPTION_KEEPALIVE, OPTION_NODELAY } from "../layout/option.ts";
-import { EADDRINUSE, EADDRNOTAVAIL, ENOTCONN, EPIPE } from "../layout/status.ts";
+import { EADDRINUSE, EADDRNOTAVAIL, ECONNREFUSED, ENOTCONN, EPIPE } from "../layout/status.ts";
 import type { Sockets } from "../socket/sockets.ts";
 import type { NetStack } from "./stackOf.ts";
 import { socketsOf } from "./stackOf.ts";
@@ -17,6 +17,7 @@ import { type ConnectArguments, normalizeConnect } from "./arguments.ts";
 import {
   addressError,
   asNodeError,
+  checkLookup,
   checkPort,
   closedBeforeConnection,
   errnoError,
@@ -306,7 +307,7 @@ export class StackSocket extends net.Socket implements TransportUser {
       const address = Array.isArray(found) ? (found[0]?.address ?? "") : found;
       this.emit("lookup", error, address, foundFamily, host);
       if (!this.connecting) return;
-      const refusal = error ?? (net.isIP(address) ? undefined : invalidAddress(address));
+      const refusal = error ?? checkLookup(address, foundFamily, host, port);
       if (refusal) process.nextTick(() => this.destroy(refusal));
       else this.#open(address, port, options);
     });
@@ -316,6 +317,10 @@ export class StackSocket extends net.Socket implements TransportUser {
     if (!this.connecting) return;
     this.#internals._unrefTimer();
     this.emit("connectionAttempt", address, port, net.isIP(address));
+    if (port === 0) {
+      this.destroy(addressError(ECONNREFUSED, "connect", address, port));
+      return;
+    }
     try {
       const sockets = socketsOf(this.#stack());
       const { host, handle } = sockets.openHandle({
@@ -463,7 +468,7 @@ export class StackSocket extends net.Socket implements TransportUser {
         return this.#transport === undefined || this.connecting;
       },
       bufferSize() {
-        return this.#transport ? this.writableLength : undefined;
+        return this.#transport || this.connecting ? this.writableLength : undefined;
       },
       bytesRead() {
         return this.#transport?.bytesRead ?? this.#bytesRead;

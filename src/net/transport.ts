@@ -228,7 +228,11 @@ export class Transport implements EventSink, OpenConnection {
   }
 
   onEvent(mask: number, status: number, readableBytes: number): void {
-    if (mask & EVENT_CLOSED) this.#isOver = true;
+    if (mask & EVENT_CLOSED) {
+      // Nothing more happens: a socket that nobody reads to its end does not keep the process alive.
+      this.setReferenced(false);
+      this.#isOver = true;
+    }
     const user = this.#user;
     if (!user) {
       if (this.#isOver) this.#finish();
