@@ -72,7 +72,7 @@ export type BalancerStats = {
   readonly strays: number;
 };
 
-type Settling = { readonly from: number; readonly to: number };
+type Settling = { readonly from: number; readonly to: number; readonly untilNs: number };
 
 export class Balancer {
   readonly #options: BalancerOptions;
@@ -85,7 +85,7 @@ export class Balancer {
   #loads: readonly number[];
   #strays = 0;
   /** Openings that were on their way when their group moved: no strays, by group. */
-  #settling = new Map<number, Settling>();
+  readonly #settling = new Map<number, Settling>();
   #settledAtNs = Number.POSITIVE_INFINITY;
   /** Moves that wait for their group to be idle, by group. */
   #waiting = new Map<number, Move>();
@@ -222,8 +222,9 @@ export class Balancer {
       const moved = [...wanted.values()];
       this.#forEachFlow(kernels, guard);
       for (const { group, from } of moved) if (!wanted.has(group)) device.moveFlowGroup?.(group, from);
-      for (const { group, from, to } of wanted.values()) this.#settling.set(group, { from, to });
-      this.#settledAtNs = nowNs + SETTLE_NS;
+      for (const { group, from, to } of wanted.values())
+        this.#settling.set(group, { from, to, untilNs: nowNs + SETTLE_NS });
+      this.#settledAtNs = Math.min(this.#settledAtNs, nowNs + SETTLE_NS);
     }
     done.push(...wanted.values());
     return refused;
@@ -238,9 +239,10 @@ export class Balancer {
   /** Other threads have had time to finish what they had begun: connections that came late are pinned. */
   #settle(nowNs: number): void {
     const late = new Map<number, Settling>();
-    const kernels = [...new Set([...this.#settling.values()].map(({ from }) => from))];
+    const due = new Map([...this.#settling].filter(([, { untilNs }]) => untilNs <= nowNs));
+    const kernels = [...new Set([...due.values()].map(({ from }) => from))];
     this.#forEachFlow(kernels, (flow) => {
-      const settling = this.#settling.get(flow.group);
+      const settling = due.get(flow.group);
       if (settling?.from === flow.kernel && !this.#pins.add(flow, nowNs)) late.set(flow.group, settling);
     });
     for (const [group, { from, to }] of late) {
@@ -250,9 +252,9 @@ export class Balancer {
         device.moveFlowGroup?.(group, from);
       } else this.#strays++;
     }
-    this.#withholdResets(false);
-    this.#settling = new Map();
-    this.#settledAtNs = Number.POSITIVE_INFINITY;
+    for (const group of due.keys()) this.#settling.delete(group);
+    this.#settledAtNs = Math.min(Number.POSITIVE_INFINITY, ...[...this.#settling.values()].map((left) => left.untilNs));
+    if (this.#settling.size === 0) this.#withholdResets(false);
   }
 
   #sweep(nowNs: number): void {
