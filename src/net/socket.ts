@@ -500,7 +500,14 @@ export class StackSocket extends net.Socket implements TransportUser {
     // The types have fields there, of which accessors may not be made by declaration.
     for (const [name, get] of Object.entries(fields)) {
       // biome-ignore lint/complexity/noThisInStatic: as tsc writes the class, its name has no value before its end.
-      Object.defineProperty(this.prototype, name, { get, configurable: true, enumerable: true });
+      Object.defineProperty(this.prototype, name, {
+        configurable: true,
+        enumerable: true,
+        // Undefined for the prototype itself, as in Node: inspecting one reads all of its fields.
+        get(this: object) {
+          return #transport in this ? get.call(this as StackSocket) : undefined;
+        },
+      });
     }
   }
 }
