@@ -16,10 +16,13 @@
 import type { Device, Placement } from "../device/device.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
 import { forEachConnection } from "../views/connections.ts";
+import type { FrameRing } from "../views/frameRing.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 
 /** How long frames that were steered the old way may take to become connections. */
 const SETTLE_MS = 10;
+/** How often that is waited for when the stand-in's thread does not come to its turn. */
+const SETTLE_ROUNDS_MAX = 50;
 /** How often entries that could not be given back are looked at again. */
 const RETRY_MS = 200;
 
@@ -45,6 +48,9 @@ export class Rehoming {
   readonly #loans = new Map<number, number>();
   #settling: Settling[] = [];
   #settledAtMs = Number.POSITIVE_INFINITY;
+  #settleRounds = 0;
+  /** What stood in the stand-ins' RX lanes when their entries went home: they must have got past it. */
+  #backlog: { readonly ring: FrameRing; readonly tail: number }[] = [];
   #retryAtMs = Number.POSITIVE_INFINITY;
 
   constructor(options: RehomingOptions) {
@@ -64,7 +70,7 @@ export class Rehoming {
 
   /** When step() has something to do, ms; Infinity: never. */
   get deadlineMs(): number {
-    return Math.min(this.#settledAtMs, this.#retryAtMs);
+    return this.#settling.length > 0 ? this.#settledAtMs : this.#retryAtMs;
   }
 
   /**
@@ -85,7 +91,9 @@ export class Rehoming {
     this.#lend();
     // After a time without any kernel others' entries may still name a queue that is down.
     this.#spread();
-    this.#giveBack(nowMs);
+    // One batch after the other.
+    if (this.#settling.length > 0) this.#retryAtMs = nowMs;
+    else this.#giveBack(nowMs);
   }
 
   /**
@@ -127,8 +135,12 @@ export class Rehoming {
 
   /** Does what is due. */
   step(nowMs: number): void {
-    if (nowMs >= this.#settledAtMs) this.#settle();
-    if (nowMs >= this.#retryAtMs) {
+    if (nowMs >= this.#settledAtMs) {
+      if (this.#isBacklogged() && ++this.#settleRounds < SETTLE_ROUNDS_MAX) this.#settledAtMs = nowMs + SETTLE_MS;
+      else this.#settle();
+    }
+    // One batch after the other.
+    if (nowMs >= this.#retryAtMs && this.#settling.length === 0) {
       // The balancer may have moved something to a queue that is down.
       if (this.#down.size > 0) this.#spread();
       this.#giveBack(nowMs);
@@ -151,6 +163,7 @@ export class Rehoming {
       this.#displaced.delete(entry);
       this.#settling.push({ entry, home, standIn });
     }
+    this.#noteBacklog();
     const waiting = this.#displaced.size > 0 || this.#down.size > 0;
     this.#retryAtMs = waiting && this.#down.size < this.#options.queues ? nowMs + RETRY_MS : Number.POSITIVE_INFINITY;
   }
@@ -169,6 +182,23 @@ export class Rehoming {
     for (const home of new Set(this.#settling.map((settling) => settling.home))) this.#withholdReset(home, false);
     this.#settling = [];
     this.#settledAtMs = Number.POSITIVE_INFINITY;
+  }
+
+  #noteBacklog(): void {
+    const { device, memoryOf } = this.#options;
+    this.#settleRounds = 0;
+    this.#backlog = [...new Set(this.#settling.map(({ standIn }) => standIn))].flatMap((queue) => {
+      const memory = memoryOf(queue);
+      if (!memory) return [];
+      const rings = Array.from({ length: device.rxLanes }, (_, lane) => memory.rxRing(lane));
+      return rings.map((ring) => ({ ring, tail: ring.tail }));
+    });
+  }
+
+  #isBacklogged(): boolean {
+    // Counters run freely, modulo 2^32.
+    this.#backlog = this.#backlog.filter(({ ring, tail }) => ((ring.head - tail) | 0) < 0);
+    return this.#backlog.length > 0;
   }
 
   /** Which of the wanted entries have a connection in which kernel. */

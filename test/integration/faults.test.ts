@@ -90,6 +90,7 @@ describe("a kernel in a thread", () => {
     const connections = await Promise.all(Array.from({ length: 30 }, setup.connect));
     const homes = connections.map((connection) => homeOf(setup, connection));
     setup.server.postMessage({ kernelId: 1, ...message });
+    await new Promise((resolve) => setTimeout(resolve, 100));
     // A kernel that hangs is missed when somebody wants something of it.
     const outcomes = Promise.allSettled(connections.map(exchange));
     await expect.poll(() => setup.events[0], { timeout: 10_000 }).toMatchObject({ kernelId: 1, state: "down", reason });
