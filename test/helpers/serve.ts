@@ -12,6 +12,8 @@ export type ServeOptions = {
   readonly port: number;
   readonly kernels?: number;
   readonly pcap?: string;
+  /** Seconds between the ends of kernels. */
+  readonly chaos?: number;
   /** Where the host has its address: on the TAP itself, or elsewhere, on a link bridged to it. @default true */
   readonly hostAddress?: boolean;
 };
@@ -34,9 +36,10 @@ export class Served implements AsyncDisposable {
 
   /** Resolves once the server has printed `ready` and the host has a route to it. */
   static async start(namespace: Namespace, options: ServeOptions): Promise<Served> {
-    const { app, port, kernels = 2, pcap, hostAddress = true } = options;
+    const { app, port, kernels = 2, pcap, chaos, hostAddress = true } = options;
     const parameters = ["serve", "--tap", "pop0", "--address", `${SERVER}/24`, "--kernels", `${kernels}`];
     parameters.push("--app", app, "--port", `${port}`, ...(pcap === undefined ? [] : ["--pcap", pcap]));
+    if (chaos !== undefined) parameters.push("--chaos", `${chaos}`, "--seed", "1");
     const child = namespace.start(process.execPath, [CLI, ...parameters], { stdio: ["ignore", "pipe", "pipe"] });
     const served = new Served(child);
     await served.#ready();
