@@ -5,7 +5,7 @@
 import type { NetPopcornError } from "../errors.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import { type Clock, realClock } from "./clock.ts";
-import { createYielder } from "./yield.ts";
+import { createTickYielder, createYielder } from "./yield.ts";
 
 /** Longest stretch of turns without yielding to the event loop: what the application's timers and I/O may wait. */
 const BURST_NS = 500_000;
@@ -41,6 +41,9 @@ type Entry = {
 export class Reactor {
   readonly #clock: Clock;
   readonly #yield: () => void;
+  readonly #yieldToPromises: () => void;
+  /** When the event loop has given us this stretch. */
+  #loopNs = 0;
   #entries: Entry[] = [];
   #state: State = "stopped";
   /** Bursts since there was work. */
@@ -57,7 +60,8 @@ export class Reactor {
 
   constructor(clock: Clock) {
     this.#clock = clock;
-    this.#yield = createYielder(() => this.#burst());
+    this.#yield = createYielder(() => this.#burst(this.#clock.nowNs()));
+    this.#yieldToPromises = createTickYielder(() => this.#burst(this.#loopNs)) ?? this.#yield;
   }
 
   /** @param onTrap called after the kernel has been taken out. */
@@ -97,7 +101,9 @@ export class Reactor {
     if (--this.#references === 0) clearInterval(this.#keepAlive);
   }
 
-  #burst(): void {
+  /** @param loopNs since when the event loop has done nothing else. */
+  #burst(loopNs: number): void {
+    this.#loopNs = loopNs;
     if (this.#entries.length === 0) {
       this.#state = "stopped";
       return;
@@ -123,7 +129,7 @@ export class Reactor {
         }
       }
       nowNs = this.#clock.nowNs();
-    } while (busy && !yieldNow && nowNs - startNs < BURST_NS);
+    } while (busy && !yieldNow && nowNs - loopNs < BURST_NS);
     if (busy || yieldNow) {
       this.#idleBursts = 0;
       this.#workedSinceSleep = true;
@@ -132,7 +138,9 @@ export class Reactor {
     // Once more through the event loop before anything else: the application may have work for us.
     else if (++this.#idleBursts > 1 && !this.#spin(nowNs) && this.#sleep()) return;
     this.#state = "scheduled";
-    this.#yield();
+    // Who waits for a promise or a tick needs less than the whole event loop.
+    if (yieldNow && nowNs - loopNs < BURST_NS) this.#yieldToPromises();
+    else this.#yield();
   }
 
   /**

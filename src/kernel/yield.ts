@@ -12,3 +12,16 @@ export function createYielder(callback: () => void): () => void {
   port1.onmessage = callback;
   return () => port2.postMessage(0);
 }
+
+const settled = Promise.resolve();
+
+/**
+ * Lets promises and ticks run, and nothing else of the event loop; much cheaper than createYielder. Undefined where
+ * there is no such thing (browsers).
+ */
+export function createTickYielder(callback: () => void): (() => void) | undefined {
+  if (typeof process !== "object" || typeof process.nextTick !== "function") return undefined;
+  // A tick queued now would come before promises that are settled by then.
+  const afterPromises = () => process.nextTick(callback);
+  return () => void settled.then(afterPromises);
+}

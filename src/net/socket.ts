@@ -68,6 +68,8 @@ function toBytes({ chunk, encoding }: Piece): Uint8Array {
   return typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk;
 }
 
+const settled = Promise.resolve();
+
 function isStackAddress(error: unknown): boolean {
   const errno = (error as { errno?: number } | undefined)?.errno;
   return errno === EADDRINUSE || errno === EADDRNOTAVAIL;
@@ -175,8 +177,8 @@ export class StackSocket extends net.Socket implements TransportUser {
     }
     const status = this.#transport?.shutdown() ?? 0;
     const error = status < 0 && status !== ENOTCONN ? errnoError(status, "shutdown") : null;
-    // Not at once: Node hears of it from the event loop.
-    setImmediate(done, error);
+    // Not at once: Node hears of it from the event loop, when ticks and promises have run.
+    void settled.then(() => process.nextTick(done, error));
   }
 
   override destroy(error?: Error): this {
