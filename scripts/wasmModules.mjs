@@ -1,5 +1,5 @@
-// Which WebAssembly modules there are. "shipped" ones are what the package runs on; "test" ones have assertions, or show
-// internals to tests and micro benchmarks.
+// Which WebAssembly modules there are. "shipped" ones are what the package runs on; "test" ones have assertions, or
+// show internals to tests and micro benchmarks.
 // `plain` modules import an unshared memory (inline mode, browsers without isolation), `shared` ones a shared memory.
 const release = ["--target", "release"];
 const variants = {

@@ -128,8 +128,8 @@ export type StackStats = {
 export type StackEvents = {
   /**
    * An application's handler threw, or, with `fatal`, a kernel has ended: its worker died (the application's error, or
-   * ERR_KERNEL_EXIT), it trapped (ERR_KERNEL_TRAP) or hung (ERR_KERNEL_HANG). Without a listener the error is thrown, as
-   * an EventEmitter would, except for a kernel's end of which an event "kernel" has told.
+   * ERR_KERNEL_EXIT), it trapped (ERR_KERNEL_TRAP) or hung (ERR_KERNEL_HANG). Without a listener the error is thrown,
+   * as an EventEmitter would, except for a kernel's end of which an event "kernel" has told.
    */
   error: { readonly error: Error; readonly kernelId: number; readonly fatal: boolean };
   /** A kernel has gone, or is back. Its packets go to the others before this is told. */

@@ -1,7 +1,7 @@
 /**
- * Keeps every packet on its way to a kernel that lives. When a kernel goes, the entries of the device's tables that name
- * its queue are given to the others; when it is back, they are given back, one by one, as soon as no connection that was
- * opened meanwhile needs them. State of no kernel is touched: only the device's tables change.
+ * Keeps every packet on its way to a kernel that lives. When a kernel goes, the entries of the device's tables that
+ * name its queue are given to the others; when it is back, they are given back, one by one, as soon as no connection
+ * that was opened meanwhile needs them. State of no kernel is touched: only the device's tables change.
  *
  * ```
  *            retire(queue)                       restore(queue)

@@ -1,7 +1,7 @@
 /**
  * Watches the kernels of a stack, and brings back those that end or hang. What it decides is a function of what it is
- * told and of the time that it is given; how kernels are ended and started, and where their packets go meanwhile, is the
- * stack's (SupervisedKernels).
+ * told and of the time that it is given; how kernels are ended and started, and where their packets go meanwhile, is
+ * the stack's (SupervisedKernels).
  *
  * ```
  *          exit, trap, uncaught exception, hang

@@ -47,7 +47,8 @@ export const HEALTH_SLEEPING = 4;
 export const HEALTH_HEARTBEAT = 8;
 /**
  * u32: not 0 while this kernel takes flow groups back from others: a segment that belongs to no connection here may
- * belong to one there that was opened at that moment, so it is dropped instead of answered with RST. Written by the owner.
+ * belong to one there that was opened at that moment, so it is dropped instead of answered with RST. Written by the
+ * owner.
  */
 export const HEALTH_WITHHOLD_RST = 12;
 /** u32, microseconds, wraps: time that the kernel's thread has worked for it. Written by whoever drives the kernel. */

@@ -75,7 +75,10 @@ export type KernelExports = {
   tcpClose(handle: number): number;
   /** RST now; the handle is gone. Also after tcpClose, until its EVENT_CLOSED. */
   tcpAbort(handle: number): number;
-  /** Resets every connection, the application's and those not yet accepted; EVENT_CLOSED with ECONNABORTED follows. @returns how many. */
+  /**
+   * Resets every connection, the application's and those not yet accepted; EVENT_CLOSED with ECONNABORTED follows.
+   * @returns how many.
+   */
   tcpAbortAll(): number;
   /** @param option OPTION_*, layout/option.ts. */
   tcpSetOption(handle: number, option: number, value: number): number;
