@@ -565,7 +565,8 @@ export function neighborHasDeadline(): bool {
 
 /** Preconditions: neighborHasDeadline(). */
 export function neighborNextDeadlineTick(): u32 {
-  let next: u32 = nowTick + 0x7fffffff;
+  // Half the range: a deadline that has passed must still be told from one that is far.
+  let next: u32 = nowTick + 0x3fffffff;
   next = earlier(next, LIST_RETRY.head);
   next = earlier(next, LIST_FAILED.head);
   return earlier(next, LIST_AGING.head);

@@ -187,4 +187,18 @@ describe("driven by hand", () => {
     expect((await pair.server.stats()).statuses[1]).toEqual({ state: "up", restarts: 1 });
     await expect.poll(() => states).toEqual(["1 down", "1 up"]);
   });
+
+  it("asks for a neighbour again when its request was lost, however late its turn comes", async () => {
+    const pair = await createStackPair({ client: { drive: "manual" }, server: { drive: "manual" } });
+    cleanUp.push(pair.close);
+    pair.client.turn(1e9);
+    pair.client.connect({ address: "10.7.0.9", port: 7 }).catch(() => {});
+    await new Promise((resolve) => setImmediate(resolve));
+    const requests = async () => (await pair.client.stats()).total.arpRequestsSent;
+    pair.client.turn(1.001e9);
+    expect(await requests()).toBe(1);
+    // Due after a second: a turn comes milliseconds later, as it does in real time.
+    pair.client.turn(2.0071e9);
+    expect(await requests()).toBe(2);
+  });
 });
