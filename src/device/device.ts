@@ -33,6 +33,8 @@ export type DeviceCapabilities = {
   readonly retaEntries: number;
   /** Flow groups that can be placed one by one; 0: none. */
   readonly flowGroups: number;
+  /** Connections that we open can be grouped by our port instead of the service's. Default false. */
+  readonly groupsByLocalPort?: boolean;
   /** Exact-match filters; 0: none. */
   readonly exactFilters: number;
 };

@@ -148,6 +148,7 @@ export class Card implements Device {
       steering: queues === 1 ? "none" : "card",
       retaEntries,
       flowGroups: flowGroups ? FLOW_GROUPS : 0,
+      groupsByLocalPort: limits.localPorts,
       exactFilters: FILTERS_MAX,
     };
     if (this.capabilities.tsoBytesMax > 0 && !this.capabilities.checksumOffload) {

@@ -237,12 +237,14 @@ describe("option balancer", () => {
   });
 
   it("is angel for kernels in threads behind flow groups and filters, otherwise static", () => {
-    const name = (threads: boolean, kernels: number, flowGroups: number, exactFilters: number) =>
-      resolvePolicy(undefined, { threads, kernels, device: { flowGroups, exactFilters } }).name;
+    const name = (threads: boolean, kernels: number, flowGroups: number, exactFilters: number, local = true) =>
+      resolvePolicy(undefined, { threads, kernels, device: { flowGroups, exactFilters, groupsByLocalPort: local } })
+        .name;
     expect(name(true, 4, 4096, 8192)).toBe("angel");
     expect(name(true, 1, 4096, 8192)).toBe("static");
     expect(name(true, 4, 0, 8192)).toBe("static");
     expect(name(true, 4, 4096, 0)).toBe("static");
+    expect(name(true, 4, 4096, 8192, false)).toBe("static");
     expect(name(false, 4, 4096, 8192)).toBe("static");
     const noGroups = { threads: true, kernels: 2, device: { flowGroups: 0, exactFilters: 0 } };
     expect(() => resolvePolicy("angel", noGroups)).toThrow(expect.objectContaining({ code: "ERR_OPTION_COMBINATION" }));
