@@ -22,7 +22,7 @@ import {
   TIME_WAIT_MS,
   WARM_UP_SECONDS,
   windowFor,
-} from "./run.ts";
+} from "./common.ts";
 
 const SLICE_SECONDS = 0.5;
 const BACKLOG = 4096;

@@ -4,56 +4,33 @@
  */
 import { NetPopcornError } from "../errors.ts";
 import { realClock } from "../kernel/clock.ts";
-import type { Tuning } from "../kernel/config.ts";
 import { AcceptClient, AcceptServer } from "./accept.ts";
 import { BulkClient, BulkServer } from "./bulk.ts";
+import {
+  BENCH_TUNING,
+  type BenchOptions,
+  type BenchResult,
+  header,
+  memoryFor,
+  SERVER_PORT,
+  summary,
+  TIME_WAIT_MS,
+  WARM_UP_SECONDS,
+  windowFor,
+} from "./common.ts";
 import { IdleClient, IdleServer, residentBytesOfMapping } from "./idle.ts";
 import { runNetLevel } from "./netLevel.ts";
 import { createKernelPair, type KernelPair } from "./pair.ts";
 import { EchoServer, PingClient } from "./rr.ts";
 import { runThreads } from "./threads.ts";
 
-export const WORKLOADS = ["accept", "bulk", "rr", "idle"] as const;
-export type Workload = (typeof WORKLOADS)[number];
-
-export const LEVELS = ["handle", "net"] as const;
-export type Level = (typeof LEVELS)[number];
-
-export type BenchOptions = {
-  readonly workload: Workload;
-  /** Whose sockets: bare handles, or those of netpopcorn/net. */
-  readonly level: Level;
-  /** Server kernels; 1: both ends on this thread, more: a thread each (and as many client threads). */
-  readonly kernels: number;
-  /** accept: connections in flight. */
-  readonly concurrency: number;
-  /** accept: other established connections; bulk, rr: connections; idle: how many. */
-  readonly connections: number;
-  readonly seconds: number;
-  readonly seed: number;
-};
-
-/** A result line; `median` and the extremes are of the slices. */
-export type BenchResult = Readonly<Record<string, string | number>>;
-
-export const SERVER_PORT = 80;
-export const WARM_UP_SECONDS = 1;
 const SLICE_SECONDS = 0.5;
 /** Turns between two looks at the clock for the end of a slice. */
 const TURNS_PER_CHECK = 64;
 const BACKLOG = 4096;
-/** TIME_WAIT is kept as long as Linux keeps it; a connection in it is replaced early by RFC 6191 only. */
-export const TIME_WAIT_MS = 60_000;
 const ADDRESSES_MAX = 32;
 /** Connections per pair of addresses and server port, of 28,232 ephemeral ports: a free one is found at once. */
 const PORTS_USED = 24_000;
-
-/** Rings and buffers that stay in the second-level cache. */
-export const BENCH_TUNING: Partial<Tuning> = {
-  rxRingBytes: 256 << 10,
-  txRingBytes: 256 << 10,
-  timeWaitMs: TIME_WAIT_MS,
-};
 
 export async function runBench(options: BenchOptions, progress: (text: string) => void): Promise<BenchResult> {
   if (options.level === "net") return runNetLevel(options, progress);
@@ -68,18 +45,6 @@ export async function runBench(options: BenchOptions, progress: (text: string) =
     case "idle":
       return runIdle(options, progress);
   }
-}
-
-export function header(options: BenchOptions): Record<string, string | number> {
-  const { workload, level, kernels } = options;
-  return { workload, stack: "netpopcorn", level, kernels };
-}
-
-/** Lowest, middle and highest of the slices. */
-export function summary(rates: readonly number[]): { median: number; min: number; max: number } {
-  const sorted = [...rates].sort((a, b) => a - b);
-  const at = (i: number) => sorted[i] ?? 0;
-  return { median: at(sorted.length >> 1), min: at(0), max: at(sorted.length - 1) };
 }
 
 /**
@@ -119,14 +84,6 @@ function failIf(failed: number): void {
 function shape(connections: number): { addresses: number; ports: number } {
   const addresses = Math.min(ADDRESSES_MAX, Math.max(1, Math.ceil(connections / PORTS_USED)));
   return { addresses, ports: Math.max(1, Math.ceil(connections / (PORTS_USED * addresses))) };
-}
-
-/** Memory for so many connections, buffers for those that are busy, and the rings. */
-export function memoryFor(connections: number): Pick<Tuning, "memoryBytes" | "connectionsMax" | "streamPoolBytes"> {
-  const connectionsMax = connections + (1 << 17);
-  const streamPoolBytes = 128 << 20;
-  const bytes = streamPoolBytes + (64 << 20) + connectionsMax * 240;
-  return { memoryBytes: Math.ceil(bytes / 65536) * 65536, connectionsMax, streamPoolBytes };
 }
 
 async function openIdle(pair: KernelPair, connections: number, progress: (text: string) => void): Promise<void> {
@@ -177,11 +134,6 @@ async function runAccept(options: BenchOptions, progress: (text: string) => void
 function framesOf(pair: KernelPair): number {
   const { txFrames = 0, rxFrames = 0 } = pair.client.memory.counters();
   return txFrames + rxFrames;
-}
-
-/** Size of the buffers of each of so many connections: together they fill the second-level cache, not more. */
-export function windowFor(connections: number): number {
-  return Math.max(16 << 10, Math.min(128 << 10, 2 ** Math.floor(Math.log2((2 << 20) / connections))));
 }
 
 async function runBulk(options: BenchOptions, progress: (text: string) => void): Promise<BenchResult> {

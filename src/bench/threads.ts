@@ -11,7 +11,7 @@ import {
   summary,
   TIME_WAIT_MS,
   WARM_UP_SECONDS,
-} from "./run.ts";
+} from "./common.ts";
 import type { CountsAnswer, ThreadArguments } from "./threadMessages.ts";
 
 const SERVER_ADDRESS = "10.7.0.1";

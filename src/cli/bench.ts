@@ -2,7 +2,8 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { type BenchResult, type Level, runBench, WORKLOADS } from "../bench/run.ts";
+import { type BenchResult, type Level, WORKLOADS } from "../bench/common.ts";
+import { runBench } from "../bench/run.ts";
 import { NetPopcornError } from "../errors.ts";
 import { choiceOption } from "./options.ts";
 import type { Output } from "./output.ts";

@@ -40,8 +40,8 @@ async function run(seed: number, build: "debug" | "release", trace?: (line: stri
   }
 }
 
-describe.runIf(given !== undefined)("one seed", () => {
-  test(`seed ${given}`, async () => {
+describe.runIf(given !== undefined)("one seed, when SEED names it", () => {
+  test(`replay of seed ${given ?? "(SEED is not set)"}`, async () => {
     const seed = Number(given);
     console.log(JSON.stringify(drawScenario(seed), undefined, 1));
     const verdict = await run(seed, process.env.BUILD === "release" ? "release" : "debug", (line) => console.log(line));

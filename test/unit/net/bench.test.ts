@@ -1,6 +1,7 @@
 /** `netpopcorn bench --level net`: a short round of each workload, which checks its own answers. */
 import { describe, expect, it } from "vitest";
-import { type BenchOptions, runBench } from "../../../src/bench/run.ts";
+import type { BenchOptions } from "../../../src/bench/common.ts";
+import { runBench } from "../../../src/bench/run.ts";
 
 const options: BenchOptions = {
   workload: "accept",
