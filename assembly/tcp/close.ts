@@ -43,7 +43,7 @@ export function tcpTakeEvent(index: u32, record: usize): bool {
   store<u16>(record, <u16>mask, E.EVENT_MASK);
   store<i16>(record, coldOf(tcb).error, E.EVENT_STATUS);
   store<u32>(record, readableBytes(tcb), E.EVENT_READABLE_BYTES);
-  store<u32>(record, 0, E.EVENT_LISTENER);
+  store<u32>(record, 0, E.EVENT_RESERVED);
   tcb.events = 0;
   if (mask & E.EVENT_CLOSED && tcb.flags & T.F_APP_CLOSED) detach(tcb);
   return true;

@@ -207,6 +207,6 @@ export function listenerTakeEvent(handle: u32, record: usize): bool {
   store<u32>(record, handleOf(listener), E.EVENT_HANDLE);
   store<u32>(record, E.EVENT_ACCEPTABLE, E.EVENT_MASK);
   store<u32>(record, listener.acceptCount, E.EVENT_READABLE_BYTES);
-  store<u32>(record, 0, E.EVENT_LISTENER);
+  store<u32>(record, 0, E.EVENT_RESERVED);
   return true;
 }

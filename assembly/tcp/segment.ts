@@ -9,7 +9,6 @@ export const FLAG_SYN: u32 = 2;
 export const FLAG_RST: u32 = 4;
 export const FLAG_PSH: u32 = 8;
 export const FLAG_ACK: u32 = 16;
-export const FLAG_URG: u32 = 32;
 
 /** Options seen in a SYN. */
 export const SYN_OPTION_MSS: u32 = 1;

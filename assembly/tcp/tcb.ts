@@ -49,14 +49,10 @@ export const F_TIMER_PERSIST: u32 = 32768;
 export const F_IN_WHEEL: u32 = 65536;
 export const F_KEEPALIVE: u32 = 131072;
 export const F_QUICKACK: u32 = 262144;
-/** The peer permits SACK (RFC 2018). */
-export const F_SACK_PERMITTED: u32 = 524288;
 /** One retransmission of the segment at SND.UNA is due (fast retransmit, partial ACK). */
 export const F_RETRANSMIT: u32 = 1 << 20;
 /** timerTick counts the end of TIME_WAIT, of FIN_WAIT_2, or keep-alive. */
 export const F_TIMER_LINGER: u32 = 1 << 21;
-/** Two or more full-sized segments arrived since the last ACK was sent. */
-export const F_SECOND_SEGMENT: u32 = 1 << 22;
 /** A SYN or SYN-ACK is to be sent with the next output. */
 export const F_SYN_DUE: u32 = 1 << 23;
 /** Counted in its listener's SYN queue. */

@@ -465,7 +465,7 @@ export function udpTakeEvent(handle: u32, record: usize): bool {
   store<u16>(record, EVENT.EVENT_DATAGRAM, EVENT.EVENT_MASK);
   store<i16>(record, <i16>socket.error, EVENT.EVENT_STATUS);
   store<u32>(record, socket.rxPayloadBytes, EVENT.EVENT_READABLE_BYTES);
-  store<u32>(record, 0, EVENT.EVENT_LISTENER);
+  store<u32>(record, 0, EVENT.EVENT_RESERVED);
   socket.error = 0;
   return true;
 }

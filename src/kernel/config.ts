@@ -89,7 +89,7 @@ export const TUNING_RANGES: { readonly [Name in keyof Tuning]: Range } = {
   keepaliveProbesMax: { default: 9, min: 1, max: 127 },
   ephemeralPortFirst: { default: 32768, min: 1, max: 65535 },
   ephemeralPortLast: { default: 60999, min: 1, max: 65535 },
-  listenersMax: { default: 256, min: 1, max: 65536 },
+  listenersMax: { default: 256, min: 1, max: 65535 },
   udpSocketsMax: { default: 1024, min: 0, max: 65536 },
   neighborsMax: { default: 1024, min: 1, max: 65535 },
   reassemblyBytesMax: { default: MIB, min: 0, max: 64 * MIB },

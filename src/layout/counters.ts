@@ -10,7 +10,6 @@ export const TX_RING_FULL = 4;
 export const POLLS = 5;
 export const EVENTS_PUBLISHED = 6;
 export const DROP_FRAME_SHORT = 7;
-export const DROP_FRAME_OVERSIZE = 8;
 export const DROP_NOT_FOR_US = 9;
 export const DROP_ETHERTYPE_UNKNOWN = 10;
 export const DROP_ARP_MALFORMED = 11;

@@ -14,7 +14,7 @@ export const EVENT_HANDLE = 0;
 export const EVENT_MASK = 4;
 export const EVENT_STATUS = 6;
 export const EVENT_READABLE_BYTES = 8;
-export const EVENT_LISTENER = 12;
+export const EVENT_RESERVED = 12;
 export const EVENT_SIZE_BYTES = 16;
 
 /** An active open has completed. */

@@ -23,4 +23,3 @@ export const ENOTCONN = -107;
 export const ETIMEDOUT = -110;
 export const ECONNREFUSED = -111;
 export const EHOSTUNREACH = -113;
-export const EALREADY = -114;
