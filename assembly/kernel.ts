@@ -65,6 +65,7 @@ import { releaseEnded, tcpTakeEvent } from "./tcp/close.ts";
 import { tcpListenClose } from "./tcp/abort.ts";
 import { cookiesBoot } from "./tcp/cookies.ts";
 import { listenerBoot, listenerTakeEvent, tcpAccept, tcpListen } from "./tcp/listener.ts";
+import { tcpInfo } from "./tcp/info.ts";
 import { tcpConnect } from "./tcp/open.ts";
 import { tcpOutput } from "./tcp/output.ts";
 import { outputCount, outputMark, outputQueueBoot, outputShift } from "./tcp/outputQueue.ts";
@@ -91,6 +92,7 @@ export {
   tcpClose,
   tcpConnect,
   tcpGetInfo,
+  tcpInfo,
   tcpListen,
   tcpListenClose,
   tcpRecv,

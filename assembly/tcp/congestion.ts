@@ -4,7 +4,7 @@ import { seqGeq } from "./seq.ts";
 import { count } from "../stats.ts";
 import { TCP_DUPLICATE_ACKS, TCP_FAST_RETRANSMITS } from "../../src/layout/counters.ts";
 
-const CWND_BYTES_MAX: u32 = 1 << 30;
+export const CWND_BYTES_MAX: u32 = 1 << 30;
 const DUP_ACK_THRESHOLD: u32 = 3;
 
 export function congestionStart(tcb: Tcb): void {

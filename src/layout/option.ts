@@ -9,6 +9,13 @@ export const OPTION_RCV_BUFFER_BYTES = 3;
 export const OPTION_SND_BUFFER_BYTES = 4;
 /** 1: acknowledge at once. */
 export const OPTION_QUICKACK = 5;
+/** CONGESTION_*: congestion control from now on (TCP_CONGESTION). */
+export const OPTION_CONGESTION = 12;
+
+/** Congestion control algorithms. */
+export const CONGESTION_RENO = 0;
+export const CONGESTION_CUBIC = 1;
+export const CONGESTION_BBR = 2;
 
 /** tcpGetInfo(handle, address): u32 fields written there. */
 export const INFO_STATE = 0;

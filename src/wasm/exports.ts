@@ -84,6 +84,8 @@ export type KernelExports = {
   tcpSetOption(handle: number, option: number, value: number): number;
   /** Writes INFO_* at `target`. */
   tcpGetInfo(handle: number, target: number): number;
+  /** Writes TCPI_* (layout/tcpInfo.ts) at `target`. @returns 0 or EBADF. */
+  tcpInfo(handle: number, target: number): number;
 
   /** @returns UDP socket handle, EADDRINUSE, ENOBUFS. */
   udpBind(addressIndex: number, port: number): number;

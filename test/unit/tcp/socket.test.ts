@@ -19,6 +19,7 @@ function calls(bench: KernelBench, handle: number): Record<string, number> {
     tcpShutdownSend: wasm.tcpShutdownSend(handle),
     tcpSetOption: wasm.tcpSetOption(handle, 1, 1),
     tcpGetInfo: wasm.tcpGetInfo(handle, area),
+    tcpInfo: wasm.tcpInfo(handle, area),
     tcpClose: wasm.tcpClose(handle),
     tcpAbort: wasm.tcpAbort(handle),
   };

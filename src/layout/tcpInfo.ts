@@ -1,0 +1,101 @@
+/**
+ * tcpInfo(handle, address): what TCP knows of a connection, u32 each, under the names of Linux's struct tcp_info.
+ * Units are the names'; a count of segments is bytes divided by the present MSS, rounded up, where Linux counts
+ * buffers.
+ * Portable: read by asc and tsc.
+ */
+/** TCP_STATE_*: the states by Linux's numbers. */
+export const TCPI_STATE = 0;
+/** TCPI_CA_*. */
+export const TCPI_CA_STATE = 4;
+/** Retransmission time-outs in a row. */
+export const TCPI_RETRANSMITS = 8;
+/** Unanswered keep-alive or window probes. */
+export const TCPI_PROBES = 12;
+export const TCPI_BACKOFF = 16;
+/** Bits TCPI_OPT_*. */
+export const TCPI_OPTIONS = 20;
+export const TCPI_SND_WSCALE = 24;
+export const TCPI_RCV_WSCALE = 28;
+export const TCPI_RTO_US = 32;
+/** How long an ACK may wait. */
+export const TCPI_ATO_US = 36;
+export const TCPI_SND_MSS_BYTES = 40;
+/** Largest segment that the peer has sent lately; an estimate, the basis of delayed ACKs. */
+export const TCPI_RCV_MSS_BYTES = 44;
+/** Segments sent and not acknowledged cumulatively. */
+export const TCPI_UNACKED = 48;
+/** Of those: reported in SACK blocks. */
+export const TCPI_SACKED = 52;
+/** Of those: judged lost, whether sent again or not. */
+export const TCPI_LOST = 56;
+/** Of those: sent again and not acknowledged yet. */
+export const TCPI_RETRANS = 60;
+/** Since an acceptable ACK came. */
+export const TCPI_LAST_ACK_RECV_MS = 64;
+export const TCPI_PMTU_BYTES = 68;
+export const TCPI_RTT_US = 72;
+export const TCPI_RTTVAR_US = 76;
+/** Segments; 0x7fffffff: none yet. */
+export const TCPI_SND_SSTHRESH = 80;
+/** Segments. */
+export const TCPI_SND_CWND = 84;
+export const TCPI_ADVMSS_BYTES = 88;
+/** Segments. */
+export const TCPI_REORDERING = 92;
+export const TCPI_RCV_RTT_US = 96;
+/** Bytes that the receive buffer may hold now. */
+export const TCPI_RCV_SPACE_BYTES = 100;
+/** Retransmissions in the connection's life; stays at 65535. */
+export const TCPI_TOTAL_RETRANS = 104;
+/** Bytes per second, 0xffffffff: not limited. */
+export const TCPI_PACING_RATE = 108;
+/** Bytes delivered (cumulatively or by SACK) since the flight block was made, modulo 2^32; 0 without one. */
+export const TCPI_DELIVERED_BYTES = 112;
+/** Of those: with ECN's congestion mark. */
+export const TCPI_DELIVERED_CE_BYTES = 116;
+/** 0xffffffff: no sample. */
+export const TCPI_MIN_RTT_US = 120;
+/** Queued and not sent yet. */
+export const TCPI_NOTSENT_BYTES = 124;
+/** The peer's window, in bytes. */
+export const TCPI_SND_WND_BYTES = 128;
+/** Window that we offer, in bytes. */
+export const TCPI_RCV_WND_BYTES = 132;
+/** Bytes per second, the latest sample; 0: none. */
+export const TCPI_DELIVERY_RATE = 136;
+/** D-SACK reports received since the flight block was made. */
+export const TCPI_DSACK_DUPS = 140;
+/** Reordering events seen likewise. */
+export const TCPI_REORD_SEEN = 144;
+/** CONGESTION_* (layout/option.ts). */
+export const TCPI_CONGESTION = 148;
+export const TCPI_SIZE_BYTES = 152;
+
+/** TCPI_CA_STATE: Linux's states of congestion control. */
+export const TCPI_CA_OPEN = 0;
+export const TCPI_CA_DISORDER = 1;
+export const TCPI_CA_CWR = 2;
+export const TCPI_CA_RECOVERY = 3;
+export const TCPI_CA_LOSS = 4;
+
+export const TCPI_OPT_TIMESTAMPS = 1;
+export const TCPI_OPT_SACK = 2;
+export const TCPI_OPT_WSCALE = 4;
+export const TCPI_OPT_ECN = 8;
+/** At least one packet with ECT was received. */
+export const TCPI_OPT_ECN_SEEN = 16;
+/** Data in our SYN was acknowledged. */
+export const TCPI_OPT_SYN_DATA = 32;
+
+/** TCPI_STATE. */
+export const TCP_STATE_ESTABLISHED = 1;
+export const TCP_STATE_SYN_SENT = 2;
+export const TCP_STATE_SYN_RECV = 3;
+export const TCP_STATE_FIN_WAIT1 = 4;
+export const TCP_STATE_FIN_WAIT2 = 5;
+export const TCP_STATE_TIME_WAIT = 6;
+export const TCP_STATE_CLOSE = 7;
+export const TCP_STATE_CLOSE_WAIT = 8;
+export const TCP_STATE_LAST_ACK = 9;
+export const TCP_STATE_CLOSING = 11;
