@@ -31,6 +31,8 @@ export let listenersMax: u32 = 0;
 export let udpSocketsMax: u32 = 0;
 export let neighborsMax: u32 = 0;
 export let reassemblyBytesMax: u32 = 0;
+export let kernelsMax: u32 = 0;
+export let messageRingBytes: u32 = 0;
 
 /** The device fills and checks TCP/UDP checksums. */
 export let checksumOffload: bool = false;
@@ -78,6 +80,8 @@ export function configLoad(): void {
   udpSocketsMax = word(C.CONFIG_UDP_SOCKETS_MAX);
   neighborsMax = word(C.CONFIG_NEIGHBORS_MAX);
   reassemblyBytesMax = word(C.CONFIG_REASSEMBLY_BYTES_MAX);
+  kernelsMax = word(C.CONFIG_KERNELS_MAX);
+  messageRingBytes = word(C.CONFIG_MESSAGE_RING_BYTES);
   checksumOffload = (flags & C.CONFIG_FLAG_CHECKSUM_OFFLOAD) != 0;
   timestamps = (flags & C.CONFIG_FLAG_TIMESTAMPS) != 0;
   nodelayDefault = (flags & C.CONFIG_FLAG_NODELAY) != 0;

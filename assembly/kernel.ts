@@ -6,8 +6,10 @@ import {
   configLoad,
   connectionsMax,
   eventSlots,
+  kernelsMax,
   listenersMax,
   memoryBytes,
+  messageRingBytes,
   mtuBytes,
   rcvBufferBytesMax,
   rxLanes,
@@ -33,6 +35,7 @@ import {
 } from "./ip/reassembly.ts";
 import { arenaAlloc, arenaBoot } from "./mem/arena.ts";
 import { STREAM_ORDER_MAX, streamPoolBoot } from "./mem/streamPool.ts";
+import { messageBoot } from "./message.ts";
 import { CONFIG_LAYOUT_VERSION } from "../src/layout/config.ts";
 import { EVENTS_PUBLISHED, POLLS } from "../src/layout/counters.ts";
 import {
@@ -44,6 +47,7 @@ import {
 } from "../src/layout/event.ts";
 import { RX_LANES_MAX } from "../src/layout/kernelMemory.ts";
 import * as M from "../src/layout/kernelMemory.ts";
+import { MESSAGE_KERNELS_MAX } from "../src/layout/message.ts";
 import { EINVAL, ENOMEM, EPROTO } from "../src/layout/status.ts";
 import { readyBoot, readyCount, readyShift } from "./socket/ready.ts";
 import {
@@ -129,6 +133,8 @@ function configIsSane(): bool {
     isPowerOfTwo(rxRingBytes) &&
     isPowerOfTwo(txRingBytes) &&
     txRingBytes >= 2 * txFrameBytesMax() &&
+    kernelsMax <= <u32>MESSAGE_KERNELS_MAX &&
+    isPowerOfTwo(messageRingBytes) &&
     mtuBytes >= 576 &&
     connectionsMax >= 1 &&
     connectionsMax <= <u32>HANDLE_INDEX_MASK &&
@@ -152,6 +158,7 @@ export function boot(): i32 {
     events != 0 &&
     rxBoot() &&
     txBoot() &&
+    messageBoot() &&
     readyBoot(connectionsMax + listenersMax + udpSocketsMax) &&
     outputQueueBoot() &&
     tcbBoot() &&

@@ -128,7 +128,7 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
   if (options.gateway !== undefined && addresses.every(({ family }) => family !== addressFamily(gateway))) {
     throw combinationError(`gateway ${options.gateway} is of another address family than the own addresses`);
   }
-  const tuning = resolveTuning(options.tuning ?? {}, device.rxLanes);
+  const tuning = resolveTuning(options.tuning ?? {}, device.rxLanes, kernels);
   const seeds = createSeedSource(options.seed);
   const shared = mode === "threads" || options.sharedMemory === true;
   const app = options.app === undefined ? undefined : await applicationUrl(options.app);
@@ -137,6 +137,7 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
     { length: kernels },
     (_, kernelId): KernelConfig => ({
       kernelId,
+      kernelsMax: kernels,
       seed: seeds(kernelId),
       mac: options.mac === undefined ? device.mac : parseMac(options.mac),
       addresses,
@@ -161,7 +162,7 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
     // A block of streams for each generation; the first has those above.
     const stream = restarts * SEED_STREAMS + kernelId;
     const config = { ...(configs[kernelId] as KernelConfig), seed: seeds(stream) };
-    return { config, memory: createKernelMemory(config), hostSeed: seeds(stream + KERNELS_MAX) };
+    return { config, memory: createKernelMemory(config), hostSeed: seeds(stream + KERNELS_MAX), life: restarts };
   };
   const { restart, hangMs } = checkSupervision(options);
   return { options, device, module, configs, memories, app, hostSeeds, policy, renewKernel, restart, hangMs };

@@ -5,6 +5,7 @@
 import type { PortDescriptor } from "../device/device.ts";
 import type { KernelConfig } from "../kernel/config.ts";
 import type { PortRequest } from "./ports.ts";
+import type { View } from "./view.ts";
 
 /** What a worker is started with. */
 export type WorkerStart = {
@@ -22,11 +23,15 @@ export type WorkerStart = {
   readonly seed: Uint32Array;
   /** 0 ns of the stack's clock (kernel/clock.ts). */
   readonly epochMs: number;
+  /** How often the kernel has been started before. */
+  readonly life: number;
+  readonly view: View;
 };
 
 export type ToWorker =
   | { readonly type: "claimed"; readonly id: number; readonly result: number }
   | { readonly type: "message"; readonly data: unknown }
+  | { readonly type: "view"; readonly view: View }
   /** Stop listening, drain, end. The worker answers by exiting. */
   | { readonly type: "close"; readonly drainMs: number };
 

@@ -7,6 +7,7 @@ import { ADDRESS_BYTES, type Cidr } from "../ip/address.ts";
 import * as C from "../layout/config.ts";
 import { HANDLE_INDEX_MASK } from "../layout/event.ts";
 import { CONFIG_BASE, LAYOUT_VERSION, RX_LANES_MAX } from "../layout/kernelMemory.ts";
+import { MESSAGE_KERNELS_MAX } from "../layout/message.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 
 /** All options that are numbers. Integers; the unit is the name's ending. */
@@ -57,6 +58,11 @@ export type Tuning = {
   readonly neighborsMax: number;
   /** Fragments waiting for the rest of their packet, all together. */
   readonly reassemblyBytesMax: number;
+  /**
+   * Size of each ring for messages from another kernel, a power of two. Default 64 KiB, less where all of a kernel's
+   * would take more than a sixteenth of its memory.
+   */
+  readonly messageRingBytes: number;
   /** How long an idle thread looks for new work before it sleeps. Shared memories only. */
   readonly spinUs: number;
 };
@@ -93,6 +99,7 @@ export const TUNING_RANGES: { readonly [Name in keyof Tuning]: Range } = {
   udpSocketsMax: { default: 1024, min: 0, max: 65536 },
   neighborsMax: { default: 1024, min: 1, max: 65535 },
   reassemblyBytesMax: { default: MIB, min: 0, max: 64 * MIB },
+  messageRingBytes: { default: 64 * KIB, min: 4 * KIB, max: 16 * MIB },
   spinUs: { default: 50, min: 0, max: 1_000_000 },
 };
 
@@ -122,11 +129,14 @@ const TUNING_OFFSETS: { readonly [Name in keyof Tuning]?: number } = {
   udpSocketsMax: C.CONFIG_UDP_SOCKETS_MAX,
   neighborsMax: C.CONFIG_NEIGHBORS_MAX,
   reassemblyBytesMax: C.CONFIG_REASSEMBLY_BYTES_MAX,
+  messageRingBytes: C.CONFIG_MESSAGE_RING_BYTES,
 };
 
 /** Everything that a kernel is told at boot. Structured-clonable. */
 export type KernelConfig = {
   readonly kernelId: number;
+  /** Kernels that the stack can have, this one included; 1: it exchanges no messages. Default 1. */
+  readonly kernelsMax?: number;
   /** Four 32-bit words. */
   readonly seed: Uint32Array;
   /** 6 bytes. */
@@ -166,10 +176,10 @@ function isPowerOfTwo(value: number): boolean {
 
 /**
  * Defaults filled in and everything checked.
- * @param rxLanes of the device: many lanes get smaller rings.
+ * @param rxLanes of the device: many lanes get smaller rings. @param kernelsMax that the stack can have.
  * @throws NetPopcornError ERR_OPTION_RANGE, ERR_OPTION_UNKNOWN.
  */
-export function resolveTuning(given: Partial<Tuning>, rxLanes: number): Tuning {
+export function resolveTuning(given: Partial<Tuning>, rxLanes: number, kernelsMax = 1): Tuning {
   for (const name of Object.keys(given)) {
     if (!Object.hasOwn(TUNING_RANGES, name)) {
       throw new NetPopcornError("ERR_OPTION_UNKNOWN", `there is no tuning option ${name}; docs/api.md lists them`);
@@ -182,11 +192,17 @@ export function resolveTuning(given: Partial<Tuning>, rxLanes: number): Tuning {
   }
   const resolved = tuning as Record<keyof Tuning, number>;
   if (given.rxRingBytes === undefined && rxLanes > 1) resolved.rxRingBytes = 256 * KIB;
+  if (given.messageRingBytes === undefined) {
+    const { min } = TUNING_RANGES.messageRingBytes;
+    while (resolved.messageRingBytes * kernelsMax * 16 > resolved.memoryBytes && resolved.messageRingBytes > min) {
+      resolved.messageRingBytes /= 2;
+    }
+  }
   if (given.streamPoolBytes === undefined) resolved.streamPoolBytes = resolved.memoryBytes / 2;
   if (resolved.memoryBytes % 65536 !== 0) {
     throw optionError("memoryBytes", resolved.memoryBytes, "a multiple of 65536 (a WebAssembly page)");
   }
-  for (const name of ["rxRingBytes", "txRingBytes"] as const) {
+  for (const name of ["rxRingBytes", "txRingBytes", "messageRingBytes"] as const) {
     if (!isPowerOfTwo(resolved[name])) throw optionError(name, resolved[name], "a power of two");
   }
   const ordered = [
@@ -206,10 +222,12 @@ export function writeConfig(memory: KernelMemory, config: KernelConfig): void {
   checkInteger("address (number of them)", config.addresses.length, 1, C.ADDRESSES_MAX);
   checkInteger("rxLanes", config.rxLanes, 1, RX_LANES_MAX);
   checkInteger("mtuBytes", config.mtuBytes, 576, 65535);
+  checkInteger("kernelsMax", config.kernelsMax ?? 1, 1, MESSAGE_KERNELS_MAX);
   const record = new DataView(memory.memory.buffer, CONFIG_BASE, C.CONFIG_SIZE_BYTES);
   const setU32 = (offset: number, value: number) => record.setUint32(offset, value, true);
   setU32(C.CONFIG_LAYOUT_VERSION, LAYOUT_VERSION);
   setU32(C.CONFIG_KERNEL_ID, config.kernelId);
+  setU32(C.CONFIG_KERNELS_MAX, config.kernelsMax ?? 1);
   config.seed.forEach((word, index) => {
     setU32(C.CONFIG_SEED + 4 * index, word);
   });

@@ -1,7 +1,8 @@
 /**
  * One kernel on this thread: its memory, its exports, its device port, and the way of its events to the application.
- * A turn is the whole data path once: device → RX lanes → poll → events → commands → flush → TX ring → device.
+ * A turn is the whole data path once, and control messages with it: device → RX lanes → poll → events → commands → flush → TX ring → device.
  */
+import { Endpoint } from "../control/endpoint.ts";
 import type { DevicePort } from "../device/device.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
 import {
@@ -48,6 +49,8 @@ export type KernelHostOptions = {
   /** With the configuration written (writeConfig), not booted. */
   readonly memory: KernelMemory;
   readonly config: KernelConfig;
+  /** How often this kernel has been started before. Default 0. */
+  readonly life?: number;
   /** An exception of the application's code, thrown from an event handler. The kernel goes on. */
   readonly onApplicationError: (error: unknown) => void;
   /** Called when a socket has given the kernel work outside a turn. */
@@ -65,6 +68,8 @@ export class KernelHost implements Drivable {
   socketsWoken = false;
   /** Opens connections where other kernels share the device; undefined: this kernel is alone and picks ports itself. */
   opener: ActiveOpener | undefined;
+  /** Messages to and from other kernels; undefined: this kernel is alone for good. */
+  readonly messages: Endpoint | undefined;
   readonly #rx: readonly FrameRing[];
   readonly #tx: FrameRing;
   readonly #budgetFrames: number;
@@ -103,6 +108,15 @@ export class KernelHost implements Drivable {
     this.#rx = Array.from({ length: options.config.rxLanes }, (_, lane) => this.memory.rxRing(lane));
     this.#tx = this.memory.txRing();
     this.handles = new Handles(this);
+    if ((options.config.kernelsMax ?? 1) > 1) {
+      this.messages = new Endpoint({
+        kernelId: this.kernelId,
+        life: options.life ?? 0,
+        memory: this.memory,
+        onWork: this.#onWork,
+        onError: options.onApplicationError,
+      });
+    }
   }
 
   /** Gives the kernel its queue pair. Once, after construction. @param random draws local ports. */
@@ -139,12 +153,14 @@ export class KernelHost implements Drivable {
     this.opener?.turn(nowNs);
     try {
       const port = this.#port;
+      const messages = this.messages ? this.messages.poll() : 0;
       const received = port ? port.receive(nowNs) : 0;
       const events = this.exports.poll(nowNs, this.#budgetFrames);
       if (events > 0) this.#dispatch(events);
       const flushed = this.exports.flush();
       const sent = port ? port.transmit(nowNs) : 0;
-      return (received | events | flushed | sent) !== 0 || this.#hasWork();
+      this.messages?.flush();
+      return (messages | received | events | flushed | sent) !== 0 || this.#hasWork();
     } catch (cause) {
       throw this.#fail(cause);
     }
@@ -228,6 +244,7 @@ export class KernelHost implements Drivable {
    * for it would take the CPU from whoever is to make room, and the device rings when there is some.
    */
   #hasWork(): boolean {
+    if (this.messages?.pending) return true;
     if (this.exports.hasWork() === 0) return false;
     if (!this.transmitPending) return true;
     for (const lane of this.#rx) if (lane.usedBytes > 0) return true;

@@ -1,5 +1,6 @@
 /** All kernels on the calling thread. */
 import { localClaims, PortRegistry } from "../control/ports.ts";
+import { connectView, type View } from "../control/view.ts";
 import { Balancing } from "../balancer/balancing.ts";
 import { NetPopcornError } from "../errors.ts";
 import { setDefaultStack } from "../net/stackOf.ts";
@@ -77,6 +78,7 @@ class InlineStack extends StackBase implements Stack {
       clock: this.#reactor ? (plan.options.clock ?? realClock) : undefined,
     });
     for (const host of hosts) this.#drive(host);
+    this.#tell(this.#supervision.view);
   }
 
   /** Loads the application into every kernel, if there is one. */
@@ -187,10 +189,10 @@ class InlineStack extends StackBase implements Stack {
 
   #firstLife(kernelId: number): KernelLife {
     const { configs, memories, hostSeeds } = this.#plan;
-    return { config: configs[kernelId], memory: memories[kernelId], hostSeed: hostSeeds[kernelId] } as KernelLife;
+    return { config: configs[kernelId], memory: memories[kernelId], hostSeed: hostSeeds[kernelId], life: 0 } as KernelLife;
   }
 
-  #startKernel({ config, memory, hostSeed }: KernelLife): KernelHost {
+  #startKernel({ config, memory, hostSeed, life }: KernelLife): KernelHost {
     const { device, module } = this.#plan;
     const { kernelId } = config;
     const wake = () => this.#reactor?.wake();
@@ -198,6 +200,7 @@ class InlineStack extends StackBase implements Stack {
       module,
       memory,
       config,
+      life,
       onApplicationError: (error) => this.reportError(error, kernelId, false),
       onWork: wake,
     });
@@ -220,8 +223,18 @@ class InlineStack extends StackBase implements Stack {
       end: () => Promise.resolve(),
       start: (_kernelId, life) => this.#restart(life),
       announce: (event) => this.announceKernel(event),
+      viewChanged: (view) => this.#tell(view),
       giveUp: () => this.#sockets.closeListeners(),
     };
+  }
+
+  /** Tells every kernel that runs which there are. */
+  #tell(view: View): void {
+    const wake = () => this.#reactor?.wake();
+    for (const { kernelId, life } of view.members) {
+      const messages = this.kernels[kernelId]?.messages;
+      if (messages?.life === life) connectView(messages, view, wake);
+    }
   }
 
   #lose(host: KernelHost, cause: Error): void {
@@ -239,6 +252,7 @@ class InlineStack extends StackBase implements Stack {
   async #restart(life: KernelLife): Promise<void> {
     const host = this.#startKernel(life);
     this.kernels[host.kernelId] = host;
+    this.#tell(this.#supervision.view);
     try {
       this.#sockets.addKernel(host);
       this.#drive(host);

@@ -1,4 +1,5 @@
 /** What the supervisor decides, done: for both kinds of stack. */
+import type { Member, View } from "../control/view.ts";
 import { Rehoming } from "../control/rehoming.ts";
 import type { StackPlan } from "../stack.ts";
 import type { KernelStatus } from "../types.ts";
@@ -13,6 +14,8 @@ export type KernelLife = {
   readonly memory: KernelMemory;
   /** Seed of the host side's own draws. */
   readonly hostSeed: Uint32Array;
+  /** How often the kernel has been started before. */
+  readonly life: number;
 };
 
 /** What differs between threads and one thread. */
@@ -29,6 +32,8 @@ export interface KernelRunner {
   /** Fulfilled when the application has started. */
   start(kernelId: number, life: KernelLife): Promise<void>;
   announce(event: KernelEvent): void;
+  /** Kernels have come or gone, or another is the owner. */
+  viewChanged(view: View): void;
   /** The last kernel is gone for good. */
   giveUp(): void;
 }
@@ -44,6 +49,9 @@ export class Supervision implements SupervisedKernels {
   readonly #runner: KernelRunner;
   /** Counters of the lives before. */
   readonly #past: (Counters | undefined)[];
+  /** Kernels that run or are being started. */
+  readonly #members = new Map<number, Member>();
+  #view: View = { term: 0, owner: 0, members: [] };
   #timer: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
 
@@ -59,6 +67,15 @@ export class Supervision implements SupervisedKernels {
     });
     const { restart, hangMs } = plan;
     this.supervisor = new Supervisor({ kernels: this, count: plan.configs.length, restart, hangMs });
+    for (const [kernelId, { memory }] of plan.memories.entries()) {
+      this.#members.set(kernelId, { kernelId, life: 0, memory });
+    }
+    this.#view = { term: 1, owner: 0, members: [...this.#members.values()] };
+  }
+
+  /** The kernels as of now. */
+  get view(): View {
+    return this.#view;
   }
 
   /** All kernels have started. */
@@ -123,7 +140,9 @@ export class Supervision implements SupervisedKernels {
 
   retire(kernelId: number, error: Error): void {
     this.rehoming.retire(kernelId, this.nowMs());
+    this.#members.delete(kernelId);
     this.#runner.lost(kernelId, error);
+    this.#changeView();
   }
 
   async end(kernelId: number): Promise<void> {
@@ -138,7 +157,19 @@ export class Supervision implements SupervisedKernels {
     const past = this.#past[kernelId];
     this.#past[kernelId] = past ? addCounters(past, last) : last;
     this.#plan.memories[kernelId] = life.memory;
+    this.#members.set(kernelId, { kernelId, life: life.life, memory: life.memory.memory });
+    this.#changeView();
     await this.#runner.start(kernelId, life);
+  }
+
+  /** The owner stays as long as it lives; then the one with the lowest number that is up, or else is coming up. */
+  #changeView(): void {
+    const members = [...this.#members.values()];
+    const { owner, term } = this.#view;
+    const heirs = members.map(({ kernelId }) => kernelId).sort((a, b) => a - b);
+    const heir = heirs.find((kernelId) => this.supervisor.isUp(kernelId)) ?? heirs[0] ?? owner;
+    this.#view = { term: term + 1, owner: this.#members.has(owner) ? owner : heir, members };
+    this.#runner.viewChanged(this.#view);
   }
 
   restore(kernelId: number): void {

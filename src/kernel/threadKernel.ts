@@ -2,6 +2,7 @@
 import type { Worker } from "node:worker_threads";
 import type { ErrorRecord, FromWorker, ToWorker, WorkerStart } from "../control/messages.ts";
 import type { PortRegistry } from "../control/ports.ts";
+import type { View } from "../control/view.ts";
 import { NetPopcornError } from "../errors.ts";
 import { KernelMemory } from "../views/kernelMemory.ts";
 
@@ -79,6 +80,11 @@ export class ThreadKernel {
 
   postMessage(data: unknown): void {
     this.#post({ type: "message", data });
+  }
+
+  /** Tells which kernels there are. */
+  setView(view: View): void {
+    this.#post({ type: "view", view });
   }
 
   /** Asks the worker to end, and ends it if it does not. */

@@ -64,7 +64,7 @@ class ThreadStack extends StackBase implements Stack {
   async start(): Promise<void> {
     const { configs, memories, hostSeeds } = this.#plan;
     for (const [kernelId, config] of configs.entries()) {
-      const life = { config, memory: memories[kernelId], hostSeed: hostSeeds[kernelId] } as KernelLife;
+      const life = { config, memory: memories[kernelId], hostSeed: hostSeeds[kernelId], life: 0 } as KernelLife;
       this.#threads.push(await this.#startThread(life));
     }
     await Promise.all(this.#threads.map(({ ready }) => ready));
@@ -136,6 +136,9 @@ class ThreadStack extends StackBase implements Stack {
         return restart.finally(() => this.#restarting.delete(restart));
       },
       announce: (event: KernelEvent) => this.announceKernel(event),
+      viewChanged: (view) => {
+        for (const thread of this.#threads) thread.setView(view);
+      },
       giveUp: () => {},
     };
   }
@@ -156,7 +159,7 @@ class ThreadStack extends StackBase implements Stack {
     }
   }
 
-  #startThread({ config, memory: { memory }, hostSeed }: KernelLife): Promise<ThreadKernel> {
+  #startThread({ config, memory: { memory }, hostSeed, life }: KernelLife): Promise<ThreadKernel> {
     const { device, module, options, app } = this.#plan;
     const { kernelId } = config;
     const { descriptor, transfer } = device.describePort(kernelId, memory);
@@ -171,6 +174,8 @@ class ThreadStack extends StackBase implements Stack {
         appArguments: options.appArguments,
         seed: hostSeed,
         epochMs: PROCESS_EPOCH_MS,
+        life,
+        view: this.#supervision.view,
       },
       transfer,
       ports: this.#ports,

@@ -5,6 +5,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { type FromWorker, type ToWorker, toErrorRecord, type WorkerStart } from "../control/messages.ts";
 import type { PortClaims } from "../control/ports.ts";
+import { connectView, type View } from "../control/view.ts";
 import { openPort } from "../device/openPort.ts";
 import { NetPopcornError } from "../errors.ts";
 import { runApplication } from "../net/application.ts";
@@ -64,6 +65,7 @@ async function run(start: WorkerStart): Promise<void> {
     module: start.module,
     memory,
     config: start.config,
+    life: start.life,
     onApplicationError: (error) => reportError(error, false),
     onWork: () => reactor.wake(),
   });
@@ -73,6 +75,11 @@ async function run(start: WorkerStart): Promise<void> {
   };
   const port = await openPort(start.port, memory.queuePair(host.kernelId, start.config.rxLanes, ring));
   host.attach(port, new PortRandom(start.seed));
+  const setView = (view: View) => {
+    if (host.messages) connectView(host.messages, view, () => {});
+    reactor.wake();
+  };
+  setView(start.view);
   const claims = new OwnerClaims();
   const sockets = new Sockets({
     hosts: [host],
@@ -101,6 +108,9 @@ async function run(start: WorkerStart): Promise<void> {
     switch (message.type) {
       case "claimed":
         claims.answer(message.id, message.result);
+        break;
+      case "view":
+        setView(message.view);
         break;
       case "message":
         stack.deliver(message.data);

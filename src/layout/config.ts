@@ -53,7 +53,11 @@ export const ADDRESS_PREFIX_LENGTH = 16;
 export const ADDRESSES_MAX = 32;
 /** 16 bytes: default gateway, IPv4-mapped, all zero when there is none. */
 export const CONFIG_GATEWAY = 144;
-export const CONFIG_SIZE_BYTES = 800;
+/** Kernels that may send messages to this one; their ids are below. */
+export const CONFIG_KERNELS_MAX = 800;
+/** Size of each message ring, a power of two. */
+export const CONFIG_MESSAGE_RING_BYTES = 804;
+export const CONFIG_SIZE_BYTES = 808;
 
 /** The device checks and fills TCP/UDP checksums (virtio NEEDS_CSUM); otherwise the kernel does both. */
 export const CONFIG_FLAG_CHECKSUM_OFFLOAD = 1;

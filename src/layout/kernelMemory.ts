@@ -11,7 +11,7 @@
  *   8192 │ call arguments and results   │ scratch, valid for one call
  *  16384 │ RX ring controls, 64 lanes   │                                        layout/frameRing.ts
  *  32768 │ TX ring control              │
- *  33024 │ reserved for message rings   │
+ *  33024 │ message ring controls, counts│                                        layout/message.ts
  *  65536 └ static data, then the arena ─┘
  * ```
  * Portable: read by asc and tsc; integer constants, + and * only.
@@ -64,6 +64,7 @@ export const RESULT_BASE = 12288;
 export const RX_CONTROL_BASE = 16384;
 export const RX_LANES_MAX = 64;
 export const TX_CONTROL_BASE = 32768;
+/** Controls of the message rings, one for each sending kernel: layout/message.ts. */
 export const MESSAGE_CONTROL_BASE = 33024;
 
 export const STATIC_DATA_BASE = 65536;

@@ -5,6 +5,7 @@ import { suite as connect } from "../../../bench/micro/connect.bench.ts";
 import { suite as crossing } from "../../../bench/micro/crossing.bench.ts";
 import { suite as flowLookup } from "../../../bench/micro/flowLookup.bench.ts";
 import { type MicroResult, type MicroSuite, runSuite } from "../../../bench/micro/harness.ts";
+import { suite as messages } from "../../../bench/micro/messages.bench.ts";
 import { suite as parse } from "../../../bench/micro/parse.bench.ts";
 import { suite as tcpInput } from "../../../bench/micro/tcpInput.bench.ts";
 import { suite as toeplitz } from "../../../bench/micro/toeplitz.bench.ts";
@@ -32,6 +33,12 @@ describe("micro-benchmarks", () => {
     const v4 = [...sums].filter(([name]) => name.includes("IPv4")).map(([, sum]) => sum);
     expect(v4).toHaveLength(4);
     expect(new Set(v4).size).toBe(1);
+  });
+
+  it("messages: batches and single messages bring the same", async () => {
+    const sums = await checksums(messages);
+    expect(sums.get("16 B, batches of 16")).toBe(sums.get("16 B, one by one"));
+    expect(sums.get("a poll that finds nothing")).toBe("00000000");
   });
 
   it("parse: wasm and plain JavaScript agree", async () => {

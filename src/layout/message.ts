@@ -1,0 +1,66 @@
+/**
+ * Messages between kernels: typed, versioned records on rings with one producer and one consumer. Every kernel has in
+ * its own memory one ring for each kernel that may send to it; the sender writes there, and only there.
+ *
+ * A ring's control record is that of a frame ring (layout/frameRing.ts): RING_TAIL written by the sender, RING_HEAD by
+ * the receiver, RING_BASE and RING_SIZE by boot(); RING_BASE is 0 until the receiver has booted. Two words more:
+ * MESSAGE_WAITING, and MESSAGE_BELL for all rings of a kernel together.
+ *
+ * A record, a multiple of MESSAGE_ALIGN_BYTES, never wraps; a record of type MESSAGE_PAD fills the end of the ring:
+ * ```
+ *  +0  u32 payload bytes
+ *  +4  u16 type, MESSAGE_TYPE_*   +6 u16 version of that type's payload
+ *  +8  u32 correlation: an answer has its question's; 0: none
+ *  +12 u32 life of the sender: how often its kernel has been started before; a record of an earlier life is ignored
+ *  +16 the payload, little-endian
+ * ```
+ * Portable: read by asc and tsc; integer constants, + and * only.
+ */
+import { MESSAGE_CONTROL_BASE } from "./kernelMemory.ts";
+
+/** Kernels that can exchange messages: kernel ids are below. */
+export const MESSAGE_KERNELS_MAX = 64;
+/** Control record of the ring for kernel `sender`: MESSAGE_CONTROL_BASE + sender * MESSAGE_CONTROL_SIZE_BYTES. */
+export const MESSAGE_CONTROL_SIZE_BYTES = 256;
+/** i32, atomic, in a ring's control record: 1 while the sender waits for room; the receiver clears it and rings. */
+export const MESSAGE_WAITING = 196;
+
+/** i32, atomic, on a line of its own: raised by every sender once for each batch. The receiver looks at it alone. */
+export const MESSAGE_BELL_BASE = MESSAGE_CONTROL_BASE + MESSAGE_KERNELS_MAX * MESSAGE_CONTROL_SIZE_BYTES;
+
+/**
+ * f64 each, written by this kernel's host: records sent by type, received by type, then MESSAGE_COUNT_*; read by
+ * statistics on any thread.
+ */
+export const MESSAGE_COUNTS_BASE = MESSAGE_BELL_BASE + 64;
+export const MESSAGE_COUNTS_SENT = 0;
+export const MESSAGE_COUNTS_RECEIVED = 64;
+/** Records that were no records: the rest of that batch is dropped. */
+export const MESSAGE_COUNT_CORRUPT = 128;
+/** Records of a type or version that this kernel does not know. */
+export const MESSAGE_COUNT_UNKNOWN = 129;
+/** Records of a life of the sender that is over, or of a kernel that is not there. */
+export const MESSAGE_COUNT_STALE = 130;
+/** Records that had to wait for room in the receiver's ring. */
+export const MESSAGE_COUNT_HELD = 131;
+/** Records refused because too much waits already; the caller was told. */
+export const MESSAGE_COUNT_REFUSED = 132;
+/** Records that waited for a kernel that has gone. */
+export const MESSAGE_COUNT_ABANDONED = 133;
+export const MESSAGE_COUNTS = 136;
+
+export const MESSAGE_PAYLOAD_BYTES = 0;
+export const MESSAGE_TYPE = 4;
+export const MESSAGE_VERSION = 6;
+export const MESSAGE_CORRELATION = 8;
+export const MESSAGE_LIFE = 12;
+export const MESSAGE_HEADER_BYTES = 16;
+export const MESSAGE_ALIGN_BYTES = 16;
+/** Types are below. */
+export const MESSAGE_TYPES_MAX = 64;
+
+/** Fills the end of a ring. */
+export const MESSAGE_TYPE_PAD = 0;
+
+/** End of what this file lays out; below STATIC_DATA_BASE. */
+export const MESSAGE_AREA_END = MESSAGE_COUNTS_BASE + MESSAGE_COUNTS * 8;
