@@ -189,7 +189,12 @@ class InlineStack extends StackBase implements Stack {
 
   #firstLife(kernelId: number): KernelLife {
     const { configs, memories, hostSeeds } = this.#plan;
-    return { config: configs[kernelId], memory: memories[kernelId], hostSeed: hostSeeds[kernelId], life: 0 } as KernelLife;
+    return {
+      config: configs[kernelId],
+      memory: memories[kernelId],
+      hostSeed: hostSeeds[kernelId],
+      life: 0,
+    } as KernelLife;
   }
 
   #startKernel({ config, memory, hostSeed, life }: KernelLife): KernelHost {
