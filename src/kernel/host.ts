@@ -1,6 +1,7 @@
 /**
  * One kernel on this thread: its memory, its exports, its device port, and the way of its events to the application.
- * A turn is the whole data path once, and control messages with it: device → RX lanes → poll → events → commands → flush → TX ring → device.
+ * A turn is the whole data path once: device → RX lanes → poll → events → commands → flush → TX ring → device; messages
+ * of other kernels are handled before.
  */
 import { Endpoint } from "../control/endpoint.ts";
 import type { DevicePort } from "../device/device.ts";

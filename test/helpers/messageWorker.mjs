@@ -1,4 +1,4 @@
-/** A thread that sends numbers to all others and checks what they send; sleeps on its doorbell when there is nothing. */
+/** A thread that sends numbers to all others and checks what they send; sleeps on its doorbell when nothing comes. */
 import { parentPort, workerData } from "node:worker_threads";
 
 const built = (path) => import(new URL(`../../dist/${path}`, import.meta.url).href);
