@@ -50,6 +50,13 @@ export function seedWord(index: u32): u32 {
   return load<u32>(CONFIG_BASE + C.CONFIG_SEED + (index << 2));
 }
 
+/** Of the secret that all kernels of a stack share; a kernel that was given none has its own seed. */
+export function stackSeedWord(index: u32): u32 {
+  const at: usize = CONFIG_BASE + C.CONFIG_STACK_SEED;
+  const given = (load<u64>(at) | load<u64>(at, 8)) != 0;
+  return given ? load<u32>(at + (index << 2)) : seedWord(index);
+}
+
 export function configLoad(): void {
   kernelId = word(C.CONFIG_KERNEL_ID);
   memoryBytes = word(C.CONFIG_MEMORY_BYTES);

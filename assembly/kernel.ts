@@ -22,6 +22,13 @@ import {
 import { txBoot, txFrameBytesMax, txPublish } from "./device/tx.ts";
 import { groupsBoot } from "./flow/groups.ts";
 import { hashBoot } from "./flow/hash.ts";
+import {
+  migrationBoot,
+  migrationLateDrop,
+  migrationLatePeek,
+  migrationPorts,
+  migrationSetGroup,
+} from "./flow/migration.ts";
 import { flowTableBoot } from "./flow/table.ts";
 import { addressAdd, addressBoot } from "./ip/address.ts";
 import { rxBoot, rxBurst, rxPending } from "./ip/input.ts";
@@ -70,6 +77,18 @@ import { tcpListenClose } from "./tcp/abort.ts";
 import { cookiesBoot } from "./tcp/cookies.ts";
 import { listenerBoot, listenerTakeEvent, tcpAccept, tcpListen } from "./tcp/listener.ts";
 import { tcpInfo } from "./tcp/info.ts";
+import {
+  migrationDiscard,
+  migrationDropHeld,
+  migrationExport,
+  migrationFreeze,
+  migrationImport,
+  migrationImportEnd,
+  migrationList,
+  migrationReplay,
+  migrationReplayHeld,
+  migrationThaw,
+} from "./tcp/migration.ts";
 import { tcpConnect } from "./tcp/open.ts";
 import { tcpOutput } from "./tcp/output.ts";
 import { outputCount, outputMark, outputQueueBoot, outputShift } from "./tcp/outputQueue.ts";
@@ -90,6 +109,20 @@ import {
 
 export {
   addressAdd,
+  migrationDiscard,
+  migrationDropHeld,
+  migrationExport,
+  migrationFreeze,
+  migrationImport,
+  migrationImportEnd,
+  migrationLateDrop,
+  migrationLatePeek,
+  migrationList,
+  migrationPorts,
+  migrationReplay,
+  migrationReplayHeld,
+  migrationSetGroup,
+  migrationThaw,
   tcpAbort,
   tcpAbortAll,
   tcpAccept,
@@ -164,6 +197,7 @@ export function boot(): i32 {
     tcbBoot() &&
     flowTableBoot() &&
     groupsBoot() &&
+    migrationBoot() &&
     wheelBoot(0) &&
     listenerBoot() &&
     cookiesBoot() &&

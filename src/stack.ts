@@ -32,6 +32,8 @@ import { createMemory, loadModule } from "./wasm/load.ts";
 const KERNELS_MAX = 64;
 /** Streams of the seed source for one generation of kernels: one each, one each for their hosts, one for the ports. */
 const SEED_STREAMS = 4 * KERNELS_MAX;
+/** Of the first generation: the seed that all kernels share, for the stack's life. */
+const STACK_STREAM = 3 * KERNELS_MAX;
 
 /** N kernels that look like one host. */
 export interface Stack extends AsyncDisposable {
@@ -133,12 +135,14 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
   const shared = mode === "threads" || options.sharedMemory === true;
   const app = options.app === undefined ? undefined : await applicationUrl(options.app);
   const module = await loadModule("kernel", shared);
+  const stackSeed = seeds(STACK_STREAM);
   const configs = Array.from(
     { length: kernels },
     (_, kernelId): KernelConfig => ({
       kernelId,
       kernelsMax: kernels,
       seed: seeds(kernelId),
+      stackSeed,
       mac: options.mac === undefined ? device.mac : parseMac(options.mac),
       addresses,
       gateway,

@@ -29,6 +29,12 @@ export function groupOpened(tcb: Tcb): void {
   store<u32>(at, load<u32>(at, GROUP_OPENED) + 1, GROUP_OPENED);
 }
 
+/** One that was opened in another kernel, and lives here from now on. */
+export function groupArrived(tcb: Tcb): void {
+  const at = base + groupOf(tcb) * GROUP_SIZE_BYTES;
+  store<u32>(at, load<u32>(at, GROUP_LIVE) + 1, GROUP_LIVE);
+}
+
 export function groupClosed(tcb: Tcb): void {
   const at = base + groupOf(tcb) * GROUP_SIZE_BYTES;
   store<u32>(at, load<u32>(at, GROUP_LIVE) - 1, GROUP_LIVE);

@@ -3,27 +3,33 @@
  * cookies need a pseudo-random function: SipHash-2-4 (Aumasson, Bernstein 2012).
  * The card's Toeplitz hash is not used here: it is linear, so collisions can be made without knowing its key.
  */
-import { seedWord } from "../config.ts";
+import { seedWord, stackSeedWord } from "../config.ts";
 
 let key0: u64 = 0;
 let key1: u64 = 0;
 let sip0: u64 = 0;
 let sip1: u64 = 0;
+let stamp0: u32 = 0;
+let stamp1: u64 = 0;
 
+/**
+ * The table's key is the kernel's own. Sequence numbers, cookies and timestamps are the host's: any of its kernels may
+ * have to go on with them when a flow group has moved, so their keys come from the seed that a stack's kernels share.
+ */
 export function hashBoot(): void {
-  const a = ((<u64>seedWord(0)) << 32) | seedWord(1);
-  const b = ((<u64>seedWord(2)) << 32) | seedWord(3);
-  // The four keys are drawn from the seed by SipHash itself, keyed with the seed.
+  // All keys are drawn from a seed by SipHash itself, keyed with the seed.
+  sip0 = ((<u64>seedWord(0)) << 32) | seedWord(1);
+  sip1 = ((<u64>seedWord(2)) << 32) | seedWord(3);
+  key0 = sipHash(3, 0);
+  key1 = sipHash(4, 0) | 1;
+  sip0 = ((<u64>stackSeedWord(0)) << 32) | stackSeedWord(1);
+  sip1 = ((<u64>stackSeedWord(2)) << 32) | stackSeedWord(3);
+  const a = sipHash(1, 0);
+  const b = sipHash(2, 0);
+  stamp0 = <u32>sipHash(3, 0);
+  stamp1 = sipHash(4, 0) | 1;
   sip0 = a;
   sip1 = b;
-  const c = sipHash(1, 0);
-  const d = sipHash(2, 0);
-  const e = sipHash(3, 0);
-  const f = sipHash(4, 0);
-  sip0 = c;
-  sip1 = d;
-  key0 = e;
-  key1 = f | 1;
 }
 
 /**
@@ -71,5 +77,5 @@ export function sipHash(m0: u64, m1: u64): u64 {
 
 /** Timestamp offset per pair of hosts: hides the clock, yet grows across their connections (RFC 7323 5.4, RFC 6191). */
 export function timestampOffset(remote: u32, local: u32): u32 {
-  return <u32>(((((<u64>remote) << 32) | local) * key1) >> 32) ^ <u32>key0;
+  return <u32>(((((<u64>remote) << 32) | local) * stamp1) >> 32) ^ stamp0;
 }

@@ -140,6 +140,14 @@ function rxBatch(control: usize, framesMax: u32): u32 {
   return frames;
 }
 
+/** Processes one frame outside the lanes, laid aside earlier: `record` is as in a ring. Between polls only. */
+export function rxReplay(record: usize): void {
+  const s = stagedAt(0);
+  parse(s, record, load<i32>(record, FRAME_LENGTH));
+  s.candidate = -1;
+  process(s);
+}
+
 /**
  * Stages two to four: the misses of up to 32 look-ups overlap, because no step of this loop waits for the one before.
  */

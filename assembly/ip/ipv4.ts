@@ -2,7 +2,7 @@
  * IPv4 (RFC 791, RFC 1122 3.2.1): checking what comes in, writing headers, sending for ICMP and UDP. TCP writes its
  * own frames (ip/output.ts) with the same ipv4WriteHeader.
  */
-import { mtuBytes, OWN_MAC } from "../config.ts";
+import { kernelId, mtuBytes, OWN_MAC } from "../config.ts";
 import { txCommit, txReserve } from "../device/tx.ts";
 import { sipHash } from "../flow/hash.ts";
 import { arenaAlloc } from "../mem/arena.ts";
@@ -273,7 +273,8 @@ export function ipv4SendRouted(protocol: u32, tos: u32, payload: usize, payloadB
 
 /** Identification of a fragmented datagram (RFC 6864 4.3, RFC 7739 for IPv6): a keyed start per pair, then counting. */
 function nextIdent(source: u32, destination: u32, protocol: u32): u32 {
-  const hash = sipHash(((<u64>source) << 32) | destination, protocol);
+  // The key is the same in all kernels of a stack (flow/hash.ts), the sequence must not be.
+  const hash = sipHash(((<u64>source) << 32) | destination, protocol | (kernelId << 8));
   const counter = identCounters + ((<usize>(hash & (IDENT_COUNTERS - 1))) << 2);
   const value = load<u32>(counter) + 1;
   store<u32>(counter, value);

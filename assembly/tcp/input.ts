@@ -1,6 +1,7 @@
 /**
  * 4. Input: what an arriving segment does, in the order of RFC 9293 3.10.7. The segment stands in segment.ts.
  */
+import { migrationTakes } from "../flow/migration.ts";
 import { flowFindV4, isFlowV4 } from "../flow/table.ts";
 import * as C from "../../src/layout/counters.ts";
 import * as E from "../../src/layout/event.ts";
@@ -48,6 +49,7 @@ export function tcpInput(segmentBytes: u32, candidate: i32): void {
   }
   if (changetype<usize>(tcb) == 0) tcb = flowFindV4(S.segHash, S.segRemote, S.segLocalIndex, S.segPorts);
   if (changetype<usize>(tcb) == 0) {
+    if (migrationTakes()) return;
     listenInput();
     // A SYN cookie that came back may bring more than its ACK.
     if (S.segLen == 0 || (S.segFlags & (S.FLAG_ACK | S.FLAG_SYN | S.FLAG_RST)) != S.FLAG_ACK) return;

@@ -48,7 +48,7 @@ export function listenerBoot(): bool {
   return base != 0 && byPort != 0;
 }
 
-function listenerAt(index: u32): Listener {
+export function listenerAt(index: u32): Listener {
   return changetype<Listener>(base + <usize>index * LISTENER_SIZE_BYTES);
 }
 
@@ -197,6 +197,21 @@ export function listenerAcceptAdd(listener: Listener, tcb: Tcb): void {
   if (listener.ready) return;
   listener.ready = 1;
   readyPush(handleOf(listener));
+}
+
+/** Takes a connection out of its accept queue, wherever it stands. Preconditions: it stands there. */
+export function listenerAcceptRemove(tcb: Tcb): void {
+  const cold = coldOf(tcb);
+  const listener = listenerAt(cold.listener);
+  const index = T.tcbIndex(tcb);
+  let before = T.TCB_NONE;
+  for (let at = listener.acceptHead; at != index; at = coldOf(T.tcbAt(at)).acceptNext) before = at;
+  if (before == T.TCB_NONE) listener.acceptHead = cold.acceptNext;
+  else coldOf(T.tcbAt(before)).acceptNext = cold.acceptNext;
+  if (listener.acceptTail == index) listener.acceptTail = before;
+  listener.acceptCount--;
+  countBy(GAUGE_ACCEPT_QUEUE, -1);
+  cold.acceptNext = T.TCB_NONE;
 }
 
 /** Writes the listener's event record. @returns false when there is nothing to accept (any more). */

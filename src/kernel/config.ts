@@ -139,6 +139,8 @@ export type KernelConfig = {
   readonly kernelsMax?: number;
   /** Four 32-bit words. */
   readonly seed: Uint32Array;
+  /** Likewise, the same for all kernels of a stack. Default: the kernel's own seed. */
+  readonly stackSeed?: Uint32Array;
   /** 6 bytes. */
   readonly mac: Uint8Array;
   /** Own addresses, at most ADDRESSES_MAX. */
@@ -230,6 +232,9 @@ export function writeConfig(memory: KernelMemory, config: KernelConfig): void {
   setU32(C.CONFIG_KERNELS_MAX, config.kernelsMax ?? 1);
   config.seed.forEach((word, index) => {
     setU32(C.CONFIG_SEED + 4 * index, word);
+  });
+  config.stackSeed?.forEach((word, index) => {
+    setU32(C.CONFIG_STACK_SEED + 4 * index, word);
   });
   memory.bytes.set(config.mac, CONFIG_BASE + C.CONFIG_MAC);
   record.setUint16(C.CONFIG_MTU_BYTES, config.mtuBytes, true);

@@ -57,7 +57,9 @@ export const CONFIG_GATEWAY = 144;
 export const CONFIG_KERNELS_MAX = 800;
 /** Size of each message ring, a power of two. */
 export const CONFIG_MESSAGE_RING_BYTES = 804;
-export const CONFIG_SIZE_BYTES = 808;
+/** u32 x 4: what all kernels of a stack must agree on is drawn from this one (cookies, timestamps); 0: from SEED. */
+export const CONFIG_STACK_SEED = 808;
+export const CONFIG_SIZE_BYTES = 824;
 
 /** The device checks and fills TCP/UDP checksums (virtio NEEDS_CSUM); otherwise the kernel does both. */
 export const CONFIG_FLAG_CHECKSUM_OFFLOAD = 1;

@@ -88,6 +88,17 @@ export const SYN_COOKIES_INVALID = 82;
 export const TCP_PATH_MTU_REDUCED = 83;
 /** Segments without a connection that were not answered with RST (HEALTH_WITHHOLD_RST). */
 export const TCP_RST_WITHHELD = 84;
+/** Live migration (docs/migration.md): connections that have come and gone. */
+export const MIGRATED_IN = 88;
+export const MIGRATED_OUT = 89;
+/** Connections reset because the new kernel's flow table had no room. */
+export const MIGRATION_LOST = 90;
+/** Frames of a group that was on its way here: processed when it had come. */
+export const MIGRATION_FRAMES_HELD = 91;
+/** Frames that came after their group had left, for the kernel that has it now. */
+export const LATE_FRAMES_FORWARDED = 92;
+/** Frames of either kind for which there was no room, or no time. */
+export const DROP_MIGRATION_FRAMES = 93;
 /** Gauges rather than counters: the present number. */
 export const GAUGE_CONNECTIONS = 96;
 export const GAUGE_TIME_WAIT = 97;

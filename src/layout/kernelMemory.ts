@@ -53,6 +53,8 @@ export const HEALTH_HEARTBEAT = 8;
 export const HEALTH_WITHHOLD_RST = 12;
 /** u32, microseconds, wraps: time that the kernel's thread has worked for it. Written by whoever drives the kernel. */
 export const HEALTH_BUSY_US = 16;
+/** u32, atomic: migrations into this kernel that have been committed (docs/migration.md). Written by the kernel. */
+export const HEALTH_MIGRATIONS = 20;
 
 export const COUNTERS_BASE = 4096;
 

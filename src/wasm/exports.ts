@@ -87,6 +87,50 @@ export type KernelExports = {
   /** Writes TCPI_* (layout/tcpInfo.ts) at `target`. @returns 0 or EBADF. */
   tcpInfo(handle: number, target: number): number;
 
+  /**
+   * Live migration of a flow group (docs/migration.md). Called between polls, for one group at a time but for the
+   * states of groups and for frames.
+   *
+   * Ports of ours that name a packet's group, as the device has it; first > last: the remote port always does.
+   */
+  migrationPorts(first: number, last: number): void;
+  /** @param state GROUP_* of layout/migration.ts. @returns 0 or EINVAL. */
+  migrationSetGroup(group: number, state: number): number;
+  /**
+   * Freezes the group's connections, those in TIME-WAIT too. Looks at up to `budget` TCBs.
+   * @param first 1 in the first call for a group. @returns how many TCBs are left to be looked at, or EINVAL.
+   */
+  migrationFreeze(group: number, first: number, budget: number): number;
+  /**
+   * Writes the frozen connections as a stream of records. @param first 1: from the start.
+   * @returns bytes written at `target`, fewer than `bytesMax`: that is the end.
+   */
+  migrationExport(first: number, target: number, bytesMax: number): number;
+  /**
+   * Reads the next piece of such a stream; what is in it comes to be frozen here. @returns 0, or why these connections
+   * cannot come here, for this piece and all that follow: ENOBUFS, EADDRINUSE, EPROTO. Then: migrationDiscard.
+   */
+  migrationImport(source: number, bytes: number): number;
+  /** After the last piece. @returns 0, or as migrationImport; EPROTO when a record is not complete. */
+  migrationImportEnd(): number;
+  /** Frozen connections from the `skip`-th on, MIGRATION_LIST_*. @returns entries written. */
+  migrationList(skip: number, target: number, entriesMax: number): number;
+  /**
+   * The frozen connections live here from now on. @param arrived 1: they have come, 0: they stay after all.
+   * @returns how many there are.
+   */
+  migrationThaw(arrived: number): number;
+  /** Forgets the frozen connections. @param left 1: they live elsewhere now, 0: they never came. */
+  migrationDiscard(left: number): number;
+  /** Oldest frame for a group that has left: its record (layout/frameRing.ts), FRAME_QUEUE is the kernel; 0: none. */
+  migrationLatePeek(): number;
+  migrationLateDrop(): void;
+  /** Processes a frame whose record lies at `record`. */
+  migrationReplay(record: number): void;
+  /** Processes, or forgets, the frames that have waited for a group. @returns how many. */
+  migrationReplayHeld(group: number): number;
+  migrationDropHeld(group: number): number;
+
   /** @returns UDP socket handle, EADDRINUSE, ENOBUFS. */
   udpBind(addressIndex: number, port: number): number;
   /** @returns bytes, EMSGSIZE, ENETUNREACH, ENOBUFS. */

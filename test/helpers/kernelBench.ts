@@ -76,6 +76,8 @@ export type BenchOptions = {
   readonly checksumOffload?: boolean;
   readonly tsoBytesMax?: number;
   readonly seed?: number;
+  /** What it shares with the other kernels of its stack. */
+  readonly stackSeed?: number;
   readonly tuning?: Partial<Tuning>;
   /** Virtual time at boot. */
   readonly nowMs?: number;
@@ -179,6 +181,7 @@ export class KernelBench {
     writeConfig(this.memory, {
       kernelId: 0,
       seed: Uint32Array.of(seed, seed * 7 + 1, seed * 13 + 5, seed * 29 + 3),
+      ...(options.stackSeed === undefined ? {} : { stackSeed: Uint32Array.of(options.stackSeed, 2, 3, 4) }),
       mac: macBytes(OWN_MAC),
       addresses: (options.addresses ?? [`${OWN}/24`]).map(parseCidr),
       gateway: options.gateway ? v4Mapped(options.gateway) : new Uint8Array(16),
@@ -441,7 +444,8 @@ const EMPTY = new Uint8Array(0);
 
 /** A remote TCP endpoint that does exactly what a test tells it to. */
 export class Peer {
-  readonly bench: KernelBench;
+  /** The kernel that the card brings its segments to. */
+  bench: KernelBench;
   readonly address: string;
   readonly port: number;
   kernelPort: number;
