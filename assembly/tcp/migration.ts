@@ -1,5 +1,5 @@
 /**
- * Live migration of a flow group's connections (docs/migration.md). A connection that moves is *frozen*: out of the flow
+ * Live migration of connections with their flow group (docs/migration.md). One that moves is *frozen*: out of the flow
  * table, the timer wheel and the listeners' queues, unknown to the application, so that nothing happens to it. It is
  * written as a record (src/layout/migration.ts), and read by another kernel, where it comes to be frozen, too. Then one
  * of the two thaws its copy and the other discards it: until the very end either can.

@@ -218,7 +218,7 @@ describe.each(KERNEL_BUILDS)("live migration, %s", (build) => {
     expect(pair.source.wasm.tcpAccept(listener)).toBe(-11);
   });
 
-  test("without a listener at the new kernel, what waits to be accepted is reset, the half-open ones by their ACK", () => {
+  test("without a listener at the new kernel, what waits is reset, the half-open ones by their ACK", () => {
     const pair = createPair({ build });
     pair.source.listen(80);
     const waiting = new Peer(pair.source, { port: 30000 });
