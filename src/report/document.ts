@@ -25,7 +25,17 @@ export type KeyFigure = {
   readonly isBad?: boolean;
 };
 
-export type Chart = TimeSeriesChart | DistributionChart | ShareChart;
+export type Chart = PlainChart | VariantsChart;
+
+/** Whatever has one drawing. */
+export type PlainChart =
+  | TimeSeriesChart
+  | DistributionChart
+  | ShareChart
+  | LinesChart
+  | DistributionsChart
+  | StackChart
+  | HeatMapChart;
 
 type ChartText = {
   readonly title: string;
@@ -62,8 +72,75 @@ export type ShareChart = ChartText & {
   readonly series: readonly { readonly name: string; readonly percents: readonly number[] }[];
 };
 
+/** A quantity by another that takes few values, such as core counts: a line with points for each series. */
+export type LinesChart = ChartText & {
+  readonly kind: "lines";
+  readonly xName: string;
+  /** Rising. */
+  readonly xValues: readonly number[];
+  readonly yName: string;
+  readonly format: "count" | "percent" | "us";
+  /** On a logarithmic y axis what is not above 0 is left out. */
+  readonly isLogarithmic: boolean;
+  readonly series: readonly LineSeries[];
+};
+
+export type LineSeries = {
+  readonly name: string;
+  /** One for each x; null where there is none. */
+  readonly values: readonly (number | null)[];
+  /** Confidence interval of each value, where there is one. */
+  readonly intervals?: readonly (readonly [low: number, high: number] | null)[];
+};
+
+/** Cumulative distributions of durations beside each other, on a logarithmic axis. */
+export type DistributionsChart = ChartText & {
+  readonly kind: "distributions";
+  readonly series: readonly {
+    readonly name: string;
+    /** (microseconds, percent of all that are at or below it), both rising. */
+    readonly pointsUs: readonly (readonly [us: number, percent: number])[];
+  }[];
+};
+
+/** What a whole consists of, in percent, for each category: one bar each, made of parts. */
+export type StackChart = ChartText & {
+  readonly kind: "stack";
+  readonly categories: readonly string[];
+  readonly parts: readonly {
+    readonly name: string;
+    /** Drawn in grey: what is left over, such as idle time. */
+    readonly isMuted?: boolean;
+    readonly percents: readonly number[];
+  }[];
+};
+
+/** A value 0..100 for each row and column, as a colour. */
+export type HeatMapChart = ChartText & {
+  readonly kind: "heatMap";
+  readonly columnsName: string;
+  readonly columns: readonly string[];
+  readonly rows: readonly string[];
+  /** [row][column]; null where there is none. */
+  readonly percents: readonly (readonly (number | null)[])[];
+};
+
+/** One of several charts of a kind, chosen by the reader. */
+export type VariantsChart = ChartText & {
+  readonly kind: "variants";
+  /** What is chosen: "cores". */
+  readonly label: string;
+  /** Names of the variants; the last one is shown first. */
+  readonly variants: readonly { readonly name: string; readonly chart: PlainChart }[];
+};
+
 export type Table = {
   readonly title: string;
+  /** What to see in it. */
+  readonly caption?: string;
   readonly columns: readonly string[];
-  readonly rows: readonly (readonly string[])[];
+  readonly rows: readonly (readonly TableCell[])[];
 };
+
+/** Text, or text with a judgement that is drawn as a colour as well. */
+export type TableCell = string | { readonly text: string; readonly tone: "good" | "bad" | "muted" };

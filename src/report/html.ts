@@ -77,7 +77,14 @@ header p { flex-basis: 100%; margin: 0; color: var(--muted); }
 .figure-value { font-size: 23px; line-height: 1.25; font-weight: 600; font-variant-numeric: tabular-nums; }
 .figure-value small { font-size: 14px; font-weight: 400; color: var(--muted); }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 12px; }
-.charts p { margin: 2px 0 8px; color: var(--muted); font-size: 13px; }
+.card p { margin: 2px 0 8px; color: var(--muted); font-size: 13px; }
+.heading { display: flex; justify-content: space-between; align-items: baseline; gap: 12px; }
+.heading label { color: var(--muted); font-size: 13px; white-space: nowrap; }
+select { font: inherit; color: var(--text); background: var(--page); border: 1px solid var(--line);
+  border-radius: 6px; }
+td.good { color: var(--good); }
+td.muted { color: var(--muted); }
+.wide { grid-column: 1 / -1; }
 .chart { height: 300px; }
 .tables { display: grid; gap: 12px; margin-top: 12px; }
 .scroll { overflow-x: auto; }

@@ -1,81 +1,20 @@
 /** Turns the charts of a report into ECharts options, in the colours of the reader's scheme. */
-import { BarChart, LineChart } from "echarts/charts";
-import { GridComponent, LegendComponent, MarkLineComponent, TooltipComponent } from "echarts/components";
+import { BarChart, CustomChart, HeatmapChart, LineChart } from "echarts/charts";
+import {
+  GridComponent,
+  LegendComponent,
+  MarkLineComponent,
+  TooltipComponent,
+  VisualMapContinuousComponent,
+} from "echarts/components";
 import { init, use } from "echarts/core";
 import { SVGRenderer } from "echarts/renderers";
-import type { Chart, DistributionChart, ShareChart, TimeSeriesChart } from "../document.ts";
+import type { DistributionChart, PlainChart, ShareChart, TimeSeriesChart } from "../document.ts";
+import { axis, formatCount, formatPercent, formatUs, frame, type Options, readScheme, type Scheme } from "./scheme.ts";
+import { distributionsOptions, heatMapOptions, linesOptions, stackOptions } from "./sweepCharts.ts";
 
-use([BarChart, LineChart, GridComponent, LegendComponent, MarkLineComponent, TooltipComponent, SVGRenderer]);
-
-type Options = Record<string, unknown>;
-type Scheme = {
-  readonly font: string;
-  readonly text: string;
-  readonly muted: string;
-  readonly line: string;
-  readonly card: string;
-  readonly series: readonly string[];
-};
-
-// Distinguishable with the common colour deficiencies, and with at least 3:1 against the card.
-const light = ["#2f6fde", "#d9730d", "#1a8f6a", "#b0399b", "#7a5af0", "#a5780a", "#c4364a", "#4b7a1f"];
-const dark = ["#6ea8ff", "#f5a04c", "#43c79a", "#e57fd2", "#a793ff", "#dcb53c", "#ff7d8b", "#93c85a"];
-
-const countFormat = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
-
-function formatCount(value: number): string {
-  return countFormat.format(value);
-}
-
-/** Microseconds in the unit that reads best. */
-function formatUs(us: number): string {
-  if (us < 1_000) return `${countFormat.format(us)} µs`;
-  if (us < 1_000_000) return `${countFormat.format(us / 1_000)} ms`;
-  return `${countFormat.format(us / 1_000_000)} s`;
-}
-
-function formatPercent(value: number): string {
-  return `${Number(value.toFixed(value >= 99 ? 3 : 1))} %`;
-}
-
-function readScheme(isDark: boolean): Scheme {
-  const style = getComputedStyle(document.documentElement);
-  const color = (name: string) => style.getPropertyValue(name).trim();
-  return {
-    font: style.fontFamily,
-    text: color("--text"),
-    muted: color("--muted"),
-    line: color("--line"),
-    card: color("--card"),
-    series: isDark ? dark : light,
-  };
-}
-
-function axis(scheme: Scheme, extra: Options): Options {
-  return {
-    axisLabel: { color: scheme.muted, hideOverlap: true },
-    axisLine: { lineStyle: { color: scheme.line } },
-    splitLine: { lineStyle: { color: scheme.line } },
-    ...extra,
-  };
-}
-
-function frame(scheme: Scheme, valueFormatter: (value: number) => string): Options {
-  return {
-    animation: false,
-    color: scheme.series,
-    textStyle: { fontFamily: scheme.font, color: scheme.text },
-    grid: { left: 8, right: 20, top: 40, bottom: 8, containLabel: true },
-    legend: { type: "scroll", top: 0, left: 0, icon: "roundRect", itemWidth: 12, textStyle: { color: scheme.muted } },
-    tooltip: {
-      trigger: "axis",
-      valueFormatter,
-      backgroundColor: scheme.card,
-      borderColor: scheme.line,
-      textStyle: { color: scheme.text },
-    },
-  };
-}
+use([BarChart, CustomChart, HeatmapChart, LineChart, SVGRenderer]);
+use([GridComponent, LegendComponent, MarkLineComponent, TooltipComponent, VisualMapContinuousComponent]);
 
 function timeSeriesOptions(chart: TimeSeriesChart, scheme: Scheme): Options {
   const format = chart.format === "percent" ? formatPercent : formatCount;
@@ -173,7 +112,7 @@ function shareOptions(chart: ShareChart, scheme: Scheme): Options {
   };
 }
 
-function optionsOf(chart: Chart, scheme: Scheme): Options {
+function optionsOf(chart: PlainChart, scheme: Scheme): Options {
   switch (chart.kind) {
     case "timeSeries":
       return timeSeriesOptions(chart, scheme);
@@ -181,11 +120,24 @@ function optionsOf(chart: Chart, scheme: Scheme): Options {
       return distributionOptions(chart, scheme);
     case "share":
       return shareOptions(chart, scheme);
+    case "lines":
+      return linesOptions(chart, scheme);
+    case "distributions":
+      return distributionsOptions(chart, scheme);
+    case "stack":
+      return stackOptions(chart, scheme);
+    case "heatMap":
+      return heatMapOptions(chart, scheme);
   }
 }
 
+/** A chart at its place; another one of the same size can be put there. */
+export type DrawnChart = { show(chart: PlainChart): void };
+
 /** Draws each chart at its place, again when the reader changes the scheme, and fits it when the window changes. */
-export function drawCharts(places: readonly { readonly chart: Chart; readonly place: HTMLElement }[]): void {
+export function drawCharts(
+  places: readonly { readonly chart: PlainChart; readonly place: HTMLElement }[],
+): readonly DrawnChart[] {
   const drawn = places.map(({ chart, place }) => ({ chart, view: init(place, null, { renderer: "svg" }) }));
   const darkScheme = matchMedia("(prefers-color-scheme: dark)");
   const draw = () => {
@@ -197,4 +149,10 @@ export function drawCharts(places: readonly { readonly chart: Chart; readonly pl
   addEventListener("resize", () => {
     for (const { view } of drawn) view.resize();
   });
+  return drawn.map((entry) => ({
+    show(chart) {
+      entry.chart = chart;
+      entry.view.setOption(optionsOf(chart, readScheme(darkScheme.matches)), true);
+    },
+  }));
 }

@@ -2,7 +2,7 @@
  * Browser entry of a report: reads the embedded document, writes the page, draws the charts. Bundled by
  * scripts/buildTs.mjs.
  */
-import type { KeyFigure, ReportDocument, Table } from "../document.ts";
+import type { Chart, KeyFigure, PlainChart, ReportDocument, Table, TableCell } from "../document.ts";
 import { drawCharts } from "./charts.ts";
 
 type Child = Node | string;
@@ -22,33 +22,76 @@ function figureCard(figure: KeyFigure): HTMLElement {
 
 function tableCard(table: Table): HTMLElement {
   const head = element("tr", "", ...table.columns.map((column) => element("th", "", column)));
-  const rows = table.rows.map((row) => element("tr", "", ...row.map((cell) => element("td", "", cell))));
+  const rows = table.rows.map((row) => element("tr", "", ...row.map(tableCell)));
   const body = element("table", "", element("thead", "", head), element("tbody", "", ...rows));
-  return element("section", "card", element("h2", "", table.title), element("div", "scroll", body));
+  const caption = table.caption === undefined ? [] : [element("p", "", table.caption)];
+  return element("section", "card", element("h2", "", table.title), ...caption, element("div", "scroll", body));
+}
+
+function tableCell(cell: TableCell): HTMLElement {
+  return typeof cell === "string" ? element("td", "", cell) : element("td", cell.tone, cell.text);
+}
+
+/** The reader wants every variant of every chart: a link or a program that ends in #all, or paper. */
+function isEverythingShown(): boolean {
+  return location.hash === "#all";
+}
+
+/** A chart with its heading, and where and what to draw in it. */
+type ChartCard = {
+  readonly card: HTMLElement;
+  readonly place: HTMLElement;
+  readonly chart: PlainChart;
+  /** Called with what the reader has chosen. */
+  onChoice: (chart: PlainChart) => void;
+};
+
+function plainCard(chart: PlainChart, ...controls: HTMLElement[]): ChartCard {
+  const place = element("div", "chart");
+  place.setAttribute("role", "img");
+  place.setAttribute("aria-label", `${chart.title}. ${chart.caption}`);
+  const heading = element("div", "heading", element("h2", "", chart.title), ...controls);
+  const width = chart.kind === "heatMap" ? "card wide" : "card";
+  const card = element("section", width, heading, element("p", "", chart.caption), place);
+  return { card, place, chart, onChoice: () => {} };
+}
+
+function chartCards(chart: Chart): ChartCard[] {
+  if (chart.kind !== "variants") return [plainCard(chart)];
+  const { label, title, caption, variants } = chart;
+  const named = variants.map((variant) => ({ ...variant.chart, title, caption }));
+  if (isEverythingShown()) {
+    return named.map((each, index) => plainCard({ ...each, title: `${title}: ${variants[index]?.name} ${label}` }));
+  }
+  const last = named.at(-1);
+  if (last === undefined) return [];
+  const select = document.createElement("select");
+  select.append(...variants.map(({ name }) => element("option", "", name)));
+  select.selectedIndex = variants.length - 1;
+  const card = plainCard(last, element("label", "", select, ` ${label}`));
+  select.addEventListener("change", () => {
+    const chosen = named[select.selectedIndex];
+    if (chosen !== undefined) card.onChoice(chosen);
+  });
+  return [card];
 }
 
 function render(report: ReportDocument, main: HTMLElement): void {
   const verdict = element("span", report.verdict.isGood ? "verdict" : "verdict bad", report.verdict.text);
-  const places = report.charts.map((chart) => {
-    const place = element("div", "chart");
-    place.setAttribute("role", "img");
-    place.setAttribute("aria-label", `${chart.title}. ${chart.caption}`);
-    return { chart, place };
-  });
-  const chartCards = places.map(({ chart, place }) =>
-    element("section", "card", element("h2", "", chart.title), element("p", "", chart.caption), place),
-  );
+  const cards = report.charts.flatMap(chartCards);
   const provenance = report.provenance.flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)]);
   main.append(
     element("header", "", element("h1", "", report.title), verdict, element("p", "", report.subtitle)),
     element("div", "figures", ...report.figures.map(figureCard)),
-    element("div", "charts", ...chartCards),
+    element("div", "charts", ...cards.map(({ card }) => card)),
     element("div", "tables", ...report.tables.map(tableCard)),
     element("footer", "", ...provenance),
   );
-  drawCharts(places);
+  const drawn = drawCharts(cards);
+  for (const [index, card] of cards.entries()) card.onChoice = (chart) => drawn[index]?.show(chart);
 }
 
 const data = document.getElementById("report-data")?.textContent ?? "";
 const main = document.getElementById("report");
 if (main !== null) render(JSON.parse(data) as ReportDocument, main);
+addEventListener("hashchange", () => location.reload());

@@ -1,0 +1,79 @@
+/** How far a sweep is: a bar on a terminal, a line now and then elsewhere; always on stderr. */
+import { performance } from "node:perf_hooks";
+import type { SweepProgress } from "../../sim/sweep/runSweep.ts";
+import { formatTimeLeft } from "../../sim/sweep/timeLeft.ts";
+
+export type SweepView = {
+  show(progress: SweepProgress): void;
+  /** One line for the user. */
+  note(text: string): void;
+  /** Prints on stdout what `print` prints, without a bar in between. */
+  around(print: () => void): void;
+  close(): void;
+};
+
+/** Lines elsewhere than on a terminal are for logs: not more often than this. */
+const LINE_MS = 5_000;
+const CLEAR_LINE = "\r\x1b[K";
+
+export async function createSweepView(): Promise<SweepView> {
+  return process.stderr.isTTY ? await createBarView() : createLineView();
+}
+
+/** "about 3 min left", or why nobody knows. */
+export function leftText(leftMs: number | undefined): string {
+  return leftMs === undefined ? "time left not known yet" : `about ${formatTimeLeft(leftMs)} left`;
+}
+
+async function createBarView(): Promise<SweepView> {
+  const { default: cliProgress } = await import("cli-progress");
+  const bar = new cliProgress.SingleBar(
+    {
+      format: "{bar} {percentage} %  {whole}/{total}  {left}  {last}",
+      stream: process.stderr,
+      hideCursor: true,
+      clearOnComplete: true,
+      // Redrawn by itself: the time left changes, and lines of results come between.
+      forceRedraw: true,
+      fps: 5,
+      // Ctrl-C has its own way (interrupt.ts).
+      gracefulExit: false,
+    },
+    cliProgress.Presets.shades_classic,
+  );
+  let isStarted = false;
+  const around = (print: () => void) => {
+    if (isStarted) process.stderr.write(CLEAR_LINE);
+    print();
+  };
+  return {
+    show({ done, total, leftMs, last }) {
+      const payload = { whole: Math.floor(done), left: leftText(leftMs), last };
+      if (isStarted) bar.update(done, payload);
+      else if (total > 0) bar.start(total, done, payload);
+      isStarted ||= total > 0;
+    },
+    note: (text) => around(() => process.stderr.write(`${text}\n`)),
+    around,
+    close() {
+      if (isStarted) bar.stop();
+    },
+  };
+}
+
+function createLineView(): SweepView {
+  let saidMs = performance.now();
+  return {
+    show({ done, total, leftMs, last }) {
+      const nowMs = performance.now();
+      if (nowMs - saidMs < LINE_MS || done >= total) return;
+      saidMs = nowMs;
+      process.stderr.write(
+        `${Math.floor(done)}/${total} simulations, ${leftText(leftMs)}${last && `, last: ${last}`}\n`,
+      );
+    },
+    note: (text) => process.stderr.write(`${text}\n`),
+    around: (print) => print(),
+    close() {},
+  };
+}
