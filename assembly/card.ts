@@ -157,7 +157,7 @@ export function classify(port: u32, card: u32, from: usize, bytes: u32): i32 {
     const copies =
       to == CARD_ALL
         ? load<u32>(SEGMENT_BASE, SEGMENT_CARD_COUNT)
-        : to != CARD_OWN && isArpReply(record + FRAME_OFFSET, length)
+        : to != CARD_OWN && isForAllQueues(record + FRAME_OFFSET, length)
           ? load<u32>(cardAt(to), CARD_QUEUES)
           : 1;
     if (outputBytes + size * copies > outputMax) break;
@@ -215,7 +215,7 @@ function target(region: usize, own: u32, to: u32, record: usize, length: u32, si
     }
     return TARGET_FLOOD;
   }
-  if (isArpReply(record + FRAME_OFFSET, length)) {
+  if (isForAllQueues(record + FRAME_OFFSET, length)) {
     inPlace = false;
     const queues = load<u32>(cardAt(to), CARD_QUEUES);
     for (let queue: u32 = 0; queue < queues; queue++) tally(region, openPort(to, queue), size);
@@ -234,12 +234,15 @@ function target(region: usize, own: u32, to: u32, record: usize, length: u32, si
 }
 
 /**
- * ARP replies are copied to every queue, as cards in a virtual-machine mode copy broadcasts to every pool: any kernel
- * may have asked. Requests go to one queue, so that they are answered once.
+ * ARP replies and neighbour advertisements (RFC 4861 4.4) are copied to every queue, as cards in a virtual-machine mode
+ * copy broadcasts to every pool: any kernel may have asked. Requests go to one queue, so that they are answered once.
  */
-function isArpReply(frame: usize, bytes: u32): bool {
+function isForAllQueues(frame: usize, bytes: u32): bool {
   // Larger ones are none, and would not be worth the room of so many copies.
-  return bytes >= 42 && bytes <= 128 && load<u16>(frame, 12) == 0x0608 && load<u16>(frame, 20) == 0x0200;
+  if (bytes < 42 || bytes > 128) return false;
+  const etherType = <u32>load<u16>(frame, 12);
+  if (etherType == 0x0608) return load<u16>(frame, 20) == 0x0200;
+  return etherType == 0xdd86 && bytes > 54 && load<u8>(frame, 20) == 58 && load<u8>(frame, 54) == 136;
 }
 
 /** The port that drives a queue, or PORT_NONE. */

@@ -30,9 +30,15 @@ import {
   migrationSetGroup,
 } from "./flow/migration.ts";
 import { flowTableBoot } from "./flow/table.ts";
-import { addressAdd, addressBoot } from "./ip/address.ts";
+import { loopBoot } from "./device/loop.ts";
+import { addressAdd, addressBoot, addressDeprecate, addressFor } from "./ip/address.ts";
 import { rxBoot, rxBurst, rxPending } from "./ip/input.ts";
+import { arpProbe, arpProbeAnswered } from "./ip/arpInput.ts";
+import { controlConsume, controlOpen, controlPeek } from "./ip/control.ts";
 import { ipv4Boot } from "./ip/ipv4.ts";
+import { ipv6Boot, packetSend } from "./ip/ipv6.ts";
+import { ndpAnnounce } from "./ip/ndp.ts";
+import { routeRemove, routesBoot, routeSet } from "./ip/routes.ts";
 import { neighborBoot, neighborHasDeadline, neighborNextDeadlineTick, neighborTimers } from "./ip/neighbor.ts";
 import {
   reassemblyBoot,
@@ -73,7 +79,7 @@ import {
 } from "./socket/tcpSocket.ts";
 import { count, countBy } from "./stats.ts";
 import { releaseEnded, tcpTakeEvent } from "./tcp/close.ts";
-import { tcpListenClose } from "./tcp/abort.ts";
+import { addressRemove, tcpListenClose } from "./tcp/abort.ts";
 import { cookiesBoot } from "./tcp/cookies.ts";
 import { listenerBoot, listenerTakeEvent, tcpAccept, tcpListen } from "./tcp/listener.ts";
 import { tcpInfo } from "./tcp/info.ts";
@@ -109,6 +115,18 @@ import {
 
 export {
   addressAdd,
+  addressFor,
+  addressDeprecate,
+  addressRemove,
+  arpProbe,
+  arpProbeAnswered,
+  controlConsume,
+  controlOpen,
+  controlPeek,
+  ndpAnnounce,
+  packetSend,
+  routeRemove,
+  routeSet,
   migrationDiscard,
   migrationDropHeld,
   migrationExport,
@@ -186,6 +204,7 @@ export function boot(): i32 {
   arenaBoot(memoryBytes);
   hashBoot();
   if (!addressBoot()) return EINVAL;
+  routesBoot();
   events = arenaAlloc(<usize>eventSlots * EVENT_SIZE_BYTES, 64);
   const booted =
     events != 0 &&
@@ -202,7 +221,9 @@ export function boot(): i32 {
     listenerBoot() &&
     cookiesBoot() &&
     neighborBoot() &&
+    loopBoot() &&
     ipv4Boot() &&
+    ipv6Boot() &&
     reassemblyBoot() &&
     udpBoot() &&
     streamPoolBoot(streamPoolBytes);

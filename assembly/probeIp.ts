@@ -1,18 +1,20 @@
 /** Test entry for what surrounds TCP: ARP, IPv4, reassembly, ICMP, UDP, without the kernel's poll. Never shipped. */
 import { configLoad, memoryBytes, udpSocketsMax } from "./config.ts";
 import { txBoot, txCommit, txPublish, txReserve } from "./device/tx.ts";
+import { loopBoot } from "./device/loop.ts";
 import { hashBoot } from "./flow/hash.ts";
 import { addressBoot, addressFindV4, isBroadcastV4 } from "./ip/address.ts";
+import { neighborAnnounce, neighborInput } from "./ip/arpInput.ts";
+import { packetInputV6 } from "./ip/input6.ts";
+import { ipv6Boot } from "./ip/ipv6.ts";
 import { icmpInput, icmpSendUnreachable } from "./ip/icmp.ts";
 import { ipv4Boot, ipv4Check, ipv4Route, ipv4Send, ipv4Transmit, ipv4WriteHeader } from "./ip/ipv4.ts";
 import {
   neighborAddress,
-  neighborAnnounce,
   neighborBoot,
   neighborConfirm,
   neighborFind,
   neighborHasDeadline,
-  neighborInput,
   neighborIsFailed,
   neighborNextDeadlineTick,
   neighborSeen,
@@ -52,7 +54,9 @@ export function boot(): bool {
     readyBoot(udpSocketsMax) &&
     txBoot() &&
     neighborBoot() &&
+    loopBoot() &&
     ipv4Boot() &&
+    ipv6Boot() &&
     reassemblyBoot() &&
     udpBoot()
   );
@@ -67,8 +71,9 @@ export function inputFrame(frame: usize, frameBytes: u32): void {
   if (frameBytes < 14) return;
   const type = loadBe16(frame + 12);
   if (type == 0x0806) neighborInput(frame, frameBytes);
+  if (type == 0x86dd) packetInputV6(frame + 14, frameBytes - 14, false, (load<u8>(frame) & 1) != 0, false);
   if (type != 0x0800) return;
-  const headerBytes = ipv4Check(frame + 14, frameBytes - 14);
+  const headerBytes = ipv4Check(frame + 14, frameBytes - 14, false);
   if (headerBytes < 0) return;
   const toBroadcast = isBroadcastV4(load<u32>(frame, 14 + 16)) || (load<u8>(frame) & 1) != 0;
   if (!toBroadcast && addressFindV4(load<u32>(frame, 14 + 16)) < 0) return;
@@ -85,7 +90,8 @@ function inputPacket(packet: usize, headerBytes: u32, toBroadcast: bool): void {
   const totalBytes = loadBe16(whole + 2);
   const protocol = load<u8>(whole, 9);
   if (protocol == 1) icmpInput(whole, headerBytes, totalBytes, toBroadcast);
-  else if (protocol == 17) udpInput(whole, headerBytes, totalBytes, false, toBroadcast);
+  else if (protocol == 17)
+    udpInput(whole, headerBytes, totalBytes, addressFindV4(load<u32>(whole, 16)), false, toBroadcast);
   else if (!toBroadcast) icmpSendUnreachable(whole, headerBytes, totalBytes, 2);
 }
 

@@ -136,7 +136,7 @@ export function rtoOf(index: u32, backoff: u32): u32 {
 
 /** Makes the TCP segment at `header` the present one. @returns false: malformed. */
 export function placeSegment(header: usize, segmentBytes: u32, remote: u32, local: u32): bool {
-  segmentPlace(0, 0, header, remote, local, 0, flowHashV4(remote, local, load<u32>(header)));
+  segmentPlace(0, 0, header, remote, local, 0, flowHashV4(remote, local, load<u32>(header)), 0);
   return segmentParse(segmentBytes);
 }
 
@@ -228,7 +228,7 @@ export function inputBatch(index: u32, count: u32, bytes: u32, header: usize): u
     prepareForInput(tcb, bytes);
     storeBe32(header + 4, tcb.rcvNxt);
     storeBe32(header + 8, bytes == 0 ? tcb.sndUna + 1000 : tcb.sndUna);
-    segmentPlace(0, 0, header, tcb.remoteV4, LOCAL, 0, tcb.hash);
+    segmentPlace(0, 0, header, tcb.remoteV4, LOCAL, 0, tcb.hash, 0);
     tcpInput(HEADER_BYTES + bytes, <i32>index);
   }
   for (let left = outputCount(); left > 0; left--) outputShift();

@@ -71,8 +71,10 @@ export type StackOptions = {
 export type ListenOptions = {
   /** 1..65535, 0: draw one. */
   readonly port: number;
-  /** One of the stack's own addresses. Default: all of them. */
+  /** One of the stack's own addresses, "0.0.0.0" or "::". Default: all of them. */
   readonly address?: string;
+  /** With "::": IPv6 only; otherwise "::" takes IPv4 too. */
+  readonly ipv6Only?: boolean;
   /** Connections per kernel that wait to be accepted, 1..65535. Default 1024. */
   readonly backlog?: number;
   /** Called with every connection as soon as it is there, instead of accept() and iteration. */
@@ -96,7 +98,9 @@ export type ConnectOptions = {
 export type BindUdpOptions = {
   /** 1..65535, 0: draw one. */
   readonly port: number;
+  /** As of listen(). */
   readonly address?: string;
+  readonly ipv6Only?: boolean;
   readonly signal?: AbortSignal;
 };
 

@@ -1,7 +1,8 @@
 /**
  * Which queue of a card takes a frame: exact filter, else flow group, else Toeplitz hash and indirection table. What
- * is no IP packet goes to one queue, named by a register: ARP, VLAN-tagged and malformed frames. Fragments have no
- * ports, so they and protocols without ports are hashed by addresses only, as RSS cards do. IPv6 extension headers are
+ * belongs to no flow goes to one queue, named by a register: ARP and neighbour discovery, broadcasts and multicasts,
+ * VLAN-tagged and malformed frames. Fragments have no ports, so they and protocols without ports are hashed by
+ * addresses only, as RSS cards do. IPv6 extension headers are
  * not walked. A card does not judge: nothing is dropped here, and nothing is read outside the frame.
  */
 import {
@@ -30,11 +31,16 @@ const ETHERTYPE_IPV4: u32 = 0x0008;
 const ETHERTYPE_IPV6: u32 = 0xdd86;
 const TCP: u32 = 6;
 const UDP: u32 = 17;
+const ICMPV6: u32 = 58;
+/** ICMPv6 types of neighbour discovery, from router solicitation to redirect (RFC 4861 4). */
+const ND_FIRST: u32 = 133;
+const ND_LAST: u32 = 137;
 
 /** Queue for a frame of `bytes` bytes at `frame`, on the card whose registers are at `card`. */
 export function steer(card: usize, frame: usize, bytes: u32): u32 {
   const etherType = bytes < ETHER_BYTES ? 0 : <u32>load<u16>(frame, 12);
   let queue = load<u32>(card, CARD_OTHER_QUEUE);
+  if (bytes > 0 && load<u8>(frame) & 1) return queue < load<u32>(card, CARD_QUEUES) ? queue : 0;
   if (etherType == ETHERTYPE_IPV4) queue = steerV4(card, frame + ETHER_BYTES, bytes - ETHER_BYTES);
   else if (etherType == ETHERTYPE_IPV6) queue = steerV6(card, frame + ETHER_BYTES, bytes - ETHER_BYTES);
   return queue < load<u32>(card, CARD_QUEUES) ? queue : 0;
@@ -69,6 +75,8 @@ function steerV6(card: usize, packet: usize, bytes: u32): u32 {
   const tables = card + CARD_RSS_TABLES;
   const addresses = packet + 8;
   if ((protocol != TCP && protocol != UDP) || bytes < 44) {
+    const type = protocol == ICMPV6 && bytes > 40 ? <u32>load<u8>(packet, 40) : 0;
+    if (type >= ND_FIRST && type <= ND_LAST) return load<u32>(card, CARD_OTHER_QUEUE);
     return redirect(card, toeplitzV6Addresses(tables, addresses));
   }
   const ports = load<u32>(packet, 40);

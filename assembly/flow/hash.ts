@@ -46,6 +46,26 @@ export function flowHashV4(remote: u32, local: u32, ports: u32): u32 {
   return <u32>(h >> 32);
 }
 
+/** Likewise for IPv6. @param remote where its 16 bytes lie, as `local`. */
+export function flowHashV6(remote: usize, local: usize, ports: u32): u32 {
+  let h = (load<u64>(remote) ^ key0) * 0x9fb21c651e98df25;
+  h ^= h >> 35;
+  h = (h + load<u64>(remote, 8)) * key1;
+  h ^= h >> 32;
+  h = (h + (load<u64>(local, 8) ^ rotl<u64>(load<u64>(local), 17))) * 0xd6e8feb86659fd93;
+  h ^= h >> 29;
+  h = (h + ports) * key1;
+  h ^= h >> 29;
+  h *= 0xd6e8feb86659fd93;
+  return <u32>(h >> 32);
+}
+
+/** A pair of IPv6 addresses as the one word that a pair of IPv4 addresses is by itself. */
+export function pairHashV6(remote: usize, local: usize): u64 {
+  const a = sipHash(load<u64>(remote), load<u64>(remote, 8));
+  return sipHash(a ^ load<u64>(local), load<u64>(local, 8));
+}
+
 /** SipHash-2-4 of 16 bytes. */
 export function sipHash(m0: u64, m1: u64): u64 {
   let v0: u64 = sip0 ^ 0x736f6d6570736575;
@@ -78,4 +98,11 @@ export function sipHash(m0: u64, m1: u64): u64 {
 /** Timestamp offset per pair of hosts: hides the clock, yet grows across their connections (RFC 7323 5.4, RFC 6191). */
 export function timestampOffset(remote: u32, local: u32): u32 {
   return <u32>(((((<u64>remote) << 32) | local) * stamp1) >> 32) ^ stamp0;
+}
+
+/** Likewise for IPv6. @param remote where its 16 bytes lie, as `local`. */
+export function timestampOffsetV6(remote: usize, local: usize): u32 {
+  let h = (load<u64>(remote) ^ load<u64>(local, 8)) * key1;
+  h = (h ^ (h >> 29) ^ load<u64>(remote, 8) ^ rotl<u64>(load<u64>(local), 32)) * key1;
+  return <u32>(h >> 32) ^ <u32>key0;
 }

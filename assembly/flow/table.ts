@@ -97,6 +97,31 @@ export function isFlowV4(tcb: Tcb, remote: u32, localIndex: u32, ports: u32): bo
   );
 }
 
+/** Likewise for IPv6. @param remote where its 16 bytes lie. */
+export function flowFindV6(hash: u32, remote: usize, localIndex: u32, ports: u32): Tcb {
+  let bucket = bucketOf(hash);
+  do {
+    let found = matches(bucket, hash);
+    while (found != 0) {
+      const tcb = tcbAt(load<u32>(bucket + (ctz(found) << 2), INDICES));
+      if (isFlowV6(tcb, remote, localIndex, ports)) return tcb;
+      found &= found - 1;
+    }
+    bucket = load<u32>(bucket, OVERFLOW);
+  } while (bucket != 0);
+  return changetype<Tcb>(0);
+}
+
+export function isFlowV6(tcb: Tcb, remote: usize, localIndex: u32, ports: u32): bool {
+  const own = changetype<usize>(tcb) + offsetof<Tcb>("remoteHigh");
+  return (
+    tcb.ports == ports &&
+    tcb.localIndex == <u8>localIndex &&
+    load<u64>(own, 8) == load<u64>(remote, 8) &&
+    tcb.remoteHigh == load<u64>(remote)
+  );
+}
+
 /** @returns false when the table is at its limit. Preconditions: the flow is not in the table. */
 export function flowInsert(hash: u32, index: u32): bool {
   // A split may need two overflow buckets for the one that it frees: some are kept back, so that it cannot fail.

@@ -5,11 +5,16 @@
  */
 import * as C from "../../src/layout/config.ts";
 import { CONFIG_BASE } from "../../src/layout/kernelMemory.ts";
-import { EADDRINUSE, EINVAL, ENOBUFS } from "../../src/layout/status.ts";
+import { EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENOBUFS } from "../../src/layout/status.ts";
+import { routeFindV4, routeFindV6, v4Routes } from "./routes.ts";
 
 const TABLE: usize = CONFIG_BASE + C.CONFIG_ADDRESSES;
 
 export let addressCount: u32 = 0;
+/** Bit i: address i is an IPv6 address. */
+let v6Bits: u32 = 0;
+/** Index of the address that addressFindV6 found last: packets for one address come in runs. */
+let v6Seen: i32 = -1;
 
 /**
  * What an IPv4 address is to us, by open addressing: u32 address, u32 kind (0: empty slot, index + 1: own address,
@@ -24,20 +29,34 @@ const slots: usize = memory.data(1024, 64);
 export function addressBoot(): bool {
   addressCount = load<u32>(CONFIG_BASE + C.CONFIG_ADDRESS_COUNT);
   if (addressCount > <u32>C.ADDRESSES_MAX) return false;
-  memory.fill(slots, 0, SLOTS << 3);
   for (let i: u32 = 0; i < addressCount; i++) {
     if (load<u8>(addressAt(i), C.ADDRESS_PREFIX_LENGTH) > (isV4Mapped(addressAt(i)) ? 32 : 128)) return false;
-    remember(i);
   }
+  rebuild();
   return true;
 }
 
-function remember(index: u32): void {
-  if (!isV4Mapped(addressAt(index))) return;
-  enter(addressV4(index), index + 1);
-  // /31 and /32 networks have no broadcast address (RFC 3021).
-  const prefixLength = <u32>load<u8>(addressAt(index), C.ADDRESS_PREFIX_LENGTH);
-  if (prefixLength < 31) enter(addressV4(index) | ~addressMaskV4(index), KIND_BROADCAST);
+/** Makes what is derived from the table anew. */
+function rebuild(): void {
+  memory.fill(slots, 0, SLOTS << 3);
+  v6Bits = 0;
+  v6Seen = -1;
+  // Own addresses first: what is ours cannot be hidden by another network's broadcast address.
+  for (let i: u32 = 0; i < addressCount; i++) {
+    if (!isV4Mapped(addressAt(i))) v6Bits |= (<u32>1) << i;
+    else if (isLive(i)) enter(addressV4(i), i + 1);
+  }
+  for (let i: u32 = 0; i < addressCount; i++) {
+    if (!isLive(i) || addressIsV6(i)) continue;
+    // /31 and /32 networks have no broadcast address (RFC 3021).
+    if (<u32>load<u8>(addressAt(i), C.ADDRESS_PREFIX_LENGTH) < 31) {
+      enter(addressV4(i) | ~addressMaskV4(i), KIND_BROADCAST);
+    }
+  }
+}
+
+function isLive(index: u32): bool {
+  return (load<u8>(addressAt(index), C.ADDRESS_FLAGS) & C.ADDRESS_REMOVED) == 0;
 }
 
 function enter(v4: u32, kind: u32): void {
@@ -68,24 +87,78 @@ function kindOf(v4: u32): u32 {
   return 0;
 }
 
-/** See KernelExports.addressAdd. */
+/**
+ * See KernelExports.addressAdd. An address that was removed gets its index back, and so do the sockets bound to it; a
+ * new one gets a new index as long as there are any, then the index of one that was removed.
+ */
 export function addressAdd(address: usize, prefixLength: u32): i32 {
-  if (addressCount >= <u32>C.ADDRESSES_MAX) return ENOBUFS;
   if (prefixLength > <u32>(isV4Mapped(address) ? 32 : 128)) return EINVAL;
+  if (isGroupAddress(address)) return EINVAL;
+  let index: i32 = -1;
   for (let i: u32 = 0; i < addressCount; i++) {
-    if (memory.compare(TABLE + i * C.ADDRESS_SIZE_BYTES, address, 16) == 0) return EADDRINUSE;
+    if (memory.compare(addressAt(i), address, 16) == 0) {
+      if (isLive(i)) return EADDRINUSE;
+      index = i;
+    }
   }
-  const at = TABLE + addressCount * C.ADDRESS_SIZE_BYTES;
+  if (index < 0 && addressCount < <u32>C.ADDRESSES_MAX) {
+    index = <i32>addressCount;
+    addressCount++;
+  }
+  for (let i: u32 = 0; i < addressCount && index < 0; i++) {
+    if (!isLive(i)) index = i;
+  }
+  if (index < 0) return ENOBUFS;
+  const at = addressAt(index);
   memory.copy(at, address, 16);
   store<u8>(at, <u8>prefixLength, C.ADDRESS_PREFIX_LENGTH);
-  addressCount++;
-  remember(addressCount - 1);
+  store<u8>(at, 0, C.ADDRESS_FLAGS);
   store<u32>(CONFIG_BASE + C.CONFIG_ADDRESS_COUNT, addressCount);
-  return <i32>addressCount - 1;
+  rebuild();
+  return index;
+}
+
+/** Takes an own address out of use (tcp/abort.ts deals with its connections). @returns its index or EADDRNOTAVAIL. */
+export function addressTakeAway(address: usize): i32 {
+  const index = addressFind(address);
+  if (index < 0) return EADDRNOTAVAIL;
+  store<u8>(addressAt(index), C.ADDRESS_REMOVED, C.ADDRESS_FLAGS);
+  rebuild();
+  return index;
+}
+
+/** See KernelExports.addressDeprecate (RFC 4862 5.5.4). @returns its index or EADDRNOTAVAIL. */
+export function addressDeprecate(address: usize, deprecated: u32): i32 {
+  const index = addressFind(address);
+  if (index < 0) return EADDRNOTAVAIL;
+  store<u8>(addressAt(index), deprecated != 0 ? C.ADDRESS_DEPRECATED : 0, C.ADDRESS_FLAGS);
+  return index;
+}
+
+/** Index of the own address at `address`, 16 bytes; -1: not ours. */
+export function addressFind(address: usize): i32 {
+  return isV4Mapped(address) ? addressFindV4(load<u32>(address, 12)) : addressFindV6(address);
+}
+
+/** True for 0.0.0.0, ::, IPv4 and IPv6 multicast, 255.255.255.255: no station's address. */
+function isGroupAddress(address: usize): bool {
+  if (!isV4Mapped(address)) return load<u8>(address) == 0xff || (load<u64>(address) | load<u64>(address, 8)) == 0;
+  const octet = <u32>load<u8>(address, 12);
+  return octet >= 224 || octet == 0;
+}
+
+/** See KernelExports.addressFor. */
+export function addressFor(remote: usize): i32 {
+  return isV4Mapped(remote) ? sourceForV4(load<u32>(remote, 12)) : sourceForV6(remote);
 }
 
 export function isV4Mapped(address: usize): bool {
   return load<u64>(address) == 0 && load<u32>(address, 8) == 0xffff0000;
+}
+
+/** True when address number `index` is an IPv6 address. */
+export function addressIsV6(index: u32): bool {
+  return ((v6Bits >> index) & 1) != 0;
 }
 
 /** IPv4 address number `index`, in memory order. */
@@ -120,18 +193,163 @@ export function isOursOrBroadcastV4(v4: u32): bool {
   return v4 == 0xffffffff || kindOf(v4) != 0;
 }
 
-/** Next hop towards `remote` from address number `index`: itself when on-link, the gateway, or 0: no route. */
+/** Next hop towards `remote` from address number `index`: itself when on-link, a gateway, or 0: no route. */
 export function nextHopV4(index: u32, remote: u32): u32 {
   if (((remote ^ addressV4(index)) & addressMaskV4(index)) == 0) return remote;
-  return load<u32>(CONFIG_BASE + C.CONFIG_GATEWAY, 12);
+  const gateway = v4Routes == 0 ? 0 : routeFindV4(remote);
+  return gateway != 0 ? gateway : load<u32>(CONFIG_BASE + C.CONFIG_GATEWAY, 12);
 }
 
 /**
- * Index of the local address to reach `remote` from: one in its network, else the first that has a gateway, else -1.
+ * Index of the local address to reach `remote` from: itself when it is ours, one in its network, one in the network of
+ * the gateway, else the first when there is a gateway, else -1.
  */
 export function sourceForV4(remote: u32): i32 {
+  const own = addressFindV4(remote);
+  if (own >= 0) return own;
+  const direct = inNetworkOfV4(remote);
+  if (direct >= 0) return direct;
+  let gateway = v4Routes == 0 ? 0 : routeFindV4(remote);
+  if (gateway == 0) gateway = load<u32>(CONFIG_BASE + C.CONFIG_GATEWAY, 12);
+  if (gateway == 0) return -1;
+  const near = inNetworkOfV4(gateway);
+  return near >= 0 ? near : firstV4();
+}
+
+function inNetworkOfV4(remote: u32): i32 {
   for (let i: u32 = 0; i < addressCount; i++) {
-    if (isV4Mapped(addressAt(i)) && ((remote ^ addressV4(i)) & addressMaskV4(i)) == 0) return <i32>i;
+    if (isLive(i) && !addressIsV6(i) && ((remote ^ addressV4(i)) & addressMaskV4(i)) == 0) return <i32>i;
   }
-  return addressCount > 0 && load<u32>(CONFIG_BASE + C.CONFIG_GATEWAY, 12) != 0 ? 0 : -1;
+  return -1;
+}
+
+/** First own IPv4 address in use, -1: none. */
+export function firstV4(): i32 {
+  for (let i: u32 = 0; i < addressCount; i++) {
+    if (isLive(i) && !addressIsV6(i)) return <i32>i;
+  }
+  return -1;
+}
+
+// IPv6.
+
+/** Index of an own IPv6 address, -1 when it is not ours. */
+export function addressFindV6(at: usize): i32 {
+  const high = load<u64>(at);
+  const low = load<u64>(at, 8);
+  if (v6Seen >= 0) {
+    const seen = addressAt(v6Seen);
+    if (load<u64>(seen, 8) == low && load<u64>(seen) == high) return v6Seen;
+  }
+  for (let bits = v6Bits; bits != 0; bits &= bits - 1) {
+    const index = ctz(bits);
+    const own = addressAt(index);
+    if (load<u64>(own, 8) == low && load<u64>(own) == high && isLive(index)) {
+      v6Seen = <i32>index;
+      return v6Seen;
+    }
+  }
+  return -1;
+}
+
+/** True when we speak IPv6: a stack with IPv4 addresses only does not. */
+export function speaksV6(): bool {
+  return v6Bits != 0;
+}
+
+/** fe80::/10 (RFC 4291 2.5.6). */
+export function isLinkLocalV6(at: usize): bool {
+  return (<u32>load<u16>(at) & 0xc0ff) == 0x80fe;
+}
+
+export function isMulticastV6(at: usize): bool {
+  return load<u8>(at) == 0xff;
+}
+
+export function isUnspecifiedV6(at: usize): bool {
+  return (load<u64>(at) | load<u64>(at, 8)) == 0;
+}
+
+/** ff02::1:ff00:0/104 (RFC 4291 2.7.1). */
+export function isSolicitedNodeGroup(at: usize): bool {
+  return load<u64>(at) == 0x02ff && load<u32>(at, 8) == 0x01000000 && load<u8>(at, 12) == 0xff;
+}
+
+/**
+ * True for an address that one host can have: not a group, not ::, not ::1, and not an IPv4 address in disguise, which
+ * must not come over the wire (RFC 4942 2.2).
+ */
+export function isHostV6(at: usize): bool {
+  if (load<u64>(at) == 0) {
+    const low = load<u64>(at, 8);
+    if (low == 0 || low == 0x0100000000000000 || <u32>low == 0xffff0000) return false;
+  }
+  return load<u8>(at) != 0xff;
+}
+
+/** Are the first `bits` bits of two addresses equal? @param bits 0..128. */
+export function prefixEqual(a: usize, b: usize, bits: u32): bool {
+  if (bits == 0) return true;
+  const high = bswap<u64>(load<u64>(a) ^ load<u64>(b));
+  if (bits <= 64) return high >> (64 - bits) == 0;
+  if (high != 0) return false;
+  return bswap<u64>(load<u64>(a, 8) ^ load<u64>(b, 8)) >> (128 - bits) == 0;
+}
+
+function commonBits(a: usize, b: usize): u32 {
+  const high = bswap<u64>(load<u64>(a) ^ load<u64>(b));
+  if (high != 0) return <u32>clz(high);
+  return 64 + <u32>clz(bswap<u64>(load<u64>(a, 8) ^ load<u64>(b, 8)));
+}
+
+function isOnLinkV6(remote: usize): bool {
+  for (let bits = v6Bits; bits != 0; bits &= bits - 1) {
+    const own = addressAt(ctz(bits));
+    if (isLive(ctz(bits)) && prefixEqual(own, remote, load<u8>(own, C.ADDRESS_PREFIX_LENGTH))) return true;
+  }
+  return false;
+}
+
+/** Where the next hop towards the 16 bytes at `remote` lies: `remote` itself when on-link; 0: no route. */
+export function nextHopV6(remote: usize): usize {
+  if (isLinkLocalV6(remote) || isOnLinkV6(remote)) return remote;
+  return routeFindV6(remote);
+}
+
+/** Scope of an address, as RFC 6724 3.1 orders them: 2 link-local, 14 global (also fc00::/7). */
+function scopeOf(at: usize): u32 {
+  if (isMulticastV6(at)) return load<u8>(at, 1) & 15;
+  return isLinkLocalV6(at) ? 2 : 14;
+}
+
+/**
+ * Index of the local address to reach the 16 bytes at `remote` from (RFC 6724 5); -1: no route or no address.
+ * Deviates: rules 1, 2, 3 and 8. The others speak of home addresses, several interfaces, labels (which need a policy
+ * table) and temporary addresses, none of which we have.
+ */
+export function sourceForV6(remote: usize): i32 {
+  if (!isMulticastV6(remote) && nextHopV6(remote) == 0) return -1;
+  let best: i32 = -1;
+  for (let bits = v6Bits; bits != 0; bits &= bits - 1) {
+    const index = <i32>ctz(bits);
+    if (isLive(index) && (best < 0 || isBetterSource(index, best, remote))) best = index;
+  }
+  return best;
+}
+
+/** Is address `a` a better source than `b`? */
+function isBetterSource(a: u32, b: u32, remote: usize): bool {
+  if (memory.compare(addressAt(a), remote, 16) == 0) return true;
+  if (memory.compare(addressAt(b), remote, 16) == 0) return false;
+  const scopeA = scopeOf(addressAt(a));
+  const scopeB = scopeOf(addressAt(b));
+  const scope = scopeOf(remote);
+  if (scopeA != scopeB) return scopeA < scopeB ? scopeA >= scope : scopeB < scope;
+  const deprecatedA = load<u8>(addressAt(a), C.ADDRESS_FLAGS) & C.ADDRESS_DEPRECATED;
+  const deprecatedB = load<u8>(addressAt(b), C.ADDRESS_FLAGS) & C.ADDRESS_DEPRECATED;
+  if (deprecatedA != deprecatedB) return deprecatedA == 0;
+  // No longer than the source's own prefix: behind it stands no network's number (RFC 6724 2.2).
+  const bitsA = min<u32>(commonBits(addressAt(a), remote), load<u8>(addressAt(a), C.ADDRESS_PREFIX_LENGTH));
+  const bitsB = min<u32>(commonBits(addressAt(b), remote), load<u8>(addressAt(b), C.ADDRESS_PREFIX_LENGTH));
+  return bitsA > bitsB;
 }

@@ -194,7 +194,7 @@ function sendError(packet: usize, headerBytes: u32, totalBytes: u32, type: u32, 
   const destination = load<u32>(packet, IP_SOURCE);
   const addressIndex = addressFindV4(source);
   if (addressIndex < 0) return;
-  if (!takeToken()) {
+  if (!icmpTakeToken()) {
     count(ICMP_RATE_LIMITED);
     return;
   }
@@ -228,7 +228,8 @@ function isQuery(type: u8): bool {
   return type == 0 || type == 8 || (type >= 13 && type <= 18);
 }
 
-function takeToken(): bool {
+/** One of the errors that may be sent now, of both families. @returns false: the rate is used up. */
+export function icmpTakeToken(): bool {
   if (bucketFullNs < nowNs) bucketFullNs = nowNs;
   if (bucketFullNs - nowNs > (ERROR_BURST - 1) * ERROR_INTERVAL_NS) return false;
   bucketFullNs += ERROR_INTERVAL_NS;

@@ -3,6 +3,7 @@
  * own frames (ip/output.ts) with the same ipv4WriteHeader.
  */
 import { kernelId, mtuBytes, OWN_MAC } from "../config.ts";
+import { loopSend } from "../device/loop.ts";
 import { txCommit, txReserve } from "../device/tx.ts";
 import { sipHash } from "../flow/hash.ts";
 import { arenaAlloc } from "../mem/arena.ts";
@@ -10,14 +11,14 @@ import { count } from "../stats.ts";
 import {
   addressCount,
   addressFindV4,
-  addressAt,
+  addressIsV6,
   addressV4,
+  firstV4,
   isBroadcastV4,
-  isV4Mapped,
   nextHopV4,
   sourceForV4,
 } from "./address.ts";
-import { neighborFind, neighborIsFailed, neighborSend } from "./neighbor.ts";
+import { NEIGHBOR_OWN, neighborFind, neighborIsFailed, neighborSend } from "./neighbor.ts";
 import { loadBe16 } from "../wire/bytes.ts";
 import { checksumOf, sumBytes } from "../wire/checksum.ts";
 import {
@@ -76,10 +77,10 @@ export function ipv4Boot(): bool {
  * Checks the whole header of the packet at `packet`. Trailing bytes beyond the total length (Ethernet padding) are
  * fine; the caller goes on with the header's total length. Options are skipped, but not those that route (RFC 7126 4.3,
  * 4.4).
- * @param bytesAvailable from `packet` to the end of its frame; nothing behind is read.
+ * @param bytesAvailable from `packet` to the end of its frame; nothing behind is read. @param fromLoop it is our own.
  * @returns header length in bytes, 20..60, or -1 with the cause counted.
  */
-export function ipv4Check(packet: usize, bytesAvailable: u32): i32 {
+export function ipv4Check(packet: usize, bytesAvailable: u32, fromLoop: bool): i32 {
   if (bytesAvailable < IPV4_HEADER_BYTES) return drop(DROP_IP_LENGTH);
   const first = <u32>load<u8>(packet);
   const headerBytes = (first & 0xf) << 2;
@@ -87,7 +88,9 @@ export function ipv4Check(packet: usize, bytesAvailable: u32): i32 {
   const totalBytes = loadBe16(packet + IP_TOTAL_LENGTH);
   if (totalBytes < headerBytes || totalBytes > bytesAvailable) return drop(DROP_IP_LENGTH);
   if (sumBytes(packet, headerBytes) != 0xffff) return drop(DROP_IP_CHECKSUM);
-  if (!sourceIsSane(load<u32>(packet, IP_SOURCE), load<u32>(packet, IP_DESTINATION))) return drop(DROP_IP_SOURCE);
+  if (!fromLoop && !sourceIsSane(load<u32>(packet, IP_SOURCE), load<u32>(packet, IP_DESTINATION))) {
+    return drop(DROP_IP_SOURCE);
+  }
   if (headerBytes > IPV4_HEADER_BYTES && !optionsAreAcceptable(packet, headerBytes)) return drop(DROP_IP_OPTION);
   return <i32>headerBytes;
 }
@@ -158,7 +161,7 @@ function writeHeader(packet: usize, first: u32, second: u32, protocol: u32, sour
 /** Made by ipv4Route for the packet that is about to be sent. */
 let routeSource: u32 = 0;
 let routeDestination: u32 = 0;
-/** Neighbour entry, or ROUTE_GROUP: broadcast or multicast, which need none. */
+/** Neighbour entry, NEIGHBOR_OWN, or ROUTE_GROUP: broadcast or multicast, which need none. */
 let routeNeighbor: i32 = 0;
 const ROUTE_GROUP: i32 = -1;
 
@@ -177,17 +180,20 @@ export function ipv4Route(addressIndex: i32, destination: u32): i32 {
   const isGroup = (destination & 0xf0) == 0xe0 || isBroadcastV4(destination);
   let source = addressIndex >= 0 ? addressIndex : sourceForV4(destination);
   if (source < 0 && isGroup) source = firstV4();
-  if (source < 0) return noRoute();
-  if (<u32>source >= addressCount || !isV4Mapped(addressAt(source))) return EADDRNOTAVAIL;
-  routeSource = addressV4(source);
   routeDestination = destination;
   routeNeighbor = ROUTE_GROUP;
+  if (source < 0) {
+    // RFC 1122 3.2.1.3: a host that has no address yet says so, to everybody on the link (DHCP).
+    routeSource = 0;
+    return destination == 0xffffffff ? OK : noRoute();
+  }
+  if (<u32>source >= addressCount || addressIsV6(source)) return EADDRNOTAVAIL;
+  routeSource = addressV4(source);
   if (isGroup) return OK;
-  // Deviates: no loopback inside the kernel; an own address is not reachable from the stack itself (RFC 1122 3.2.1.5).
-  if (addressFindV4(destination) >= 0) return EHOSTUNREACH;
   const nextHop = nextHopV4(source, destination);
   if (nextHop == 0) return noRoute();
   routeNeighbor = neighborFind(nextHop);
+  if (routeNeighbor == NEIGHBOR_OWN) return OK;
   if (routeNeighbor < 0) return ENOBUFS;
   return neighborIsFailed(routeNeighbor) ? EHOSTUNREACH : OK;
 }
@@ -197,17 +203,14 @@ function noRoute(): i32 {
   return ENETUNREACH;
 }
 
-function firstV4(): i32 {
-  for (let i: u32 = 0; i < addressCount; i++) {
-    if (isV4Mapped(addressAt(i))) return <i32>i;
-  }
-  return -1;
-}
-
 /** Sends the packet built behind 14 bytes at the place that txReserve gave, over the last route. */
 export function ipv4Transmit(frame: usize, frameBytes: u32): void {
-  if (routeNeighbor != ROUTE_GROUP) {
+  if (routeNeighbor >= 0) {
     neighborSend(routeNeighbor, frame, frameBytes);
+    return;
+  }
+  if (routeNeighbor == NEIGHBOR_OWN) {
+    loopSend(frame, frameBytes, false);
     return;
   }
   if ((routeDestination & 0xf0) == 0xe0) {

@@ -1,5 +1,5 @@
 /**
- * Neighbours: which Ethernet address a next hop has (RFC 826; RFC 1122 2.3.2 for expiry, rate and queueing). Sending
+ * Neighbours: which Ethernet address a next hop has (RFC 826 and RFC 1122 2.3.2 for IPv4; RFC 4861 7 for IPv6). Sending
  * through an entry that is resolved copies a ready-made Ethernet header and nothing else.
  *
  * ```
@@ -9,8 +9,10 @@
  *      │      3 s          ▼                   ▼                                ▼
  *      └──────────────── FAILED              (free)                           (free)
  * ```
- * Keys are 16 bytes, IPv4 as ::ffff:a.b.c.d, so that IPv6 neighbour discovery (RFC 4861) can fill the same entries:
- * it needs its own `solicit` and its own input beside neighborInput, which end in `learn` too.
+ * An IPv6 entry goes by way of DELAY, 5 s in which traffic may confirm it, to PROBE (RFC 4861 7.3.3); what RFC 4861
+ * calls STALE is REACHABLE that is no longer confirmed.
+ *
+ * Keys are 16 bytes, IPv4 as ::ffff:a.b.c.d: ARP (here) and neighbour discovery (ndp.ts) fill the same entries.
  *
  * Each state with a timer waits a fixed time, so each has a FIFO list whose head is the next due: no wheel, no scan.
  */
@@ -19,38 +21,34 @@ import { txCommit, txReserve } from "../device/tx.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { count, countBy } from "../stats.ts";
 import { nowTick, tickReached, ticksOfMs } from "../time.ts";
-import { addressCount, addressFindV4, addressV4, nextHopV4, sourceForV4 } from "./address.ts";
 import {
-  ARP_OPERATION,
-  ARP_REPLY,
-  ARP_REQUEST,
-  ARP_SENDER_MAC,
-  ARP_SENDER_V4,
-  ARP_TARGET_V4,
-  arpIsValid,
-  arpSend,
-  isHostV4,
-  isStationMac,
-  macEqual,
-} from "./arp.ts";
+  addressFindV4,
+  addressFindV6,
+  addressV4,
+  firstV4,
+  isHostV6,
+  isLinkLocalV6,
+  nextHopV4,
+  nextHopV6,
+  sourceForV4,
+} from "./address.ts";
+import { ARP_REQUEST, arpSend, isHostV4, isStationMac, macEqual } from "./arp.ts";
 import {
-  ARP_CONFLICTS,
-  ARP_REPLIES_SENT,
   ARP_REQUESTS_SENT,
-  DROP_ARP_MALFORMED,
   DROP_NEIGHBOR_QUEUE_FULL,
   DROP_NEIGHBOR_UNRESOLVED,
   NEIGHBOR_EVICTED,
   NEIGHBOR_REFUSED,
 } from "../../src/layout/counters.ts";
 import { FRAME_OFFSET, FRAME_QUEUE } from "../../src/layout/frameRing.ts";
-import { loadBe16 } from "../wire/bytes.ts";
+import { ndpSolicit } from "./ndp.ts";
 
 const FREE: u8 = 0;
 const INCOMPLETE: u8 = 1;
 const REACHABLE: u8 = 2;
 const PROBE: u8 = 3;
 const FAILED: u8 = 4;
+const DELAY: u8 = 5;
 
 /** RFC 1122 2.3.2.1 asks for at most one request per second and destination. */
 const RETRY_MS: u32 = 1000;
@@ -68,6 +66,8 @@ const AGING_MS: u32 = 600000;
  * time-outs.
  */
 const HELD_FRAMES_MAX: u8 = 100;
+/** Found instead of an entry for an address of our own: frames to it do not leave the kernel (device/loop.ts). */
+export const NEIGHBOR_OWN: i32 = -2;
 /** Entries looked at to find the one that was used longest ago. */
 const EVICTION_SAMPLE: u32 = 16;
 
@@ -75,6 +75,7 @@ const V4_MAPPED: u64 = 0xffff0000;
 /** Destination, source and EtherType lie ready in the entry. */
 const ETHERNET: usize = 16;
 const ETHERTYPE_IPV4_MEMORY_ORDER: u16 = 0x0008;
+const ETHERTYPE_IPV6_MEMORY_ORDER: u16 = 0xdd86;
 const NONE: i32 = -1;
 
 /** One cache line. */
@@ -116,6 +117,7 @@ class DeadlineList {
 const LIST_RETRY = changetype<DeadlineList>(memory.data(8, 8));
 const LIST_FAILED = changetype<DeadlineList>(memory.data(8, 8));
 const LIST_AGING = changetype<DeadlineList>(memory.data(8, 8));
+const LIST_DELAY = changetype<DeadlineList>(memory.data(8, 8));
 
 let entries: usize = 0;
 let entriesUsed: u32 = 0;
@@ -165,6 +167,7 @@ export function neighborBoot(): bool {
   listClear(LIST_RETRY);
   listClear(LIST_FAILED);
   listClear(LIST_AGING);
+  listClear(LIST_DELAY);
   reachableTicks = ticksOfMs(REACHABLE_MS);
   return true;
 }
@@ -182,6 +185,7 @@ function listClear(list: DeadlineList): void {
 
 function listOf(state: u8): DeadlineList {
   if (state == REACHABLE) return LIST_AGING;
+  if (state == DELAY) return LIST_DELAY;
   return state == FAILED ? LIST_FAILED : LIST_RETRY;
 }
 
@@ -219,25 +223,32 @@ function keyOf(v4: u32): u64 {
   return V4_MAPPED | ((<u64>v4) << 32);
 }
 
+function isV4(entry: Neighbor): bool {
+  return entry.keyHigh == 0 && <u32>entry.keyLow == <u32>V4_MAPPED;
+}
+
+function isResolved(entry: Neighbor): bool {
+  return entry.state == REACHABLE || entry.state == PROBE || entry.state == DELAY;
+}
+
 /** Where the head of the chain for a key lies. */
-function bucketOf(keyLow: u64): usize {
-  const hash = (keyLow ^ seedWord(2)) * 0x9e3779b97f4a7c15;
+function bucketOf(keyHigh: u64, keyLow: u64): usize {
+  const hash = ((keyLow ^ seedWord(2)) * 0x9e3779b97f4a7c15 + keyHigh) * 0x9fb21c651e98df25;
   return buckets + ((<usize>(hash >> 40) & bucketMask) << 2);
 }
 
-function lookUp(v4: u32): i32 {
-  const key = keyOf(v4);
-  let index = load<i32>(bucketOf(key));
+function lookUp(keyHigh: u64, keyLow: u64): i32 {
+  let index = load<i32>(bucketOf(keyHigh, keyLow));
   while (index != NONE) {
     const entry = at(index);
-    if (entry.keyLow == key && entry.keyHigh == 0) return index;
+    if (entry.keyLow == keyLow && entry.keyHigh == keyHigh) return index;
     index = entry.chainNext;
   }
   return NONE;
 }
 
 /** A new entry in state FREE but in the table, or NONE when nothing can be evicted. */
-function create(v4: u32): i32 {
+function create(keyHigh: u64, keyLow: u64): i32 {
   let index: i32;
   if (freeHead != NONE) {
     index = freeHead;
@@ -255,9 +266,10 @@ function create(v4: u32): i32 {
   }
   memory.fill(changetype<usize>(at(index)), 0, NEIGHBOR_SIZE_BYTES);
   const entry = at(index);
-  entry.keyLow = keyOf(v4);
+  entry.keyHigh = keyHigh;
+  entry.keyLow = keyLow;
   entry.usedTick = nowTick;
-  const bucket = bucketOf(entry.keyLow);
+  const bucket = bucketOf(keyHigh, keyLow);
   entry.chainNext = load<i32>(bucket);
   store<i32>(bucket, index);
   return index;
@@ -268,11 +280,12 @@ function release(index: i32): void {
   const entry = at(index);
   dropHeld(entry);
   setState(index, FREE, 0);
-  let link = bucketOf(entry.keyLow);
+  let link = bucketOf(entry.keyHigh, entry.keyLow);
   while (load<i32>(link) != index) {
     link = changetype<usize>(at(load<i32>(link))) + offsetof<Neighbor>("chainNext");
   }
   store<i32>(link, entry.chainNext);
+  entry.keyHigh = 0;
   entry.keyLow = 0;
   entry.chainNext = freeHead;
   freeHead = index;
@@ -371,13 +384,28 @@ function writeEthernet(entry: Neighbor, frame: usize): void {
  * The entry of a next hop; a new one is INCOMPLETE and a request for it is on its way.
  * Call it before txReserve: it may send a frame itself.
  * @param nextHop IPv4 address on our link, in memory order.
- * @returns its index, or -1 when no entry can be had (NEIGHBOR_REFUSED) or the address cannot be a host's.
+ * @returns its index, NEIGHBOR_OWN, or -1 when no entry can be had (NEIGHBOR_REFUSED) or the address cannot be a
+ *   host's.
  */
 export function neighborFind(nextHop: u32): i32 {
-  const found = lookUp(nextHop);
+  const found = lookUp(0, keyOf(nextHop));
   if (found != NONE) return found;
-  if (!isHostV4(nextHop) || addressFindV4(nextHop) >= 0) return NONE;
-  const index = incompleteCount < incompleteMax ? create(nextHop) : NONE;
+  if (addressFindV4(nextHop) >= 0) return NEIGHBOR_OWN;
+  return isHostV4(nextHop) ? begin(0, keyOf(nextHop)) : NONE;
+}
+
+/** Likewise for the IPv6 address of 16 bytes at `nextHop`. */
+export function neighborFindV6(nextHop: usize): i32 {
+  const high = load<u64>(nextHop);
+  const low = load<u64>(nextHop, 8);
+  const found = lookUp(high, low);
+  if (found != NONE) return found;
+  if (addressFindV6(nextHop) >= 0) return NEIGHBOR_OWN;
+  return isHostV6(nextHop) ? begin(high, low) : NONE;
+}
+
+function begin(keyHigh: u64, keyLow: u64): i32 {
+  const index = incompleteCount < incompleteMax ? create(keyHigh, keyLow) : NONE;
   if (index == NONE) {
     count(NEIGHBOR_REFUSED);
     return NONE;
@@ -387,14 +415,21 @@ export function neighborFind(nextHop: u32): i32 {
   return index;
 }
 
-/** IPv4 address of entry `index`, in memory order; 0 when the entry is free or `index` is no entry. */
+/** IPv4 address of entry `index`, in memory order; 0 when it is no IPv4 entry, free, or no entry at all. */
 export function neighborAddress(index: i32): u32 {
-  return <u32>index < entriesUsed ? <u32>(at(index).keyLow >> 32) : 0;
+  return <u32>index < entriesUsed && isV4(at(index)) ? <u32>(at(index).keyLow >> 32) : 0;
+}
+
+/** True when entry `index` is that of the IPv6 address of 16 bytes at `address`. */
+export function neighborIsV6(index: i32, address: usize): bool {
+  if (<u32>index >= entriesUsed) return false;
+  const entry = at(index);
+  return entry.keyLow == load<u64>(address, 8) && entry.keyHigh == load<u64>(address);
 }
 
 /** True when frames to it can leave at once. */
 export function neighborIsResolved(index: i32): bool {
-  return at(index).state == REACHABLE || at(index).state == PROBE;
+  return isResolved(at(index));
 }
 
 /** True while the neighbour is known not to answer: what is sent to it is dropped. */
@@ -426,32 +461,37 @@ function sendSlowly(index: i32, frame: usize, frameBytes: u32): void {
     hold(entry, frame, frameBytes);
     return;
   }
-  if (entry.state != REACHABLE && entry.state != PROBE) {
+  if (!isResolved(entry)) {
     count(DROP_NEIGHBOR_UNRESOLVED);
     return;
   }
   writeEthernet(entry, frame);
   txCommit(frameBytes);
-  if (entry.state == REACHABLE) {
-    entry.requests = 0;
-    setState(index, PROBE, RETRY_MS);
-    solicit(entry);
-  }
+  if (entry.state != REACHABLE) return;
+  if (isV4(entry)) probe(index);
+  else setState(index, DELAY, UNSOLICITED_MS);
+}
+
+/** The neighbour is asked itself whether it is still there. */
+function probe(index: i32): void {
+  at(index).requests = 0;
+  setState(index, PROBE, RETRY_MS);
+  solicit(at(index));
 }
 
 /** Asks for the address of an entry: everybody when it is unknown, the neighbour itself when it is to be confirmed. */
 function solicit(entry: Neighbor): void {
   entry.requests++;
-  const v4 = <u32>(entry.keyLow >> 32);
-  const source = sourceForV4(v4);
-  const senderV4 = source >= 0 ? addressV4(source) : addressCount > 0 ? addressV4(0) : 0;
   const mac = entry.state == PROBE ? changetype<usize>(entry) + ETHERNET : 0;
+  if (!isV4(entry)) {
+    ndpSolicit(changetype<usize>(entry), mac);
+    return;
+  }
+  const v4 = <u32>(entry.keyLow >> 32);
+  const near = sourceForV4(v4);
+  const source = near >= 0 ? near : firstV4();
+  const senderV4 = source >= 0 ? addressV4(source) : 0;
   if (arpSend(ARP_REQUEST, senderV4, mac, mac, v4)) count(ARP_REQUESTS_SENT);
-}
-
-/** Tells all neighbours our Ethernet address for one of our addresses (gratuitous ARP, RFC 5227 1.1 "announcement"). */
-export function neighborAnnounce(v4: u32): void {
-  if (arpSend(ARP_REQUEST, v4, 0, 0, v4)) count(ARP_REQUESTS_SENT);
 }
 
 // Learning.
@@ -465,7 +505,7 @@ function learn(index: i32, mac: usize, validMs: u32): void {
   const header = changetype<usize>(entry) + ETHERNET;
   memory.copy(header, mac, 6);
   memory.copy(header + 6, OWN_MAC, 6);
-  store<u16>(header, ETHERTYPE_IPV4_MEMORY_ORDER, 12);
+  store<u16>(header, isV4(entry) ? ETHERTYPE_IPV4_MEMORY_ORDER : ETHERTYPE_IPV6_MEMORY_ORDER, 12);
   entry.confirmedTick = nowTick - (reachableTicks - ticksOfMs(validMs));
   entry.requests = 0;
   setState(index, REACHABLE, AGING_MS);
@@ -473,35 +513,14 @@ function learn(index: i32, mac: usize, validMs: u32): void {
 }
 
 /**
- * An ARP frame has come in (EtherType 0x0806). Requests for our addresses are answered; a sender is learnt when we
- * know it already (RFC 826, also by gratuitous ARP) or when it asks for us.
+ * An ARP packet names the Ethernet address of `sender` (in memory order).
+ * @param forUs it asks for an address of ours, or answers us.
  */
-export function neighborInput(frame: usize, frameBytes: u32): void {
-  if (!arpIsValid(frame, frameBytes)) {
-    count(DROP_ARP_MALFORMED);
-    return;
-  }
-  const senderMac = frame + ARP_SENDER_MAC;
-  // Our own frame come back, or one of another kernel of this stack.
-  if (macEqual(senderMac, OWN_MAC)) return;
-  const sender = load<u32>(frame, ARP_SENDER_V4);
-  if (addressFindV4(sender) >= 0) {
-    // Deviates: RFC 5227 2.4 lets a host defend its address or give it up; configured addresses are simply kept.
-    count(ARP_CONFLICTS);
-    return;
-  }
-  const target = load<u32>(frame, ARP_TARGET_V4);
-  const forUs = addressFindV4(target) >= 0;
-  const isRequest = loadBe16(frame + ARP_OPERATION) == ARP_REQUEST;
-  if (sender != 0) learnSender(sender, senderMac, forUs, isRequest);
-  if (isRequest && forUs && arpSend(ARP_REPLY, target, senderMac, senderMac, sender)) count(ARP_REPLIES_SENT);
-}
-
-function learnSender(sender: u32, mac: usize, forUs: bool, isRequest: bool): void {
-  let index = lookUp(sender);
+export function neighborHeard(sender: u32, mac: usize, forUs: bool, isRequest: bool): void {
+  let index = lookUp(0, keyOf(sender));
   if (index == NONE) {
     if (!forUs || !isRequest || !isOnLink(sender)) return;
-    index = create(sender);
+    index = create(0, keyOf(sender));
     if (index == NONE) return;
   }
   // A reply to us proves both directions; anything else only that the neighbour is there.
@@ -512,8 +531,7 @@ function learnSender(sender: u32, mac: usize, forUs: bool, isRequest: bool): voi
 /** What an unsolicited packet says: a new address counts, the confirmation of a known one is left as it is. */
 function refresh(index: i32, mac: usize): void {
   const entry = at(index);
-  const resolved = entry.state == REACHABLE || entry.state == PROBE;
-  if (resolved && macEqual(changetype<usize>(entry) + ETHERNET, mac)) return;
+  if (isResolved(entry) && macEqual(changetype<usize>(entry) + ETHERNET, mac)) return;
   learn(index, mac, UNSOLICITED_MS);
 }
 
@@ -529,19 +547,74 @@ function isOnLink(v4: u32): bool {
  * @returns index of the entry, or -1.
  */
 export function neighborSeen(nextHop: u32, sourceMac: usize): i32 {
-  let index = lookUp(nextHop);
-  if (index != NONE && (at(index).state == REACHABLE || at(index).state == PROBE)) return index;
-  if (!isStationMac(sourceMac) || macEqual(sourceMac, OWN_MAC)) return index;
+  const index = lookUp(0, keyOf(nextHop));
+  if (index != NONE && isResolved(at(index))) return index;
+  if (index == NONE && (!isHostV4(nextHop) || addressFindV4(nextHop) >= 0 || !isOnLink(nextHop))) return NONE;
+  return seen(index, 0, keyOf(nextHop), sourceMac);
+}
+
+/** Likewise for IPv6. @param nextHop where its 16 bytes lie; 0: there is none. */
+export function neighborSeenV6(nextHop: usize, sourceMac: usize): i32 {
+  if (nextHop == 0) return NONE;
+  const high = load<u64>(nextHop);
+  const low = load<u64>(nextHop, 8);
+  const index = lookUp(high, low);
+  if (index != NONE && isResolved(at(index))) return index;
+  if (index == NONE && (!isHostV6(nextHop) || addressFindV6(nextHop) >= 0)) return NONE;
+  return seen(index, high, low, sourceMac);
+}
+
+function seen(known: i32, keyHigh: u64, keyLow: u64, sourceMac: usize): i32 {
+  if (!isStationMac(sourceMac) || macEqual(sourceMac, OWN_MAC)) return known;
+  const index = known != NONE ? known : create(keyHigh, keyLow);
   if (index == NONE) {
-    if (!isHostV4(nextHop) || addressFindV4(nextHop) >= 0 || !isOnLink(nextHop)) return NONE;
-    index = create(nextHop);
-    if (index == NONE) {
-      count(NEIGHBOR_REFUSED);
-      return NONE;
-    }
+    count(NEIGHBOR_REFUSED);
+    return NONE;
   }
   learn(index, sourceMac, UNSOLICITED_MS);
   return index;
+}
+
+/**
+ * A neighbour has told its Ethernet address in a solicitation (RFC 4861 7.2.3): an entry for it, STALE when the address
+ * is new. @param address where its 16 bytes lie.
+ */
+export function neighborSolicited(address: usize, mac: usize): void {
+  if (!isHostV6(address) || addressFindV6(address) >= 0 || !isNeighborV6(address)) return;
+  const high = load<u64>(address);
+  const low = load<u64>(address, 8);
+  let index = lookUp(high, low);
+  if (index == NONE) index = create(high, low);
+  if (index != NONE && !(isResolved(at(index)) && macEqual(changetype<usize>(at(index)) + ETHERNET, mac))) {
+    learn(index, mac, 0);
+  }
+}
+
+function isNeighborV6(address: usize): bool {
+  return isLinkLocalV6(address) || nextHopV6(address) == address;
+}
+
+/**
+ * A neighbour advertisement (RFC 4861 7.2.5) about an address that we know.
+ * @param mac the target's Ethernet address; 0: none was told.
+ */
+export function neighborAdvertised(address: usize, mac: usize, solicited: bool, overrides: bool): void {
+  const index = lookUp(load<u64>(address), load<u64>(address, 8));
+  if (index == NONE) return;
+  const entry = at(index);
+  if (!isResolved(entry)) {
+    if (mac != 0) learn(index, mac, solicited ? REACHABLE_MS : 0);
+    return;
+  }
+  const differs = mac != 0 && !macEqual(changetype<usize>(entry) + ETHERNET, mac);
+  if (differs && !overrides) {
+    // Two say that they have it: the one we know is asked with the next packet.
+    if (entry.state == REACHABLE) entry.confirmedTick = nowTick - reachableTicks;
+  } else if (differs) {
+    learn(index, mac, solicited ? REACHABLE_MS : 0);
+  } else if (solicited) {
+    neighborConfirm(index);
+  }
 }
 
 /**
@@ -551,7 +624,7 @@ export function neighborSeen(nextHop: u32, sourceMac: usize): i32 {
 export function neighborConfirm(index: i32): void {
   const entry = at(index);
   if (entry.state == REACHABLE) entry.confirmedTick = nowTick;
-  else if (entry.state == PROBE) {
+  else if (entry.state == PROBE || entry.state == DELAY) {
     entry.confirmedTick = nowTick;
     setState(index, REACHABLE, AGING_MS);
   }
@@ -560,7 +633,7 @@ export function neighborConfirm(index: i32): void {
 // Timers.
 
 export function neighborHasDeadline(): bool {
-  return LIST_RETRY.head != NONE || LIST_FAILED.head != NONE || LIST_AGING.head != NONE;
+  return LIST_RETRY.head != NONE || LIST_FAILED.head != NONE || LIST_AGING.head != NONE || LIST_DELAY.head != NONE;
 }
 
 /** Preconditions: neighborHasDeadline(). */
@@ -569,6 +642,7 @@ export function neighborNextDeadlineTick(): u32 {
   let next: u32 = nowTick + 0x3fffffff;
   next = earlier(next, LIST_RETRY.head);
   next = earlier(next, LIST_FAILED.head);
+  next = earlier(next, LIST_DELAY.head);
   return earlier(next, LIST_AGING.head);
 }
 
@@ -580,6 +654,7 @@ function earlier(tick: u32, index: i32): u32 {
 export function neighborTimers(): void {
   while (isDue(LIST_RETRY.head)) retry(LIST_RETRY.head);
   while (isDue(LIST_FAILED.head)) release(LIST_FAILED.head);
+  while (isDue(LIST_DELAY.head)) probe(LIST_DELAY.head);
   while (isDue(LIST_AGING.head)) age(LIST_AGING.head);
 }
 

@@ -1,7 +1,7 @@
 /**
- * Putting fragmented IPv4 packets together again (RFC 791 3.2, RFC 815, RFC 1122 3.3.2), within limits and strictly:
- * fragments that overlap condemn their packet (RFC 5722 for IPv6; RFC 1858 and 3128 tell what overlaps are used for),
- * an exact duplicate is ignored (RFC 8200 4.5).
+ * Putting fragmented packets together again (RFC 791 3.2, RFC 815, RFC 1122 3.3.2; RFC 8200 4.5), within limits and
+ * strictly: fragments that overlap condemn their packet (RFC 5722 for IPv6; RFC 1858 and 3128 tell what overlaps are
+ * used for), an exact duplicate is ignored (RFC 8200 4.5).
  *
  * A packet's fragments are kept in blocks, in a list by offset. Every block is charged whole, so that many small
  * fragments cannot hold more memory than reassemblyBytesMax; beyond it the packet that waits longest goes first.
@@ -23,8 +23,21 @@ import {
   IPV4_PACKET_BYTES_MAX,
   ipv4WriteChecksum,
   PROTOCOL_TCP,
+  PROTOCOL_UDP,
 } from "./ipv4.ts";
 import { icmpSendReassemblyTimeout } from "./icmp.ts";
+import { icmp6SendProblem, icmp6SendReassemblyTimeout } from "./icmp6.ts";
+import {
+  CODE_FIRST_FRAGMENT,
+  CODE_HEADER_FIELD,
+  FRAGMENT_HEADER_BYTES,
+  IPV6_HEADER_BYTES,
+  PROTOCOL_ICMPV6,
+  V6_DESTINATION,
+  V6_PAYLOAD_LENGTH,
+  V6_SOURCE,
+  v6ProtocolAt,
+} from "./ipv6.ts";
 import { loadBe16, storeBe16 } from "../wire/bytes.ts";
 import {
   DROP_FRAGMENT_INVALID,
@@ -42,6 +55,8 @@ const FRAGMENTS_PER_PACKET_MAX: u32 = 256;
  * RFC 791's value.
  */
 const TIMEOUT_MS: u32 = 15000;
+/** RFC 8200 4.5; identifications have 32 bits there. */
+const TIMEOUT_V6_MS: u32 = 60000;
 /** RFC 1858 3.2: a first fragment carries the transport header up to the flags at least; ours up to its end. */
 const TCP_HEADER_BYTES: u32 = 20;
 
@@ -62,10 +77,14 @@ const NONE: i32 = -1;
 /** A packet of which fragments are missing. */
 @unmanaged
 class Packet {
-  source: u32;
-  destination: u32;
-  identification: u16;
+  sourceHigh: u64;
+  sourceLow: u64;
+  destinationHigh: u64;
+  destinationLow: u64;
+  identification: u32;
+  /** Of IPv4, which has it in the key; 0 for IPv6. */
   protocol: u8;
+  isV6: bool;
   /** Bit for each ECN code point seen (RFC 3168 5.3). */
   ecnSeen: u8;
   /** 1: overlapping or contradicting; what still comes of it is dropped. */
@@ -78,14 +97,16 @@ class Packet {
   firstBlock: usize;
   lastBlock: usize;
   deadlineTick: u32;
-  /** Age order: all wait equally long. */
+  /** Age order. */
   older: i32;
   newer: i32;
   /** Header of the first fragment; 0 bytes until it has come. */
   headerBytes: u32;
 }
-const PACKET_HEADER: usize = 64;
-const PACKET_SIZE_BYTES: usize = 128;
+const PACKET_HEADER: usize = 96;
+const PACKET_SIZE_BYTES: usize = 256;
+/** IPv4's largest has 60; of IPv6's all that stands before the fragment header. */
+const PACKET_HEADER_BYTES_MAX: u32 = 160;
 if (offsetof<Packet>() > PACKET_HEADER) ERROR("Packet does not fit before its header");
 
 let packets: usize = 0;
@@ -107,7 +128,7 @@ export function reassemblyBoot(): bool {
   blockCount = reassemblyBytesMax / <u32>BLOCK_SIZE_BYTES;
   packets = arenaAlloc(<usize>PACKETS_MAX * PACKET_SIZE_BYTES, 64);
   blocks = arenaAlloc(<usize>blockCount * BLOCK_SIZE_BYTES, 64);
-  output = arenaAlloc(65536, 64);
+  output = arenaAlloc(65536 + 256, 64);
   return packets != 0 && blocks != 0 && output != 0;
 }
 
@@ -146,20 +167,49 @@ function showHeldBytes(): void {
 
 // Packets.
 
-function findPacket(packet: usize): i32 {
-  const source = load<u32>(packet, IP_SOURCE);
-  const destination = load<u32>(packet, IP_DESTINATION);
-  const identification = load<u16>(packet, IP_IDENTIFICATION);
-  const protocol = load<u8>(packet, IP_PROTOCOL);
+/** Key of the fragment at hand. */
+let keySourceHigh: u64 = 0;
+let keySourceLow: u64 = 0;
+let keyDestinationHigh: u64 = 0;
+let keyDestinationLow: u64 = 0;
+let keyIdentification: u32 = 0;
+let keyProtocol: u8 = 0;
+let keyIsV6: bool = false;
+
+/** RFC 791 2.3. As IPv4-mapped addresses, which are let in as no IPv6 address: the two never meet. */
+function keyFromV4(packet: usize): void {
+  keySourceHigh = 0;
+  keySourceLow = 0xffff0000 | ((<u64>load<u32>(packet, IP_SOURCE)) << 32);
+  keyDestinationHigh = 0;
+  keyDestinationLow = 0xffff0000 | ((<u64>load<u32>(packet, IP_DESTINATION)) << 32);
+  keyIdentification = load<u16>(packet, IP_IDENTIFICATION);
+  keyProtocol = load<u8>(packet, IP_PROTOCOL);
+  keyIsV6 = false;
+}
+
+/** RFC 8200 4.5: addresses and identification, whatever the next header says. */
+function keyFromV6(packet: usize, fragmentAt: u32): void {
+  keySourceHigh = load<u64>(packet, V6_SOURCE);
+  keySourceLow = load<u64>(packet, V6_SOURCE + 8);
+  keyDestinationHigh = load<u64>(packet, V6_DESTINATION);
+  keyDestinationLow = load<u64>(packet, V6_DESTINATION + 8);
+  keyIdentification = load<u32>(packet + fragmentAt, 4);
+  keyProtocol = 0;
+  keyIsV6 = true;
+}
+
+function findPacket(): i32 {
   // From the newest: fragments of one packet arrive together.
   let index = newest;
   while (index != NONE) {
     const entry = at(index);
     if (
-      entry.identification == identification &&
-      entry.source == source &&
-      entry.destination == destination &&
-      entry.protocol == protocol
+      entry.identification == keyIdentification &&
+      entry.sourceLow == keySourceLow &&
+      entry.sourceHigh == keySourceHigh &&
+      entry.destinationLow == keyDestinationLow &&
+      entry.destinationHigh == keyDestinationHigh &&
+      entry.protocol == keyProtocol
     ) {
       return index;
     }
@@ -168,18 +218,21 @@ function findPacket(packet: usize): i32 {
   return NONE;
 }
 
-function createPacket(packet: usize): i32 {
+function createPacket(timeoutMs: u32): i32 {
   if (packetsUsed == PACKETS_MAX) evictOldest();
   let index: i32 = 0;
   while (at(index).inUse != 0) index++;
   const entry = at(index);
   memory.fill(changetype<usize>(entry), 0, PACKET_HEADER);
-  entry.source = load<u32>(packet, IP_SOURCE);
-  entry.destination = load<u32>(packet, IP_DESTINATION);
-  entry.identification = load<u16>(packet, IP_IDENTIFICATION);
-  entry.protocol = load<u8>(packet, IP_PROTOCOL);
+  entry.sourceHigh = keySourceHigh;
+  entry.sourceLow = keySourceLow;
+  entry.destinationHigh = keyDestinationHigh;
+  entry.destinationLow = keyDestinationLow;
+  entry.identification = keyIdentification;
+  entry.protocol = keyProtocol;
+  entry.isV6 = keyIsV6;
   entry.inUse = 1;
-  entry.deadlineTick = nowTick + ticksOfMs(TIMEOUT_MS);
+  entry.deadlineTick = nowTick + ticksOfMs(timeoutMs);
   entry.older = newest;
   entry.newer = NONE;
   if (newest == NONE) oldest = index;
@@ -234,13 +287,69 @@ export function reassemblyInput(packet: usize, headerBytes: u32, totalBytes: u32
     count(DROP_FRAGMENT_INVALID);
     return 0;
   }
-  let index = findPacket(packet);
-  if (index == NONE) index = createPacket(packet);
+  keyFromV4(packet);
+  const ecn = <u32>load<u8>(packet, IP_TOS) & 3;
+  return place(packet, headerBytes, packet + headerBytes, start, end, more, ecn, TIMEOUT_MS);
+}
+
+/**
+ * Likewise for IPv6; the packet's fragment header is cut out and the header before it names what follows.
+ * @param fragmentAt offset of the fragment header, from ipv6Walk. @param totalBytes of the packet.
+ */
+export function reassemblyInputV6(packet: usize, fragmentAt: u32, totalBytes: u32): usize {
+  const fragment = packet + fragmentAt;
+  const field = loadBe16(fragment + 2);
+  const more = (field & 1) != 0;
+  const start = field & ~7;
+  const payloadAt = fragmentAt + FRAGMENT_HEADER_BYTES;
+  const end = start + totalBytes - payloadAt;
+  const nextHeader = <u32>load<u8>(fragment);
+  if (end == start || fragmentAt > PACKET_HEADER_BYTES_MAX) {
+    count(DROP_FRAGMENT_INVALID);
+    return 0;
+  }
+  // RFC 8200 4.5 names these three and what is to be sent.
+  const notWhole = more && ((end - start) & 7) != 0;
+  const tooLong = end + fragmentAt - IPV6_HEADER_BYTES > IPV4_PACKET_BYTES_MAX;
+  const cutHeader = start == 0 && end < transportBytesMin(nextHeader);
+  if (notWhole || tooLong || cutHeader) {
+    count(DROP_FRAGMENT_INVALID);
+    if (notWhole) icmp6SendProblem(packet, totalBytes, CODE_HEADER_FIELD, <u32>V6_PAYLOAD_LENGTH);
+    else if (tooLong) icmp6SendProblem(packet, totalBytes, CODE_HEADER_FIELD, fragmentAt + 2);
+    else icmp6SendProblem(packet, totalBytes, CODE_FIRST_FRAGMENT, 0);
+    return 0;
+  }
+  keyFromV6(packet, fragmentAt);
+  // The header before names the one behind: our copy is made from this packet, which is ours to write.
+  store<u8>(packet + v6ProtocolAt, <u8>nextHeader);
+  const ecn = (<u32>load<u8>(packet, 1) >> 4) & 3;
+  return place(packet, fragmentAt, packet + payloadAt, start, end, more, ecn, TIMEOUT_V6_MS);
+}
+
+/** RFC 7112 5: the first fragment has all headers; what other headers hide is seen when the packet is whole. */
+function transportBytesMin(protocol: u32): u32 {
+  if (protocol == PROTOCOL_TCP) return TCP_HEADER_BYTES;
+  return protocol == PROTOCOL_UDP || protocol == PROTOCOL_ICMPV6 ? 8 : 1;
+}
+
+/** @param header of `headerBytes`, kept when this is the first fragment. @param ecn code point. */
+function place(
+  header: usize,
+  headerBytes: u32,
+  payload: usize,
+  start: u32,
+  end: u32,
+  more: bool,
+  ecn: u32,
+  timeoutMs: u32,
+): usize {
+  let index = findPacket();
+  if (index == NONE) index = createPacket(timeoutMs);
   else if (at(index).condemned != 0) {
     count(DROP_FRAGMENT_INVALID);
     return 0;
   }
-  const whole = insert(index, packet, headerBytes, start, end, more);
+  const whole = insert(index, header, headerBytes, payload, start, end, more, ecn);
   showHeldBytes();
   return whole;
 }
@@ -255,7 +364,16 @@ function isPlausible(packet: usize, headerBytes: u32, start: u32, end: u32, more
 }
 
 /** Puts a fragment in its place; see reassemblyInput for the result. */
-function insert(index: i32, packet: usize, headerBytes: u32, start: u32, end: u32, more: bool): usize {
+function insert(
+  index: i32,
+  header: usize,
+  headerBytes: u32,
+  payload: usize,
+  start: u32,
+  end: u32,
+  more: bool,
+  ecn: u32,
+): usize {
   const entry = at(index);
   // The last block that begins before the fragment; the usual case is the very last one.
   let before: usize = 0;
@@ -281,15 +399,14 @@ function insert(index: i32, packet: usize, headerBytes: u32, start: u32, end: u3
     removePacket(index);
     return 0;
   }
-  if (!keep(index, before, after, packet + headerBytes, start, end)) return 0;
+  if (!keep(index, before, after, payload, start, end)) return 0;
   entry.fragments++;
   entry.presentBytes += end - start;
-  const ecn: u8 = load<u8>(packet, IP_TOS) & 3;
-  entry.ecnSeen |= 1 << ecn;
+  entry.ecnSeen |= <u8>((<u32>1) << ecn);
   if (!more) entry.payloadBytes = end;
   if (start == 0) {
     entry.headerBytes = headerBytes;
-    memory.copy(changetype<usize>(entry) + PACKET_HEADER, packet, headerBytes);
+    memory.copy(changetype<usize>(entry) + PACKET_HEADER, header, headerBytes);
   }
   return entry.payloadBytes != 0 && entry.presentBytes == entry.payloadBytes ? finish(index) : 0;
 }
@@ -336,19 +453,25 @@ function keep(index: i32, before: usize, after: usize, payload: usize, start: u3
 /** Writes the whole packet to `output`; 0 when it is not valid as a whole. */
 function finish(index: i32): usize {
   const entry = at(index);
+  const v6 = entry.isV6;
   const totalBytes = entry.headerBytes + entry.payloadBytes;
   // RFC 3168 5.3: congestion marks survive; marked beside not capable is a forgery.
   const marked = (entry.ecnSeen & 8) != 0;
-  if (totalBytes > IPV4_PACKET_BYTES_MAX || (marked && (entry.ecnSeen & 1) != 0)) {
+  if (totalBytes > IPV4_PACKET_BYTES_MAX + (v6 ? IPV6_HEADER_BYTES : 0) || (marked && (entry.ecnSeen & 1) != 0)) {
     countBy(DROP_FRAGMENT_INVALID, entry.fragments);
     removePacket(index);
     return 0;
   }
   assemble(entry);
-  storeBe16(output + IP_TOTAL_LENGTH, totalBytes);
-  store<u16>(output, 0, IP_FRAGMENT);
-  if (marked) store<u8>(output, load<u8>(output, IP_TOS) | 3, IP_TOS);
-  ipv4WriteChecksum(output, entry.headerBytes);
+  if (v6) {
+    storeBe16(output + V6_PAYLOAD_LENGTH, totalBytes - IPV6_HEADER_BYTES);
+    if (marked) store<u8>(output, load<u8>(output, 1) | 0x30, 1);
+  } else {
+    storeBe16(output + IP_TOTAL_LENGTH, totalBytes);
+    store<u16>(output, 0, IP_FRAGMENT);
+    if (marked) store<u8>(output, load<u8>(output, IP_TOS) | 3, IP_TOS);
+    ipv4WriteChecksum(output, entry.headerBytes);
+  }
   countBy(FRAGMENTS_REASSEMBLED, entry.fragments);
   removePacket(index);
   return output;
@@ -376,19 +499,32 @@ export function reassemblyHasDeadline(): bool {
 
 /** Preconditions: reassemblyHasDeadline(). */
 export function reassemblyNextDeadlineTick(): u32 {
-  return at(oldest).deadlineTick;
+  let next = at(oldest).deadlineTick;
+  for (let index = at(oldest).newer; index != NONE; index = at(index).newer) {
+    if (tickReached(at(index).deadlineTick, next)) next = at(index).deadlineTick;
+  }
+  return next;
 }
 
 /** Gives up packets that have waited too long; senders are told when the first fragment is there (RFC 1122 3.3.2). */
 export function reassemblyTimers(): void {
-  while (oldest != NONE && tickReached(at(oldest).deadlineTick, nowTick)) {
-    const entry = at(oldest);
-    countBy(DROP_FRAGMENT_TIMEOUT, entry.fragments);
-    if (entry.headerBytes != 0 && entry.condemned == 0) {
-      const presentBytes = assemble(entry);
-      icmpSendReassemblyTimeout(output, entry.headerBytes, entry.headerBytes + presentBytes);
-    }
-    removePacket(oldest);
+  let index = oldest;
+  while (index != NONE) {
+    const entry = at(index);
+    const newer = entry.newer;
+    if (tickReached(entry.deadlineTick, nowTick)) giveUp(index);
+    index = newer;
   }
   showHeldBytes();
+}
+
+function giveUp(index: i32): void {
+  const entry = at(index);
+  countBy(DROP_FRAGMENT_TIMEOUT, entry.fragments);
+  if (entry.headerBytes != 0 && entry.condemned == 0) {
+    const totalBytes = entry.headerBytes + assemble(entry);
+    if (entry.isV6) icmp6SendReassemblyTimeout(output, totalBytes);
+    else icmpSendReassemblyTimeout(output, entry.headerBytes, totalBytes);
+  }
+  removePacket(index);
 }

@@ -62,7 +62,7 @@ export function parseBatch(at: usize, stride: u32, count: u32, frameBytes: u32):
   for (let i: u32 = 0; i < count; i++) {
     if (loadBe16(at + 12) == 0x0800) {
       const packet = at + 14;
-      const headerBytes = ipv4Check(packet, frameBytes - 14);
+      const headerBytes = ipv4Check(packet, frameBytes - 14, false);
       if (headerBytes > 0 && load<u8>(packet, 9) == 6) {
         const tcp = packet + headerBytes;
         const ports = load<u32>(tcp);

@@ -1,11 +1,9 @@
 /** Fifth check of RFC 9293 3.10.7.4: the ACK field and the send window of an acceptable segment. */
 import { EVENT_WRITABLE } from "../../src/layout/event.ts";
 import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
-import { timestampOffset } from "../flow/hash.ts";
-import { nextHopV4 } from "../ip/address.ts";
-import { neighborAddress, neighborConfirm } from "../ip/neighbor.ts";
 import { sndBufferRelease } from "../socket/buffers.ts";
 import { nowMs, nowTick, nowUs } from "../time.ts";
+import { confirmNeighbor, timestampOffsetOfSegment } from "./addresses.ts";
 import { challengeAck, challengePureAck } from "./challenge.ts";
 import { eventPost } from "./close.ts";
 import { congestionAcked, congestionDuplicateAck } from "./congestion.ts";
@@ -75,7 +73,7 @@ function newAck(tcb: Tcb, ack: u32): void {
     confirmNeighbor(tcb);
   } else if (tcb.backoff > 0 && S.segHasTimestamps && S.segTsEcr != 0) {
     // After a retransmission only the echoed timestamp tells which copy was acknowledged (RFC 7323 4.1).
-    const rttMs = nowMs + timestampOffset(S.segRemote, S.segLocal) - S.segTsEcr;
+    const rttMs = nowMs + timestampOffsetOfSegment() - S.segTsEcr;
     if (rttMs < 120000) rttSample(tcb, rttMs * 1000);
   } else if (tcb.backoff > 0 && tcb.flags & T.F_TIMER_RTO) {
     // Karn: without a sample the backed-off timeout stays (RFC 6298 5, last note), bounded so that progress, however
@@ -93,12 +91,6 @@ function newAck(tcb: Tcb, ack: u32): void {
   if (acked >= queued) sndBufferRelease(tcb);
   if (tcb.flags & T.F_WANT_WRITABLE) writable(tcb);
   if (seqLt(tcb.sndNxt, tcb.sndBufEnd) || tcb.flags & (T.F_FIN_QUEUED | T.F_RETRANSMIT)) outputMark(tcb);
-}
-
-/** New data acknowledged: the way there works (RFC 1122 2.3.2.1). Once per round trip is enough. */
-function confirmNeighbor(tcb: Tcb): void {
-  const neighbor = <i32>tcb.neighbor - 1;
-  if (neighbor >= 0 && neighborAddress(neighbor) == nextHopV4(tcb.localIndex, tcb.remoteV4)) neighborConfirm(neighbor);
 }
 
 /**

@@ -9,9 +9,10 @@
  * timestamp value:  low 5 bits: 1 bit "window scale known" | 4 bits the peer's window scale
  * ```
  */
-import { sipHash, timestampOffset } from "../flow/hash.ts";
+import { sipHash } from "../flow/hash.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { nowMs } from "../time.ts";
+import { timestampOffsetOfSegment } from "./addresses.ts";
 import * as S from "./segment.ts";
 
 const PERIOD_MS: u32 = 64000;
@@ -47,8 +48,7 @@ function mssOfIndex(index: u32): u32 {
 }
 
 function connectionHash(period: u32, mssIndex: u32): u64 {
-  const a = ((<u64>S.segRemote) << 32) | S.segLocal;
-  return sipHash(a, ((<u64>S.segPorts) << 32) | COOKIE | (period << 3) | mssIndex);
+  return sipHash(S.segmentPair(), ((<u64>S.segPorts) << 32) | COOKIE | (period << 3) | mssIndex);
 }
 
 let recent: usize = 0;
@@ -76,7 +76,7 @@ export function cookieSeq(): u32 {
 
 /** Timestamp value of that SYN-ACK: never ahead of the clock. */
 export function cookieTsVal(): u32 {
-  const clock = nowMs + timestampOffset(S.segRemote, S.segLocal);
+  const clock = nowMs + timestampOffsetOfSegment();
   const bits = S.segOptions & S.SYN_OPTION_WSCALE ? TS_WSCALE_KNOWN | S.segWscale : 0;
   let value = ((clock >> TS_BITS) << TS_BITS) | bits;
   if (<i32>(value - clock) > 0) value -= 1 << TS_BITS;

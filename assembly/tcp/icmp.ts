@@ -2,10 +2,13 @@
 import { flowHashV4 } from "../flow/hash.ts";
 import { flowFindV4 } from "../flow/table.ts";
 import { addressFindV4 } from "../ip/address.ts";
+import { IPV6_MTU_MIN } from "../ip/ipv6.ts";
+import { pathMtuLearn } from "../ip/pathMtu.ts";
 import { TCP_CONNECT_FAILED, TCP_PATH_MTU_REDUCED } from "../../src/layout/counters.ts";
 import { STATE_ESTABLISHED, STATE_SYN_SENT } from "../../src/layout/option.ts";
 import { ECONNREFUSED, EHOSTUNREACH, ENETUNREACH } from "../../src/layout/status.ts";
 import { count } from "../stats.ts";
+import { flowFind, flowHash, ipBytesOf, remoteAt } from "./addresses.ts";
 import { tcpDrop } from "./close.ts";
 import { outputMark } from "./outputQueue.ts";
 import { seqGeq, seqLt } from "./seq.ts";
@@ -32,21 +35,44 @@ export function tcpIcmpError(
   if (localIndex < 0) return;
   const ports = <u32>bswap<u16>(<u16>remotePort) | ((<u32>bswap<u16>(<u16>localPort)) << 16);
   const tcb = flowFindV4(flowHashV4(remoteV4, localV4, ports), remoteV4, localIndex, ports);
-  if (changetype<usize>(tcb) == 0 || !(seqGeq(seq, tcb.sndUna) && seqLt(seq, tcb.sndMax))) return;
+  if (changetype<usize>(tcb) == 0 || !isInFlight(tcb, seq)) return;
   if (type == DESTINATION_UNREACHABLE && code == FRAGMENTATION_NEEDED) {
-    pathMtuReduced(tcb, mtuBytes);
+    pathMtuReduced(tcb, max(mtuBytes, PATH_MTU_MIN));
     return;
   }
-  // RFC 1122 4.2.3.9: unreachable is a hint, not an end, once the connection is established.
-  if (type != DESTINATION_UNREACHABLE || tcb.state != STATE_SYN_SENT) return;
-  count(TCP_CONNECT_FAILED);
-  tcpDrop(tcb, code == 0 ? ENETUNREACH : code == 2 || code == 3 ? ECONNREFUSED : EHOSTUNREACH);
+  if (type != DESTINATION_UNREACHABLE) return;
+  refused(tcb, code == 0 ? ENETUNREACH : code == 2 || code == 3 ? ECONNREFUSED : EHOSTUNREACH);
 }
 
-/** RFC 1191: smaller segments from now on, and what was too large again at once. */
+/**
+ * Likewise for IPv6.
+ * @param ports as they stand in the segment that we sent. @param seq its sequence number. @param status what it means
+ *   for a connection not yet open. @param pathMtu of "packet too big", at least 1280; else 0.
+ */
+export function tcpIcmpErrorV6(localIndex: u32, remote: usize, ports: u32, seq: u32, status: i32, pathMtu: u32): void {
+  const asReceived = rotl<u32>(ports, 16);
+  const tcb = flowFind(flowHash(remote, localIndex, asReceived), remote, localIndex, asReceived);
+  if (changetype<usize>(tcb) == 0 || !isInFlight(tcb, seq)) return;
+  if (pathMtu != 0) pathMtuReduced(tcb, max(pathMtu, IPV6_MTU_MIN));
+  else if (status == ENETUNREACH || status == ECONNREFUSED || status == EHOSTUNREACH) refused(tcb, status);
+}
+
+function isInFlight(tcb: Tcb, seq: u32): bool {
+  return seqGeq(seq, tcb.sndUna) && seqLt(seq, tcb.sndMax);
+}
+
+/** RFC 1122 4.2.3.9: unreachable is a hint, not an end, once the connection is established. */
+function refused(tcb: Tcb, status: i32): void {
+  if (tcb.state != STATE_SYN_SENT) return;
+  count(TCP_CONNECT_FAILED);
+  tcpDrop(tcb, status);
+}
+
+/** RFC 1191, RFC 8201: smaller segments from now on, and what was too large again at once. */
 function pathMtuReduced(tcb: Tcb, mtuBytes: u32): void {
-  const overhead: u32 = 40 + (tcb.flags & T.F_TIMESTAMPS ? 12 : 0);
-  const mss = max(mtuBytes, PATH_MTU_MIN) - overhead;
+  pathMtuLearn(remoteAt(tcb), mtuBytes);
+  const overhead: u32 = ipBytesOf(tcb.localIndex) + 20 + (tcb.flags & T.F_TIMESTAMPS ? 12 : 0);
+  const mss = mtuBytes - overhead;
   if (tcb.state < STATE_ESTABLISHED || mss >= <u32>tcb.sndMss) return;
   count(TCP_PATH_MTU_REDUCED);
   tcb.sndMss = <u16>mss;

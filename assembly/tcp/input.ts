@@ -2,7 +2,7 @@
  * 4. Input: what an arriving segment does, in the order of RFC 9293 3.10.7. The segment stands in segment.ts.
  */
 import { migrationTakes } from "../flow/migration.ts";
-import { flowFindV4, isFlowV4 } from "../flow/table.ts";
+import { isFlowV4, isFlowV6 } from "../flow/table.ts";
 import * as C from "../../src/layout/counters.ts";
 import * as E from "../../src/layout/event.ts";
 import * as ST from "../../src/layout/option.ts";
@@ -11,6 +11,7 @@ import { ringWrite, rcvBufferFor } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
 import { ackProcess } from "./ack.ts";
+import { flowOfSegment } from "./addresses.ts";
 import { resetIfSynchronized } from "./abort.ts";
 import { challengeAck, challengePureAck, probeAck } from "./challenge.ts";
 import { enterTimeWait, eventPost, finWait2Arm, tcpDrop } from "./close.ts";
@@ -43,22 +44,27 @@ export function tcpInput(segmentBytes: u32, candidate: i32): void {
   if (candidate >= 0) {
     tcb = tcbAt(candidate);
     // The staged look-up is a hint: earlier frames of the batch may have changed the table.
-    if (!(tcb.flags & T.F_IN_FLOW_TABLE) || !isFlowV4(tcb, S.segRemote, S.segLocalIndex, S.segPorts)) {
+    if (!(tcb.flags & T.F_IN_FLOW_TABLE) || !isFlowOfSegment(tcb)) {
       tcb = changetype<Tcb>(0);
     }
   }
-  if (changetype<usize>(tcb) == 0) tcb = flowFindV4(S.segHash, S.segRemote, S.segLocalIndex, S.segPorts);
+  if (changetype<usize>(tcb) == 0) tcb = flowOfSegment();
   if (changetype<usize>(tcb) == 0) {
     if (migrationTakes()) return;
     listenInput();
     // A SYN cookie that came back may bring more than its ACK.
     if (S.segLen == 0 || (S.segFlags & (S.FLAG_ACK | S.FLAG_SYN | S.FLAG_RST)) != S.FLAG_ACK) return;
-    tcb = flowFindV4(S.segHash, S.segRemote, S.segLocalIndex, S.segPorts);
+    tcb = flowOfSegment();
     if (changetype<usize>(tcb) != 0) synchronizedInput(tcb);
     return;
   }
   if (tcb.state == ST.STATE_SYN_SENT) synSentInput(tcb);
   else synchronizedInput(tcb);
+}
+
+function isFlowOfSegment(tcb: Tcb): bool {
+  if (S.segRemoteV6 != 0) return isFlowV6(tcb, S.segRemoteV6, S.segLocalIndex, S.segPorts);
+  return isFlowV4(tcb, S.segRemote, S.segLocalIndex, S.segPorts);
 }
 
 /** RFC 9293 3.10.7.3. */

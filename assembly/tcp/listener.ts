@@ -2,7 +2,8 @@
  * This kernel's replica of the listening sockets: look-up by port and address, the count of half-open connections (SYN
  * queue) and the FIFO of completed ones (accept queue). Both are bounded by the backlog.
  */
-import { addressCount } from "../ip/address.ts";
+import { addressIsV6 } from "../ip/address.ts";
+import { ADDRESS_ANY, ADDRESS_ANY_V6, addressIsBindable, bindsOverlap } from "../ip/bind.ts";
 import { listenersMax } from "../config.ts";
 import * as E from "../../src/layout/event.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EBADF, EINVAL, ENOBUFS } from "../../src/layout/status.ts";
@@ -17,7 +18,7 @@ const BACKLOG_MAX: u32 = 65535;
 
 @unmanaged
 export class Listener {
-  /** Local address, -1: any. */
+  /** Index of the local address, or ADDRESS_ANY*. */
   addressIndex: i32;
   /** Host order; 0: the slot is free. */
   port: u16;
@@ -80,8 +81,9 @@ export function listenerFind(port: u32, addressIndex: u32): Listener {
   let at = <u32>load<u16>(byPort + (port << 1));
   while (at != 0) {
     const listener = listenerAt(at - 1);
-    if (listener.addressIndex == <i32>addressIndex) return listener;
-    if (listener.addressIndex < 0) found = listener;
+    const bound = listener.addressIndex;
+    if (bound == <i32>addressIndex) return listener;
+    if (bound == ADDRESS_ANY || (bound < 0 && (bound == ADDRESS_ANY_V6) == addressIsV6(addressIndex))) found = listener;
     at = listener.next;
   }
   return found;
@@ -90,10 +92,10 @@ export function listenerFind(port: u32, addressIndex: u32): Listener {
 /** See KernelExports.tcpListen. */
 export function tcpListen(addressIndex: i32, port: u32, backlog: u32): i32 {
   if (port == 0 || port > 65535 || backlog == 0) return EINVAL;
-  if (addressIndex < -1 || addressIndex >= <i32>addressCount) return EADDRNOTAVAIL;
+  if (!addressIsBindable(addressIndex)) return EADDRNOTAVAIL;
   const head = byPort + (port << 1);
   for (let at = <u32>load<u16>(head); at != 0; at = listenerAt(at - 1).next) {
-    if (listenerAt(at - 1).addressIndex == addressIndex) return EADDRINUSE;
+    if (bindsOverlap(listenerAt(at - 1).addressIndex, addressIndex)) return EADDRINUSE;
   }
   for (let i: u32 = 0; i < listenersMax; i++) {
     const listener = listenerAt(i);

@@ -12,16 +12,28 @@ import {
   timestamps,
 } from "../config.ts";
 import { groupOpened } from "../flow/groups.ts";
-import { flowHashV4, sipHash } from "../flow/hash.ts";
-import { flowFindV4, flowInsert } from "../flow/table.ts";
-import { addressCount, addressV4, isOursOrBroadcastV4, isV4Mapped, nextHopV4, sourceForV4 } from "../ip/address.ts";
+import { sipHash } from "../flow/hash.ts";
+import { flowInsert } from "../flow/table.ts";
+import {
+  addressAt,
+  addressCount,
+  addressFind,
+  addressIsV6,
+  isBroadcastV4,
+  isHostV6,
+  isV4Mapped,
+  nextHopV4,
+  nextHopV6,
+  sourceForV4,
+  sourceForV6,
+} from "../ip/address.ts";
 import { isHostV4 } from "../ip/arp.ts";
-import { neighborSeen } from "../ip/neighbor.ts";
 import * as C from "../../src/layout/counters.ts";
 import { STATE_SYN_RECEIVED, STATE_SYN_SENT } from "../../src/layout/option.ts";
-import { EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS, EOPNOTSUPP } from "../../src/layout/status.ts";
+import { EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS } from "../../src/layout/status.ts";
 import { count } from "../stats.ts";
 import { nowMs, nowNs } from "../time.ts";
+import { addressPair, flowFind, flowHash, ipBytesOf, learnWayBack, mtuTo, remoteAt } from "./addresses.ts";
 import { tcpDrop } from "./close.ts";
 import { congestionStart } from "./congestion.ts";
 import { cookieCheck, cookieIsRecent, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
@@ -46,16 +58,18 @@ import { Tcb, coldOf } from "./tcb.ts";
 const MSS_DEFAULT: u32 = 536;
 /** Smaller announcements are taken for this: a few bytes per packet would be an attack on us (CVE-2019-11479). */
 const MSS_MIN: u32 = 64;
+const TCP_BYTES: u32 = 20;
 /** Ports tried before an active open is refused. */
 const PORT_TRIES_MAX: u32 = 4096;
 /** RFC 4987: cookies are believed for this long after the last one was sent. */
 const COOKIES_TRUSTED_MS: u32 = 128000;
 
-const IPV4_MAPPED: u32 = 0xffff0000;
-
-/** ISN of RFC 6528: a clock of 4 us per step plus a secret function of the connection. */
-function initialSeq(remote: u32, local: u32, ports: u32): u32 {
-  const f = sipHash(((<u64>remote) << 32) | local, <u64>ports);
+/**
+ * ISN of RFC 6528: a clock of 4 us per step plus a secret function of the connection.
+ * @param pair both addresses (tcp/addresses.ts).
+ */
+function initialSeq(pair: u64, ports: u32): u32 {
+  const f = sipHash(pair, <u64>ports);
   return <u32>f + <u32>(nowNs / 4000);
 }
 
@@ -65,9 +79,9 @@ function localPortOf(ports: u32): u32 {
 
 /**
  * A connection record for the flow, entered in the table; null (counted) when a limit is reached.
- * @param active F_ACTIVE_OPEN or 0.
+ * @param remote where the 16 bytes lie. @param active F_ACTIVE_OPEN or 0.
  */
-function create(remote: u32, localIndex: u32, ports: u32, hash: u32, iss: u32, active: u32): Tcb {
+function create(remote: usize, localIndex: u32, ports: u32, hash: u32, iss: u32, active: u32): Tcb {
   const tcb = T.tcbAlloc();
   if (changetype<usize>(tcb) == 0) {
     count(C.DROP_NO_CONNECTION_SLOT);
@@ -79,8 +93,7 @@ function create(remote: u32, localIndex: u32, ports: u32, hash: u32, iss: u32, a
     count(C.DROP_NO_CONNECTION_SLOT);
     return changetype<Tcb>(0);
   }
-  tcb.remoteMid = IPV4_MAPPED;
-  tcb.remoteV4 = remote;
+  memory.copy(remoteAt(tcb), remote, 16);
   tcb.ports = ports;
   tcb.hash = hash;
   tcb.localIndex = <u8>localIndex;
@@ -123,7 +136,9 @@ export function startFromSyn(tcb: Tcb): void {
 
 function setMss(tcb: Tcb, announced: u32): void {
   const options: u32 = tcb.flags & T.F_TIMESTAMPS ? 12 : 0;
-  tcb.sndMss = <u16>(min(max(announced, MSS_MIN), ownMss()) - options);
+  // What the path is known to carry counts as what the peer announces.
+  const pathMss = mtuTo(remoteAt(tcb), tcb.localIndex) - ipBytesOf(tcb.localIndex) - TCP_BYTES;
+  tcb.sndMss = <u16>(min(min(max(announced, MSS_MIN), ownMss(tcb.localIndex)), pathMss) - options);
   congestionStart(tcb);
 }
 
@@ -131,8 +146,7 @@ function setMss(tcb: Tcb, announced: u32): void {
 export function listenInput(): void {
   const flags = S.segFlags;
   if (flags & S.FLAG_RST) return;
-  // Answered the way it came: the card may bring ARP replies to another kernel (ip/neighbor.ts).
-  if (S.segSourceMac != 0) neighborSeen(nextHopV4(S.segLocalIndex, S.segRemote), S.segSourceMac);
+  learnWayBack();
   const listener = listenerFind(localPortOf(S.segPorts), S.segLocalIndex);
   if (changetype<usize>(listener) == 0) {
     count(C.TCP_NO_LISTENER);
@@ -144,7 +158,7 @@ export function listenInput(): void {
     sendResetForSegment();
     return;
   }
-  if (flags & S.FLAG_SYN) synInput(listener, initialSeq(S.segRemote, S.segLocal, S.segPorts));
+  if (flags & S.FLAG_SYN) synInput(listener, initialSeq(S.segmentPair(), S.segPorts));
 }
 
 /** A new connection in SYN-RECEIVED, or the defined refusal. */
@@ -157,7 +171,7 @@ function synInput(listener: Listener, iss: u32): void {
     sendCookie(listener);
     return;
   }
-  const tcb = create(S.segRemote, S.segLocalIndex, S.segPorts, S.segHash, iss, 0);
+  const tcb = create(S.segmentRemoteAt(), S.segLocalIndex, S.segPorts, S.segHash, iss, 0);
   if (changetype<usize>(tcb) == 0) return;
   tcb.state = STATE_SYN_RECEIVED;
   startFromSyn(tcb);
@@ -183,7 +197,7 @@ function sendCookie(listener: Listener): void {
   const wnd = min<u32>(rcvBufferBytesMax, 65535);
   const sent = emitSyn(
     S.segLocalIndex,
-    S.segRemote,
+    S.segmentRemoteAt(),
     S.segPorts,
     cookieSeq(),
     ack,
@@ -213,7 +227,7 @@ function cookieInput(listener: Listener): bool {
     count(C.DROP_ACCEPT_QUEUE_FULL);
     return true;
   }
-  const tcb = create(S.segRemote, S.segLocalIndex, S.segPorts, S.segHash, S.segAck - 1, 0);
+  const tcb = create(S.segmentRemoteAt(), S.segLocalIndex, S.segPorts, S.segHash, S.segAck - 1, 0);
   if (changetype<usize>(tcb) == 0) return true;
   const cold = coldOf(tcb);
   tcb.rcvNxt = S.segSeq;
@@ -312,27 +326,23 @@ export function timeWaitSyn(tcb: Tcb): bool {
 /** See KernelExports.tcpConnect. */
 export function tcpConnect(addressIndex: i32, localPort: u32, remoteAddress: usize, remotePort: u32): i32 {
   if (remotePort == 0 || remotePort > 65535 || localPort > 65535) return EINVAL;
-  if (!isV4Mapped(remoteAddress)) return EOPNOTSUPP;
-  const remote = load<u32>(remoteAddress, 12);
-  const source = addressIndex >= 0 ? addressIndex : sourceForV4(remote);
+  const isV6 = !isV4Mapped(remoteAddress);
+  let source = addressIndex;
+  if (source < 0) source = isV6 ? sourceForV6(remoteAddress) : sourceForV4(load<u32>(remoteAddress, 12));
   if (source < 0) return ENETUNREACH;
-  if (source >= <i32>addressCount) return EADDRNOTAVAIL;
-  // TCP does not speak to groups (RFC 9293 3.9.2.3). There is no loopback inside a stack yet: an own address is no
-  // place to go to.
-  if (nextHopV4(source, remote) == 0 || !isHostV4(remote) || isOursOrBroadcastV4(remote)) return ENETUNREACH;
+  if (source >= <i32>addressCount || addressIsV6(source) != isV6) return EADDRNOTAVAIL;
+  if (!isReachable(remoteAddress, source, isV6)) return ENETUNREACH;
   if (T.tcbCount >= connectionsMax) return ENOBUFS;
-  const local = addressV4(source);
   const remoteBits = <u32>bswap<u16>(<u16>remotePort);
   let ports = remoteBits | ((<u32>bswap<u16>(<u16>localPort)) << 16);
-  let hash = flowHashV4(remote, local, ports);
-  if (localPort == 0) {
-    ports = pickPort(remote, local, source, remoteBits);
-    if (ports == 0) return EADDRNOTAVAIL;
-    hash = flowHashV4(remote, local, ports);
-  } else if (changetype<usize>(flowFindV4(hash, remote, source, ports)) != 0) {
-    return EADDRINUSE;
-  }
-  const tcb = create(remote, source, ports, hash, initialSeq(remote, local, ports), T.F_ACTIVE_OPEN);
+  if (localPort == 0) ports = pickPort(remoteAddress, source, remoteBits);
+  if (ports == 0) return EADDRNOTAVAIL;
+  // A connection to itself has both its ends in one place: nobody means that.
+  if (ports >> 16 == remoteBits && memory.compare(remoteAddress, addressAt(source), 16) == 0) return EADDRNOTAVAIL;
+  const hash = flowHash(remoteAddress, source, ports);
+  if (localPort != 0 && changetype<usize>(flowFind(hash, remoteAddress, source, ports)) != 0) return EADDRINUSE;
+  const iss = initialSeq(addressPair(remoteAddress, source), ports);
+  const tcb = create(remoteAddress, source, ports, hash, iss, T.F_ACTIVE_OPEN);
   if (changetype<usize>(tcb) == 0) return ENOBUFS;
   tcb.state = STATE_SYN_SENT;
   tcb.flags |= T.F_APP | T.F_SYN_DUE;
@@ -342,6 +352,14 @@ export function tcpConnect(addressIndex: i32, localPort: u32, remoteAddress: usi
   return <i32>T.handleOf(tcb);
 }
 
+/** Is there a way, and one host at its end? TCP does not speak to groups (RFC 9293 3.9.2.3). */
+function isReachable(remote: usize, source: u32, isV6: bool): bool {
+  if (addressFind(remote) >= 0) return true;
+  if (isV6) return isHostV6(remote) && nextHopV6(remote) != 0;
+  const v4 = load<u32>(remote, 12);
+  return nextHopV4(source, v4) != 0 && isHostV4(v4) && !isBroadcastV4(v4);
+}
+
 let portCounter: u32 = 0;
 
 /**
@@ -349,16 +367,16 @@ let portCounter: u32 = 0;
  * counting).
  * @returns both ports as in a segment from the peer, 0: none free among those tried.
  */
-function pickPort(remote: u32, local: u32, localIndex: u32, remoteBits: u32): u32 {
+function pickPort(remote: usize, localIndex: u32, remoteBits: u32): u32 {
   const range = ephemeralPortLast - ephemeralPortFirst + 1;
-  const offset = <u32>sipHash(((<u64>remote) << 32) | local, ((<u64>remoteBits) << 32) | 0x706f7274);
+  const offset = <u32>sipHash(addressPair(remote, localIndex), ((<u64>remoteBits) << 32) | 0x706f7274);
   const tries = min(range, PORT_TRIES_MAX);
   for (let i: u32 = 0; i < tries; i++) {
     const port = ephemeralPortFirst + ((offset + portCounter) % range);
     portCounter++;
     const ports = remoteBits | ((<u32>bswap<u16>(<u16>port)) << 16);
-    const hash = flowHashV4(remote, local, ports);
-    if (changetype<usize>(flowFindV4(hash, remote, localIndex, ports)) == 0) return ports;
+    const hash = flowHash(remote, localIndex, ports);
+    if (changetype<usize>(flowFind(hash, remote, localIndex, ports)) == 0) return ports;
   }
   return 0;
 }

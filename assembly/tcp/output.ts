@@ -4,11 +4,13 @@
  * RFC 9293 3.8.6.2 (silly window avoidance, Nagle), 3.8.6.1 (probes), 3.8.6.3 (delayed ACKs).
  */
 import { checksumOffload, mtuBytes, rcvBufferBytesMax, timestamps, tsoBytesMax } from "../config.ts";
+import { loopSend } from "../device/loop.ts";
 import { txReserve } from "../device/tx.ts";
-import { timestampOffset } from "../flow/hash.ts";
-import { addressV4, nextHopV4 } from "../ip/address.ts";
+import { timestampOffset, timestampOffsetV6 } from "../flow/hash.ts";
+import { addressAt, addressIsV6, addressV4, nextHopV4 } from "../ip/address.ts";
 import { ipv4WriteHeader } from "../ip/ipv4.ts";
-import { neighborAddress, neighborFind, neighborSend } from "../ip/neighbor.ts";
+import { ipv6WriteHeader } from "../ip/ipv6.ts";
+import { NEIGHBOR_OWN, neighborAddress, neighborFind, neighborSend } from "../ip/neighbor.ts";
 import { streamFreeBytes } from "../mem/streamPool.ts";
 import {
   DROP_NO_ROUTE,
@@ -27,6 +29,7 @@ import {
   FRAME_VNET_GSO_TYPE,
   FRAME_VNET_HDR_LEN,
   VNET_GSO_TCPV4,
+  VNET_GSO_TCPV6,
   VNET_NEEDS_CSUM,
 } from "../../src/layout/frameRing.ts";
 import {
@@ -40,7 +43,16 @@ import {
 import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
 import { storeBe16, storeBe32 } from "../wire/bytes.ts";
-import { checksumOf, copyAndSum, pseudoHeaderSumV4, sumAdd, sumBytes, sumSwap } from "../wire/checksum.ts";
+import {
+  checksumOf,
+  copyAndSum,
+  pseudoHeaderSumV4,
+  pseudoHeaderSumV6,
+  sumAdd,
+  sumBytes,
+  sumSwap,
+} from "../wire/checksum.ts";
+import { flowHash, ipBytesOf, neighborOfV6, neighborTo, remoteAt, timestampOffsetTo } from "./addresses.ts";
 import { congestionWindow } from "./congestion.ts";
 import * as S from "./segment.ts";
 import { seqGt, seqLt, seqMax, seqMin } from "./seq.ts";
@@ -49,16 +61,17 @@ import { Tcb, TcbCold, coldOf } from "./tcb.ts";
 import { delackArm, persistArm, rtoArm, rttTimingStart } from "./timers.ts";
 
 const ETH_BYTES: u32 = 14;
-const IP_BYTES: u32 = 20;
 const TCP_BYTES: u32 = 20;
 const TIMESTAMP_BYTES: u32 = 12;
 const PROTOCOL_TCP: u32 = 6;
+/** Twenty bits of the flow's hash are its flow label (RFC 6437 3). */
+const FLOW_LABEL_MASK: u32 = 0xfffff;
 /** NOP NOP TIMESTAMPS(10), as it stands in memory. */
 const TIMESTAMPS_ALONE: u32 = 0x0a080101;
 
 /** MSS that we announce: what fits into a packet without options (RFC 9293 3.7.1, RFC 6691). */
-export function ownMss(): u32 {
-  return mtuBytes - IP_BYTES - TCP_BYTES;
+export function ownMss(localIndex: u32): u32 {
+  return mtuBytes - ipBytesOf(localIndex) - TCP_BYTES;
 }
 
 /** Shift for our window: the smallest that can express the largest buffer. */
@@ -219,8 +232,9 @@ function receiveWindowField(tcb: Tcb): u32 {
   return field;
 }
 
-/** The neighbour entry for this connection's next hop, cached in the TCB. @returns -1: no route or no entry. */
+/** The neighbour entry for this connection's next hop, cached in the TCB; else as neighborTo. */
 function neighborOf(tcb: Tcb): i32 {
+  if (addressIsV6(tcb.localIndex)) return neighborOfV6(tcb);
   const nextHop = nextHopV4(tcb.localIndex, tcb.remoteV4);
   if (nextHop == 0) {
     count(DROP_NO_ROUTE);
@@ -229,7 +243,7 @@ function neighborOf(tcb: Tcb): i32 {
   const cached = <i32>tcb.neighbor - 1;
   if (cached >= 0 && neighborAddress(cached) == nextHop) return cached;
   const found = neighborFind(nextHop);
-  tcb.neighbor = <u16>(found + 1);
+  tcb.neighbor = <u16>max(found + 1, 0);
   return found;
 }
 
@@ -243,10 +257,11 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   const headerBytes = TCP_BYTES + optionBytes;
   // Before reserving: a look-up may send a request of its own.
   const neighbor = neighborOf(tcb);
-  const frame = txReserve(ETH_BYTES + IP_BYTES + headerBytes + bytes);
+  const isV6 = addressIsV6(tcb.localIndex);
+  const headersBytes = (isV6 ? ETH_BYTES + 40 : ETH_BYTES + 20) + headerBytes;
+  const frame = txReserve(headersBytes + bytes);
   if (frame == 0) return false;
-  const tcp = frame + ETH_BYTES + IP_BYTES;
-  const local = addressV4(tcb.localIndex);
+  const tcp = frame + headersBytes - headerBytes;
   store<u32>(tcp, rotl<u32>(tcb.ports, 16));
   storeBe32(tcp + 4, seq);
   storeBe32(tcp + 8, tcb.rcvNxt);
@@ -255,33 +270,59 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   storeBe16(tcp + 14, receiveWindowField(tcb));
   store<u32>(tcp, 0, 16);
   if (optionBytes != 0) {
+    const offset = isV6
+      ? timestampOffsetV6(remoteAt(tcb), addressAt(tcb.localIndex))
+      : timestampOffset(tcb.remoteV4, addressV4(tcb.localIndex));
     store<u32>(tcp, TIMESTAMPS_ALONE, 20);
-    storeBe32(tcp + 24, nowMs + timestampOffset(tcb.remoteV4, local));
+    storeBe32(tcp + 24, nowMs + offset);
     storeBe32(tcp + 28, tcb.tsRecent);
   }
   tcb.flags &= ~(T.F_ACK_NOW | T.F_ACK_PENDING);
-  seal(tcb, frame, local, headerBytes, seq, bytes);
+  const tcpBytes = headerBytes + bytes;
+  if (isV6) {
+    const local = addressAt(tcb.localIndex);
+    const remote = remoteAt(tcb);
+    const pseudo = pseudoHeaderSumV6(local, remote, PROTOCOL_TCP, tcpBytes);
+    seal(tcb, frame, tcp, pseudo, VNET_GSO_TCPV6, tcpBytes, seq, bytes);
+    ipv6WriteHeader(frame + ETH_BYTES, tcpBytes, PROTOCOL_TCP, local, remote, tcb.hash & FLOW_LABEL_MASK);
+  } else {
+    const local = addressV4(tcb.localIndex);
+    const pseudo = pseudoHeaderSumV4(local, tcb.remoteV4, PROTOCOL_TCP, tcpBytes);
+    seal(tcb, frame, tcp, pseudo, VNET_GSO_TCPV4, tcpBytes, seq, bytes);
+    ipv4WriteHeader(frame + ETH_BYTES, 20 + tcpBytes, PROTOCOL_TCP, local, tcb.remoteV4, 0);
+  }
   count(TCP_SEGMENTS_SENT);
-  if (neighbor >= 0) neighborSend(neighbor, frame, ETH_BYTES + IP_BYTES + headerBytes + bytes);
+  if (neighbor >= 0) neighborSend(neighbor, frame, headersBytes + bytes);
+  else if (neighbor == NEIGHBOR_OWN) loopSend(frame, headersBytes + bytes, isV6);
   return true;
 }
 
-/** Copies the payload, fills the checksum (or leaves it to the device) and writes the IP header. */
-function seal(tcb: Tcb, frame: usize, local: u32, headerBytes: u32, seq: u32, bytes: u32): void {
-  const tcp = frame + ETH_BYTES + IP_BYTES;
-  const tcpBytes = headerBytes + bytes;
+/**
+ * Copies the payload and fills the checksum, or leaves it to the device.
+ * @param pseudo sum of the pseudo-header. @param gsoType for a frame that the device cuts.
+ */
+function seal(
+  tcb: Tcb,
+  frame: usize,
+  tcp: usize,
+  pseudo: u32,
+  gsoType: u32,
+  tcpBytes: u32,
+  seq: u32,
+  bytes: u32,
+): void {
+  const headerBytes = tcpBytes - bytes;
   const payload = tcp + headerBytes;
-  const pseudo = pseudoHeaderSumV4(local, tcb.remoteV4, PROTOCOL_TCP, tcpBytes);
   if (checksumOffload) {
     if (bytes > 0) copyPayload(tcb, payload, seq, bytes);
     store<u16>(tcp, <u16>pseudo, 16);
     const record = frame - FRAME_OFFSET;
     store<u8>(record, VNET_NEEDS_CSUM, FRAME_VNET_FLAGS);
-    store<u16>(record, <u16>(ETH_BYTES + IP_BYTES), FRAME_VNET_CSUM_START);
+    store<u16>(record, <u16>(tcp - frame), FRAME_VNET_CSUM_START);
     store<u16>(record, 16, FRAME_VNET_CSUM_OFFSET);
     if (bytes > <u32>tcb.sndMss) {
-      store<u8>(record, VNET_GSO_TCPV4, FRAME_VNET_GSO_TYPE);
-      store<u16>(record, <u16>(ETH_BYTES + IP_BYTES + headerBytes), FRAME_VNET_HDR_LEN);
+      store<u8>(record, <u8>gsoType, FRAME_VNET_GSO_TYPE);
+      store<u16>(record, <u16>(payload - frame), FRAME_VNET_HDR_LEN);
       store<u16>(record, tcb.sndMss, FRAME_VNET_GSO_SIZE);
     }
   } else {
@@ -289,7 +330,6 @@ function seal(tcb: Tcb, frame: usize, local: u32, headerBytes: u32, seq: u32, by
     if (bytes > 0) sum = sumAdd(sum, copyPayloadAndSum(tcb, payload, seq, bytes));
     store<u16>(tcp, checksumOf(sum), 16);
   }
-  ipv4WriteHeader(frame + ETH_BYTES, IP_BYTES + tcpBytes, PROTOCOL_TCP, local, tcb.remoteV4, 0);
 }
 
 function copyPayload(tcb: Tcb, target: usize, seq: u32, bytes: u32): void {
@@ -320,14 +360,14 @@ function sendSyn(tcb: Tcb): bool {
   const wnd = min<u32>(min<u32>((<u32>1) << cold.rcvLimitOrder, streamFreeBytes() >> 1), 65535);
   const ok = emitSyn(
     tcb.localIndex,
-    tcb.remoteV4,
+    remoteAt(tcb),
     tcb.ports,
     cold.iss,
     active ? 0 : tcb.rcvNxt,
     flags,
     wnd,
     withWscale ? <i32>ownWscale() : -1,
-    withTimestamps ? nowMs + timestampOffset(tcb.remoteV4, addressV4(tcb.localIndex)) : 0,
+    withTimestamps ? nowMs + timestampOffsetTo(remoteAt(tcb), tcb.localIndex) : 0,
     tcb.tsRecent,
     withTimestamps,
   );
@@ -344,12 +384,13 @@ function sendSyn(tcb: Tcb): bool {
 
 /**
  * Builds a segment with SYN from plain values; SYN cookies have no TCB.
- * @param ports as in a segment from the peer. @param wscale -1: leave the option out.
+ * @param remote where the 16 bytes lie. @param ports as in a segment from the peer.
+ * @param wscale -1: leave the option out.
  * @returns false: the TX ring is full.
  */
 export function emitSyn(
   localIndex: u32,
-  remote: u32,
+  remote: usize,
   ports: u32,
   seq: u32,
   ack: u32,
@@ -363,12 +404,13 @@ export function emitSyn(
   const optionBytes: u32 = 4 + (wscale >= 0 ? 4 : 0) + (withTimestamps ? TIMESTAMP_BYTES : 0);
   const headerBytes = TCP_BYTES + optionBytes;
   const neighbor = neighborTo(localIndex, remote);
-  const frame = txReserve(ETH_BYTES + IP_BYTES + headerBytes);
+  const ipBytes = ipBytesOf(localIndex);
+  const frame = txReserve(ETH_BYTES + ipBytes + headerBytes);
   if (frame == 0) return false;
-  const tcp = frame + ETH_BYTES + IP_BYTES;
+  const tcp = frame + ETH_BYTES + ipBytes;
   writeHeader(tcp, rotl<u32>(ports, 16), seq, ack, headerBytes, flags, wndField);
   let option = tcp + TCP_BYTES;
-  storeBe32(option, 0x02040000 | ownMss());
+  storeBe32(option, 0x02040000 | ownMss(localIndex));
   option += 4;
   if (wscale >= 0) {
     storeBe32(option, 0x01030300 | <u32>wscale);
@@ -383,14 +425,6 @@ export function emitSyn(
   return true;
 }
 
-/** @returns -1: no route or no entry. */
-function neighborTo(localIndex: u32, remote: u32): i32 {
-  const nextHop = nextHopV4(localIndex, remote);
-  if (nextHop != 0) return neighborFind(nextHop);
-  count(DROP_NO_ROUTE);
-  return -1;
-}
-
 function writeHeader(tcp: usize, ports: u32, seq: u32, ack: u32, headerBytes: u32, flags: u32, wndField: u32): void {
   store<u32>(tcp, ports);
   storeBe32(tcp + 4, seq);
@@ -401,20 +435,33 @@ function writeHeader(tcp: usize, ports: u32, seq: u32, ack: u32, headerBytes: u3
 }
 
 /** Checksum and IP header of a segment without payload and, perhaps, without TCB; sends it. */
-function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: u32, headerBytes: u32): void {
-  const tcp = frame + ETH_BYTES + IP_BYTES;
-  const local = addressV4(localIndex);
-  const pseudo = pseudoHeaderSumV4(local, remote, PROTOCOL_TCP, headerBytes);
+function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: usize, headerBytes: u32): void {
+  const isV6 = addressIsV6(localIndex);
+  const packet = frame + ETH_BYTES;
+  const tcp = packet + ipBytesOf(localIndex);
+  let pseudo: u32;
+  if (isV6) {
+    const local = addressAt(localIndex);
+    pseudo = pseudoHeaderSumV6(local, remote, PROTOCOL_TCP, headerBytes);
+    const label = flowHash(remote, localIndex, rotl<u32>(load<u32>(tcp), 16)) & FLOW_LABEL_MASK;
+    ipv6WriteHeader(packet, headerBytes, PROTOCOL_TCP, local, remote, label);
+  } else {
+    const local = addressV4(localIndex);
+    const remoteV4 = load<u32>(remote, 12);
+    pseudo = pseudoHeaderSumV4(local, remoteV4, PROTOCOL_TCP, headerBytes);
+    ipv4WriteHeader(packet, 20 + headerBytes, PROTOCOL_TCP, local, remoteV4, 0);
+  }
   store<u16>(tcp, checksumOf(sumAdd(pseudo, sumBytes(tcp, headerBytes))), 16);
-  ipv4WriteHeader(frame + ETH_BYTES, IP_BYTES + headerBytes, PROTOCOL_TCP, local, remote, 0);
   count(TCP_SEGMENTS_SENT);
-  if (neighbor >= 0) neighborSend(neighbor, frame, ETH_BYTES + IP_BYTES + headerBytes);
+  const frameBytes = <u32>(tcp - frame) + headerBytes;
+  if (neighbor >= 0) neighborSend(neighbor, frame, frameBytes);
+  else if (neighbor == NEIGHBOR_OWN) loopSend(frame, frameBytes, isV6);
 }
 
 /** RST for a connection that we give up (RFC 9293 3.10.5). Best effort: lost when the TX ring is full. */
 export function sendReset(tcb: Tcb): void {
   count(TCP_RST_SENT);
-  emitPlain(tcb.localIndex, tcb.remoteV4, tcb.ports, pureSeq(tcb), tcb.rcvNxt, S.FLAG_RST | S.FLAG_ACK);
+  emitPlain(tcb.localIndex, remoteAt(tcb), tcb.ports, pureSeq(tcb), tcb.rcvNxt, S.FLAG_RST | S.FLAG_ACK);
 }
 
 /** RST in answer to the present segment, which belongs to no connection (RFC 9293 3.10.7.1). */
@@ -427,17 +474,18 @@ export function sendResetForSegment(): void {
   }
   count(TCP_RST_SENT);
   if (S.segFlags & S.FLAG_ACK) {
-    emitPlain(S.segLocalIndex, S.segRemote, S.segPorts, S.segAck, 0, S.FLAG_RST);
+    emitPlain(S.segLocalIndex, S.segmentRemoteAt(), S.segPorts, S.segAck, 0, S.FLAG_RST);
   } else {
-    emitPlain(S.segLocalIndex, S.segRemote, S.segPorts, 0, S.segSeq + S.segLen, S.FLAG_RST | S.FLAG_ACK);
+    emitPlain(S.segLocalIndex, S.segmentRemoteAt(), S.segPorts, 0, S.segSeq + S.segLen, S.FLAG_RST | S.FLAG_ACK);
   }
 }
 
-function emitPlain(localIndex: u32, remote: u32, ports: u32, seq: u32, ack: u32, flags: u32): void {
+function emitPlain(localIndex: u32, remote: usize, ports: u32, seq: u32, ack: u32, flags: u32): void {
   const neighbor = neighborTo(localIndex, remote);
-  const frame = txReserve(ETH_BYTES + IP_BYTES + TCP_BYTES);
+  const ipBytes = ipBytesOf(localIndex);
+  const frame = txReserve(ETH_BYTES + ipBytes + TCP_BYTES);
   if (frame == 0) return;
-  writeHeader(frame + ETH_BYTES + IP_BYTES, rotl<u32>(ports, 16), seq, ack, TCP_BYTES, flags, 0);
+  writeHeader(frame + ETH_BYTES + ipBytes, rotl<u32>(ports, 16), seq, ack, TCP_BYTES, flags, 0);
   sealPlain(neighbor, frame, localIndex, remote, TCP_BYTES);
 }
 

@@ -2,6 +2,7 @@
  * The segment being processed, as globals of the instance: parsed once, read by every step of input processing.
  * Names are those of RFC 9293 3.3.1 (SEG.SEQ is `segSeq`).
  */
+import { addressPair } from "./addresses.ts";
 import { loadBe16, loadBe32 } from "../wire/bytes.ts";
 
 export const FLAG_FIN: u32 = 1;
@@ -21,9 +22,11 @@ export let segHeader: usize = 0;
 export let segPacket: usize = 0;
 /** Source Ethernet address of the frame; 0 for a reassembled packet. */
 export let segSourceMac: usize = 0;
-/** Addresses in memory order, local address index, ports as in the segment. */
+/** Addresses in memory order (of IPv6 the last four bytes), local address index, ports as in the segment. */
 export let segRemote: u32 = 0;
 export let segLocal: u32 = 0;
+/** Where the 16 bytes of an IPv6 source address lie; 0: the segment came over IPv4. */
+export let segRemoteV6: usize = 0;
 export let segLocalIndex: u32 = 0;
 export let segPorts: u32 = 0;
 export let segHash: u32 = 0;
@@ -56,6 +59,7 @@ export function segmentPlace(
   local: u32,
   localIndex: u32,
   hash: u32,
+  remoteV6: usize,
 ): void {
   segPacket = packet;
   segSourceMac = sourceMac;
@@ -65,6 +69,22 @@ export function segmentPlace(
   segLocalIndex = localIndex;
   segPorts = load<u32>(header);
   segHash = hash;
+  segRemoteV6 = remoteV6;
+}
+
+const mapped: usize = memory.data(16, 8);
+
+/** Where the 16 bytes of the remote address lie, IPv4-mapped, for the time being. */
+export function segmentRemoteAt(): usize {
+  if (segRemoteV6 != 0) return segRemoteV6;
+  store<u32>(mapped, 0xffff0000, 8);
+  store<u32>(mapped, segRemote, 12);
+  return mapped;
+}
+
+/** Both addresses as one word, to be hashed. */
+export function segmentPair(): u64 {
+  return addressPair(segmentRemoteAt(), segLocalIndex);
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
- * UDP over IPv4 (RFC 768, RFC 1122 4.1): sockets, their look-up, received datagrams until the application takes them.
- * A datagram belongs to the socket bound to its destination address, else to the one bound to any address.
+ * UDP (RFC 768, RFC 1122 4.1, RFC 8200 8.1): sockets, their look-up, received datagrams until the application takes
+ * them. A datagram belongs to the socket bound to its destination address, else to one bound to any address.
  */
 import {
   checksumOffload,
@@ -12,8 +12,10 @@ import {
 } from "../config.ts";
 import { txReserve } from "../device/tx.ts";
 import { sipHash } from "../flow/hash.ts";
-import { addressAt, addressCount, addressV4, isV4Mapped } from "../ip/address.ts";
+import { ADDRESS_ANY, ADDRESS_ANY_V6, addressIsBindable, bindsOverlap } from "../ip/bind.ts";
+import { addressFindV4, addressIsV6, isV4Mapped } from "../ip/address.ts";
 import { CODE_FRAGMENTATION_NEEDED, CODE_PORT_UNREACHABLE, ICMP_UNREACHABLE, icmpSendUnreachable } from "../ip/icmp.ts";
+import { CODE6_PORT_UNREACHABLE, icmp6SendUnreachable } from "../ip/icmp6.ts";
 import {
   ETHERNET_BYTES,
   IP_DESTINATION,
@@ -26,6 +28,18 @@ import {
   ipv4WriteHeader,
   PROTOCOL_UDP,
 } from "../ip/ipv4.ts";
+import {
+  IPV6_HEADER_BYTES,
+  ipv6Route,
+  ipv6RouteMtu,
+  ipv6RouteSource,
+  ipv6SendRouted,
+  ipv6Transmit,
+  ipv6WriteHeader,
+  V6_DESTINATION,
+  V6_SOURCE,
+} from "../ip/ipv6.ts";
+import { pathMtuLearn } from "../ip/pathMtu.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { readyPush } from "../socket/ready.ts";
 import { count } from "../stats.ts";
@@ -42,7 +56,7 @@ import {
   datagramTake,
 } from "./datagrams.ts";
 import { loadBe16, storeBe16 } from "../wire/bytes.ts";
-import { checksumOf, copyAndSum, pseudoHeaderSumV4, sumAdd, sumBytes } from "../wire/checksum.ts";
+import { checksumOf, copyAndSum, pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
 import {
   DROP_UDP_CHECKSUM,
   DROP_UDP_LENGTH,
@@ -80,7 +94,6 @@ const UDP_LENGTH: usize = 4;
 const UDP_CHECKSUM: usize = 6;
 /** Of the memory that a socket's waiting datagrams take, counted in slots (udp/datagrams.ts). */
 const RX_BYTES_MAX: u32 = 262144;
-const ANY: i32 = -1;
 const NONE: i32 = -1;
 
 const FREE: u8 = 0;
@@ -94,7 +107,7 @@ class Socket {
   /** 1: stands in the ready queue. */
   isReady: u8;
   generation: u8;
-  /** Index of the local address, ANY. */
+  /** Index of the local address, or ADDRESS_ANY*. */
   addressIndex: i32;
   port: u32;
   /** Next socket of the bucket, or next free one. */
@@ -162,21 +175,31 @@ function bucketOf(port: u32): usize {
   return buckets + ((<usize>(port & bucketMask)) << 2);
 }
 
-function findExact(addressIndex: i32, port: u32): i32 {
+/** A socket whose addresses overlap with `addressIndex` in the way that one of them must be refused. */
+function findConflict(addressIndex: i32, port: u32): i32 {
   let index = load<i32>(bucketOf(port));
-  while (index != NONE && (at(index).port != port || at(index).addressIndex != addressIndex)) index = at(index).next;
+  while (index != NONE && (at(index).port != port || !bindsOverlap(at(index).addressIndex, addressIndex))) {
+    index = at(index).next;
+  }
   return index;
 }
 
-/** The socket that gets what is sent to this address and port. @param v4 in memory order. */
-function findFor(v4: u32, port: u32): i32 {
+/**
+ * The socket that gets what is sent to this address and port.
+ * @param addressIndex of the local address, -1: a group or broadcast. @param isV6 by its address family.
+ */
+function findFor(addressIndex: i32, isV6: bool, port: u32): i32 {
   if (udpSocketsMax == 0) return NONE;
   let wildcard: i32 = NONE;
   for (let index = load<i32>(bucketOf(port)); index != NONE; index = at(index).next) {
     const socket = at(index);
     if (socket.port != port) continue;
-    if (socket.addressIndex == ANY) wildcard = index;
-    else if (addressV4(socket.addressIndex) == v4) return index;
+    const bound = socket.addressIndex;
+    if (bound >= 0) {
+      if (bound == addressIndex) return index;
+    } else if (bound == ADDRESS_ANY || (bound == ADDRESS_ANY_V6) == isV6) {
+      wildcard = index;
+    }
   }
   return wildcard;
 }
@@ -184,16 +207,15 @@ function findFor(v4: u32, port: u32): i32 {
 /**
  * See KernelExports.udpBind. A wildcard and a specific socket may share a port: the specific one gets what is sent to
  * its address.
- * @param addressIndex -1: any. @param port 0: an ephemeral one, see udpLocalPort.
+ * @param addressIndex or ADDRESS_ANY*. @param port 0: an ephemeral one, see udpLocalPort.
  * @returns handle, EINVAL, EADDRNOTAVAIL, EADDRINUSE or ENOBUFS.
  */
 export function udpBind(addressIndex: i32, port: u32): i32 {
   if (port > 65535) return EINVAL;
-  if (addressIndex < ANY || addressIndex >= <i32>addressCount) return EADDRNOTAVAIL;
-  if (addressIndex != ANY && !isV4Mapped(addressAt(addressIndex))) return EADDRNOTAVAIL;
+  if (!addressIsBindable(addressIndex)) return EADDRNOTAVAIL;
   if (freeHead == NONE && socketsTouched == udpSocketsMax) return ENOBUFS;
   const localPort = port == 0 ? ephemeralPort(addressIndex) : port;
-  if (localPort == 0 || findExact(addressIndex, localPort) != NONE) return EADDRINUSE;
+  if (localPort == 0 || findConflict(addressIndex, localPort) != NONE) return EADDRINUSE;
   let index = freeHead;
   if (index != NONE) freeHead = at(index).next;
   else {
@@ -220,7 +242,7 @@ function ephemeralPort(addressIndex: i32): u32 {
   const start = <u32>((sipHash(++portDraws, seedWord(3)) >> 32) % ports);
   for (let i: u32 = 0; i < ports; i++) {
     const port = ephemeralPortFirst + ((start + i) % ports);
-    if (findExact(addressIndex, port) == NONE && findExact(ANY, port) == NONE) return port;
+    if (findConflict(addressIndex, port) == NONE && findConflict(ADDRESS_ANY, port) == NONE) return port;
   }
   return 0;
 }
@@ -255,9 +277,12 @@ function free(index: i32): void {
 
 // Sending.
 
+/** The datagram at hand goes over IPv6. */
+let routeIsV6: bool = false;
+
 /**
- * See KernelExports.udpSendTo. A datagram larger than the MTU goes in fragments.
- * @param remoteAddress where the 16 bytes lie, IPv4-mapped. @param remotePort 1..65535.
+ * See KernelExports.udpSendTo. A datagram larger than the MTU (of the path, where it is known) goes in fragments.
+ * @param remoteAddress where the 16 bytes lie. @param remotePort 1..65535.
  * @returns bytes, EBADF, EINVAL, EMSGSIZE, ENETUNREACH, EHOSTUNREACH, ENOBUFS.
  */
 export function udpSendTo(handle: u32, source: usize, bytes: u32, remoteAddress: usize, remotePort: u32): i32 {
@@ -265,46 +290,67 @@ export function udpSendTo(handle: u32, source: usize, bytes: u32, remoteAddress:
   if (index == NONE) return EBADF;
   if (remotePort == 0 || remotePort > 65535) return EINVAL;
   if (bytes > PAYLOAD_BYTES_MAX) return EMSGSIZE;
-  if (!isV4Mapped(remoteAddress)) return ENETUNREACH;
+  routeIsV6 = !isV4Mapped(remoteAddress);
   const remoteV4 = load<u32>(remoteAddress, 12);
-  const status = ipv4Route(at(index).addressIndex, remoteV4);
+  const from = at(index).addressIndex;
+  // A socket of one family does not reach the other.
+  if (from != ADDRESS_ANY && (from < 0 ? from == ADDRESS_ANY_V6 : addressIsV6(from)) != routeIsV6) return ENETUNREACH;
+  const status = routeIsV6 ? ipv6Route(from, remoteAddress) : ipv4Route(from, remoteV4);
   if (status != OK) return status;
+  const wholeMax = routeIsV6 ? ipv6RouteMtu() - IPV6_HEADER_BYTES : mtuBytes - IPV4_HEADER_BYTES;
   const sent =
-    IPV4_HEADER_BYTES + UDP_HEADER_BYTES + bytes <= mtuBytes
-      ? sendWhole(at(index).port, source, bytes, remoteV4, remotePort)
-      : sendInFragments(at(index).port, source, bytes, remoteV4, remotePort);
+    UDP_HEADER_BYTES + bytes <= wholeMax
+      ? sendWhole(at(index).port, source, bytes, remoteAddress, remotePort)
+      : sendInFragments(at(index).port, source, bytes, remoteAddress, remotePort);
   if (sent != OK) return sent;
   count(UDP_SENT);
   return <i32>bytes;
 }
 
-function sendWhole(port: u32, source: usize, bytes: u32, remoteV4: u32, remotePort: u32): i32 {
+/** Pseudo-header of a datagram over the last route. */
+function routePseudoSum(remoteAddress: usize, udpBytes: u32): u32 {
+  return routeIsV6
+    ? pseudoHeaderSumV6(ipv6RouteSource(), remoteAddress, PROTOCOL_UDP, udpBytes)
+    : pseudoHeaderSumV4(ipv4RouteSource(), load<u32>(remoteAddress, 12), PROTOCOL_UDP, udpBytes);
+}
+
+function sendWhole(port: u32, source: usize, bytes: u32, remoteAddress: usize, remotePort: u32): i32 {
   const udpBytes = UDP_HEADER_BYTES + bytes;
-  const frameBytes = ETHERNET_BYTES + IPV4_HEADER_BYTES + udpBytes;
+  const ipBytes = routeIsV6 ? IPV6_HEADER_BYTES : IPV4_HEADER_BYTES;
+  const frameBytes = ETHERNET_BYTES + ipBytes + udpBytes;
   const frame = txReserve(frameBytes);
   if (frame == 0) return ENOBUFS;
   const packet = frame + ETHERNET_BYTES;
-  ipv4WriteHeader(packet, IPV4_HEADER_BYTES + udpBytes, PROTOCOL_UDP, ipv4RouteSource(), remoteV4, 0);
-  const udp = packet + IPV4_HEADER_BYTES;
+  const udp = packet + ipBytes;
   if (checksumOffload) {
     // VIRTIO 1.2 5.1.6.2: the field holds the pseudo-header's sum, the device adds the rest.
     writeHeader(udp, port, remotePort, udpBytes);
     memory.copy(udp + UDP_HEADER_BYTES, source, bytes);
-    store<u16>(udp, <u16>pseudoHeaderSumV4(ipv4RouteSource(), remoteV4, PROTOCOL_UDP, udpBytes), UDP_CHECKSUM);
+    store<u16>(udp, <u16>routePseudoSum(remoteAddress, udpBytes), UDP_CHECKSUM);
     const record = frame - FRAME_OFFSET;
     store<u8>(record, VNET_NEEDS_CSUM, FRAME_VNET_FLAGS);
-    store<u16>(record, <u16>(ETHERNET_BYTES + IPV4_HEADER_BYTES), FRAME_VNET_CSUM_START);
+    store<u16>(record, <u16>(ETHERNET_BYTES + ipBytes), FRAME_VNET_CSUM_START);
     store<u16>(record, <u16>UDP_CHECKSUM, FRAME_VNET_CSUM_OFFSET);
   } else {
-    writeDatagram(udp, port, source, bytes, remoteV4, remotePort);
+    writeDatagram(udp, port, source, bytes, remoteAddress, remotePort);
   }
-  ipv4Transmit(frame, frameBytes);
+  if (routeIsV6) {
+    ipv6WriteHeader(packet, udpBytes, PROTOCOL_UDP, ipv6RouteSource(), remoteAddress, 0);
+    ipv6Transmit(frame, frameBytes);
+  } else {
+    const remoteV4 = load<u32>(remoteAddress, 12);
+    ipv4WriteHeader(packet, IPV4_HEADER_BYTES + udpBytes, PROTOCOL_UDP, ipv4RouteSource(), remoteV4, 0);
+    ipv4Transmit(frame, frameBytes);
+  }
   return OK;
 }
 
-function sendInFragments(port: u32, source: usize, bytes: u32, remoteV4: u32, remotePort: u32): i32 {
-  writeDatagram(scratch, port, source, bytes, remoteV4, remotePort);
-  const sent = ipv4SendRouted(PROTOCOL_UDP, 0, scratch, UDP_HEADER_BYTES + bytes);
+function sendInFragments(port: u32, source: usize, bytes: u32, remoteAddress: usize, remotePort: u32): i32 {
+  writeDatagram(scratch, port, source, bytes, remoteAddress, remotePort);
+  const udpBytes = UDP_HEADER_BYTES + bytes;
+  const sent = routeIsV6
+    ? ipv6SendRouted(PROTOCOL_UDP, 0, scratch, udpBytes)
+    : ipv4SendRouted(PROTOCOL_UDP, 0, scratch, udpBytes);
   return sent < 0 ? sent : OK;
 }
 
@@ -316,12 +362,12 @@ function writeHeader(udp: usize, port: u32, remotePort: u32, udpBytes: u32): voi
   store<u16>(udp, 0, UDP_CHECKSUM);
 }
 
-function writeDatagram(udp: usize, port: u32, source: usize, bytes: u32, remoteV4: u32, remotePort: u32): void {
+function writeDatagram(udp: usize, port: u32, source: usize, bytes: u32, remoteAddress: usize, remotePort: u32): void {
   const udpBytes = UDP_HEADER_BYTES + bytes;
   writeHeader(udp, port, remotePort, udpBytes);
   let sum = copyAndSum(udp + UDP_HEADER_BYTES, source, bytes);
   sum = sumAdd(sum, sumBytes(udp, UDP_HEADER_BYTES));
-  sum = sumAdd(sum, pseudoHeaderSumV4(ipv4RouteSource(), remoteV4, PROTOCOL_UDP, udpBytes));
+  sum = sumAdd(sum, routePseudoSum(remoteAddress, udpBytes));
   const checksum = checksumOf(sum);
   // RFC 768: 0 means "no checksum", so a computed 0 is sent as all ones.
   store<u16>(udp, checksum == 0 ? 0xffff : checksum, UDP_CHECKSUM);
@@ -331,7 +377,8 @@ function writeDatagram(udp: usize, port: u32, source: usize, bytes: u32, remoteV
 
 /**
  * A whole, checked IPv4 packet of protocol 17 for us.
- * @param checksumKnown the device vouches for the checksum. @param toBroadcast sent to more than us: nobody is told
+ * @param localIndex of the destination, -1: a broadcast. @param checksumKnown the device vouches for the checksum.
+ * @param toBroadcast sent to more than us: nobody is told
  *   when no socket takes it.
  * @returns false when no socket takes it; the sender has been told (ICMP port unreachable).
  */
@@ -339,6 +386,7 @@ export function udpInput(
   packet: usize,
   headerBytes: u32,
   totalBytes: u32,
+  localIndex: i32,
   checksumKnown: bool,
   toBroadcast: bool,
 ): bool {
@@ -353,14 +401,52 @@ export function udpInput(
     const pseudo = pseudoHeaderSumV4(source, destination, PROTOCOL_UDP, udpBytes);
     if (sumAdd(sumBytes(udp, udpBytes), pseudo) != 0xffff) return dropped(DROP_UDP_CHECKSUM);
   }
-  const index = findFor(destination, loadBe16(udp + 2));
+  const index = findFor(localIndex, false, loadBe16(udp + 2));
   if (index == NONE) {
     count(DROP_UDP_NO_SOCKET);
     // RFC 1122 4.1.3.1.
     if (!toBroadcast) icmpSendUnreachable(packet, headerBytes, totalBytes, CODE_PORT_UNREACHABLE);
     return false;
   }
-  queueDatagram(index, udp, udpBytes - UDP_HEADER_BYTES, source);
+  store<u64>(remoteMapped, 0);
+  store<u32>(remoteMapped, 0xffff0000, 8);
+  store<u32>(remoteMapped, source, 12);
+  queueDatagram(index, udp, udpBytes - UDP_HEADER_BYTES, remoteMapped);
+  return true;
+}
+
+const remoteMapped: usize = memory.data(16, 8);
+
+/**
+ * Likewise for IPv6. @param at offset of the UDP header.
+ * @returns false when no socket takes it; the sender has been told.
+ */
+export function udpInputV6(
+  packet: usize,
+  at: u32,
+  totalBytes: u32,
+  localIndex: i32,
+  checksumKnown: bool,
+  toMany: bool,
+): bool {
+  const udp = packet + at;
+  const bytesAvailable = totalBytes - at;
+  if (bytesAvailable < UDP_HEADER_BYTES) return dropped(DROP_UDP_LENGTH);
+  const udpBytes = loadBe16(udp + UDP_LENGTH);
+  if (udpBytes < UDP_HEADER_BYTES || udpBytes > bytesAvailable) return dropped(DROP_UDP_LENGTH);
+  if (!checksumKnown) {
+    // RFC 8200 8.1: without IPv4's header checksum, none at all is too little.
+    if (load<u16>(udp, UDP_CHECKSUM) == 0) return dropped(DROP_UDP_CHECKSUM);
+    const pseudo = pseudoHeaderSumV6(packet + V6_SOURCE, packet + V6_DESTINATION, PROTOCOL_UDP, udpBytes);
+    if (sumAdd(sumBytes(udp, udpBytes), pseudo) != 0xffff) return dropped(DROP_UDP_CHECKSUM);
+  }
+  const index = findFor(localIndex, true, loadBe16(udp + 2));
+  if (index == NONE) {
+    count(DROP_UDP_NO_SOCKET);
+    if (!toMany) icmp6SendUnreachable(packet, totalBytes, CODE6_PORT_UNREACHABLE);
+    return false;
+  }
+  queueDatagram(index, udp, udpBytes - UDP_HEADER_BYTES, packet + V6_SOURCE);
   return true;
 }
 
@@ -369,7 +455,8 @@ function dropped(counter: i32): bool {
   return true;
 }
 
-function queueDatagram(index: i32, udp: usize, bytes: u32, sourceV4: u32): void {
+/** @param remote where the 16 bytes of the source lie. */
+function queueDatagram(index: i32, udp: usize, bytes: u32, remote: usize): void {
   const socket = at(index);
   const charge = datagramCharge(bytes);
   const datagram = socket.rxChargedBytes + charge <= RX_BYTES_MAX ? datagramTake(bytes) : 0;
@@ -378,9 +465,7 @@ function queueDatagram(index: i32, udp: usize, bytes: u32, sourceV4: u32): void 
     return;
   }
   store<u32>(datagram, loadBe16(udp), DATAGRAM_REMOTE_PORT);
-  store<u64>(datagram, 0, DATAGRAM_REMOTE_ADDRESS);
-  store<u32>(datagram, 0xffff0000, DATAGRAM_REMOTE_ADDRESS + 8);
-  store<u32>(datagram, sourceV4, DATAGRAM_REMOTE_ADDRESS + 12);
+  memory.copy(datagram + DATAGRAM_REMOTE_ADDRESS, remote, 16);
   memory.copy(datagram + DATAGRAM_PAYLOAD, udp + UDP_HEADER_BYTES, bytes);
   if (socket.rxTail != 0) store<u32>(socket.rxTail, <u32>datagram, DATAGRAM_NEXT);
   else socket.rxHead = datagram;
@@ -434,9 +519,24 @@ export function udpRecvConsume(handle: u32): i32 {
  * the latest when there are several (RFC 1122 4.1.3.3). The socket lives on.
  */
 export function udpError(localV4: u32, localPort: u32, type: u32, code: u32): void {
-  const index = findFor(localV4, localPort);
+  const localIndex = addressFindV4(localV4);
+  if (localIndex >= 0) errorTo(findFor(localIndex, false, localPort), statusOfIcmp(type, code));
+}
+
+/**
+ * Likewise for IPv6. @param ports as they stand in the datagram that we sent. @param pathMtu 0: the error says nothing
+ * about the path.
+ */
+export function udpErrorV6(localIndex: u32, remote: usize, ports: u32, status: i32, pathMtu: u32): void {
+  const index = findFor(localIndex, true, <u32>bswap<u16>(<u16>ports));
+  // Who may send from this port is all there is to check; a forger gains smaller datagrams, RFC 8201's least at worst.
+  if (index != NONE && pathMtu != 0) pathMtuLearn(remote, pathMtu);
+  errorTo(index, status);
+}
+
+function errorTo(index: i32, status: i32): void {
   if (index == NONE) return;
-  at(index).error = statusOfIcmp(type, code);
+  at(index).error = status;
   makeReady(index);
 }
 

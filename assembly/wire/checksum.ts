@@ -155,3 +155,21 @@ export function pseudoHeaderSumV4(source: u32, destination: u32, protocol: u32, 
   const rest = (protocol << 8) + (((lengthBytes & 0xff) << 8) | (lengthBytes >> 8));
   return fold(<u64>source + <u64>destination + <u64>rest);
 }
+
+/**
+ * Sum of the IPv6 pseudo-header (RFC 8200 8.1).
+ * @param source where its 16 bytes lie, as `destination`. @param lengthBytes of header and payload, 0..65535.
+ */
+export function pseudoHeaderSumV6(source: usize, destination: usize, protocol: u32, lengthBytes: u32): u32 {
+  const rest = (protocol << 8) + (((lengthBytes & 0xff) << 8) | (lengthBytes >> 8));
+  const sum =
+    <u64>load<u32>(source) +
+    load<u32>(source, 4) +
+    load<u32>(source, 8) +
+    load<u32>(source, 12) +
+    load<u32>(destination) +
+    load<u32>(destination, 4) +
+    load<u32>(destination, 8) +
+    load<u32>(destination, 12);
+  return fold(sum + rest);
+}

@@ -49,10 +49,7 @@ type Cleanups = (() => void | Promise<void>)[];
  * @throws NetPopcornError for what is wrong with the options, the device or the application.
  */
 export async function serve(options: ServeOptions, output: Output): Promise<void> {
-  const { address, family } = parseCidr(options.address);
-  if (family !== 4) {
-    throw new NetPopcornError("EAFNOSUPPORT", `${options.address}: IPv6 is not supported yet; use an IPv4 address`);
-  }
+  const { address } = parseCidr(options.address);
   if (options.gateway !== undefined) parseAddress(options.gateway);
   const app = findApplication(options.app);
   const interrupt = createInterrupt();

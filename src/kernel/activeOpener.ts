@@ -3,10 +3,11 @@
  * to this kernel, or the connection gets an exact filter that does.
  */
 import type { ReplySteering } from "../device/replySteering.ts";
-import type { Cidr } from "../ip/address.ts";
-import { sourceIndexFor } from "../ip/route.ts";
+import { addressFamily } from "../ip/address.ts";
+import { ownAddress, ownAddressIndex } from "../ip/ownAddresses.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EBADF } from "../layout/status.ts";
 import { INFO_LOCAL_PORT, INFO_STATE, STATE_CLOSED, STATE_TIME_WAIT } from "../layout/option.ts";
+import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { Handles } from "./handles.ts";
 import type { KernelConfig } from "./config.ts";
 import { HomePorts } from "./homePorts.ts";
@@ -14,16 +15,22 @@ import { ReplyFilterSet } from "./replyFilterSet.ts";
 import type { PortRandom } from "./seed.ts";
 
 export class ActiveOpener {
-  readonly #addresses: readonly Cidr[];
+  readonly #memory: KernelMemory;
   readonly #ports: HomePorts;
   readonly #filters: ReplyFilterSet | undefined;
   readonly #handles: Handles;
 
   /** @param random draws the ports. */
-  constructor(config: KernelConfig, steering: ReplySteering, random: PortRandom, handles: Handles) {
+  constructor(
+    config: KernelConfig,
+    memory: KernelMemory,
+    steering: ReplySteering,
+    random: PortRandom,
+    handles: Handles,
+  ) {
     const { ephemeralPortFirst: first, ephemeralPortLast: last, timeWaitMs } = config.tuning;
     const queue = config.kernelId;
-    this.#addresses = config.addresses;
+    this.#memory = memory;
     this.#ports = new HomePorts({ queue, steering, range: { first, last }, random });
     this.#handles = handles;
     if (steering.filters) {
@@ -37,16 +44,17 @@ export class ActiveOpener {
    * @returns EADDRNOTAVAIL too when no port comes home (any more), ENOBUFS when the device's filters are used up.
    */
   connect(remote: Uint8Array, remotePort: number, localPort: number, addressIndex: number): number {
-    const index = addressIndex >= 0 ? addressIndex : sourceIndexFor(this.#addresses, remote);
-    const own = this.#addresses[index];
-    // The kernel says what is wrong.
-    if (!own) return this.#handles.connectFrom(remote, remotePort, localPort, addressIndex);
+    const index = addressIndex >= 0 ? addressIndex : this.#handles.addressFor(remote);
+    const own = ownAddress(this.#memory, index)?.slice();
+    // The kernel says what is wrong; and to an own address every port is home, for nothing leaves the kernel.
+    if (!own || ownAddressIndex(this.#memory, remote) >= 0)
+      return this.#handles.connectFrom(remote, remotePort, localPort, addressIndex);
     const ports = this.#ports;
-    ports.begin(remote, remotePort, own.address, localPort, own.family === 4);
+    ports.begin(remote, remotePort, own, localPort, addressFamily(own) === 4);
     let refusal = EADDRNOTAVAIL;
     for (let port = ports.next(); port !== 0; port = ports.next()) {
       const handle = this.#handles.connectFrom(remote, remotePort, port, index);
-      if (handle >= 0) return ports.needsFilter ? this.#filter(handle, remote, remotePort, own.address, port) : handle;
+      if (handle >= 0) return ports.needsFilter ? this.#filter(handle, remote, remotePort, own, port) : handle;
       if (handle !== EADDRINUSE) return handle;
       if (localPort !== 0) refusal = EADDRINUSE;
     }

@@ -62,7 +62,8 @@ export class Handles {
   }
 
   /**
-   * @param addressIndex own address, in the order given to createStack; -1: any. @returns listener handle or status.
+   * @param addressIndex own address, in the order given to createStack; -1: any (-2: of IPv4, -3: of IPv6).
+   * @returns listener handle or status.
    */
   listen(port: number, backlog = 1024, addressIndex = -1): number {
     return this.exports.tcpListen(addressIndex, port, backlog);
@@ -88,6 +89,12 @@ export class Handles {
     const opener = this.#host.opener;
     if (opener) return opener.connect(remoteAddress, remotePort, localPort, addressIndex);
     return this.connectFrom(remoteAddress, remotePort, localPort, addressIndex);
+  }
+
+  /** Index of the own address to speak to `remote` (16 bytes) from, as they are now; -1: no route. */
+  addressFor(remote: Uint8Array): number {
+    this.bytes.set(remote, ADDRESS_AT);
+    return this.exports.addressFor(ADDRESS_AT);
   }
 
   /**

@@ -125,7 +125,7 @@ export class KernelHost implements Drivable {
     this.#port = port;
     const steering = port.replySteering;
     if (!steering || !random || steering.queues === 1) return;
-    this.opener = new ActiveOpener(this.config, steering, random, this.handles);
+    this.opener = new ActiveOpener(this.config, this.memory, steering, random, this.handles);
   }
 
   get spinUs(): number {

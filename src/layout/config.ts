@@ -45,13 +45,22 @@ export const CONFIG_REASSEMBLY_BYTES_MAX = 136;
 export const CONFIG_ADDRESS_COUNT = 140;
 /**
  * ADDRESS_COUNT records of ADDRESS_SIZE_BYTES: +0 16 bytes address (IPv4 as ::ffff:a.b.c.d), +16 u8 prefix length in
- * the family's own bits.
+ * the family's own bits, +17 u8 ADDRESS_* flags.
  */
 export const CONFIG_ADDRESSES = 160;
 export const ADDRESS_SIZE_BYTES = 20;
 export const ADDRESS_PREFIX_LENGTH = 16;
+export const ADDRESS_FLAGS = 17;
+/** No longer ours; the index stays, for sockets may be bound to it. */
+export const ADDRESS_REMOVED = 1;
+/** Not for new connections while there is another (RFC 4862 5.5.4). */
+export const ADDRESS_DEPRECATED = 2;
 export const ADDRESSES_MAX = 32;
-/** 16 bytes: default gateway, IPv4-mapped, all zero when there is none. */
+/** In place of an address's index: any of both families, of IPv4, of IPv6. */
+export const ADDRESS_ANY = -1;
+export const ADDRESS_ANY_V4 = -2;
+export const ADDRESS_ANY_V6 = -3;
+/** 16 bytes: default gateway, IPv4 as ::ffff:a.b.c.d, all zero when there is none. */
 export const CONFIG_GATEWAY = 144;
 /** Kernels that may send messages to this one; their ids are below. */
 export const CONFIG_KERNELS_MAX = 800;

@@ -110,4 +110,23 @@ export const GAUGE_UDP_BYTES = 101;
 export const GAUGE_ACCEPT_QUEUE = 102;
 /** Sum of the listeners' backlogs. */
 export const GAUGE_ACCEPT_QUEUE_MAX = 103;
-export const COUNTER_COUNT = 128;
+/** A length in the IPv6 header or behind it that cannot be. */
+export const DROP_IP6_LENGTH = 128;
+/** Not version 6, or extension headers beyond the limits, out of order or with options that forbid delivery. */
+export const DROP_IP6_HEADER = 129;
+export const DROP_IP6_EXTENSION = 130;
+/** Neighbour discovery (RFC 4861). */
+export const ND_SOLICITATIONS_SENT = 131;
+export const ND_ADVERTISEMENTS_SENT = 132;
+export const DROP_ND_MALFORMED = 133;
+/** Another station claims one of our IPv6 addresses. */
+export const ND_CONFLICTS = 134;
+/** A path turned out narrower than the link (RFC 1191, RFC 8201). */
+export const PATH_MTU_LEARNT = 135;
+/** Router advertisements and the like, handed to the control path; and those that found its queue full. */
+export const CONTROL_PACKETS = 136;
+export const DROP_CONTROL_QUEUE_FULL = 137;
+/** Frames from the kernel to itself. */
+export const LOOP_FRAMES = 138;
+export const DROP_LOOP_FULL = 139;
+export const COUNTER_COUNT = 192;

@@ -42,7 +42,11 @@ export type ListenStep = (
   addressType: number | null,
   backlog: number | undefined,
   descriptor: number | undefined,
+  flags?: number,
 ) => void;
+
+/** In the flags of a ListenStep: `ipv6Only` (UV_TCP_IPV6ONLY). */
+export const LISTEN_IPV6_ONLY = 1;
 
 export interface SocketInternals {
   connecting: boolean;

@@ -11,34 +11,36 @@ import type { KernelHost } from "../kernel/host.ts";
 import type { Listener } from "../socket/listener.ts";
 import type { Sockets } from "../socket/sockets.ts";
 import { asNodeError, listenError, unsupported } from "./errors.ts";
-import { internalsOf, listenOnHost, type ListenStep, type ServerHandle } from "./nodeInternals.ts";
+import { internalsOf, LISTEN_IPV6_ONLY, listenOnHost, type ListenStep, type ServerHandle } from "./nodeInternals.ts";
 import { StackSocket } from "./socket.ts";
 import { type NetStack, socketsOf } from "./stackOf.ts";
 import { Transport } from "./transport.ts";
 
 /** As Node passes it to the operating system. */
 const BACKLOG_DEFAULT = 511;
-const ANY_ADDRESS = "0.0.0.0";
+const ANY_V6 = "::";
 
 /** One listen() of one server: every kernel of the group holds a replica. */
 class ListenHandle implements ServerHandle {
   readonly #sockets: Sockets;
   readonly #address: string;
+  readonly #ipv6Only: boolean;
   #port: number;
   #listener: Listener | undefined;
   #isClosed = false;
   #isReferenced = true;
 
-  constructor(sockets: Sockets, address: string, port: number) {
+  constructor(sockets: Sockets, address: string, port: number, ipv6Only: boolean) {
     this.#sockets = sockets;
     this.#address = address;
+    this.#ipv6Only = ipv6Only;
     this.#port = port;
   }
 
   /** @throws NetPopcornError. */
   async open(backlog: number, accept: (host: KernelHost, handle: number) => void): Promise<void> {
     const listener = await this.#sockets.listenHandles(
-      { address: this.#address, port: this.#port, backlog: Math.min(backlog, 65535) },
+      { address: this.#address, ipv6Only: this.#ipv6Only, port: this.#port, backlog: Math.min(backlog, 65535) },
       accept,
     );
     this.#listener = listener;
@@ -118,20 +120,23 @@ function accept(server: net.Server, Socket: typeof StackSocket, sockets: Sockets
   server.emit("connection", socket);
 }
 
-/** An address as the stack writes it; undefined, null and "::" are any. */
-function addressText(address: string | null): string {
-  return address === null || address === "::" ? ANY_ADDRESS : formatAddress(parseAddress(address));
+/**
+ * An address as the stack writes it. None is any, and "::" is any IPv4 address where there is no IPv6, as with a Node
+ * on a host without.
+ */
+function addressText(address: string | null, sockets: Sockets): string {
+  return address === null || address === ANY_V6 ? sockets.anyAddress : formatAddress(parseAddress(address));
 }
 
 /** The second half of listen(), on the stack that `stackOf` gives. */
 export function listenStep(Socket: typeof StackSocket, stackOf: () => NetStack): ListenStep {
-  return function listenOnStack(this: net.Server, address, port, addressType, backlog, descriptor) {
+  return function listenOnStack(this: net.Server, address, port, addressType, backlog, descriptor, flags = 0) {
     if (addressType === -1) throw unsupported(`listen on the pipe ${address}`);
     if (descriptor !== undefined || port === null || addressType === null) throw unsupported("listen on a descriptor");
     const internals = internalsOf(this);
     const sockets = socketsOf(stackOf());
-    const text = addressText(address);
-    const handle = new ListenHandle(sockets, text, port);
+    const text = addressText(address, sockets);
+    const handle = new ListenHandle(sockets, text, port, (flags & LISTEN_IPV6_ONLY) !== 0);
     internals._handle = handle;
     if (internals._unref) handle.unref();
     handle
@@ -173,8 +178,9 @@ export function replaceListen(step: ListenStep): void {
     addressType,
     backlog,
     descriptor,
+    flags,
   ) {
     const isNetwork = addressType !== -1 && descriptor === undefined;
-    (isNetwork ? step : listenOnHost).call(this, address, port, addressType, backlog, descriptor);
+    (isNetwork ? step : listenOnHost).call(this, address, port, addressType, backlog, descriptor, flags);
   };
 }

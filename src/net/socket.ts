@@ -303,8 +303,8 @@ export class StackSocket extends net.Socket implements TransportUser {
       throw invalidArgument('"options.lookup" property', "of type function", lookup);
     }
     this.#internals._host = host;
-    // The stack speaks IPv4 only, for now.
-    const wanted = family === 6 || family === "IPv6" ? 6 : 4;
+    const wanted =
+      family === 6 || family === "IPv6" ? 6 : family === 4 || family === "IPv4" ? 4 : socketsOf(this.#stack()).families;
     lookup(host, { family: wanted, hints: hints ?? 0, all: false }, (error, found, foundFamily) => {
       const address = Array.isArray(found) ? (found[0]?.address ?? "") : found;
       this.emit("lookup", error, address, foundFamily, host);

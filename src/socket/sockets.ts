@@ -5,7 +5,8 @@
  */
 import { NetPopcornError, statusError } from "../errors.ts";
 import { parseAddress } from "../ip/address.ts";
-import { sourceIndexFor } from "../ip/route.ts";
+import { ownAddressIndex, speaks } from "../ip/ownAddresses.ts";
+import { ADDRESS_ANY, ADDRESS_ANY_V4, ADDRESS_ANY_V6 } from "../layout/config.ts";
 import { onAbort } from "../abort.ts";
 import type { PortClaims, PortProtocol } from "../control/ports.ts";
 import { checkInteger } from "../kernel/config.ts";
@@ -20,7 +21,8 @@ import { UdpSocket } from "./udp.ts";
 
 const BACKLOG_DEFAULT = 1024;
 const DRAIN_POLL_MS = 5;
-const ANY_ADDRESS = "0.0.0.0";
+const ANY_V4 = "0.0.0.0";
+const ANY_V6 = "::";
 
 export type SocketsOptions = {
   readonly hosts: readonly KernelHost[];
@@ -111,7 +113,7 @@ export class Sockets implements ConnectionOwner {
     const remote = parseAddress(options.address);
     const addressIndex =
       options.localAddress === undefined
-        ? sourceIndexFor(this.#anyHost().config.addresses, remote)
+        ? this.#anyHost().handles.addressFor(remote)
         : this.#addressIndex(options.localAddress, what);
     const opened = this.#open(remote, options.port, options.localPort ?? 0, addressIndex, what);
     opened.host.requestTurn();
@@ -184,6 +186,18 @@ export class Sockets implements ConnectionOwner {
     );
   }
 
+  /** What a socket without an address is bound to: "::", or "0.0.0.0" where there is no IPv6. */
+  get anyAddress(): string {
+    return speaks(this.#anyHost().memory, 6) ? ANY_V6 : ANY_V4;
+  }
+
+  /** The address family that the stack speaks; 0: both. */
+  get families(): 0 | 4 | 6 {
+    const { memory } = this.#anyHost();
+    if (!speaks(memory, 6)) return 4;
+    return speaks(memory, 4) ? 0 : 6;
+  }
+
   #checkOpen(): void {
     if (this.#closed) throw new NetPopcornError("ERR_STACK_CLOSED", "the stack is closed; create another");
   }
@@ -192,7 +206,7 @@ export class Sockets implements ConnectionOwner {
   async #replicate<S extends Replicated>(
     protocol: PortProtocol,
     verb: string,
-    { port: wanted, address = ANY_ADDRESS, signal }: { port: number; address?: string; signal?: AbortSignal },
+    options: { port: number; address?: string; ipv6Only?: boolean; signal?: AbortSignal },
     socket: {
       open: (host: KernelHost, addressIndex: number, port: number) => number;
       undo: (host: KernelHost, handle: number) => void;
@@ -200,8 +214,11 @@ export class Sockets implements ConnectionOwner {
     },
   ): Promise<S> {
     this.#checkOpen();
+    const { port: wanted, signal } = options;
+    const address = options.address ?? this.anyAddress;
     checkInteger("port", wanted, 0, 65535);
-    const addressIndex = isAny(address) ? -1 : this.#addressIndex(address, `${verb} ${address}:${wanted}`);
+    const addressIndex =
+      wildcardIndex(address, options.ipv6Only) ?? this.#addressIndex(address, `${verb} ${address}:${wanted}`);
     const { claims, reactor } = this.#options;
     const port = await claims.claim({ protocol, address, port: wanted });
     const what = `${verb} ${address}:${wanted}`;
@@ -232,7 +249,7 @@ export class Sockets implements ConnectionOwner {
 
   #addressIndex(text: string, what: string): number {
     const address = parseAddress(text);
-    const index = this.#anyHost().config.addresses.findIndex((own) => equalBytes(own.address, address));
+    const index = ownAddressIndex(this.#anyHost().memory, address);
     if (index < 0) throw statusError(EADDRNOTAVAIL, `${what} from ${text}`);
     return index;
   }
@@ -258,10 +275,8 @@ export class Sockets implements ConnectionOwner {
   }
 }
 
-function isAny(address: string): boolean {
-  return address === ANY_ADDRESS || address === "::";
-}
-
-function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.every((byte, index) => byte === b[index]);
+/** What a kernel calls the wildcard that `address` is; undefined: it is none. "::" takes both families, as in Linux. */
+function wildcardIndex(address: string, ipv6Only: boolean | undefined): number | undefined {
+  if (address === ANY_V6) return ipv6Only ? ADDRESS_ANY_V6 : ADDRESS_ANY;
+  return address === ANY_V4 ? ADDRESS_ANY_V4 : undefined;
 }

@@ -26,9 +26,45 @@ export type KernelExports = {
    * @returns its index, EINVAL, ENOBUFS or EADDRINUSE.
    */
   addressAdd(address: number, prefixLength: number): number;
+  /** Index of the own address to speak to the 16-byte address at `remote` from (RFC 6724); -1: no route. */
+  addressFor(remote: number): number;
+  /**
+   * Takes an own address out of use; connections that have it fail with ECONNABORTED.
+   * @returns its index, EADDRNOTAVAIL.
+   */
+  addressRemove(address: number): number;
+  /** Whether an address is to be used by new connections only when there is no other (RFC 4862 5.5.4). */
+  addressDeprecate(address: number, deprecated: number): number;
+  /**
+   * Sets the route to a prefix. All addresses are 16 bytes.
+   * @param gateway where its address lies; all zero: the prefix is on the link. @returns 0, EINVAL, ENOBUFS.
+   */
+  routeSet(prefix: number, prefixLength: number, gateway: number): number;
+  /** @returns 0, or EINVAL: there is no such route. */
+  routeRemove(prefix: number, prefixLength: number): number;
+
+  /** From now on router advertisements and the like wait for the host. @returns 0 or ENOMEM. */
+  controlOpen(): number;
+  /** Oldest of them: address of the IPv6 packet, 0 when there is none. RESULT_BASE: +0 u32 length. */
+  controlPeek(): number;
+  controlConsume(): void;
+  /**
+   * Sends a whole IPv6 packet, whose source need not be an own address (duplicate address detection).
+   * @returns 0, EMSGSIZE, ENETUNREACH, EHOSTUNREACH, ENOBUFS.
+   */
+  packetSend(packet: number, bytes: number): number;
+  /** Tells all neighbours our Ethernet address for own IPv6 address number `index`. */
+  ndpAnnounce(index: number): void;
+  /**
+   * Probes for an IPv4 address (RFC 5227 2.1.1), 16 bytes, and watches for it until the next call; 0: no longer.
+   * @returns 1 when the probe is on its way.
+   */
+  arpProbe(address: number): number;
+  /** 1 when somebody has the address that was probed for last. */
+  arpProbeAnswered(): number;
 
   /**
-   * @param addressIndex of the local address, -1: any.
+   * @param addressIndex of the local address, -1: any of both families, -2: any of IPv4, -3: any of IPv6.
    * @param port 1..65535.
    * @returns listener handle, EADDRINUSE, ENOBUFS, EINVAL.
    */

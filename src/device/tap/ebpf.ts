@@ -8,10 +8,11 @@
  *
  * ```
  *  TCP, UDP, not a fragment         destination port ephemeral ? group(destination port) : group(source port)
- *  ICMPv4 error about TCP or UDP    the group of the flow whose packet it quotes (RFC 792; PMTUD needs it there)
+ *  ICMP error about TCP or UDP      the group of the flow whose packet it quotes (RFC 792, 4443; PMTUD needs it there)
  *  fragments, other IP protocols    hash of the two addresses, modulo queues
- *  ARP replies and announcements    the relay queue, from which all kernels get them (relay.ts)
- *  anything else (ARP requests, …)  queue 0
+ *  ARP replies and announcements,   the relay queue, from which all kernels get them (relay.ts)
+ *    neighbour advertisements
+ *  anything else (ARP requests, …)  queue 0: other neighbour discovery, broadcasts and multicasts
  * ```
  * IPv6 extension headers are not walked: such packets go by their addresses. Docs: Linux bpf(2), tun.c.
  */
@@ -165,6 +166,11 @@ const IPV4_SOURCE = IP + 12;
 const IPV4_DESTINATION = IP + 16;
 const IPV6_NEXT_HEADER = IP + 6;
 const IPV6_PORTS = IP + 40;
+const PROTOCOL_ICMPV6 = 58;
+/** ICMPv6 types of neighbour discovery, from router solicitation to redirect. */
+const ND_FIRST = 133;
+const ND_LAST = 137;
+const ND_ADVERTISEMENT = 136;
 const ARP_OPERATION = 14 + 6;
 const ARP_SENDER_V4 = 14 + 14;
 const ARP_TARGET_V4 = 14 + 24;
@@ -196,6 +202,8 @@ export function assembleSteering(mapFd: number, { queues, localPorts }: Steering
   // R7 = offset of the ports; R8 = source port; R9 = destination port.
   program
     .label("ipv4")
+    .loadPacket(BYTE, 0)
+    .jumpIf(JUMP_SET, 0, 1, "queue0 end")
     .loadPacket(HALF, IPV4_FRAGMENT)
     // More fragments, or a fragment offset: the ports are in the first fragment only, so all go by address.
     .jumpIf(JUMP_SET, 0, 0x3fff, "addresses4")
@@ -215,7 +223,7 @@ export function assembleSteering(mapFd: number, { queues, localPorts }: Steering
     .combine(ALU_XOR, 0, 8)
     .jump("hash");
   assembleIcmp(program);
-  assembleIpv6(program);
+  assembleIpv6(program, queues);
   program
     .label("ports")
     .loadPacketAt(HALF, 7, 0)
@@ -267,6 +275,31 @@ function assembleArp(program: BpfAssembler, queues: number): void {
     .exit();
 }
 
+/** Neighbour discovery: advertisements to all kernels, the rest (and all other groups) to the first (RFC 4861 4). */
+function assembleGroupsV6(program: BpfAssembler, queues: number): void {
+  program
+    .loadPacket(BYTE, IPV6_NEXT_HEADER)
+    .jumpIf(JUMP_EQUAL, 0, PROTOCOL_ICMPV6, "icmp6")
+    .jump("group6")
+    .label("icmp6")
+    .loadPacket(BYTE, IPV6_PORTS)
+    .jumpIf(JUMP_EQUAL, 0, ND_ADVERTISEMENT, "relay6")
+    .jumpIf(JUMP_LESS, 0, ND_FIRST, "group6")
+    .jumpIf(JUMP_GREATER, 0, ND_LAST, "group6")
+    .jump("queue0 v6")
+    .label("relay6")
+    .set(0, queues)
+    .exit()
+    .label("group6")
+    .loadPacket(BYTE, 0)
+    .jumpIf(JUMP_SET, 0, 1, "queue0 v6")
+    .jump("unicast6")
+    .label("queue0 v6")
+    .set(0, 0)
+    .exit()
+    .label("unicast6");
+}
+
 /** ICMP errors go where the quoted packet's flow lives: we sent that packet, so its source port is ours. */
 function assembleIcmp(program: BpfAssembler): void {
   const quote = 8;
@@ -296,13 +329,32 @@ function assembleIcmp(program: BpfAssembler): void {
     .jump("group");
 }
 
-function assembleIpv6(program: BpfAssembler): void {
+function assembleIpv6(program: BpfAssembler, queues: number): void {
+  const quote = IPV6_PORTS + 8;
+  program.label("ipv6");
+  assembleGroupsV6(program, queues);
   program
-    .label("ipv6")
     .set(7, IPV6_PORTS)
     .loadPacket(BYTE, IPV6_NEXT_HEADER)
     .jumpIf(JUMP_EQUAL, 0, PROTOCOL_TCP, "ports")
     .jumpIf(JUMP_EQUAL, 0, PROTOCOL_UDP, "ports")
+    .jumpIf(JUMP_EQUAL, 0, PROTOCOL_ICMPV6, "icmp6 type")
+    .jump("addresses6")
+    .label("icmp6 type")
+    .loadPacket(BYTE, IPV6_PORTS)
+    // Informational messages have the high bit (RFC 4443 2.1).
+    .jumpIf(JUMP_SET, 0, 0x80, "addresses6")
+    .loadPacket(BYTE, quote + 6)
+    .jumpIf(JUMP_EQUAL, 0, PROTOCOL_TCP, "quoted ports6")
+    .jumpIf(JUMP_EQUAL, 0, PROTOCOL_UDP, "quoted ports6")
+    .jump("addresses6")
+    .label("quoted ports6")
+    .loadPacket(HALF, quote + 40)
+    .move(9, 0)
+    .loadPacket(HALF, quote + 42)
+    .move(8, 0)
+    .jump("group")
+    .label("addresses6")
     .set(9, 0);
   for (let offset = IP + 8; offset < IPV6_PORTS; offset += 4) program.loadPacket(WORD, offset).combine(ALU_XOR, 9, 0);
   program.move(0, 9).jump("hash");

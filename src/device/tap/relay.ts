@@ -1,13 +1,14 @@
 /**
- * Frames that every kernel must see: ARP replies and announcements. The host has one queue for a frame, so these go to
- * a queue that no kernel has, and the waker's thread copies each into a mailbox per kernel. The kernel's port takes it
- * from there: the RX ring keeps its one producer, and no kernel depends on another for its neighbours.
+ * Frames that every kernel must see: ARP replies and announcements, neighbour advertisements. The host has one queue
+ * for a frame, so these go to a queue that no kernel has, and the waker's thread copies each into a mailbox per kernel.
+ * The kernel's port takes it from there: the RX ring keeps its one producer, and no kernel depends on another for its
+ * neighbours.
  *
  * A mailbox, single producer and single consumer, in a SharedArrayBuffer of its own:
  * ```
  *    0  i32 tail, frames put in so far      written by the relay
  *   64  i32 head, frames taken so far       written by the port
- *  128  64 slots of 64 bytes: u32 frame length, frame
+ *  128  64 slots of 128 bytes: u32 frame length, frame
  * ```
  * A full mailbox drops: whoever waits for a reply asks again.
  */
@@ -15,9 +16,9 @@ const TAIL = 0;
 const HEAD = 64 >> 2;
 const SLOTS_BASE = 128;
 const SLOTS = 64;
-const SLOT_BYTES = 64;
+const SLOT_BYTES = 128;
 const SLOT_FRAME = 4;
-/** An ARP frame is 42 bytes, and 60 with the padding of Ethernet (IEEE 802.3 4.2.3.3). */
+/** A neighbour advertisement is 86 bytes; ARP is 42, or 60 with the padding of Ethernet (IEEE 802.3 4.2.3.3). */
 export const RELAY_FRAME_BYTES_MAX = SLOT_BYTES - SLOT_FRAME;
 
 export class Mailbox {
