@@ -21,9 +21,11 @@ import {
 import { RESULT_BASE } from "../../src/layout/kernelMemory.ts";
 import { GROUP_ARRIVING, GROUP_LEFT, GROUP_STEADY } from "../../src/layout/migration.ts";
 import { EINVAL } from "../../src/layout/status.ts";
+import { addressFind } from "../ip/address.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { streamAlloc, streamFree, streamFreeBytes, streamOrderFor } from "../mem/streamPool.ts";
 import { count, countBy } from "../stats.ts";
+import { remoteAt } from "../tcp/addresses.ts";
 import * as S from "../tcp/segment.ts";
 import { Tcb } from "../tcp/tcb.ts";
 import { loadBe16 } from "../wire/bytes.ts";
@@ -75,9 +77,9 @@ function groupOfPorts(ports: u32): u32 {
   return named & (FLOW_GROUPS - 1);
 }
 
-/** True for connections that the device steers by this group. */
+/** True for connections that the device steers by this group: not those of the kernel with itself. */
 export function isInGroup(tcb: Tcb, group: u32): bool {
-  return groupOfPorts(tcb.ports) == group;
+  return groupOfPorts(tcb.ports) == group && addressFind(remoteAt(tcb)) < 0;
 }
 
 /** See KernelExports.migrationSetGroup. */
@@ -100,7 +102,8 @@ export function migrationTakes(): bool {
   if (unsteady == 0) return false;
   const group = groupOfPorts(S.segPorts);
   const state = <u32>load<u8>(states + group);
-  if (state == GROUP_STEADY) return false;
+  // What we have sent to ourselves is steered by no device.
+  if (state == GROUP_STEADY || addressFind(S.segmentRemoteAt()) >= 0) return false;
   // Counted where it finds its connection.
   countBy(TCP_SEGMENTS_RECEIVED, -1);
   const shelf = state == GROUP_ARRIVING ? held : late;

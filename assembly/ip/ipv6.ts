@@ -2,7 +2,7 @@
  * IPv6 (RFC 8200): checking what comes in, walking extension headers within limits, writing headers, sending for
  * ICMPv6 and UDP. TCP writes its own frames (tcp/output.ts) with the same ipv6WriteHeader.
  */
-import { mtuBytes, OWN_MAC } from "../config.ts";
+import { kernelId, mtuBytes, OWN_MAC } from "../config.ts";
 import { loopSend } from "../device/loop.ts";
 import { txCommit, txReserve } from "../device/tx.ts";
 import { pairHashV6, sipHash } from "../flow/hash.ts";
@@ -320,7 +320,8 @@ export function ipv6SendRouted(nextHeader: u32, trafficClass: u32, payload: usiz
 
 /** Identification of a fragmented packet (RFC 7739 5.3): a keyed start per pair of hosts, then counting. */
 function nextIdent(): u32 {
-  const hash = sipHash(pairHashV6(routeDestination, routeSource), 0x66726167);
+  // The key is the same in all kernels of a stack (flow/hash.ts), the sequence must not be.
+  const hash = sipHash(pairHashV6(routeDestination, routeSource), 0x66726167 | ((<u64>kernelId) << 32));
   const counter = identCounters + ((<usize>(hash & (IDENT_COUNTERS - 1))) << 2);
   const value = load<u32>(counter) + 1;
   store<u32>(counter, value);

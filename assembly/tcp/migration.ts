@@ -18,10 +18,9 @@
  */
 import { connectionsMax, listenersMax } from "../config.ts";
 import { groupArrived, groupClosed } from "../flow/groups.ts";
-import { flowHashV4 } from "../flow/hash.ts";
 import { heldDrop, heldFrames, heldGroup, heldRecord, heldRotate, isInGroup } from "../flow/migration.ts";
-import { flowFindV4, flowInsert, flowRemove } from "../flow/table.ts";
-import { addressCount, addressV4 } from "../ip/address.ts";
+import { flowInsert, flowRemove } from "../flow/table.ts";
+import { addressCount } from "../ip/address.ts";
 import { rxReplay } from "../ip/input.ts";
 import { MIGRATED_IN, MIGRATED_OUT, GAUGE_TIME_WAIT, MIGRATION_LOST } from "../../src/layout/counters.ts";
 import * as E from "../../src/layout/event.ts";
@@ -46,6 +45,7 @@ import {
   listenerSynDone,
 } from "./listener.ts";
 import { outputMark } from "./outputQueue.ts";
+import { flowFind, flowHash, remoteAt } from "./addresses.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { MAIN_TIMERS } from "./timers.ts";
@@ -163,7 +163,7 @@ function thaw(tcb: Tcb, arrived: bool): void {
   const flags = tcb.wheelTick;
   const state = tcb.timerPrev & 0xff;
   const events = tcb.timerPrev >> 8;
-  tcb.hash = flowHashV4(tcb.remoteV4, addressV4(tcb.localIndex), tcb.ports);
+  tcb.hash = flowHash(remoteAt(tcb), tcb.localIndex, tcb.ports);
   tcb.state = <i32>state;
   tcb.flags |= flags & ~(T.F_IN_SYN_QUEUE | T.F_IN_ACCEPT_QUEUE);
   if (!flowInsert(tcb.hash, T.tcbIndex(tcb))) {
@@ -474,8 +474,8 @@ function createFrozen(): i32 {
   const blocks = changetype<Tcb>(importBlocks);
   const state = <i32>(blocks.timerPrev & 0xff);
   if (state < STATE_SYN_SENT || state > STATE_TIME_WAIT || blocks.localIndex >= addressCount) return EPROTO;
-  const hash = flowHashV4(blocks.remoteV4, addressV4(blocks.localIndex), blocks.ports);
-  const old = flowFindV4(hash, blocks.remoteV4, blocks.localIndex, blocks.ports);
+  const hash = flowHash(remoteAt(blocks), blocks.localIndex, blocks.ports);
+  const old = flowFind(hash, remoteAt(blocks), blocks.localIndex, blocks.ports);
   if (changetype<usize>(old) != 0) {
     // Left from a time when the group lived here: what comes is younger.
     if (old.state != STATE_TIME_WAIT) return EADDRINUSE;
