@@ -10,7 +10,7 @@ import type { KernelHost } from "./kernel/host.ts";
 import { startInlineStack } from "./kernel/inlineStack.ts";
 import { createSeedSource } from "./kernel/seed.ts";
 import type { KernelLife } from "./kernel/supervision.ts";
-import { HANG_MS_DEFAULT, RESTART_DEFAULTS, type RestartOptions } from "./kernel/supervisor.ts";
+import { HANG_MS_DEFAULT, type RemoveOptions, RESTART_DEFAULTS, type RestartOptions } from "./kernel/supervisor.ts";
 import { startThreadStack } from "./kernel/threadStack.ts";
 import type { Connection } from "./socket/connection.ts";
 import type { Listener } from "./socket/listener.ts";
@@ -38,7 +38,7 @@ const STACK_STREAM = 3 * KERNELS_MAX;
 /** N kernels that look like one host. */
 export interface Stack extends AsyncDisposable {
   readonly mode: StackMode;
-  /** How many kernels there are. */
+  /** How many kernels there are, those included that are being started again. */
   readonly kernelCount: number;
   /** Own addresses as given: "10.7.0.2/24". */
   readonly addresses: readonly string[];
@@ -61,6 +61,18 @@ export interface Stack extends AsyncDisposable {
   stats(): Promise<StackStats>;
   /** Ends a kernel as a crash would, with all its connections, to see what happens then. It is started again. */
   killKernel(kernelId: number): void;
+  /**
+   * Starts one more kernel: what listens, listens there too, and it gets its share of the packets as flow groups become
+   * free. Other kernels' connections are not touched. @returns its number.
+   * @throws NetPopcornError ERR_KERNELS_MAX, ERR_STACK_CLOSED, and what the application throws at its start.
+   */
+  addKernel(): Promise<number>;
+  /**
+   * Has a kernel leave: nothing new is steered to it, its connections may go on for `drainMs` (none with
+   * `drain: false`), then those that are left are reset. Fulfilled when it has ended.
+   * @throws NetPopcornError ERR_NO_SUCH_KERNEL, ERR_LAST_KERNEL, ERR_OPTION_RANGE, ERR_STACK_CLOSED.
+   */
+  removeKernel(kernelId: number, options?: RemoveOptions): Promise<void>;
   /** Sends a structured-clonable value to the application in every kernel (KernelStack event "message"). */
   postMessage(data: unknown): void;
   on<Name extends keyof StackEvents>(name: Name, listener: (event: StackEvents[Name]) => void): this;
@@ -80,7 +92,9 @@ export type StackPlan = {
   readonly options: StackOptions;
   readonly device: Device;
   readonly module: WebAssembly.Module;
+  /** One for each kernel that there can be. */
   readonly configs: readonly KernelConfig[];
+  readonly kernelsMax: number;
   /** Of the present life of each kernel, or its last. At first with the configuration written, not booted. */
   readonly memories: KernelMemory[];
   /** Application module, a URL. */
@@ -116,31 +130,37 @@ export async function createStack(options: StackOptions): Promise<Stack> {
 async function planStack(options: StackOptions): Promise<StackPlan> {
   const { device, mode = "inline" } = options;
   const { capabilities } = device;
-  const kernels = checkInteger("kernels", options.kernels ?? capabilities.queues, 1, KERNELS_MAX);
-  if (kernels !== capabilities.queues) {
-    // A queue without a kernel would swallow its share of the traffic.
+  const kernelsDefault = options.kernelsMax ?? capabilities.queues;
+  const kernels = checkInteger("kernels", options.kernels ?? kernelsDefault, 1, KERNELS_MAX);
+  const kernelsMax = checkInteger("kernelsMax", options.kernelsMax ?? kernels, kernels, KERNELS_MAX);
+  if (kernelsMax !== capabilities.queues) {
+    // A queue that no kernel will ever have would swallow its share of the traffic.
     throw combinationError(
-      `${kernels} kernels on a device with ${capabilities.queues} queues; give it one queue per kernel`,
+      `${kernelsMax} kernels on a device with ${capabilities.queues} queues; give it one queue per kernel (kernelsMax)`,
     );
   }
   checkCombinations(options, mode);
-  const policy = resolvePolicy(options.balancer, { threads: mode === "threads", kernels, device: capabilities });
+  const policy = resolvePolicy(options.balancer, {
+    threads: mode === "threads",
+    kernels: kernelsMax,
+    device: capabilities,
+  });
   const addresses = [options.address].flat().map(parseCidr);
   const gateway = options.gateway === undefined ? new Uint8Array(16) : parseAddress(options.gateway);
   if (options.gateway !== undefined && addresses.every(({ family }) => family !== addressFamily(gateway))) {
     throw combinationError(`gateway ${options.gateway} is of another address family than the own addresses`);
   }
-  const tuning = resolveTuning(options.tuning ?? {}, device.rxLanes, kernels);
+  const tuning = resolveTuning(options.tuning ?? {}, device.rxLanes, kernelsMax);
   const seeds = createSeedSource(options.seed);
   const shared = mode === "threads" || options.sharedMemory === true;
   const app = options.app === undefined ? undefined : await applicationUrl(options.app);
   const module = await loadModule("kernel", shared);
   const stackSeed = seeds(STACK_STREAM);
   const configs = Array.from(
-    { length: kernels },
+    { length: kernelsMax },
     (_, kernelId): KernelConfig => ({
       kernelId,
-      kernelsMax: kernels,
+      kernelsMax,
       seed: seeds(kernelId),
       stackSeed,
       mac: options.mac === undefined ? device.mac : parseMac(options.mac),
@@ -160,7 +180,7 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
     writeConfig(memory, config);
     return memory;
   };
-  const memories = configs.map(createKernelMemory);
+  const memories = configs.slice(0, kernels).map(createKernelMemory);
   const hostSeeds = Array.from({ length: kernels + 1 }, (_, index) => seeds(KERNELS_MAX + index));
   const renewKernel = (kernelId: number, restarts: number): KernelLife => {
     // A block of streams for each generation; the first has those above.
@@ -169,7 +189,20 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
     return { config, memory: createKernelMemory(config), hostSeed: seeds(stream + KERNELS_MAX), life: restarts };
   };
   const { restart, hangMs } = checkSupervision(options);
-  return { options, device, module, configs, memories, app, hostSeeds, policy, renewKernel, restart, hangMs };
+  return {
+    options,
+    device,
+    module,
+    configs,
+    kernelsMax,
+    memories,
+    app,
+    hostSeeds,
+    policy,
+    renewKernel,
+    restart,
+    hangMs,
+  };
 }
 
 function checkSupervision({ restart, hangMs = HANG_MS_DEFAULT }: StackOptions): Pick<StackPlan, "restart" | "hangMs"> {

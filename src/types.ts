@@ -13,8 +13,10 @@ import type { Counters } from "./views/kernelMemory.ts";
 export type StackMode = "inline" | "threads";
 
 export type StackOptions = {
-  /** How many kernels, 1..64: as many as the device has queues, which is the default. */
+  /** How many kernels, 1..64, at first. Default: kernelsMax, or as many as the device has queues. */
   readonly kernels?: number;
+  /** How many there can be (addKernel), 1..64: as many as the device has queues. Default: kernels. */
+  readonly kernelsMax?: number;
   /** Default "inline". */
   readonly mode?: StackMode;
   /** Stays the caller's: closing the stack does not close it. */
@@ -110,7 +112,7 @@ export type CloseOptions = {
 };
 
 export type KernelStatus = {
-  readonly state: "up" | "down";
+  readonly state: "up" | "down" | "removed";
   /** How often it has been started again. */
   readonly restarts: number;
 };
@@ -144,7 +146,7 @@ export type StackEvents = {
   message: { readonly data: unknown; readonly kernelId: number };
   close: Record<string, never>;
 };
-export type { KernelEvent, KernelReason, RestartOptions } from "./kernel/supervisor.ts";
+export type { KernelEvent, KernelReason, RemoveOptions, RestartOptions } from "./kernel/supervisor.ts";
 export type { Handles } from "./kernel/handles.ts";
 export type { EventHandler, KernelHost } from "./kernel/host.ts";
 export type { Application, KernelStack } from "./kernel/kernelStack.ts";

@@ -61,7 +61,7 @@ export class Balancing {
     this.#balancer = new Balancer({
       device,
       policy,
-      kernels: configs.length,
+      kernels: options.plan.kernelsMax,
       rxLanes: config.rxLanes,
       memoryOf: (kernel) => (options.isUp(kernel) ? memories[kernel] : undefined),
       addresses: config.addresses.map(({ address }) => address),

@@ -32,8 +32,8 @@ export type ToWorker =
   | { readonly type: "claimed"; readonly id: number; readonly result: number }
   | { readonly type: "message"; readonly data: unknown }
   | { readonly type: "view"; readonly view: View }
-  /** Stop listening, drain, end. The worker answers by exiting. */
-  | { readonly type: "close"; readonly drainMs: number };
+  /** Stop listening, drain, end; `reset`: reset what is left. The worker answers by exiting. */
+  | { readonly type: "close"; readonly drainMs: number; readonly reset: boolean };
 
 export type FromWorker =
   /** The kernel runs and the application's start has completed. */

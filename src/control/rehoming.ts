@@ -1,7 +1,8 @@
 /**
  * Keeps every packet on its way to a kernel that lives. When a kernel goes, the entries of the device's tables that
  * name its queue are given to the others; when it is back, they are given back, one by one, as soon as no connection
- * that was opened meanwhile needs them. State of no kernel is touched: only the device's tables change.
+ * that was opened meanwhile needs them. A kernel that is to leave is emptied the same way, entry by entry. State of no
+ * kernel is touched: only the device's tables change.
  *
  * ```
  *            retire(queue)                       restore(queue)
@@ -10,10 +11,13 @@
  *     │ still none after SETTLE_MS                                    ▼
  *     └───────────────────────────────────────────────────────── settling ──▶ displaced again, if there is one
  * ```
- * A SYN may be on its way to the stand-in at the moment of the change. Therefore the kernel that takes entries back
- * answers unknown segments with silence, not RST, until the stand-in has been looked at once more.
+ * A SYN may be on its way to the old queue at the moment of the change. Therefore the kernel that gets an entry answers
+ * unknown segments with silence, not RST, until the old one has been looked at once more. What is found there gets an
+ * exact filter, where the device has some; otherwise the entry goes back.
  */
+import { flowKey, Pins } from "../balancer/pins.ts";
 import type { Device, Placement } from "../device/device.ts";
+import type { ReplyTuple } from "../device/replySteering.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
 import { forEachConnection } from "../views/connections.ts";
 import type { FrameRing } from "../views/frameRing.ts";
@@ -25,6 +29,8 @@ const SETTLE_MS = 10;
 const SETTLE_ROUNDS_MAX = 50;
 /** How often entries that could not be given back are looked at again. */
 const RETRY_MS = 200;
+/** The same while a kernel is to leave. */
+const LEAVE_RETRY_MS = 20;
 
 export type RehomingOptions = {
   readonly device: Device;
@@ -37,35 +43,50 @@ export type RehomingOptions = {
 };
 
 type Displaced = { readonly home: number; readonly standIn: number };
-type Settling = { readonly entry: number; readonly home: number; readonly standIn: number };
+/** An entry that has just been given to `to`. `goesHome`: it belongs there. */
+type Settling = { readonly entry: number; readonly from: number; readonly to: number; readonly goesHome: boolean };
+
+/**
+ * Why a queue is not one of those that entries are given to: its kernel is gone and will be back, is about to leave, or
+ * is not there and nobody expects it.
+ */
+type Absence = "down" | "leaving" | "absent";
 
 export class Rehoming {
   readonly #options: RehomingOptions;
   readonly #placement: Placement | undefined;
-  readonly #down = new Set<number>();
+  readonly #out = new Map<number, Absence>();
   readonly #displaced = new Map<number, Displaced>();
-  /** Down queue -> the queue whose port takes in what still comes there. */
+  /** Queue without a kernel -> the queue whose port takes in what still comes there. */
   readonly #loans = new Map<number, number>();
+  readonly #pins: Pins;
   #settling: Settling[] = [];
   #settledAtMs = Number.POSITIVE_INFINITY;
   #settleRounds = 0;
-  /** What stood in the stand-ins' RX lanes when their entries went home: they must have got past it. */
+  /** What stood in the RX lanes of those that gave entries away: they must have got past it. */
   #backlog: { readonly ring: FrameRing; readonly tail: number }[] = [];
   #retryAtMs = Number.POSITIVE_INFINITY;
+  #torn = 0;
 
   constructor(options: RehomingOptions) {
     this.#options = options;
     this.#placement = options.device.placement;
+    this.#pins = new Pins(options.device, options.device.capabilities.exactFilters >> 2);
   }
 
-  /** False for a queue that nothing is sent to. */
+  /** False for a queue that nothing new is sent to. */
   isUp(queue: number): boolean {
-    return !this.#down.has(queue);
+    return !this.#out.has(queue);
   }
 
   /** Entries that are not where they belong. */
   get displacedEntries(): number {
     return this.#displaced.size;
+  }
+
+  /** Connections that were accepted in one kernel while their entry went to another that has some, too. */
+  get tornEntries(): number {
+    return this.#torn;
   }
 
   /** When step() has something to do, ms; Infinity: never. */
@@ -75,38 +96,52 @@ export class Rehoming {
 
   /**
    * From now on nothing is steered to `queue`, if there is another: its kernel is gone, with all its connections.
-   * @returns entries moved.
+   * @param forGood nobody expects it back. @returns entries moved.
    */
-  retire(queue: number, nowMs: number): number {
-    this.#down.add(queue);
-    if (this.#down.size < this.#options.queues) this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + RETRY_MS);
+  retire(queue: number, nowMs: number, forGood = false): number {
+    this.#out.set(queue, forGood ? "absent" : "down");
+    if (!forGood) this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + RETRY_MS);
     this.#placement?.dropFilters?.(queue);
-    this.#settling = this.#settling.filter(({ home }) => home !== queue);
+    this.#settling = this.#settling.filter(({ to }) => to !== queue);
     return this.#spread();
+  }
+
+  /** The kernel of `queue` is about to leave: its entries are given away as they become free, none is given to it. */
+  leave(queue: number, nowMs: number): void {
+    if (this.#out.has(queue)) return;
+    this.#out.set(queue, "leaving");
+    if (this.#settling.length > 0) this.#retryAtMs = nowMs;
+    else this.#rearrange(nowMs);
+  }
+
+  /** Nothing new comes to this queue any more. */
+  hasLeft(queue: number): boolean {
+    if (this.#settling.some(({ from }) => from === queue)) return false;
+    return !this.#entries().some((entry) => this.#placement?.queueOf(entry) === queue);
   }
 
   /** The kernel of `queue` is there: it gets back what was its own, as that becomes free. */
   restore(queue: number, nowMs: number): void {
-    this.#down.delete(queue);
+    this.#out.delete(queue);
     this.#lend();
     // After a time without any kernel others' entries may still name a queue that is down.
     this.#spread();
     // One batch after the other.
     if (this.#settling.length > 0) this.#retryAtMs = nowMs;
-    else this.#giveBack(nowMs);
+    else this.#rearrange(nowMs);
   }
 
   /**
-   * Moves what stands on a queue that is down, whoever has put it there. @returns entries moved.
+   * Moves what stands on a queue without a kernel, whoever has put it there. @returns entries moved.
    */
   #spread(): number {
-    const standIns = this.#queuesUp();
+    const standIns = this.#standIns();
     if (standIns.length === 0) return 0;
     let moved = 0;
-    const placement = this.#placement;
-    for (let entry = 0; placement && entry < placement.entries; entry++) {
+    const placement = this.#placement as Placement;
+    for (const entry of this.#entries()) {
       const queue = placement.queueOf(entry);
-      if (queue === undefined || !this.#down.has(queue)) continue;
+      if (queue === undefined || !this.#isGone(queue)) continue;
       const standIn = standIns[moved % standIns.length] as number;
       this.#displaced.set(entry, { home: this.#displaced.get(entry)?.home ?? queue, standIn });
       placement.place(entry, standIn);
@@ -116,12 +151,21 @@ export class Rehoming {
     return moved;
   }
 
+  #isGone(queue: number): boolean {
+    const absence = this.#out.get(queue);
+    return absence === "down" || absence === "absent";
+  }
+
+  #entries(): number[] {
+    return Array.from({ length: this.#placement?.entries ?? 0 }, (_, entry) => entry);
+  }
+
   #lend(): void {
     const { device } = this.#options;
     if (!device.lendQueue) return;
-    const standIns = this.#queuesUp();
+    const standIns = this.#standIns();
     for (let queue = 0; queue < this.#options.queues; queue++) {
-      const to = this.#down.has(queue) ? standIns[queue % standIns.length] : undefined;
+      const to = this.#isGone(queue) ? standIns[queue % standIns.length] : undefined;
       if (this.#loans.get(queue) === to) continue;
       if (to === undefined) this.#loans.delete(queue);
       else this.#loans.set(queue, to);
@@ -129,65 +173,134 @@ export class Rehoming {
     }
   }
 
-  #queuesUp(): number[] {
-    return Array.from({ length: this.#options.queues }, (_, queue) => queue).filter((queue) => !this.#down.has(queue));
+  /** Queues that entries can be given to; if all others are gone, those about to leave. */
+  #standIns(): number[] {
+    const queues = Array.from({ length: this.#options.queues }, (_, queue) => queue);
+    const up = queues.filter((queue) => !this.#out.has(queue));
+    return up.length > 0 ? up : queues.filter((queue) => !this.#isGone(queue));
   }
 
   /** Does what is due. */
   step(nowMs: number): void {
     if (nowMs >= this.#settledAtMs) {
       if (this.#isBacklogged() && ++this.#settleRounds < SETTLE_ROUNDS_MAX) this.#settledAtMs = nowMs + SETTLE_MS;
-      else this.#settle();
+      else this.#settle(nowMs);
     }
     // One batch after the other.
     if (nowMs >= this.#retryAtMs && this.#settling.length === 0) {
       // The balancer may have moved something to a queue that is down.
-      if (this.#down.size > 0) this.#spread();
-      this.#giveBack(nowMs);
+      if (this.#out.size > 0) this.#spread();
+      this.#rearrange(nowMs);
     }
   }
 
+  /** Gives entries back to their homes, and away from kernels that are to leave, where no connection needs them. */
+  #rearrange(nowMs: number): void {
+    this.#sweepPins();
+    this.#giveBack(nowMs);
+    this.#empty(nowMs);
+    this.#noteBacklog();
+    const absences = [...this.#out.values()];
+    const waiting = [...this.#displaced.values()].some(({ home }) => !this.#isGone(home));
+    const expected = absences.some((absence) => absence !== "absent") || waiting || this.#pins.count > 0;
+    this.#retryAtMs = expected && this.#standIns().length > 0 ? nowMs + RETRY_MS : Number.POSITIVE_INFINITY;
+    if (absences.includes("leaving")) this.#retryAtMs = nowMs + LEAVE_RETRY_MS;
+  }
+
   #giveBack(nowMs: number): void {
-    const placement = this.#placement;
     const occupied = this.#occupied((entry) => this.#displaced.has(entry));
     for (const [entry, { home, standIn }] of this.#displaced) {
-      if (placement?.queueOf(entry) !== standIn) {
+      if (this.#placement?.queueOf(entry) !== standIn) {
         // Somebody else has moved it since: it is at home there.
         this.#displaced.delete(entry);
         continue;
       }
-      if (this.#down.has(home) || occupied.has(this.#key(entry, standIn))) continue;
-      if (this.#settling.length === 0) this.#settledAtMs = nowMs + SETTLE_MS;
-      this.#withholdReset(home, true);
-      placement.place(entry, home);
+      if (this.#out.has(home) || occupied.has(this.#key(entry, standIn))) continue;
       this.#displaced.delete(entry);
-      this.#settling.push({ entry, home, standIn });
+      this.#give({ entry, from: standIn, to: home, goesHome: true }, nowMs);
     }
-    this.#noteBacklog();
-    const waiting = this.#displaced.size > 0 || this.#down.size > 0;
-    this.#retryAtMs = waiting && this.#down.size < this.#options.queues ? nowMs + RETRY_MS : Number.POSITIVE_INFINITY;
   }
 
-  /** Looks for connections that were being opened at a stand-in when their entry went home. */
-  #settle(): void {
+  #empty(nowMs: number): void {
     const placement = this.#placement;
-    const entries = new Set(this.#settling.map(({ entry }) => entry));
-    const occupied = this.#occupied((entry) => entries.has(entry));
-    for (const { entry, home, standIn } of this.#settling) {
-      if (placement?.queueOf(entry) !== home || this.#down.has(standIn)) continue;
-      if (!occupied.has(this.#key(entry, standIn)) || occupied.has(this.#key(entry, home))) continue;
-      placement.place(entry, standIn);
-      this.#displaced.set(entry, { home, standIn });
+    const targets = this.#standIns().filter((queue) => !this.#out.has(queue));
+    const leaving = [...this.#out.keys()].filter((queue) => this.#out.get(queue) === "leaving");
+    if (!placement || leaving.length === 0 || targets.length === 0) return;
+    const named = this.#entries().filter((entry) => leaving.includes(placement.queueOf(entry) ?? -1));
+    const stuck = this.#pin(new Map(named.map((entry) => [entry, placement.queueOf(entry) as number])));
+    let moved = 0;
+    for (const entry of named) {
+      const from = placement.queueOf(entry) as number;
+      if (stuck.has(this.#key(entry, from))) continue;
+      const home = this.#displaced.get(entry)?.home;
+      const goesHome = home !== undefined && targets.includes(home);
+      const to = goesHome ? home : (targets[moved++ % targets.length] as number);
+      if (goesHome) this.#displaced.delete(entry);
+      else this.#displaced.set(entry, { home: home ?? from, standIn: to });
+      this.#give({ entry, from, to, goesHome }, nowMs);
     }
-    for (const home of new Set(this.#settling.map((settling) => settling.home))) this.#withholdReset(home, false);
+  }
+
+  #give(settling: Settling, nowMs: number): void {
+    if (this.#settling.length === 0) this.#settledAtMs = nowMs + SETTLE_MS;
+    this.#withholdReset(settling.to, true);
+    this.#placement?.place(settling.entry, settling.to);
+    this.#settling.push(settling);
+  }
+
+  /** Looks for connections that were being opened at the old queue when their entry went. */
+  #settle(nowMs: number): void {
+    const placement = this.#placement as Placement;
+    const present = this.#settling.filter(
+      ({ entry, to, from }) => placement.queueOf(entry) === to && !this.#isGone(from),
+    );
+    const entries = new Map(present.map((settling) => [settling.entry, settling]));
+    const occupied = this.#occupied((entry) => entries.has(entry));
+    const late = present.filter(({ entry, from }) => occupied.has(this.#key(entry, from)));
+    const stuck = this.#pin(new Map(late.map(({ entry, from }) => [entry, from])));
+    for (const { entry, from, to, goesHome } of late) {
+      if (!stuck.has(this.#key(entry, from))) continue;
+      if (occupied.has(this.#key(entry, to))) {
+        this.#torn++;
+        continue;
+      }
+      placement.place(entry, from);
+      if (goesHome) this.#displaced.set(entry, { home: to, standIn: from });
+      else if (this.#displaced.get(entry)?.home === from) this.#displaced.delete(entry);
+    }
+    for (const to of new Set(this.#settling.map((settling) => settling.to))) this.#withholdReset(to, false);
     this.#settling = [];
     this.#settledAtMs = Number.POSITIVE_INFINITY;
+    if ([...this.#out.values()].includes("leaving")) this.#retryAtMs = nowMs;
+    else if (this.#pins.count > 0) this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + RETRY_MS);
+  }
+
+  /**
+   * Has the connections of these entries in the kernels named stay there, by exact filters.
+   * @param wanted queues by entry. @returns keys of those with connections that have got no filter.
+   */
+  #pin(wanted: ReadonlyMap<number, number>): Set<number> {
+    const stuck = new Set<number>();
+    if (wanted.size === 0) return stuck;
+    this.#forEachFlow((flow, entry, queue) => {
+      if (wanted.get(entry) !== queue) return;
+      const pinned = { ...flow, remote: flow.remote.slice(), kernel: queue, group: entry };
+      if (!this.#pins.add(pinned, 0)) stuck.add(this.#key(entry, queue));
+    });
+    return stuck;
+  }
+
+  #sweepPins(): void {
+    if (this.#pins.count === 0) return;
+    const living = new Set<string>();
+    this.#forEachFlow((flow, _entry, queue) => living.add(`${queue} ${flowKey(flow)}`));
+    this.#pins.sweep(Number.POSITIVE_INFINITY, (key, kernel) => living.has(`${kernel} ${key}`));
   }
 
   #noteBacklog(): void {
     const { device, memoryOf } = this.#options;
     this.#settleRounds = 0;
-    this.#backlog = [...new Set(this.#settling.map(({ standIn }) => standIn))].flatMap((queue) => {
+    this.#backlog = [...new Set(this.#settling.map(({ from }) => from))].flatMap((queue) => {
       const memory = memoryOf(queue);
       if (!memory) return [];
       const rings = Array.from({ length: device.rxLanes }, (_, lane) => memory.rxRing(lane));
@@ -203,21 +316,27 @@ export class Rehoming {
 
   /** Which of the wanted entries have a connection in which kernel. */
   #occupied(isWanted: (entry: number) => boolean): Set<number> {
-    const { addresses, memoryOf } = this.#options;
-    const placement = this.#placement;
     const keys = new Set<number>();
-    if (!placement) return keys;
-    for (const queue of this.#queuesUp()) {
-      const memory = memoryOf(queue);
+    this.#forEachFlow((_flow, entry, queue) => {
+      if (isWanted(entry)) keys.add(this.#key(entry, queue));
+    });
+    return keys;
+  }
+
+  /** Connections of all kernels that are there, with the entry that places them; valid during the call only. */
+  #forEachFlow(visit: (flow: ReplyTuple, entry: number, queue: number) => void): void {
+    const { addresses, memoryOf, queues } = this.#options;
+    const placement = this.#placement;
+    for (let queue = 0; placement && queue < queues; queue++) {
+      const memory = this.#isGone(queue) ? undefined : memoryOf(queue);
       if (!memory) continue;
       forEachConnection(memory, (remote, remotePort, localIndex, localPort) => {
         const local = addresses[localIndex];
         if (!local) return;
         const entry = placement.entryOf(remote, remotePort, local, localPort);
-        if (isWanted(entry)) keys.add(this.#key(entry, queue));
+        visit({ remote, remotePort, local, localPort }, entry, queue);
       });
     }
-    return keys;
   }
 
   #key(entry: number, queue: number): number {

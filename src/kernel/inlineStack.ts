@@ -10,13 +10,13 @@ import type { CloseOptions, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
 import { realClock } from "./clock.ts";
 import { KernelHost } from "./host.ts";
-import { checkInteger } from "./config.ts";
 import { type Application, KernelStack } from "./kernelStack.ts";
 import { loadApplication } from "./loadApplication.ts";
 import { type Reactor, reactorOf } from "./reactor.ts";
 import { PortRandom } from "./seed.ts";
 import { StackBase } from "./stackBase.ts";
 import { type KernelLife, type KernelRunner, Supervision } from "./supervision.ts";
+import type { RemoveOptions } from "./supervisor.ts";
 
 const DRAIN_MS_DEFAULT = 1000;
 
@@ -33,7 +33,6 @@ export async function startInlineStack(plan: StackPlan): Promise<Stack> {
 
 class InlineStack extends StackBase implements Stack {
   readonly mode = "inline";
-  readonly kernelCount: number;
   readonly addresses: readonly string[];
   /** The present life of each kernel, or its last. */
   readonly kernels: KernelHost[] = [];
@@ -57,11 +56,10 @@ class InlineStack extends StackBase implements Stack {
     super();
     this.#plan = plan;
     this.addresses = [plan.options.address].flat();
-    this.kernelCount = plan.configs.length;
     this.#reactor = plan.options.drive === "manual" ? undefined : reactorOf(plan.options.clock);
     const hosts = this.kernels;
     try {
-      for (const index of plan.configs.keys()) hosts.push(this.#startKernel(this.#firstLife(index)));
+      for (const index of plan.memories.keys()) hosts.push(this.#startKernel(this.#firstLife(index)));
     } catch (error) {
       for (const host of hosts) host.close();
       throw error;
@@ -77,6 +75,7 @@ class InlineStack extends StackBase implements Stack {
       onBalance: (event) => void this.emit("balance", event),
       clock: this.#reactor ? (plan.options.clock ?? realClock) : undefined,
     });
+    this.#supervision.retireAbsent();
     for (const host of hosts) this.#drive(host);
     this.#tell(this.#supervision.view);
   }
@@ -117,6 +116,10 @@ class InlineStack extends StackBase implements Stack {
     setDefaultStack(this);
   }
 
+  get kernelCount(): number {
+    return this.#supervision.supervisor.presentCount;
+  }
+
   get sockets(): Sockets {
     return this.#sockets;
   }
@@ -145,9 +148,17 @@ class InlineStack extends StackBase implements Stack {
   }
 
   killKernel(kernelId: number): void {
-    checkInteger("kernelId", kernelId, 0, this.kernelCount - 1);
+    this.#supervision.requirePresent(kernelId);
     const error = new NetPopcornError("ERR_KERNEL_EXIT", `kernel ${kernelId} was ended by killKernel()`);
     this.#supervision.down(kernelId, "exit", error);
+  }
+
+  addKernel(): Promise<number> {
+    return this.#supervision.addKernel();
+  }
+
+  removeKernel(kernelId: number, options?: RemoveOptions): Promise<void> {
+    return this.#supervision.removeKernel(kernelId, options);
   }
 
   postMessage(data: unknown): void {
@@ -163,7 +174,7 @@ class InlineStack extends StackBase implements Stack {
     this.#balancing.step(nowNs);
     for (const host of this.kernels) {
       try {
-        if (this.#supervision.isUp(host.kernelId) && host.turn(nowNs)) busy = true;
+        if (this.#supervision.isRunning(host.kernelId) && host.turn(nowNs)) busy = true;
       } catch (error) {
         this.#supervision.down(host.kernelId, "trap", error as NetPopcornError);
       }
@@ -172,7 +183,7 @@ class InlineStack extends StackBase implements Stack {
   }
 
   nextDeadlineNs(): number {
-    const up = this.kernels.filter(({ kernelId }) => this.#supervision.isUp(kernelId));
+    const up = this.kernels.filter(({ kernelId }) => this.#supervision.isRunning(kernelId));
     return Math.min(this.#supervision.deadlineNs, ...up.map((host) => host.nextDeadlineNs()));
   }
 
@@ -227,6 +238,7 @@ class InlineStack extends StackBase implements Stack {
       lost: (kernelId, error) => this.#lose(this.kernels[kernelId] as KernelHost, error),
       end: () => Promise.resolve(),
       start: (_kernelId, life) => this.#restart(life),
+      dismiss: async (kernelId) => this.#dismiss(this.kernels[kernelId]),
       announce: (event) => this.announceKernel(event),
       viewChanged: (view) => this.#tell(view),
       giveUp: () => this.#sockets.closeListeners(),
@@ -252,6 +264,19 @@ class InlineStack extends StackBase implements Stack {
     own?.dropKernel(host, error);
     own?.closeListeners();
     this.#ports.forgetDraws(host.kernelId);
+  }
+
+  /** The kernel leaves in order: its own resets go out before it ends. */
+  #dismiss(host: KernelHost | undefined): void {
+    if (!host) return;
+    const own = this.#kernelSockets[host.kernelId];
+    own?.closeListeners();
+    this.#sockets.closeReplicas(host);
+    if (!host.failure) {
+      host.exports.tcpAbortAll();
+      host.turn(this.#reactor ? (this.#plan.options.clock ?? realClock).nowNs() : Math.max(host.nowNs, this.#turnNs));
+    }
+    this.#lose(host, new NetPopcornError("ECONNABORTED", `kernel ${host.kernelId} has been removed`));
   }
 
   async #restart(life: KernelLife): Promise<void> {
@@ -286,7 +311,7 @@ class InlineStack extends StackBase implements Stack {
     await Promise.all([this.#sockets.close(drainMs), ...this.#kernelStacks.map((stack) => stack.close(drainMs))]);
     for (const host of this.kernels) {
       // The last resets and FINs are sent by one more turn.
-      if (this.#supervision.isUp(host.kernelId))
+      if (this.#supervision.isRunning(host.kernelId))
         host.turn(this.#reactor ? (this.#plan.options.clock ?? realClock).nowNs() : host.nowNs);
       this.#reactor?.remove(host);
       host.close();

@@ -1,11 +1,19 @@
 /** What the supervisor decides, done: for both kinds of stack. */
 import type { Member, View } from "../control/view.ts";
 import { Rehoming } from "../control/rehoming.ts";
+import { NetPopcornError } from "../errors.ts";
+import { GAUGE_CONNECTIONS, GAUGE_TIME_WAIT } from "../layout/counters.ts";
 import type { StackPlan } from "../stack.ts";
 import type { KernelStatus } from "../types.ts";
 import { addCounters, type Counters, type KernelMemory } from "../views/kernelMemory.ts";
-import type { KernelConfig } from "./config.ts";
-import { type KernelEvent, type KernelReason, type SupervisedKernels, Supervisor } from "./supervisor.ts";
+import { checkInteger, type KernelConfig } from "./config.ts";
+import {
+  type KernelEvent,
+  type KernelReason,
+  type RemoveOptions,
+  type SupervisedKernels,
+  Supervisor,
+} from "./supervisor.ts";
 
 /** What one life of a kernel starts with. */
 export type KernelLife = {
@@ -31,6 +39,8 @@ export interface KernelRunner {
   end(kernelId: number): Promise<void>;
   /** Fulfilled when the application has started. */
   start(kernelId: number, life: KernelLife): Promise<void>;
+  /** Resets the connections that it has left, and ends it in order. Fulfilled when nothing of it runs any more. */
+  dismiss(kernelId: number): Promise<void>;
   announce(event: KernelEvent): void;
   /** Kernels have come or gone, or another is the owner. */
   viewChanged(view: View): void;
@@ -61,12 +71,12 @@ export class Supervision implements SupervisedKernels {
     this.#past = plan.memories.map(() => undefined);
     this.rehoming = new Rehoming({
       device: plan.device,
-      queues: plan.configs.length,
+      queues: plan.kernelsMax,
       memoryOf: (queue) => plan.memories[queue],
       addresses: plan.configs[0]?.addresses.map(({ address }) => address) ?? [],
     });
     const { restart, hangMs } = plan;
-    this.supervisor = new Supervisor({ kernels: this, count: plan.configs.length, restart, hangMs });
+    this.supervisor = new Supervisor({ kernels: this, count: plan.memories.length, restart, hangMs });
     for (const [kernelId, { memory }] of plan.memories.entries()) {
       this.#members.set(kernelId, { kernelId, life: 0, memory });
     }
@@ -78,9 +88,49 @@ export class Supervision implements SupervisedKernels {
     return this.#view;
   }
 
+  /** Steers nothing to queues that have no kernel yet. Once, when all tables have been set. */
+  retireAbsent(): void {
+    for (let queue = this.#plan.memories.length; queue < this.#plan.kernelsMax; queue++) {
+      this.rehoming.retire(queue, this.nowMs(), true);
+    }
+  }
+
   /** All kernels have started. */
   begin(): void {
     this.supervisor.begin();
+  }
+
+  /** @throws NetPopcornError ERR_KERNELS_MAX, ERR_STACK_CLOSED, and what the start throws. @returns its number. */
+  async addKernel(): Promise<number> {
+    if (this.#closed) throw new NetPopcornError("ERR_STACK_CLOSED", "the stack is closed; create another");
+    const { kernelsMax } = this.#plan;
+    let kernelId = 0;
+    while (this.supervisor.isPresent(kernelId)) kernelId++;
+    if (kernelId >= kernelsMax) {
+      const text = `the stack has ${kernelsMax} kernels; create it with a larger kernelsMax, and as many queues`;
+      throw new NetPopcornError("ERR_KERNELS_MAX", text);
+    }
+    await this.supervisor.add(kernelId);
+    return kernelId;
+  }
+
+  /** @throws NetPopcornError ERR_NO_SUCH_KERNEL, ERR_LAST_KERNEL, ERR_OPTION_RANGE, ERR_STACK_CLOSED. */
+  async removeKernel(kernelId: number, options: RemoveOptions = {}): Promise<void> {
+    if (this.#closed) throw new NetPopcornError("ERR_STACK_CLOSED", "the stack is closed");
+    this.requirePresent(kernelId);
+    checkInteger("drainMs", options.drainMs ?? 0, 0, 3_600_000);
+    const others = this.#plan.memories.filter((_, id) => id !== kernelId && this.supervisor.isUp(id));
+    if (others.length === 0) {
+      throw new NetPopcornError("ERR_LAST_KERNEL", `no other kernel than ${kernelId} is up; close the stack instead`);
+    }
+    await this.supervisor.remove(kernelId, options);
+  }
+
+  /** @throws NetPopcornError ERR_NO_SUCH_KERNEL. */
+  requirePresent(kernelId: number): void {
+    if (Number.isInteger(kernelId) && this.supervisor.isPresent(kernelId) && !this.supervisor.isLeaving(kernelId))
+      return;
+    throw new NetPopcornError("ERR_NO_SUCH_KERNEL", `there is no kernel ${kernelId}; see stats().statuses`);
   }
 
   /** From now on kernels end because they are told to. */
@@ -92,6 +142,11 @@ export class Supervision implements SupervisedKernels {
 
   isUp(kernelId: number): boolean {
     return this.supervisor.isUp(kernelId);
+  }
+
+  /** It is up, or about to leave: its turns go on. */
+  isRunning(kernelId: number): boolean {
+    return this.supervisor.isUp(kernelId) || this.supervisor.isLeaving(kernelId);
   }
 
   down(kernelId: number, reason: KernelReason, error: Error): void {
@@ -116,14 +171,14 @@ export class Supervision implements SupervisedKernels {
     return this.#plan.memories.map((memory, kernelId) => {
       const present = memory.counters();
       const past = this.#past[kernelId];
-      if (!this.supervisor.isUp(kernelId)) clearGauges(present);
+      if (!this.isRunning(kernelId)) clearGauges(present);
       return past ? addCounters(past, present) : present;
     });
   }
 
   statuses(): KernelStatus[] {
     return this.#plan.memories.map((_, kernelId) => ({
-      state: this.supervisor.isUp(kernelId) ? "up" : "down",
+      state: this.isRunning(kernelId) ? "up" : this.supervisor.isPresent(kernelId) ? "down" : "removed",
       restarts: this.supervisor.restarts(kernelId),
     }));
   }
@@ -152,24 +207,46 @@ export class Supervision implements SupervisedKernels {
 
   async start(kernelId: number, restarts: number): Promise<void> {
     const life = this.#plan.renewKernel(kernelId, restarts);
-    const last = (this.#plan.memories[kernelId] as KernelMemory).counters();
-    clearGauges(last);
-    const past = this.#past[kernelId];
-    this.#past[kernelId] = past ? addCounters(past, last) : last;
+    const last = this.#plan.memories[kernelId]?.counters();
+    if (last) {
+      clearGauges(last);
+      const past = this.#past[kernelId];
+      this.#past[kernelId] = past ? addCounters(past, last) : last;
+    }
     this.#plan.memories[kernelId] = life.memory;
     this.#members.set(kernelId, { kernelId, life: life.life, memory: life.memory.memory });
     this.#changeView();
     await this.#runner.start(kernelId, life);
   }
 
-  /** The owner stays as long as it lives; then the one with the lowest number that is up, or else is coming up. */
+  /** The owner stays as long as it is up; then the one with the lowest number that is up, or else is coming up. */
   #changeView(): void {
     const members = [...this.#members.values()];
     const { owner, term } = this.#view;
     const heirs = members.map(({ kernelId }) => kernelId).sort((a, b) => a - b);
     const heir = heirs.find((kernelId) => this.supervisor.isUp(kernelId)) ?? heirs[0] ?? owner;
-    this.#view = { term: term + 1, owner: this.#members.has(owner) ? owner : heir, members };
+    const stays = this.#members.has(owner) && !this.supervisor.isLeaving(owner);
+    this.#view = { term: term + 1, owner: stays ? owner : heir, members };
     this.#runner.viewChanged(this.#view);
+  }
+
+  leave(kernelId: number): void {
+    this.rehoming.leave(kernelId, this.nowMs());
+    this.#changeView();
+  }
+
+  isEmpty(kernelId: number): boolean {
+    if (!this.rehoming.hasLeft(kernelId)) return false;
+    const memory = this.#plan.memories[kernelId];
+    return !memory || memory.counter(GAUGE_CONNECTIONS) <= memory.counter(GAUGE_TIME_WAIT);
+  }
+
+  async dismiss(kernelId: number): Promise<void> {
+    this.rehoming.retire(kernelId, this.nowMs(), true);
+    await this.#runner.dismiss(kernelId);
+    this.#members.delete(kernelId);
+    this.#changeView();
+    this.#plan.device.releaseQueue(kernelId);
   }
 
   restore(kernelId: number): void {

@@ -8,6 +8,8 @@
  *      up ────────────────────────────────────▶ down ──restartMs──▶ starting ──▶ up
  *                                                ▲                     │
  *                                                └──── start fails ────┘   failuresMax in a row: stays down
+ *
+ *  removed ──add()──▶ starting ──▶ up ──remove()──▶ leaving ──empty, or drainMs over──▶ ending ──▶ removed
  * ```
  */
 import { NetPopcornError } from "../errors.ts";
@@ -56,6 +58,12 @@ export interface SupervisedKernels {
   start(kernelId: number, restarts: number): Promise<void>;
   /** It is up again: steers to it what is its own. */
   restore(kernelId: number): void;
+  /** It is to leave: steers nothing new to it. */
+  leave(kernelId: number): void;
+  /** Nothing new comes to it, and it has no connections left. */
+  isEmpty(kernelId: number): boolean;
+  /** Steers everything to the others, for good; what connections it has left are reset. Fulfilled when it has ended. */
+  dismiss(kernelId: number): Promise<void>;
   /** No kernel is left, and none will be started. */
   giveUp(): void;
   announce(event: KernelEvent): void;
@@ -72,7 +80,18 @@ export type SupervisorOptions = {
   readonly hangMs: number;
 };
 
-type State = "up" | "ending" | "waiting" | "starting" | "down";
+export type RemoveOptions = {
+  /** Whether its connections may go on for drainMs; otherwise they are reset at once. Default true. */
+  readonly drain?: boolean;
+  /** Default 5000. */
+  readonly drainMs?: number;
+};
+
+const REMOVE_DRAIN_MS_DEFAULT = 5000;
+/** How often a kernel that is to leave is asked whether it is empty. */
+const LEAVE_LOOK_MS = 10;
+
+type State = "up" | "ending" | "waiting" | "starting" | "down" | "leaving" | "removed";
 
 type Watched = {
   state: State;
@@ -87,7 +106,31 @@ type Watched = {
   doorbell: number;
   /** Looks in a row at which the heartbeat stood still although there was a reason to poll. */
   idleLooks: number;
+  /** While it is to leave: when at the latest it does, when it is looked at, and who waits for its end. */
+  leaveAtMs: number;
+  leaveLookAtMs: number;
+  onRemoved: (() => void) | undefined;
+  /** It has been removed while it was on its way up or down. */
+  dismissed: boolean;
 };
+
+function watchedIn(state: State): Watched {
+  return {
+    state,
+    restarts: 0,
+    ends: 0,
+    failures: 0,
+    upAtMs: 0,
+    restartAtMs: Number.POSITIVE_INFINITY,
+    heartbeat: -1,
+    doorbell: 0,
+    idleLooks: 0,
+    leaveAtMs: 0,
+    leaveLookAtMs: Number.POSITIVE_INFINITY,
+    onRemoved: undefined,
+    dismissed: false,
+  };
+}
 
 /** Looks at the heartbeats per hangMs. */
 const LOOKS_PER_HANG = 8;
@@ -100,17 +143,7 @@ export class Supervisor {
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
-    this.#watched = Array.from({ length: options.count }, () => ({
-      state: "up",
-      restarts: 0,
-      ends: 0,
-      failures: 0,
-      upAtMs: 0,
-      restartAtMs: Number.POSITIVE_INFINITY,
-      heartbeat: -1,
-      doorbell: 0,
-      idleLooks: 0,
-    }));
+    this.#watched = Array.from({ length: options.count }, () => watchedIn("up"));
   }
 
   /** All kernels are up. */
@@ -120,18 +153,36 @@ export class Supervisor {
     this.#options.kernels.reschedule();
   }
 
-  /** Nothing is restarted any more. */
+  /** Nothing is restarted or removed any more. */
   close(): void {
     this.#closed = true;
+    for (const { onRemoved } of this.#watched) onRemoved?.();
   }
 
   isUp(kernelId: number): boolean {
-    return this.#of(kernelId).state === "up";
+    return this.#watched[kernelId]?.state === "up";
   }
 
-  /** A kernel is down and will be started again. */
+  /** False before the first add() and after remove(). */
+  isPresent(kernelId: number): boolean {
+    const state = this.#watched[kernelId]?.state;
+    return state !== undefined && state !== "removed";
+  }
+
+  /** True while it lives, but takes nothing new. */
+  isLeaving(kernelId: number): boolean {
+    return this.#watched[kernelId]?.state === "leaving";
+  }
+
+  /** Kernels that are there, or will be again. */
+  get presentCount(): number {
+    return this.#watched.filter(({ state }) => state !== "removed").length;
+  }
+
+  /** A kernel is down and will be started again, or is on its way in or out. */
   get isRestarting(): boolean {
-    return this.#watched.some(({ state }) => state === "ending" || state === "waiting" || state === "starting");
+    const settled: readonly State[] = ["up", "down", "removed"];
+    return this.#watched.some(({ state }) => !settled.includes(state));
   }
 
   restarts(kernelId: number): number {
@@ -141,13 +192,14 @@ export class Supervisor {
   /** When step() has something to do, ms; Infinity: never. */
   get deadlineMs(): number {
     if (this.#closed) return Number.POSITIVE_INFINITY;
-    return Math.min(this.#lookAtMs, ...this.#watched.map(({ restartAtMs }) => restartAtMs));
+    const leaveLooks = this.#watched.map(({ leaveLookAtMs }) => leaveLookAtMs);
+    return Math.min(this.#lookAtMs, ...this.#watched.map(({ restartAtMs }) => restartAtMs), ...leaveLooks);
   }
 
   /** A kernel has ended, or must. Its packets go elsewhere before this returns. */
   down(kernelId: number, reason: KernelReason, error: Error): void {
     const watched = this.#of(kernelId);
-    if (this.#closed || watched.state !== "up") return;
+    if (this.#closed || (watched.state !== "up" && watched.state !== "leaving")) return;
     const { kernels, restart } = this.#options;
     kernels.retire(kernelId, error);
     if (restart && kernels.nowMs() - watched.upAtMs >= restart.quietMs) watched.ends = 0;
@@ -160,24 +212,100 @@ export class Supervisor {
     if (nowMs >= this.#lookAtMs) this.#look(nowMs);
     for (const [kernelId, watched] of this.#watched.entries()) {
       if (!this.#closed && nowMs >= watched.restartAtMs) void this.#restart(kernelId);
+      if (!this.#closed && nowMs >= watched.leaveLookAtMs) this.#lookAtLeaving(kernelId, nowMs);
     }
+  }
+
+  /**
+   * Starts a kernel that is not there. Its number is one that has been removed, or the next.
+   * @throws what its start throws; then it is not there.
+   */
+  async add(kernelId: number): Promise<void> {
+    const { kernels } = this.#options;
+    this.#watched[kernelId] ??= watchedIn("removed");
+    const watched = this.#of(kernelId);
+    watched.state = "starting";
+    watched.dismissed = false;
+    watched.restarts++;
+    try {
+      await kernels.start(kernelId, watched.restarts);
+    } catch (error) {
+      await kernels.dismiss(kernelId);
+      watched.state = "removed";
+      throw error;
+    }
+    if (this.#closed) return;
+    this.#up(kernelId, kernels.nowMs());
+    kernels.restore(kernelId);
+    kernels.announce({ kernelId, state: "up", reason: "added", restarts: watched.restarts });
+    kernels.reschedule();
+  }
+
+  /** Fulfilled when the kernel is no more. It may also end by itself meanwhile. */
+  async remove(kernelId: number, { drain = true, drainMs = REMOVE_DRAIN_MS_DEFAULT }: RemoveOptions): Promise<void> {
+    const { kernels } = this.#options;
+    const watched = this.#of(kernelId);
+    const nowMs = kernels.nowMs();
+    if (watched.state !== "up") {
+      // It is down: it only must not come back.
+      watched.restartAtMs = Number.POSITIVE_INFINITY;
+      await this.#dismiss(kernelId);
+      return;
+    }
+    watched.state = "leaving";
+    kernels.leave(kernelId);
+    const removed = new Promise<void>((resolve) => {
+      watched.onRemoved = resolve;
+    });
+    watched.leaveAtMs = drain ? nowMs + drainMs : nowMs;
+    watched.leaveLookAtMs = nowMs;
+    this.#lookAtLeaving(kernelId, nowMs);
+    kernels.reschedule();
+    await removed;
+  }
+
+  #lookAtLeaving(kernelId: number, nowMs: number): void {
+    const watched = this.#of(kernelId);
+    watched.leaveLookAtMs = nowMs + LEAVE_LOOK_MS;
+    if (nowMs < watched.leaveAtMs && !this.#options.kernels.isEmpty(kernelId)) return;
+    watched.leaveLookAtMs = Number.POSITIVE_INFINITY;
+    void this.#dismiss(kernelId);
+  }
+
+  async #dismiss(kernelId: number): Promise<void> {
+    const { kernels } = this.#options;
+    const watched = this.#of(kernelId);
+    const wasThere = watched.state === "leaving";
+    watched.state = "ending";
+    watched.dismissed = true;
+    await kernels.dismiss(kernelId);
+    watched.state = "removed";
+    watched.ends = 0;
+    watched.failures = 0;
+    if (wasThere) kernels.announce({ kernelId, state: "down", reason: "removed", restarts: watched.restarts });
+    kernels.reschedule();
+    watched.onRemoved?.();
+    watched.onRemoved = undefined;
   }
 
   async #end(kernelId: number, reason: KernelReason, error: Error): Promise<void> {
     const { kernels, restart } = this.#options;
     const watched = this.#of(kernelId);
+    const wasLeaving = watched.state === "leaving";
     watched.state = "ending";
-    const willRestart = restart !== undefined && watched.failures < restart.failuresMax;
+    watched.leaveLookAtMs = Number.POSITIVE_INFINITY;
+    const willRestart = restart !== undefined && !wasLeaving && watched.failures < restart.failuresMax;
     const restartMs = restart ? Math.min(restart.delayMs * 2 ** watched.ends, restart.delayMsMax) : 0;
     watched.ends++;
     const event = { kernelId, state: "down", reason, restarts: watched.restarts, error } as const;
     kernels.announce(willRestart ? { ...event, restartMs } : event);
     // The place of the old one may be given to a new one only when the old one cannot touch it any more.
     await kernels.end(kernelId);
-    if (this.#closed) return;
+    if (wasLeaving) return this.#dismiss(kernelId);
+    if (this.#closed || watched.dismissed) return;
     watched.state = willRestart ? "waiting" : "down";
     if (willRestart) watched.restartAtMs = kernels.nowMs() + restartMs;
-    else if (this.#watched.every(({ state }) => state === "down")) kernels.giveUp();
+    else if (this.#watched.every(({ state }) => state === "down" || state === "removed")) kernels.giveUp();
     kernels.reschedule();
   }
 
@@ -190,11 +318,12 @@ export class Supervisor {
     try {
       await kernels.start(kernelId, watched.restarts);
     } catch (error) {
+      if (watched.dismissed) return;
       watched.failures++;
       if (!this.#closed) void this.#end(kernelId, "start", error as Error);
       return;
     }
-    if (this.#closed) return;
+    if (this.#closed || watched.dismissed) return;
     watched.failures = 0;
     this.#up(kernelId, kernels.nowMs());
     kernels.restore(kernelId);

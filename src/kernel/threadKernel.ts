@@ -87,10 +87,10 @@ export class ThreadKernel {
     this.#post({ type: "view", view });
   }
 
-  /** Asks the worker to end, and ends it if it does not. */
-  async close(drainMs: number): Promise<void> {
+  /** Asks the worker to end, and ends it if it does not. @param reset what is left after the drain. */
+  async close(drainMs: number, reset = false): Promise<void> {
     this.#closing = true;
-    this.#post({ type: "close", drainMs });
+    this.#post({ type: "close", drainMs, reset });
     const timer = setTimeout(() => void this.#worker.terminate(), drainMs + EXIT_GRACE_MS);
     await this.#exited;
     clearTimeout(timer);

@@ -6,11 +6,10 @@ import type { Stack, StackPlan } from "../stack.ts";
 import type { CloseOptions, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
 import { PROCESS_EPOCH_MS, realClock } from "./clock.ts";
-import { checkInteger } from "./config.ts";
 import { PortRandom } from "./seed.ts";
 import { StackBase } from "./stackBase.ts";
 import { type KernelLife, type KernelRunner, Supervision } from "./supervision.ts";
-import type { KernelEvent } from "./supervisor.ts";
+import type { KernelEvent, RemoveOptions } from "./supervisor.ts";
 import { ThreadKernel } from "./threadKernel.ts";
 
 const DRAIN_MS_DEFAULT = 1000;
@@ -30,7 +29,6 @@ export async function startThreadStack(plan: StackPlan): Promise<Stack> {
 
 class ThreadStack extends StackBase implements Stack {
   readonly mode = "threads";
-  readonly kernelCount: number;
   readonly addresses: readonly string[];
   readonly kernels = [];
   readonly sockets = undefined;
@@ -46,10 +44,9 @@ class ThreadStack extends StackBase implements Stack {
   constructor(plan: StackPlan) {
     super();
     this.#plan = plan;
-    this.kernelCount = plan.configs.length;
     this.addresses = [plan.options.address].flat();
     const { ephemeralPortFirst, ephemeralPortLast } = (plan.configs[0] as (typeof plan.configs)[0]).tuning;
-    const random = new PortRandom(plan.hostSeeds[this.kernelCount] as Uint32Array);
+    const random = new PortRandom(plan.hostSeeds[plan.memories.length] as Uint32Array);
     this.#ports = new PortRegistry(() => random.draw(ephemeralPortFirst, ephemeralPortLast));
     this.#supervision = new Supervision(plan, this.#createRunner());
     this.#balancing = new Balancing({
@@ -58,12 +55,18 @@ class ThreadStack extends StackBase implements Stack {
       onBalance: (event) => void this.emit("balance", event),
       clock: realClock,
     });
+    this.#supervision.retireAbsent();
+  }
+
+  get kernelCount(): number {
+    return this.#supervision.supervisor.presentCount;
   }
 
   /** @throws the first error of any kernel's start. */
   async start(): Promise<void> {
     const { configs, memories, hostSeeds } = this.#plan;
-    for (const [kernelId, config] of configs.entries()) {
+    for (const kernelId of memories.keys()) {
+      const config = configs[kernelId];
       const life = { config, memory: memories[kernelId], hostSeed: hostSeeds[kernelId], life: 0 } as KernelLife;
       this.#threads.push(await this.#startThread(life));
     }
@@ -98,8 +101,16 @@ class ThreadStack extends StackBase implements Stack {
   }
 
   killKernel(kernelId: number): void {
-    checkInteger("kernelId", kernelId, 0, this.kernelCount - 1);
+    this.#supervision.requirePresent(kernelId);
     void this.#threads[kernelId]?.terminate();
+  }
+
+  addKernel(): Promise<number> {
+    return this.#supervision.addKernel();
+  }
+
+  removeKernel(kernelId: number, options?: RemoveOptions): Promise<void> {
+    return this.#supervision.removeKernel(kernelId, options);
   }
 
   postMessage(data: unknown): void {
@@ -135,6 +146,7 @@ class ThreadStack extends StackBase implements Stack {
         this.#restarting.add(restart);
         return restart.finally(() => this.#restarting.delete(restart));
       },
+      dismiss: async (kernelId) => this.#threads[kernelId]?.close(0, true),
       announce: (event: KernelEvent) => this.announceKernel(event),
       viewChanged: (view) => {
         for (const thread of this.#threads) thread.setView(view);

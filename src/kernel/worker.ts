@@ -98,8 +98,9 @@ async function run(start: WorkerStart): Promise<void> {
     host.close();
     exit();
   };
-  const close = async (drainMs: number) => {
+  const close = async (drainMs: number, reset: boolean) => {
     await stack.close(drainMs);
+    if (reset && !host.failure) host.exports.tcpAbortAll();
     // The last resets and FINs are sent by one more turn.
     if (!host.failure) host.turn(clock.nowNs());
     end();
@@ -116,7 +117,7 @@ async function run(start: WorkerStart): Promise<void> {
         stack.deliver(message.data);
         break;
       case "close":
-        close(message.drainMs).catch((error: unknown) => {
+        close(message.drainMs, message.reset).catch((error: unknown) => {
           reportError(error, true);
           end();
         });

@@ -50,6 +50,15 @@ export class Listener implements AsyncIterable<Connection> {
     if (index >= 0) this.#replicas.splice(index, 1);
   }
 
+  /** @internal Stops listening in one kernel. */
+  closeReplica(host: KernelHost): void {
+    const replica = this.#replicas.find((other) => other.host === host);
+    if (!replica) return;
+    host.exports.tcpListenClose(replica.handle);
+    host.removeSink(replica);
+    this.dropReplica(host);
+  }
+
   /** The next connection, the oldest of its kernel; undefined once the listener is closed. */
   accept(): Promise<Connection | undefined> {
     const connection = this.#take();

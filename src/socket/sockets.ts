@@ -34,6 +34,7 @@ export type SocketsOptions = {
 type Replicated = {
   addReplica(host: KernelHost, handle: number): void;
   dropReplica(host: KernelHost): void;
+  closeReplica(host: KernelHost): void;
   close(): Promise<void>;
 };
 
@@ -161,6 +162,11 @@ export class Sockets implements ConnectionOwner {
       socket.addReplica(host, handle);
     }
     this.#hosts.push(host);
+  }
+
+  /** A kernel is about to leave: its replicas stop listening, those in other kernels go on. */
+  closeReplicas(host: KernelHost): void {
+    for (const socket of this.#listening.keys()) socket.closeReplica(host);
   }
 
   /** No kernel is left, and none will come. */

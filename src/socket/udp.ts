@@ -53,6 +53,15 @@ export class UdpSocket implements AsyncIterable<Datagram> {
     if (index >= 0) this.#replicas.splice(index, 1);
   }
 
+  /** @internal Stops receiving in one kernel. */
+  closeReplica(host: KernelHost): void {
+    const replica = this.#replicas.find((other) => other.host === host);
+    if (!replica) return;
+    host.exports.udpClose(replica.handle);
+    host.removeSink(replica);
+    this.dropReplica(host);
+  }
+
   /**
    * Sends one datagram; it may be lost, as any may.
    * @throws NetPopcornError EMSGSIZE, ENETUNREACH, ENOBUFS, EBADF, ERR_ADDRESS_FORMAT.

@@ -13,6 +13,7 @@ class FakeKernels {
   readonly events: KernelEvent[] = [];
   readonly memories = [0, 1, 2].map(() => new KernelMemory(createMemory(65536, true)));
   failStarts = 0;
+  empty = false;
   readonly supervisor: Supervisor;
 
   constructor(restart: RestartOptions | false = RESTART_DEFAULTS) {
@@ -44,6 +45,18 @@ class FakeKernels {
 
   restore(kernelId: number): void {
     this.log.push(`restore ${kernelId}`);
+  }
+
+  leave(kernelId: number): void {
+    this.log.push(`leave ${kernelId}`);
+  }
+
+  isEmpty(): boolean {
+    return this.empty;
+  }
+
+  async dismiss(kernelId: number): Promise<void> {
+    this.log.push(`dismiss ${kernelId}`);
   }
 
   giveUp(): void {
@@ -215,5 +228,52 @@ describe("a heartbeat that stands still", () => {
     kernels.poll(1);
     await kernels.pass(500, () => kernels.poll(1));
     expect(hung()).toEqual([]);
+  });
+});
+
+describe("a kernel that joins or leaves", () => {
+  it("is started under the next number, and not counted as a restart of others", async () => {
+    await kernels.supervisor.add(3);
+    expect(kernels.log).toEqual(["start 3 1", "restore 3", "up 3"]);
+    expect(kernels.supervisor.presentCount).toBe(4);
+    kernels.failStarts = 1;
+    await expect(kernels.supervisor.add(4)).rejects.toThrow("no start");
+    expect(kernels.log.slice(3)).toEqual(["start 4 1", "dismiss 4"]);
+    expect(kernels.supervisor.isPresent(4)).toBe(false);
+  });
+
+  it("leaves when it is empty, or when its time is over", async () => {
+    const left: number[] = [];
+    void kernels.supervisor.remove(1, { drainMs: 1000 }).then(() => left.push(1));
+    await kernels.pass(500);
+    expect(kernels.log).toEqual(["leave 1"]);
+    expect(kernels.supervisor.isUp(1)).toBe(false);
+    kernels.empty = true;
+    await kernels.pass(50);
+    expect(kernels.log.slice(1)).toEqual(["dismiss 1", "down 1"]);
+    kernels.empty = false;
+    void kernels.supervisor.remove(2, { drainMs: 1000 }).then(() => left.push(2));
+    await kernels.pass(900);
+    expect(left).toEqual([1]);
+    await kernels.pass(150);
+    expect(left).toEqual([1, 2]);
+    expect(kernels.events.map(({ reason }) => reason)).toEqual(["removed", "removed"]);
+  });
+
+  it("that ends while it leaves is not started again", async () => {
+    const removed = kernels.supervisor.remove(1, { drainMs: 60_000 });
+    kernels.supervisor.down(1, "trap", new Error("trapped"));
+    await removed;
+    await kernels.pass(500);
+    expect(kernels.log).not.toContain("start 1 1");
+    expect(kernels.supervisor.isPresent(1)).toBe(false);
+  });
+
+  it("that is removed while it is being started again does not come back", async () => {
+    kernels.supervisor.down(1, "trap", new Error("trapped"));
+    await kernels.supervisor.remove(1, {});
+    await kernels.pass(500);
+    expect(kernels.supervisor.isUp(1)).toBe(false);
+    expect(kernels.log).not.toContain("restore 1");
   });
 });

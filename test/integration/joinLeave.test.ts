@@ -1,0 +1,73 @@
+/** Kernels in threads that join and leave a running stack, on the built package. */
+import { afterEach, expect, it } from "vitest";
+import type * as Api from "../../src/index.ts";
+import type { Connection } from "../../src/socket/connection.ts";
+import { importBuilt } from "../helpers/dist.ts";
+import { readAll, testBytes, writeAll } from "../helpers/stacks.ts";
+
+const { createSegment, createStack } = await importBuilt<typeof Api>("index.js");
+const echoApp = new URL("../fixtures/echoApp.mjs", import.meta.url);
+const tuning = { memoryBytes: 64 << 20, connectionsMax: 4096 };
+
+const cleanUp: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const close of cleanUp.splice(0).reverse()) await close();
+});
+
+async function start(kernels: number, kernelsMax: number) {
+  const segment = await createSegment({ portsMax: 8 });
+  const device = segment.createCard({ queues: kernelsMax });
+  const server = await createStack({
+    ...{ mode: "threads" as const, device, address: "10.7.0.2/24", kernels, kernelsMax, tuning },
+    app: echoApp,
+    appArguments: { port: 7 },
+  });
+  cleanUp.push(() => server.close({ drainMs: 0 }));
+  const client = await createStack({
+    ...{ device: segment.createCard(), address: "10.7.0.1/24", sharedMemory: true, tuning },
+  });
+  cleanUp.push(() => client.close({ drainMs: 0 }));
+  const connect = () => client.connect({ address: "10.7.0.2", port: 7 });
+  return { server, connect };
+}
+
+async function exchange(connection: Connection, bytes = testBytes(20_000)): Promise<void> {
+  const [echoed] = await Promise.all([readAll(connection.readable), writeAll(connection, bytes)]);
+  expect(Buffer.compare(echoed, bytes)).toBe(0);
+  await connection.closed;
+}
+
+it("kernels join and leave under connections, and only those of one that leaves at once are lost", async () => {
+  const { server, connect } = await start(1, 3);
+  const first = await Promise.all(Array.from({ length: 10 }, connect));
+  expect([await server.addKernel(), await server.addKernel()]).toEqual([1, 2]);
+  for (const connection of first) await exchange(connection);
+  const accepted = async () => (await server.stats()).kernels.map(({ tcpAccepted }) => tcpAccepted as number);
+  await expect
+    .poll(
+      async () => {
+        await exchange(await connect());
+        return Math.min(...(await accepted()));
+      },
+      { timeout: 20_000, interval: 10 },
+    )
+    .toBeGreaterThan(3);
+  // The owner leaves, and lets its connections end.
+  const second = await Promise.all(Array.from({ length: 20 }, connect));
+  const removed = server.removeKernel(0, { drainMs: 30_000 });
+  for (let i = 0; i < 10; i++) await exchange(await connect());
+  for (const connection of second) await exchange(connection);
+  await removed;
+  expect((await server.stats()).statuses.map(({ state }) => state)).toEqual(["removed", "up", "up"]);
+  for (let i = 0; i < 10; i++) await exchange(await connect());
+  // Another leaves at once.
+  const third = await Promise.all(Array.from({ length: 20 }, connect));
+  await server.removeKernel(2, { drain: false });
+  const outcomes = await Promise.allSettled(third.map((connection) => exchange(connection)));
+  for (const outcome of outcomes) {
+    if (outcome.status === "rejected") expect(outcome.reason).toMatchObject({ code: "ECONNRESET" });
+  }
+  expect(outcomes.filter(({ status }) => status === "fulfilled").length).toBeGreaterThan(0);
+  expect(await server.addKernel()).toBe(0);
+  for (let i = 0; i < 20; i++) await exchange(await connect());
+}, 60_000);
