@@ -100,7 +100,7 @@ export class Rehoming {
    */
   retire(queue: number, nowMs: number, forGood = false): number {
     this.#out.set(queue, forGood ? "absent" : "down");
-    if (!forGood) this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + RETRY_MS);
+    if (!forGood && this.#standIns().length > 0) this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + RETRY_MS);
     this.#placement?.dropFilters?.(queue);
     this.#settling = this.#settling.filter(({ to }) => to !== queue);
     return this.#spread();
