@@ -1,0 +1,97 @@
+/**
+ * Scripts count from round numbers; kernels draw theirs at random. A flow knows both sides' numbers and translates.
+ * As in the original the peer's numbers are used as they are written, only the kernel's are shifted.
+ */
+import { ScriptError } from "./errors.ts";
+import * as P from "./packet.ts";
+import type { Endpoint } from "./encode.ts";
+
+export class Flow {
+  readonly local: Endpoint;
+  readonly remote: Endpoint;
+  /** What to add to the script's number of a byte that the kernel sends to get the kernel's. */
+  #localOffset = 0;
+  #knowsIsn = false;
+  /** The next SYN of the kernel starts a new connection with numbers of its own. */
+  #expectsIsn = true;
+  /** Timestamp values that the kernel has sent, by the script's value. */
+  readonly #tsVals = new Map<number, number>();
+  #firstTs: { readonly script: number; readonly live: number } | undefined;
+  /** The kernel's number of the last byte that it has sent, for ICMP errors. */
+  lastSeq = 0;
+  /** The peer's next number and the kernel's, as last seen, to reset the connection afterwards. */
+  remoteNext = 0;
+
+  constructor(local: Endpoint, remote: Endpoint) {
+    this.local = local;
+    this.remote = remote;
+  }
+
+  /** The script's number as the kernel's. */
+  toKernel(seq: number): number {
+    return (seq + this.#localOffset) >>> 0;
+  }
+
+  #toScript(seq: number): number {
+    return (seq - this.#localOffset) >>> 0;
+  }
+
+  /** A packet of the script as the kernel is to get it. */
+  mapInbound(packet: P.Packet, allowsScaledEcr: boolean, line: number): P.Packet {
+    const { transport } = packet;
+    if (transport.kind !== "tcp") return packet;
+    const hasAck = (transport.flags & P.ACK) !== 0;
+    // A new connection of the same ports begins.
+    if ((transport.flags & (P.SYN | P.ACK)) === P.SYN) this.#expectsIsn = true;
+    const options = (transport.options ?? []).map((option): P.TcpOption => {
+      if (option.kind === "sack") {
+        return { ...option, blocks: option.blocks.map(([a, b]) => [this.toKernel(a), this.toKernel(b)] as const) };
+      }
+      if (option.kind === "TS" && hasAck) return { ...option, ecr: this.#echo(option.ecr, allowsScaledEcr, line) };
+      return option;
+    });
+    const ack = hasAck && !transport.isAbsoluteAck ? this.toKernel(transport.ack) : transport.ack;
+    return { ...packet, transport: { ...transport, ack, options } };
+  }
+
+  #echo(script: number, allowsScaled: boolean, line: number): number {
+    const exact = this.#tsVals.get(script);
+    if (exact !== undefined) return exact;
+    if (allowsScaled && this.#firstTs) return (script - this.#firstTs.script + this.#firstTs.live) >>> 0;
+    throw new ScriptError(line, `TS ecr ${script}: the kernel has sent no such TS val (see --tcp_ts_ecr_scaled)`);
+  }
+
+  /** Learns the kernel's numbers from a packet that the script expects. Call before mapOutbound. */
+  learn(expected: P.Packet, live: P.Packet): void {
+    const [want, have] = [expected.transport, live.transport];
+    if (want.kind !== "tcp" || have.kind !== "tcp") return;
+    if (want.flags & P.SYN && have.flags & P.SYN && (this.#expectsIsn || !this.#knowsIsn)) {
+      this.#localOffset = (have.seq - want.seq) >>> 0;
+      this.#expectsIsn = false;
+      this.#knowsIsn = true;
+      this.#firstTs = undefined;
+      this.#tsVals.clear();
+    }
+    this.lastSeq = have.seq;
+    const wantTs = want.options?.find((option) => option.kind === "TS");
+    const haveTs = have.options?.find((option) => option.kind === "TS");
+    if (wantTs?.kind !== "TS" || haveTs?.kind !== "TS") return;
+    this.#firstTs ??= { script: wantTs.val, live: haveTs.val };
+    this.#tsVals.set(wantTs.val, haveTs.val);
+  }
+
+  /** A packet of the kernel in the script's numbers. */
+  mapOutbound(live: P.Packet, expected?: P.Packet): P.Packet {
+    const { transport } = live;
+    if (transport.kind !== "tcp") return live;
+    const want = expected?.transport.kind === "tcp" ? expected.transport : undefined;
+    const options = transport.options?.map((option): P.TcpOption => {
+      if (option.kind !== "TS" || !this.#firstTs) return option;
+      return { ...option, val: (option.val - this.#firstTs.live + this.#firstTs.script) >>> 0 };
+    });
+    const seq = want?.isAbsoluteSeq ? transport.seq : this.#toScript(transport.seq);
+    // Without the ACK flag the field says nothing.
+    const ack = transport.flags & P.ACK ? transport.ack : 0;
+    return { ...live, transport: { ...transport, seq, ack, ...(options && { options }) } };
+  }
+}
