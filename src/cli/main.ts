@@ -124,6 +124,37 @@ function pcapCommand(): Command {
     });
 }
 
+function packetdrillCommand(): Command {
+  return new Command("packetdrill")
+    .description("run packetdrill scripts against a kernel in virtual time: nothing sleeps, nothing needs privileges")
+    .argument("<file...>", "scripts (docs/packetdrill.md)")
+    .option("-D, --define <name=value>", "what a word in the scripts stands for; may be repeated", collect, [])
+    .option("--ip-version <version>", "for scripts that do not say", choiceOption("--ip-version", IP_VERSIONS))
+    .option(
+      "--tolerance-usecs <us>",
+      "how far times may be off, for scripts that do not say (4000)",
+      integerOption("--tolerance-usecs", 0, 3_600_000_000),
+    )
+    .option("--foreign", "scripts for another stack: order of TCP options and buffer sizes are not compared")
+    .option("--expect-all", "packets that a script does not expect fail it")
+    .option("--dry-run", "only read the scripts")
+    .option("--verbose", "show what the scripts print")
+    .addOption(seedOption())
+    .addOption(jsonOption())
+    .action(async (files: string[], options) => {
+      const { packetdrill } = await import("./packetdrill.ts");
+      const hasPassed = await packetdrill(files, options, createOutput(options.json === true));
+      process.exitCode = hasPassed ? 0 : EXIT_FAILURE;
+    });
+}
+
+const IP_VERSIONS = ["ipv4", "ipv6", "ipv4-mapped-ipv6"] as const;
+
+/** For options that may be given more than once. */
+function collect(value: string, before: readonly string[]): string[] {
+  return [...before, value];
+}
+
 export function createProgram(): Command {
   const program = new Command("netpopcorn")
     .description("A TCP/IP stack of N share-nothing kernels behind one multi-queue card and one socket.")
@@ -132,7 +163,8 @@ export function createProgram(): Command {
     .addCommand(demoCommand())
     .addCommand(serveCommand())
     .addCommand(benchCommand())
-    .addCommand(pcapCommand());
+    .addCommand(pcapCommand())
+    .addCommand(packetdrillCommand());
   for (const command of [program, ...program.commands]) {
     command.exitOverride();
     // An error is one line, written by main().

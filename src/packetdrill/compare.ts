@@ -5,6 +5,8 @@ import * as P from "./packet.ts";
 export type CompareOptions = {
   /** How far a timestamp value may be off, in its own units; undefined: not looked at. */
   readonly tsTolerance: number | undefined;
+  /** The script was written for another stack: padding and order of TCP options are its own business. */
+  readonly isForeign: boolean;
 };
 
 /** @returns undefined when the packets agree; otherwise the first difference. */
@@ -88,9 +90,12 @@ function tcpDifference(expected: P.TcpPart, actual: P.TcpPart, options: CompareO
 function optionsDifference(
   expected: readonly P.TcpOption[] | undefined,
   actual: readonly P.TcpOption[],
-  { tsTolerance }: CompareOptions,
+  { tsTolerance, isForeign }: CompareOptions,
 ): string | undefined {
   if (expected === undefined) return undefined;
+  if (isForeign && !isPlainOrder(expected, actual)) {
+    return optionsDifference(inPlainOrder(expected), inPlainOrder(actual), { tsTolerance, isForeign });
+  }
   for (let i = 0; i < Math.max(expected.length, actual.length); i++) {
     const [want, have] = [expected[i], actual[i]];
     const name = `TCP option ${i + 1}`;
@@ -106,4 +111,20 @@ function optionsDifference(
     }
   }
   return undefined;
+}
+
+/** Without padding, by kind. */
+function inPlainOrder(options: readonly P.TcpOption[]): P.TcpOption[] {
+  const kinds: readonly P.TcpOption["kind"][] = ["mss", "wscale", "sackOK", "sack", "TS", "FO", "FOEXP", "other"];
+  return options
+    .filter(({ kind }) => kinds.includes(kind))
+    .sort((a, b) => kinds.indexOf(a.kind) - kinds.indexOf(b.kind));
+}
+
+function isPlainOrder(...lists: readonly (readonly P.TcpOption[])[]): boolean {
+  return lists.every((list) => inPlainOrder(list).every((option, i) => option === list[i]) && !list.some(isPadding));
+}
+
+function isPadding({ kind }: P.TcpOption): boolean {
+  return kind === "nop" || kind === "eol";
 }

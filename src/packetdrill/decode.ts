@@ -1,14 +1,8 @@
 /** Packets that the kernel has sent: from bytes to the model of packet.ts, with every checksum verified. */
 import { concatBytes, internetChecksum, pseudoHeader, toHex, viewOf } from "./bytes.ts";
-import {
-  FAST_OPEN_MAGIC,
-  PROTOCOL_ICMP,
-  PROTOCOL_ICMPV6,
-  PROTOCOL_TCP,
-  PROTOCOL_UDP,
-} from "./encode.ts";
+import { FAST_OPEN_MAGIC, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./encode.ts";
 import { ICMP_V4_UNREACHABLE, ICMP_V6_PACKET_TOO_BIG, icmpNames } from "./icmpNames.ts";
-import * as P from "./packet.ts";
+import type * as P from "./packet.ts";
 
 /** A packet that the kernel has sent. */
 export type Sent = {

@@ -124,9 +124,10 @@ function encodeOption(option: P.TcpOption): Uint8Array {
   bytes[1] = bytes.length;
   if (option.kind === "mss") view.setUint16(2, option.value);
   else if (option.kind === "wscale") bytes[2] = option.value;
-  else if (option.kind === "sack") option.blocks.flat().forEach((edge, i) => {
-    view.setUint32(2 + 4 * i, edge);
-  });
+  else if (option.kind === "sack")
+    option.blocks.flat().forEach((edge, i) => {
+      view.setUint32(2 + 4 * i, edge);
+    });
   else if (option.kind === "TS") {
     view.setUint32(2, option.val);
     view.setUint32(6, option.ecr);
@@ -171,9 +172,7 @@ function encodeIcmp(
   if (isEcho) view.setUint16(4, icmp.id ?? 0);
   else if (icmp.mtu !== undefined) view.setUint32(4, icmp.mtu);
   const sum =
-    family === 4
-      ? internetChecksum(message)
-      : checksum(PROTOCOL_ICMPV6, source.address, destination.address, message);
+    family === 4 ? internetChecksum(message) : checksum(PROTOCOL_ICMPV6, source.address, destination.address, message);
   view.setUint16(2, sum);
   return message;
 }

@@ -2,9 +2,11 @@
  * Scripts count from round numbers; kernels draw theirs at random. A flow knows both sides' numbers and translates.
  * As in the original the peer's numbers are used as they are written, only the kernel's are shifted.
  */
+import { formatAddress } from "../ip/address.ts";
+import type { Sent } from "./decode.ts";
+import type { Endpoint } from "./encode.ts";
 import { ScriptError } from "./errors.ts";
 import * as P from "./packet.ts";
-import type { Endpoint } from "./encode.ts";
 
 export class Flow {
   readonly local: Endpoint;
@@ -12,6 +14,7 @@ export class Flow {
   /** What to add to the script's number of a byte that the kernel sends to get the kernel's. */
   #localOffset = 0;
   #knowsIsn = false;
+  #knowsRemote = false;
   /** The next SYN of the kernel starts a new connection with numbers of its own. */
   #expectsIsn = true;
   /** Timestamp values that the kernel has sent, by the script's value. */
@@ -19,8 +22,9 @@ export class Flow {
   #firstTs: { readonly script: number; readonly live: number } | undefined;
   /** The kernel's number of the last byte that it has sent, for ICMP errors. */
   lastSeq = 0;
-  /** The peer's next number and the kernel's, as last seen, to reset the connection afterwards. */
-  remoteNext = 0;
+  /** Initial numbers as the script writes them: streams are counted from there. */
+  scriptIsn = 0;
+  remoteIsn = 0;
 
   constructor(local: Endpoint, remote: Endpoint) {
     this.local = local;
@@ -43,6 +47,10 @@ export class Flow {
     const hasAck = (transport.flags & P.ACK) !== 0;
     // A new connection of the same ports begins.
     if ((transport.flags & (P.SYN | P.ACK)) === P.SYN) this.#expectsIsn = true;
+    if (transport.flags & P.SYN && !this.#knowsRemote) {
+      this.remoteIsn = transport.seq;
+      this.#knowsRemote = true;
+    }
     const options = (transport.options ?? []).map((option): P.TcpOption => {
       if (option.kind === "sack") {
         return { ...option, blocks: option.blocks.map(([a, b]) => [this.toKernel(a), this.toKernel(b)] as const) };
@@ -67,6 +75,7 @@ export class Flow {
     if (want.kind !== "tcp" || have.kind !== "tcp") return;
     if (want.flags & P.SYN && have.flags & P.SYN && (this.#expectsIsn || !this.#knowsIsn)) {
       this.#localOffset = (have.seq - want.seq) >>> 0;
+      this.scriptIsn = want.seq;
       this.#expectsIsn = false;
       this.#knowsIsn = true;
       this.#firstTs = undefined;
@@ -93,5 +102,34 @@ export class Flow {
     // Without the ACK flag the field says nothing.
     const ack = transport.flags & P.ACK ? transport.ack : 0;
     return { ...live, transport: { ...transport, seq, ack, ...(options && { options }) } };
+  }
+}
+
+/** The flows that a script has spoken of, and the one it speaks of now. */
+export class FlowTable {
+  readonly #flows = new Map<string, Flow>();
+  /** The flow that packets without ports belong to. */
+  current: Flow | undefined;
+  /** The next packet from the peer opens a flow of its own: a socket listens, or there is none yet. */
+  isListening = true;
+
+  static #key(localPort: number, remote: Endpoint): string {
+    return `${localPort} ${formatAddress(remote.address)} ${remote.port}`;
+  }
+
+  /** Makes this the present flow; one with the same ports is continued. */
+  open(local: Endpoint, remote: Endpoint): Flow {
+    const key = FlowTable.#key(local.port, remote);
+    const flow = this.#flows.get(key) ?? new Flow(local, remote);
+    this.#flows.set(key, flow);
+    this.current = flow;
+    this.isListening = false;
+    return flow;
+  }
+
+  /** The flow that the kernel has sent this packet on. */
+  of(sent: Sent): Flow | undefined {
+    const remote = { address: sent.destination, port: sent.destinationPort };
+    return this.#flows.get(FlowTable.#key(sent.sourcePort, remote));
   }
 }

@@ -127,8 +127,8 @@ function substituted(token: Token, defined: ReadonlyMap<string, string>): Token[
 }
 
 /**
- * FreeBSD's scripts are written for the C preprocessor: `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif`. STANDARD, what
- * the RFC says, is always defined. Lines that are left out stay as empty ones: line numbers are those of the file.
+ * FreeBSD's scripts are written for the C preprocessor: `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif`. STANDARD,
+ * what the RFC says, is always defined. Lines that are left out stay as empty ones: line numbers are the file's.
  */
 function selectBranches(source: string, defined: ReadonlyMap<string, string>): string {
   if (!/^#(if|endif)/m.test(source)) return source;

@@ -33,7 +33,13 @@ const TURNS_PER_INSTANT_MAX = 10_000;
 const TURNS_PER_WAIT_MAX = 2_000_000;
 const APPLICATION_AREA_BYTES = 65536;
 
-export type MachineEvent = { readonly handle: number; readonly mask: number; readonly status: number };
+/** An event record (layout/event.ts); `count`: readable bytes, of a listener the connections to accept. */
+export type MachineEvent = {
+  readonly handle: number;
+  readonly mask: number;
+  readonly status: number;
+  readonly count: number;
+};
 
 export class Machine {
   readonly exports: KernelExports;
@@ -115,6 +121,7 @@ export class Machine {
         handle: view.getInt32(at + EVENT.EVENT_HANDLE, true),
         mask: view.getUint16(at + EVENT.EVENT_MASK, true),
         status: view.getInt16(at + EVENT.EVENT_STATUS, true),
+        count: view.getUint32(at + EVENT.EVENT_READABLE_BYTES, true),
       });
     }
     this.exports.flush();

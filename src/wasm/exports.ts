@@ -179,4 +179,6 @@ export type KernelExports = {
   /** Drops the oldest datagram. */
   udpRecvConsume(handle: number): number;
   udpClose(handle: number): number;
+  /** @returns the port that the socket is bound to, or EBADF. */
+  udpLocalPort(handle: number): number;
 };

@@ -1,0 +1,160 @@
+/** getsockopt and setsockopt. */
+import * as OPTION from "../layout/option.ts";
+import type { Expression } from "./ast.ts";
+import { expressionText } from "./ast.ts";
+import { type Args, type Attempt, type CallContext, done } from "./callContext.ts";
+import { Unsupported } from "./errors.ts";
+import { type Descriptor, errnoOf, type TcpSocket } from "./sockets.ts";
+import { ERRNOS, fieldOf, numberOf } from "./symbols.ts";
+
+type OptionValue = number | string;
+
+type OptionRule = {
+  /** OPTION_* of the kernel; undefined: the option is kept here only. */
+  readonly kernel?: number;
+  /** What getsockopt says when nothing was set. */
+  readonly initial?: (context: CallContext, socket: Descriptor) => OptionValue;
+  /** The value that getsockopt says after one was set. */
+  readonly reported?: (value: number, context: CallContext) => number;
+  /** Refuses a value. @returns the name of an error. */
+  readonly refuses?: (value: number, socket: Descriptor) => string | undefined;
+};
+
+const LEVELS: Readonly<Record<string, string>> = {
+  SOL_SOCKET: "SOL_SOCKET",
+  SOL_TCP: "IPPROTO_TCP",
+  IPPROTO_TCP: "IPPROTO_TCP",
+  SOL_IP: "IPPROTO_IP",
+  IPPROTO_IP: "IPPROTO_IP",
+  SOL_IPV6: "IPPROTO_IPV6",
+  IPPROTO_IPV6: "IPPROTO_IPV6",
+  SOL_UDP: "IPPROTO_UDP",
+  IPPROTO_UDP: "IPPROTO_UDP",
+};
+
+const flag = (kernel?: number): OptionRule => ({ ...(kernel !== undefined && { kernel }), initial: () => 0 });
+
+/** Linux doubles what is set, for its own bookkeeping, and says the doubled value; FreeBSD does not. */
+const doubled = (value: number, context: CallContext) => (context.settings.isFreeBsd ? value : 2 * value);
+
+const RULES: Readonly<Record<string, OptionRule>> = {
+  "SOL_SOCKET SO_REUSEADDR": flag(),
+  "SOL_SOCKET SO_REUSEPORT": flag(),
+  "SOL_SOCKET SO_KEEPALIVE": flag(OPTION.OPTION_KEEPALIVE),
+  "SOL_SOCKET SO_RCVBUF": {
+    kernel: OPTION.OPTION_RCV_BUFFER_BYTES,
+    initial: (context) => context.settings.kernelConfig().tuning.rcvBufferBytesMax,
+    reported: doubled,
+  },
+  "SOL_SOCKET SO_SNDBUF": {
+    kernel: OPTION.OPTION_SND_BUFFER_BYTES,
+    initial: (context) => context.settings.kernelConfig().tuning.sndBufferBytesMax,
+    reported: doubled,
+  },
+  "SOL_SOCKET SO_ERROR": {},
+  "SOL_SOCKET SO_LINGER": {},
+  "SOL_SOCKET SO_ACCEPTCONN": { initial: (_context, socket) => (isListener(socket) ? 1 : 0) },
+  "SOL_SOCKET SO_TYPE": { initial: (_context, socket) => (socket.kind === "udp" ? 2 : 1) },
+  "IPPROTO_TCP TCP_NODELAY": flag(OPTION.OPTION_NODELAY),
+  "IPPROTO_TCP TCP_QUICKACK": { kernel: OPTION.OPTION_QUICKACK, initial: () => 1 },
+};
+
+function isListener(descriptor: Descriptor): boolean {
+  return descriptor.kind === "tcp" && descriptor.listener !== undefined;
+}
+
+function ruleOf(args: Args): { name: string; rule: OptionRule } {
+  const level = LEVELS[args.word(1)] ?? args.word(1);
+  const option = args.word(2);
+  const name = `${level} ${option}`;
+  const rule = RULES[name];
+  if (!rule) throw new Unsupported(`the socket option ${option}`, args.line);
+  return { name, rule };
+}
+
+/** `[1]`, `"cubic"`, `{onoff=1, linger=0}` */
+function givenValue(args: Args, argument: Expression): OptionValue {
+  const inner = argument.kind === "list" ? argument.items[0] : argument;
+  if (inner === undefined || inner.kind === "ellipsis") return args.fail("a value is missing");
+  return inner.kind === "string" ? inner.text : numberOf(inner);
+}
+
+function structOf(argument: Expression): Expression | undefined {
+  const inner = argument.kind === "list" ? argument.items[0] : argument;
+  return inner?.kind === "struct" ? inner : undefined;
+}
+
+export function setSocketOption(context: CallContext, args: Args): Attempt {
+  const descriptor = context.fds.get(args.number(0));
+  if (!descriptor) return done("EBADF");
+  if (descriptor.kind === "epoll") return done("ENOTSOCK");
+  const { name, rule } = ruleOf(args);
+  if (name === "SOL_SOCKET SO_ERROR") return done("ENOPROTOOPT");
+  if (name === "SOL_SOCKET SO_LINGER") return setLinger(args, descriptor);
+  const value = givenValue(args, args.expression(3));
+  const refusal = typeof value === "number" ? rule.refuses?.(value, descriptor) : undefined;
+  if (refusal !== undefined) return done(refusal);
+  if (rule.kernel !== undefined && typeof value === "number" && descriptor.kind === "tcp") {
+    const status = applyOption(context, descriptor, rule.kernel, value);
+    if (status < 0) return done(errnoOf(status));
+    descriptor.options.set(rule.kernel, value);
+  }
+  const kept = typeof value === "number" && rule.reported ? rule.reported(value, context) : value;
+  descriptor.remembered.set(name, kept);
+  return done(0);
+}
+
+function setLinger(args: Args, descriptor: Descriptor): Attempt {
+  const linger = structOf(args.expression(3));
+  const [on, seconds] = ["onoff", "linger"].map((field) => linger && fieldOf(linger, field));
+  if (!on || !seconds) return args.fail("SO_LINGER takes {onoff=…, linger=…}");
+  if (descriptor.kind === "tcp") descriptor.lingerSeconds = numberOf(on) === 0 ? undefined : numberOf(seconds);
+  return done(0);
+}
+
+/** Tells the kernel, when it knows the socket already. @returns its status. */
+function applyOption(context: CallContext, socket: TcpSocket, option: number, value: number): number {
+  if (socket.handle === undefined || socket.isOver) return 0;
+  return context.machine.exports.tcpSetOption(socket.handle, option, value);
+}
+
+/** Tells the kernel everything that was set before it knew the socket. */
+export function applyOptions(context: CallContext, socket: TcpSocket): void {
+  for (const [option, value] of socket.options) applyOption(context, socket, option, value);
+}
+
+export function getSocketOption(context: CallContext, args: Args): Attempt {
+  const descriptor = context.fds.get(args.number(0));
+  if (!descriptor) return done("EBADF");
+  if (descriptor.kind === "epoll") return done("ENOTSOCK");
+  const { name, rule } = ruleOf(args);
+  const argument = args.expression(3);
+  if (name === "SOL_SOCKET SO_LINGER") throw new Unsupported("getsockopt SO_LINGER", args.line);
+  const actual = name === "SOL_SOCKET SO_ERROR" ? errorNumber(descriptor) : present(context, name, rule, descriptor);
+  if (argument.kind === "ellipsis" || isSizeOfForeign(context, name)) return done(0);
+  const expected = givenValue(args, argument);
+  if (expected !== actual) {
+    args.fail(`${args.word(2)} is ${described(name, actual)}, expected ${expressionText(argument)}`);
+  }
+  return done(0);
+}
+
+/** How stacks account for buffer memory is their own business. */
+function isSizeOfForeign(context: CallContext, name: string): boolean {
+  return context.settings.isForeign && (name === "SOL_SOCKET SO_RCVBUF" || name === "SOL_SOCKET SO_SNDBUF");
+}
+
+function errorNumber(descriptor: Exclude<Descriptor, { kind: "epoll" }>): number {
+  const error = descriptor.takeError();
+  return error === undefined ? 0 : (ERRNOS[error] ?? -1);
+}
+
+function described(name: string, value: OptionValue): string {
+  if (name !== "SOL_SOCKET SO_ERROR") return String(value);
+  return Object.entries(ERRNOS).find(([, number]) => number === value)?.[0] ?? String(value);
+}
+
+function present(context: CallContext, name: string, rule: OptionRule, descriptor: Descriptor): OptionValue {
+  if (descriptor.kind === "epoll") return 0;
+  return descriptor.remembered.get(name) ?? rule.initial?.(context, descriptor) ?? 0;
+}

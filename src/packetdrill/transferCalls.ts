@@ -1,0 +1,101 @@
+/** System calls that move bytes. Contents are made up and verified by payload.ts. */
+import type { Expression } from "./ast.ts";
+import { type Args, type Attempt, attempt, type CallContext, done, mayBlock } from "./callContext.ts";
+import { Unsupported } from "./errors.ts";
+import type { Descriptor, Result } from "./sockets.ts";
+import { fieldOf, MSG_NOSIGNAL, MSG_PEEK, MSG_WAITALL, numberOf } from "./symbols.ts";
+import { MSG_DONTWAIT, MSG_FASTOPEN, MSG_MORE } from "./symbols.ts";
+
+const SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT;
+const RECEIVE_FLAGS = MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT | MSG_NOSIGNAL;
+
+export const read = (context: CallContext, args: Args) => startReceive(context, args, args.number(2), 0);
+export const receive = (context: CallContext, args: Args) => startReceive(context, args, args.number(2), args.flags(3));
+export const receiveFrom = receive;
+export const readv = (context: CallContext, args: Args) => startReceive(context, args, iovBytes(args, 1), 0);
+
+export function receiveMessage(context: CallContext, args: Args): Attempt {
+  const message = args.expression(1);
+  const control = fieldOf(message, "msg_control");
+  if (control?.kind === "list" && control.items.length > 0) throw new Unsupported("control messages", args.line);
+  return startReceive(context, args, messageBytes(args, message), args.flags(2));
+}
+
+export const write = (context: CallContext, args: Args) => startSend(context, args, args.number(2), 0);
+export const writev = (context: CallContext, args: Args) => startSend(context, args, iovBytes(args, 1), 0);
+export const send = (context: CallContext, args: Args) => startSend(context, args, args.number(2), args.flags(3));
+export const sendTo = send;
+
+export function sendMessage(context: CallContext, args: Args): Attempt {
+  return startSend(context, args, messageBytes(args, args.expression(1)), args.flags(2));
+}
+
+/** `[{..., 1000}, {..., 500}]` */
+function listBytes(args: Args, list: Expression | undefined): number {
+  if (list?.kind !== "list") throw new Unsupported("a message without a list of buffers", args.line);
+  return list.items.reduce((sum, item) => {
+    const size = item.kind === "struct" ? item.items[1] : undefined;
+    if (!size) throw new Unsupported("a buffer without a size", args.line);
+    return sum + numberOf(size);
+  }, 0);
+}
+
+function iovBytes(args: Args, index: number): number {
+  return listBytes(args, args.expression(index));
+}
+
+function messageBytes(args: Args, message: Expression): number {
+  return listBytes(args, fieldOf(message, "msg_iov"));
+}
+
+function streamOrDatagram(context: CallContext, args: Args): Exclude<Descriptor, { kind: "epoll" }> | string {
+  const descriptor = context.fds.get(args.number(0));
+  if (!descriptor) return "EBADF";
+  return descriptor.kind === "epoll" ? "EINVAL" : descriptor;
+}
+
+function startReceive(context: CallContext, args: Args, bytes: number, flags: number): Attempt {
+  refuseFlags(args, flags & ~RECEIVE_FLAGS);
+  const descriptor = streamOrDatagram(context, args);
+  if (typeof descriptor === "string") return done(descriptor);
+  const isPeek = (flags & MSG_PEEK) !== 0;
+  if (!(flags & MSG_WAITALL) || isPeek || !mayBlock(descriptor, flags)) {
+    return attempt(descriptor, () => descriptor.receive(bytes, isPeek), flags);
+  }
+  let taken = 0;
+  return attempt(descriptor, () => {
+    const result = descriptor.receive(bytes - taken, false);
+    if (result === undefined) return undefined;
+    if (typeof result === "string") return taken > 0 ? taken : result;
+    taken += result;
+    return taken === bytes || result === 0 ? taken : undefined;
+  });
+}
+
+function startSend(context: CallContext, args: Args, bytes: number, flags: number): Attempt {
+  if (flags & MSG_FASTOPEN) throw new Unsupported("TCP Fast Open (MSG_FASTOPEN)", args.line);
+  if (flags & MSG_MORE) throw new Unsupported("MSG_MORE", args.line);
+  refuseFlags(args, flags & ~SEND_FLAGS);
+  const descriptor = streamOrDatagram(context, args);
+  if (typeof descriptor === "string") return done(descriptor);
+  if (descriptor.kind === "udp") {
+    const result = descriptor.send(bytes, args.call.name === "sendto" ? args.endpoint(4) : undefined);
+    if (descriptor.handle !== undefined) context.byHandle.set(descriptor.handle, descriptor);
+    return done(result);
+  }
+  if (!mayBlock(descriptor, flags)) return attempt(descriptor, () => descriptor.write(bytes), flags);
+  let taken = 0;
+  return attempt(descriptor, (): Result | undefined => {
+    for (;;) {
+      const result = descriptor.write(bytes - taken);
+      if (result === undefined) return undefined;
+      if (typeof result === "string") return taken > 0 ? taken : result;
+      taken += result;
+      if (taken === bytes) return taken;
+    }
+  });
+}
+
+function refuseFlags(args: Args, unknown: number): void {
+  if (unknown !== 0) throw new Unsupported(`${args.call.name} with flags 0x${(unknown >>> 0).toString(16)}`, args.line);
+}
