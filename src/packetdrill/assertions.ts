@@ -48,8 +48,12 @@ function splitStatements(row: string): string[] {
   return statements.map((part) => part.trim()).filter((part) => part !== "");
 }
 
-const TOKEN =
-  /\s*(0[xX][0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+|[A-Za-z_]\w*|"[^"]*"|'[^']*'|\/\/=?|<<=?|>>=?|\*\*|[<>=!]=|[-+*/%&|^]=?|[<>=(),~[\]])/y;
+const TOKEN_FORMS = [
+  String.raw`0[xX][0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+`,
+  String.raw`[A-Za-z_]\w*|"[^"]*"|'[^']*'`,
+  String.raw`\/\/=?|<<=?|>>=?|\*\*|[<>=!]=|[-+*/%&|^]=?|[<>=(),~[\]]`,
+];
+const TOKEN = new RegExp(`\\s*(${TOKEN_FORMS.join("|")})`, "y");
 
 function tokensOf(text: string, line: number): string[] {
   const tokens: string[] = [];

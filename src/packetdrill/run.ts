@@ -1,7 +1,7 @@
 /**
- * Runs one script against one kernel in virtual time. Times, tolerance and the meaning of `+` are those of the original:
- * a relative time counts from the end of the event before it, or, between packets that the script sends, from that
- * packet's own time.
+ * Runs one script against one kernel in virtual time. Times, tolerance and the meaning of `+` are those of the
+ * original: a relative time counts from the end of the event before it, or, between packets that the script sends, from
+ * that packet's own time.
  */
 import type { Call, Script, ScriptEvent } from "./ast.ts";
 import { runCode, type Value } from "./assertions.ts";

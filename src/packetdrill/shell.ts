@@ -1,6 +1,6 @@
 /**
- * As much of a shell as the commands in scripts need: words, quotes, `$((…))`, redirections (dropped), pipelines. Nothing
- * is executed; commands.ts knows what the commands would do.
+ * As much of a shell as the commands in scripts need: words, quotes, `$((…))`, redirections (dropped), pipelines.
+ * Nothing is executed; commands.ts knows what the commands would do.
  */
 
 /** Words of each command of a pipeline. */
