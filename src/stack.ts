@@ -12,6 +12,7 @@ import { createSeedSource } from "./kernel/seed.ts";
 import type { KernelLife } from "./kernel/supervision.ts";
 import { HANG_MS_DEFAULT, type RemoveOptions, RESTART_DEFAULTS, type RestartOptions } from "./kernel/supervisor.ts";
 import { startThreadStack } from "./kernel/threadStack.ts";
+import type { MigrationResult } from "./migration/migrator.ts";
 import type { Connection } from "./socket/connection.ts";
 import type { Listener } from "./socket/listener.ts";
 import type { Sockets } from "./socket/sockets.ts";
@@ -73,6 +74,14 @@ export interface Stack extends AsyncDisposable {
    * @throws NetPopcornError ERR_NO_SUCH_KERNEL, ERR_LAST_KERNEL, ERR_OPTION_RANGE, ERR_STACK_CLOSED.
    */
   removeKernel(kernelId: number, options?: RemoveOptions): Promise<void>;
+  /**
+   * Moves a flow group, 0..4095, to another kernel with all its connections, while traffic flows (docs/migration.md).
+   * Moves are made one after the other; fulfilled when the old kernel no longer forwards late frames. When it rejects,
+   * everything is as it was.
+   * @throws NetPopcornError ERR_OPTION_RANGE, EOPNOTSUPP (no flow groups), ERR_MIGRATION_PINNED (an application that
+   * cannot follow), ENOBUFS (no room in that kernel), EADDRINUSE, ERR_KERNEL_DOWN, ERR_STACK_CLOSED.
+   */
+  migrate(group: number, toKernel: number): Promise<MigrationResult>;
   /** Sends a structured-clonable value to the application in every kernel (KernelStack event "message"). */
   postMessage(data: unknown): void;
   on<Name extends keyof StackEvents>(name: Name, listener: (event: StackEvents[Name]) => void): this;

@@ -158,6 +158,7 @@ export function migrationLatePeek(): u32 {
   if (late.head == 0) return 0;
   const record = late.head + BLOCK_RECORD;
   store<u32>(RESULT_BASE, FRAME_OFFSET + load<u32>(record, FRAME_LENGTH));
+  store<u32>(RESULT_BASE, load<u32>(late.head, BLOCK_GROUP), 4);
   return record;
 }
 

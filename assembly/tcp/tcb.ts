@@ -150,6 +150,9 @@ if (offsetof<Tcb>("ports") != LAYOUT.TCB_PORTS) ERROR("layout/tcb.ts: TCB_PORTS"
 if (offsetof<Tcb>("flags") != LAYOUT.TCB_FLAGS) ERROR("layout/tcb.ts: TCB_FLAGS");
 if (offsetof<Tcb>("localIndex") != LAYOUT.TCB_LOCAL_INDEX) ERROR("layout/tcb.ts: TCB_LOCAL_INDEX");
 if (offsetof<Tcb>("stateByte") != LAYOUT.TCB_STATE) ERROR("layout/tcb.ts: TCB_STATE");
+if (offsetof<Tcb>("generation") != LAYOUT.TCB_GENERATION) ERROR("layout/tcb.ts: TCB_GENERATION");
+if (F_APP != LAYOUT.TCB_FLAG_APP) ERROR("layout/tcb.ts: TCB_FLAG_APP");
+if (F_IN_FLOW_TABLE != LAYOUT.TCB_FLAG_IN_FLOW_TABLE) ERROR("layout/tcb.ts: TCB_FLAG_IN_FLOW_TABLE");
 if (TCB_SIZE_BYTES != LAYOUT.TCB_SIZE_BYTES) ERROR("layout/tcb.ts: TCB_SIZE_BYTES");
 
 /** What is needed at set-up, in trouble, and once in a while. */

@@ -179,6 +179,16 @@ export class Balancer {
     };
   }
 
+  /**
+   * Takes away the filters of the group's connections: they move with it. @returns what puts them back.
+   */
+  unpin(group: number): () => void {
+    const flows = this.#pins.takeGroup(group);
+    return () => {
+      for (const { flow, sinceNs } of flows) this.#pins.add(flow, sinceNs);
+    };
+  }
+
   /** Takes its filters out of the device; the groups stay where they are. */
   close(): void {
     if (this.#settling.size > 0) this.#withholdResets(false);

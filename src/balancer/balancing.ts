@@ -85,6 +85,11 @@ export class Balancing {
     return this.#balancer?.stats();
   }
 
+  /** See MigratorOptions.unpin. */
+  unpin(group: number): () => void {
+    return this.#balancer?.unpin(group) ?? (() => {});
+  }
+
   close(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

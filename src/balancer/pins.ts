@@ -64,6 +64,13 @@ export class Pins {
     }
   }
 
+  /** Removes the pins of a group. @returns what they were. */
+  takeGroup(group: number): Pin[] {
+    const taken = [...this.#pins].filter(([, { flow }]) => flow.group === group);
+    for (const [key, { flow }] of taken) this.#remove(key, flow);
+    return taken.map(([, pin]) => pin);
+  }
+
   clear(): void {
     for (const [key, { flow }] of this.#pins) this.#remove(key, flow);
   }

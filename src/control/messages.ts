@@ -4,6 +4,7 @@
  */
 import type { PortDescriptor } from "../device/device.ts";
 import type { KernelConfig } from "../kernel/config.ts";
+import type { MigrationAnswer, MigrationRequest } from "../migration/request.ts";
 import type { PortRequest } from "./ports.ts";
 import type { View } from "./view.ts";
 
@@ -32,6 +33,8 @@ export type ToWorker =
   | { readonly type: "claimed"; readonly id: number; readonly result: number }
   | { readonly type: "message"; readonly data: unknown }
   | { readonly type: "view"; readonly view: View }
+  /** Live migration (docs/migration.md). */
+  | { readonly type: "migrate"; readonly id: number; readonly request: MigrationRequest }
   /** Stop listening, drain, end; `reset`: reset what is left. The worker answers by exiting. */
   | { readonly type: "close"; readonly drainMs: number; readonly reset: boolean };
 
@@ -41,6 +44,7 @@ export type FromWorker =
   | { readonly type: "claim"; readonly id: number; readonly request: PortRequest }
   | { readonly type: "release"; readonly request: PortRequest }
   | { readonly type: "message"; readonly data: unknown }
+  | { readonly type: "migrated"; readonly id: number; readonly answer: MigrationAnswer }
   /** `fatal`: the worker ends after this. */
   | { readonly type: "error"; readonly error: ErrorRecord; readonly fatal: boolean };
 

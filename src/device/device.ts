@@ -108,8 +108,8 @@ export interface Device {
   lendQueue?(queue: number, to: number | undefined): void;
   /** Queue of a flow group; undefined: left to the hash. This and the next exist where capabilities.flowGroups > 0. */
   flowGroupQueue?(group: number): number | undefined;
-  /** Sends the next packets of a flow group to `queue`. */
-  moveFlowGroup?(group: number, queue: number): void;
+  /** Sends the next packets of a flow group to `queue`; undefined: leaves them to the hash, on devices that hash. */
+  moveFlowGroup?(group: number, queue: number | undefined): void;
   /**
    * Has packets to these ports of ours grouped by them, unless the device was told other ports.
    * @returns false when the device groups by the remote port only.

@@ -2,7 +2,7 @@
  * Active opens of a kernel that shares its device with others: the local port is one whose replies the device brings
  * to this kernel, or the connection gets an exact filter that does.
  */
-import type { ReplySteering } from "../device/replySteering.ts";
+import type { ReplySteering, ReplyTuple } from "../device/replySteering.ts";
 import { addressFamily } from "../ip/address.ts";
 import { ownAddress, ownAddressIndex } from "../ip/ownAddresses.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EBADF } from "../layout/status.ts";
@@ -73,6 +73,26 @@ export class ActiveOpener {
 
   turn(nowNs: number): void {
     this.#filters?.turn(nowNs);
+  }
+
+  /** Connections that move: their filters lead to queue `to` from now on. @returns handle and tuple of each. */
+  redirectFilters(handles: ReadonlySet<number>, to: number): (readonly [number, ReplyTuple])[] {
+    return this.#filters?.redirect(handles, to) ?? [];
+  }
+
+  /** They have moved. */
+  forgetFilters(moved: readonly (readonly [number, ReplyTuple])[]): void {
+    this.#filters?.forget(moved);
+  }
+
+  /** They have not. */
+  restoreFilters(stayed: readonly (readonly [number, ReplyTuple])[]): void {
+    this.#filters?.restore(stayed);
+  }
+
+  /** They have come here, and their filters lead here. */
+  adoptFilters(arrived: readonly (readonly [number, ReplyTuple])[]): void {
+    this.#filters?.adopt(arrived, this.#handles.nowNs);
   }
 
   close(): void {

@@ -12,6 +12,21 @@ const INFO_AT = ADDRESS_AT + 64;
  */
 const STATUS_MAX = 4095;
 
+/** How an application lets a connection go, and takes it up again in another kernel. */
+export type HandOver = {
+  /**
+   * The connection is about to move: from now on the handle must not be used, and no event of it comes.
+   * @returns what the application knows of it, given to arrive() there: structured-clonable where kernels are threads.
+   *   undefined: it cannot go, and then nothing of its flow group does.
+   */
+  leave(handle: number, toKernel: number): unknown;
+  /**
+   * A connection is here, with what leave() has returned. What there is to read, or has happened, is told by events.
+   * Called in the old kernel, with the old handle, when the move was refused after leave().
+   */
+  arrive(handle: number, state: unknown, kernelId: number): void;
+};
+
 /**
  * The handle level of one kernel: integers and views on its memory, no object per connection, no copy, no exception.
  *
@@ -31,6 +46,7 @@ export class Handles {
   readonly exports: KernelExports;
   /** Length in bytes that belongs to the address which `peek`, `reserve` or `udpPeek` returned last. */
   available = 0;
+  #handOver: HandOver | undefined;
   readonly #host: KernelHost;
 
   constructor(host: KernelHost) {
@@ -49,6 +65,19 @@ export class Handles {
   /** Sets the one handler of this kernel's events; undefined removes it. */
   onEvents(handler: EventHandler | undefined): void {
     this.#host.setEventHandler(handler);
+  }
+
+  /**
+   * Lets this kernel's connections move to other kernels, and theirs come here (docs/migration.md). One hook, for those
+   * connections of the handle level that no other level has; undefined: they keep their kernel.
+   */
+  onHandOver(hook: HandOver | undefined): void {
+    this.#handOver = hook;
+  }
+
+  /** @internal */
+  get handOver(): HandOver | undefined {
+    return this.#handOver;
   }
 
   /** Permanent memory for the application, 64-byte aligned, never given back. 0: the kernel's memory is used up. */

@@ -15,6 +15,8 @@ import {
   HANDLE_KIND_SHIFT,
 } from "../layout/event.ts";
 import { LAYOUT_VERSION, MAP_BASE, MAP_EVENTS, MAP_LAYOUT_VERSION } from "../layout/kernelMemory.ts";
+import { MigrationAgent } from "../migration/agent.ts";
+import type { Carrier } from "../migration/carrier.ts";
 import type { FrameRing } from "../views/frameRing.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { KernelExports } from "../wasm/exports.ts";
@@ -36,6 +38,8 @@ export interface EventSink {
   readonly handle: number;
   /** @param mask EVENT_*. @param status 0 or a negative errno. */
   onEvent(mask: number, status: number, readableBytes: number): void;
+  /** The connection lives in another kernel of this thread from now on. Missing: it cannot move (docs/migration.md). */
+  moveTo?(host: KernelHost, handle: number): void;
 }
 
 const EVENT_WORDS = EVENT_SIZE_BYTES >> 2;
@@ -82,6 +86,9 @@ export class KernelHost implements Drivable {
   #handler: EventHandler | undefined;
   #port: DevicePort | undefined;
   #failure: NetPopcornError | undefined;
+  #migration: MigrationAgent | undefined;
+  /** The last turn has found nothing in the device and in the lanes. */
+  #quiet = false;
   #nowNs = 0;
 
   /**
@@ -155,13 +162,15 @@ export class KernelHost implements Drivable {
     try {
       const port = this.#port;
       const messages = this.messages ? this.messages.poll() : 0;
+      const migrating = this.#migration ? this.#migration.turn(nowNs, this.#quiet) : false;
       const received = port ? port.receive(nowNs) : 0;
+      if (this.#migration) this.#quiet = received === 0 && !this.#lanesUsed();
       const events = this.exports.poll(nowNs, this.#budgetFrames);
       if (events > 0) this.#dispatch(events);
       const flushed = this.exports.flush();
       const sent = port ? port.transmit(nowNs) : 0;
       this.messages?.flush();
-      return (messages | received | events | flushed | sent) !== 0 || this.#hasWork();
+      return migrating || (messages | received | events | flushed | sent) !== 0 || this.#hasWork();
     } catch (cause) {
       throw this.#fail(cause);
     }
@@ -169,7 +178,9 @@ export class KernelHost implements Drivable {
 
   /** When the next turn is due without outside input, in ns; Infinity: never. Timers of the protocols. */
   nextTimerNs(): number {
-    return Math.min(this.exports.nextDeadlineNs(), this.opener?.nextTurnNs ?? Number.POSITIVE_INFINITY);
+    const never = Number.POSITIVE_INFINITY;
+    const deadlineNs = Math.min(this.exports.nextDeadlineNs(), this.opener?.nextTurnNs ?? never);
+    return this.#migration ? Math.min(deadlineNs, this.#migration.deadlineNs) : deadlineNs;
   }
 
   /** When the device has something for itself to do (a delayed frame), in ns; Infinity: never. */
@@ -227,6 +238,34 @@ export class KernelHost implements Drivable {
     this.#sinkCount--;
   }
 
+  /** The socket that gets a handle's events. */
+  sinkOf(handle: number): EventSink | undefined {
+    const sink = this.#sinksOf(handle)[handle & HANDLE_INDEX_MASK];
+    return sink?.handle === handle ? sink : undefined;
+  }
+
+  /** Ports of ours by which the device groups packets; first > last: none. */
+  get localPorts(): { readonly first: number; readonly last: number } {
+    const steering = this.#port?.replySteering;
+    return steering ? { first: steering.localPortFirst, last: steering.localPortLast } : { first: 1, last: 0 };
+  }
+
+  /** This kernel's side of live migration (docs/migration.md). @param carrier of the first call; default: messages. */
+  migrationAgent(carrier?: Carrier): MigrationAgent {
+    this.#migration ??= new MigrationAgent(this, carrier);
+    return this.#migration;
+  }
+
+  /** Calls a hook of the application. @returns undefined when it throws: that is reported. */
+  guardApplication<T>(call: () => T): T | undefined {
+    try {
+      return call();
+    } catch (error) {
+      this.#reportApplicationError(error);
+      return undefined;
+    }
+  }
+
   /** Calls `visit` for each socket that gets its own events. */
   forEachSink(visit: (sink: EventSink) => void): void {
     for (const sinks of this.#sinks) {
@@ -248,6 +287,10 @@ export class KernelHost implements Drivable {
     if (this.messages?.pending) return true;
     if (this.exports.hasWork() === 0) return false;
     if (!this.transmitPending) return true;
+    return this.#lanesUsed();
+  }
+
+  #lanesUsed(): boolean {
     for (const lane of this.#rx) if (lane.usedBytes > 0) return true;
     return false;
   }

@@ -5,6 +5,9 @@ import { Balancing } from "../balancer/balancing.ts";
 import { NetPopcornError } from "../errors.ts";
 import { setDefaultStack } from "../net/stackOf.ts";
 import { Sockets } from "../socket/sockets.ts";
+import type { MigrationAgent } from "../migration/agent.ts";
+import { CallCarrier } from "../migration/carrier.ts";
+import { createMigrator, type MigrationResult, type Migrator } from "../migration/migrator.ts";
 import type { Stack, StackPlan } from "../stack.ts";
 import type { CloseOptions, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
@@ -42,6 +45,7 @@ class InlineStack extends StackBase implements Stack {
   readonly #sockets: Sockets;
   readonly #supervision: Supervision;
   readonly #balancing: Balancing;
+  readonly #migrator: Migrator;
   /** By kernel. */
   readonly #kernelStacks: KernelStack[] = [];
   readonly #kernelSockets: Sockets[] = [];
@@ -74,6 +78,12 @@ class InlineStack extends StackBase implements Stack {
       isUp: (kernelId) => this.#supervision.isUp(kernelId),
       onBalance: (event) => void this.emit("balance", event),
       clock: this.#reactor ? (plan.options.clock ?? realClock) : undefined,
+    });
+    this.#migrator = createMigrator(plan, {
+      isUp: (kernelId) => this.#supervision.isUp(kernelId),
+      ask: (kernelId, request, reply) => this.#agentOf(kernelId)?.handle(request, reply),
+      nowNs: () => this.#nowNs(),
+      unpin: (group) => this.#balancing.unpin(group),
     });
     this.#supervision.retireAbsent();
     for (const host of hosts) this.#drive(host);
@@ -161,6 +171,10 @@ class InlineStack extends StackBase implements Stack {
     return this.#supervision.removeKernel(kernelId, options);
   }
 
+  migrate(group: number, toKernel: number): Promise<MigrationResult> {
+    return this.#migrator.migrate(group, toKernel);
+  }
+
   postMessage(data: unknown): void {
     queueMicrotask(() => {
       for (const stack of this.#kernelStacks) stack.deliver(data);
@@ -225,16 +239,23 @@ class InlineStack extends StackBase implements Stack {
     return host;
   }
 
+  #agentOf(kernelId: number): MigrationAgent | undefined {
+    return this.kernels[kernelId]?.migrationAgent(new CallCarrier(kernelId, (other) => this.#agentOf(other)));
+  }
+
+  #nowNs(): number {
+    return this.#reactor ? (this.#plan.options.clock ?? realClock).nowNs() : this.#turnNs;
+  }
+
   #drive(host: KernelHost): void {
     this.#reactor?.add(host, (error) => this.#supervision.down(host.kernelId, "trap", error));
   }
 
   #createRunner(): KernelRunner {
-    const clock = this.#plan.options.clock ?? realClock;
     return {
       apart: false,
       manual: this.#reactor === undefined,
-      nowNs: () => (this.#reactor ? clock.nowNs() : this.#turnNs),
+      nowNs: () => this.#nowNs(),
       lost: (kernelId, error) => this.#lose(this.kernels[kernelId] as KernelHost, error),
       end: () => Promise.resolve(),
       start: (_kernelId, life) => this.#restart(life),
@@ -259,10 +280,10 @@ class InlineStack extends StackBase implements Stack {
       cause instanceof NetPopcornError ? cause : new NetPopcornError("ERR_KERNEL_START", cause.message, { cause });
     this.#reactor?.remove(host);
     host.close();
-    this.#sockets.dropKernel(host, error);
-    const own = this.#kernelSockets[host.kernelId];
-    own?.dropKernel(host, error);
-    own?.closeListeners();
+    this.#migrator.kernelDown(host.kernelId);
+    // Connections of any kernel's application may have moved here.
+    for (const sockets of [this.#sockets, ...this.#kernelSockets]) sockets?.dropKernel(host, error);
+    this.#kernelSockets[host.kernelId]?.closeListeners();
     this.#ports.forgetDraws(host.kernelId);
   }
 
@@ -308,11 +329,11 @@ class InlineStack extends StackBase implements Stack {
     this.#reactor?.ref();
     this.#supervision.close();
     this.#balancing.close();
+    this.#migrator.close();
     await Promise.all([this.#sockets.close(drainMs), ...this.#kernelStacks.map((stack) => stack.close(drainMs))]);
     for (const host of this.kernels) {
       // The last resets and FINs are sent by one more turn.
-      if (this.#supervision.isRunning(host.kernelId))
-        host.turn(this.#reactor ? (this.#plan.options.clock ?? realClock).nowNs() : host.nowNs);
+      if (this.#supervision.isRunning(host.kernelId)) host.turn(this.#reactor ? this.#nowNs() : host.nowNs);
       this.#reactor?.remove(host);
       host.close();
     }

@@ -74,6 +74,28 @@ export class ReplyFilterSet {
     this.#nextLookNs = this.#entries.size > 0 ? nowNs + LOOK_NS : Number.POSITIVE_INFINITY;
   }
 
+  /** See ActiveOpener.redirectFilters. */
+  redirect(handles: ReadonlySet<number>, to: number): (readonly [number, ReplyTuple])[] {
+    const moving = [...this.#entries.values()].filter(({ handle, endedNs }) => endedNs < 0 && handles.has(handle));
+    for (const { tuple } of moving) this.#filters.set(tuple, to);
+    return moving.map(({ handle, tuple }) => [handle, tuple]);
+  }
+
+  forget(moved: readonly (readonly [number, ReplyTuple])[]): void {
+    for (const [, tuple] of moved) this.#entries.delete(keyOf(tuple));
+  }
+
+  restore(stayed: readonly (readonly [number, ReplyTuple])[]): void {
+    for (const [, tuple] of stayed) this.#filters.set(tuple, this.#queue);
+  }
+
+  adopt(arrived: readonly (readonly [number, ReplyTuple])[], nowNs: number): void {
+    for (const [handle, tuple] of arrived) {
+      this.#entries.set(keyOf(tuple), { tuple, handle, endedNs: -1 });
+      this.#nextLookNs = Math.min(this.#nextLookNs, nowNs + LOOK_NS);
+    }
+  }
+
   close(): void {
     for (const { tuple } of this.#entries.values()) this.#filters.clear(tuple);
     this.#entries.clear();

@@ -4,6 +4,7 @@ import type { ErrorRecord, FromWorker, ToWorker, WorkerStart } from "../control/
 import type { PortRegistry } from "../control/ports.ts";
 import type { View } from "../control/view.ts";
 import { NetPopcornError } from "../errors.ts";
+import type { MigrationRequest, Reply } from "../migration/request.ts";
 import { KernelMemory } from "../views/kernelMemory.ts";
 
 /** How long after the drain a worker may take to end by itself. */
@@ -32,6 +33,8 @@ export class ThreadKernel {
   readonly #worker: Worker;
   readonly #exited: Promise<void>;
   #settleReady!: { resolve: () => void; reject: (error: Error) => void };
+  readonly #asked = new Map<number, Reply>();
+  #lastAsked = 0;
   #started = false;
   #closing = false;
   /** Its end has been reported. */
@@ -87,6 +90,13 @@ export class ThreadKernel {
     this.#post({ type: "view", view });
   }
 
+  /** @param reply not called when the kernel ends before it has answered. */
+  ask(request: MigrationRequest, reply: Reply): void {
+    this.#lastAsked++;
+    this.#asked.set(this.#lastAsked, reply);
+    this.#post({ type: "migrate", id: this.#lastAsked, request });
+  }
+
   /** Asks the worker to end, and ends it if it does not. @param reset what is left after the drain. */
   async close(drainMs: number, reset = false): Promise<void> {
     this.#closing = true;
@@ -120,6 +130,10 @@ export class ThreadKernel {
       }
       case "release":
         ports.release([this.kernelId], message.request);
+        break;
+      case "migrated":
+        this.#asked.get(message.id)?.(message.answer);
+        this.#asked.delete(message.id);
         break;
       case "message":
         this.#options.onMessage(message.data);

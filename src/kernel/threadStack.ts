@@ -2,6 +2,7 @@
 import { PortRegistry } from "../control/ports.ts";
 import { Balancing } from "../balancer/balancing.ts";
 import { NetPopcornError } from "../errors.ts";
+import { createMigrator, type MigrationResult, type Migrator } from "../migration/migrator.ts";
 import type { Stack, StackPlan } from "../stack.ts";
 import type { CloseOptions, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
@@ -36,6 +37,7 @@ class ThreadStack extends StackBase implements Stack {
   readonly #ports: PortRegistry;
   readonly #supervision: Supervision;
   readonly #balancing: Balancing;
+  readonly #migrator: Migrator;
   /** The present life of each kernel, or its last. */
   readonly #threads: ThreadKernel[] = [];
   readonly #restarting = new Set<Promise<void>>();
@@ -55,7 +57,17 @@ class ThreadStack extends StackBase implements Stack {
       onBalance: (event) => void this.emit("balance", event),
       clock: realClock,
     });
+    this.#migrator = createMigrator(plan, {
+      isUp: (kernelId) => this.#supervision.isUp(kernelId),
+      ask: (kernelId, request, reply) => this.#threads[kernelId]?.ask(request, reply),
+      nowNs: () => realClock.nowNs(),
+      unpin: (group) => this.#balancing.unpin(group),
+    });
     this.#supervision.retireAbsent();
+  }
+
+  migrate(group: number, toKernel: number): Promise<MigrationResult> {
+    return this.#migrator.migrate(group, toKernel);
   }
 
   get kernelCount(): number {
@@ -139,7 +151,7 @@ class ThreadStack extends StackBase implements Stack {
       apart: true,
       manual: false,
       nowNs: () => realClock.nowNs(),
-      lost: () => {},
+      lost: (kernelId) => this.#migrator.kernelDown(kernelId),
       end: async (kernelId) => this.#threads[kernelId]?.terminate(),
       start: (kernelId, life) => {
         const restart = this.#restartThread(kernelId, life);
@@ -200,6 +212,7 @@ class ThreadStack extends StackBase implements Stack {
   async #close(drainMs: number): Promise<void> {
     this.#supervision.close();
     this.#balancing.close();
+    this.#migrator.close();
     await Promise.all(this.#threads.map((thread) => thread.close(drainMs)));
     await Promise.allSettled(this.#restarting);
     this.emit("close", {});

@@ -113,6 +113,9 @@ async function run(start: WorkerStart): Promise<void> {
       case "view":
         setView(message.view);
         break;
+      case "migrate":
+        host.migrationAgent().handle(message.request, (answer) => post({ type: "migrated", id: message.id, answer }));
+        break;
       case "message":
         stack.deliver(message.data);
         break;

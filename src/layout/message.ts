@@ -62,5 +62,10 @@ export const MESSAGE_TYPES_MAX = 64;
 /** Fills the end of a ring. */
 export const MESSAGE_TYPE_PAD = 0;
 
+/** Live migration (docs/migration.md): a piece of a stream of records, the end of one, a part of a late frame. */
+export const MESSAGE_TYPE_MIGRATION_PIECE = 40;
+export const MESSAGE_TYPE_MIGRATION_END = 41;
+export const MESSAGE_TYPE_MIGRATION_LATE = 42;
+
 /** End of what this file lays out; below STATIC_DATA_BASE. */
 export const MESSAGE_AREA_END = MESSAGE_COUNTS_BASE + MESSAGE_COUNTS * 8;

@@ -10,8 +10,13 @@ export const TCB_PORTS = 16;
 export const TCB_FLAGS = 24;
 /** Bit of TCB_FLAGS: we opened it. It is the sign bit. */
 export const TCB_FLAG_ACTIVE_OPEN_BIT = 31;
+/** Bits of it: the application knows the handle; the connection stands in the flow table. */
+export const TCB_FLAG_APP = 4;
+export const TCB_FLAG_IN_FLOW_TABLE = 268435456;
 /** u8: index of the local address. */
 export const TCB_LOCAL_INDEX = 28;
 /** u8: STATE_* (layout/option.ts). */
 export const TCB_STATE = 29;
+/** u8: with the index it makes the handle (layout/event.ts). */
+export const TCB_GENERATION = 30;
 export const TCB_SIZE_BYTES = 128;

@@ -51,12 +51,12 @@ export const CHUNK_BYTES_MAX = 65536;
 const SMALL_BYTES_MAX = SCRATCH_SIZE_BYTES / 2;
 
 export class Transport implements EventSink, OpenConnection {
-  readonly handle: number;
   bytesRead = 0;
   /** Largest piece that the user can take. */
   chunkBytesMax = CHUNK_BYTES_MAX;
   readonly #sockets: Sockets;
-  readonly #host: KernelHost;
+  #host: KernelHost;
+  #handle: number;
   /** Undefined once the socket has let go. */
   #user: TransportUser | undefined;
   #isReading = false;
@@ -71,10 +71,14 @@ export class Transport implements EventSink, OpenConnection {
   constructor(sockets: Sockets, host: KernelHost, handle: number, user: TransportUser) {
     this.#sockets = sockets;
     this.#host = host;
-    this.handle = handle;
+    this.#handle = handle;
     this.#user = user;
     host.addSink(this);
     sockets.connectionOpened(this);
+  }
+
+  get handle(): number {
+    return this.#handle;
   }
 
   get kernelId(): number {
@@ -113,7 +117,7 @@ export class Transport implements EventSink, OpenConnection {
   #pullSmall(): number {
     const { handles } = this.#host;
     const limit = Math.min(SMALL_BYTES_MAX, this.chunkBytesMax);
-    const count = handles.receive(this.handle, SCRATCH_BASE, limit);
+    const count = handles.receive(this.#handle, SCRATCH_BASE, limit);
     if (count <= 0) return count;
     this.#host.requestTurn();
     this.bytesRead += count;
@@ -125,14 +129,14 @@ export class Transport implements EventSink, OpenConnection {
   #pullPieces(): number {
     const { handles } = this.#host;
     while (this.#isReading && this.#user) {
-      const at = handles.peek(this.handle);
+      const at = handles.peek(this.#handle);
       if (at <= 0) return at;
       const count = Math.min(handles.available, this.chunkBytesMax);
       this.bytesRead += count;
       const goesOn = this.#user[DATA](handles.bytes, at, count);
       // The user may have let go of the connection: the handle is not ours any more.
       if (!this.#user) return 0;
-      handles.consume(this.handle, count);
+      handles.consume(this.#handle, count);
       this.#host.requestTurn();
       if (!goesOn) this.#isReading = false;
     }
@@ -144,18 +148,18 @@ export class Transport implements EventSink, OpenConnection {
     const { handles } = this.#host;
     if (bytes.length <= SMALL_BYTES_MAX && from === 0) {
       handles.bytes.set(bytes, SCRATCH_BASE);
-      const taken = handles.send(this.handle, SCRATCH_BASE, bytes.length);
+      const taken = handles.send(this.#handle, SCRATCH_BASE, bytes.length);
       if (taken > 0) this.#host.requestTurn();
       return taken;
     }
     let at = from;
     while (at < bytes.length) {
-      const room = handles.reserve(this.handle, bytes.length - at);
+      const room = handles.reserve(this.#handle, bytes.length - at);
       if (room < 0) return room;
       if (room === 0) break;
       const count = Math.min(handles.available, bytes.length - at);
       handles.bytes.set(count === bytes.length ? bytes : bytes.subarray(at, at + count), room);
-      const status = handles.commit(this.handle, count);
+      const status = handles.commit(this.#handle, count);
       if (status < 0) return status;
       at += count;
     }
@@ -165,17 +169,17 @@ export class Transport implements EventSink, OpenConnection {
 
   /** FIN after what has been written. @returns 0 or a negative errno. */
   shutdown(): number {
-    const status = this.#host.handles.shutdownSend(this.handle);
+    const status = this.#host.handles.shutdownSend(this.#handle);
     this.#host.requestTurn();
     return status;
   }
 
   setOption(option: number, isOn: boolean): void {
-    this.#host.handles.setOption(this.handle, option, isOn ? 1 : 0);
+    this.#host.handles.setOption(this.#handle, option, isOn ? 1 : 0);
   }
 
   endpoints(): { readonly local: Endpoint; readonly remote: Endpoint } | undefined {
-    const at = this.#host.handles.info(this.handle);
+    const at = this.#host.handles.info(this.#handle);
     if (at < 0) return undefined;
     const { memory } = this.#host;
     const endpoint = (addressAt: number, portAt: number): Endpoint => {
@@ -200,7 +204,7 @@ export class Transport implements EventSink, OpenConnection {
   close(): void {
     if (!this.#user) return;
     this.#user = undefined;
-    this.#host.handles.close(this.handle);
+    this.#host.handles.close(this.#handle);
     this.#host.requestTurn();
     if (this.#isOver) this.#finish();
   }
@@ -208,7 +212,7 @@ export class Transport implements EventSink, OpenConnection {
   /** Resets the connection, or gives up opening it. No event follows. */
   reset(): void {
     this.#user = undefined;
-    this.#host.handles.abort(this.handle);
+    this.#host.handles.abort(this.#handle);
     this.#host.requestTurn();
     this.#finish();
   }
@@ -225,6 +229,14 @@ export class Transport implements EventSink, OpenConnection {
     this.#user = undefined;
     this.#finish();
     user?.[LOST](error);
+  }
+
+  moveTo(host: KernelHost, handle: number): void {
+    this.#host.removeSink(this);
+    this.#host = host;
+    this.#handle = handle;
+    host.addSink(this);
+    host.requestTurn();
   }
 
   onEvent(mask: number, status: number, readableBytes: number): void {

@@ -73,14 +73,13 @@ export interface ConnectionOwner {
 }
 
 export class Connection implements EventSink, OpenConnection {
-  /** The connection's handle in its kernel, for the handle level. Not valid any more once `closed` has settled. */
-  readonly handle: number;
   /**
    * Fulfilled when both directions have ended in order, rejected with the error that ended the connection.
    * Need not be looked at: a rejection here is never "unhandled".
    */
   readonly closed: Promise<void>;
-  readonly #host: KernelHost;
+  #host: KernelHost;
+  #handle: number;
   readonly #owner: ConnectionOwner;
   #localAddress = "";
   #localPort = 0;
@@ -113,7 +112,7 @@ export class Connection implements EventSink, OpenConnection {
   /** @param handle established (from accept), or opening (then await `established()`). */
   constructor(host: KernelHost, handle: number, owner: ConnectionOwner) {
     this.#host = host;
-    this.handle = handle;
+    this.#handle = handle;
     this.#owner = owner;
     this.closed = new Promise((resolve, reject) => {
       this.#resolveClosed = resolve;
@@ -125,6 +124,15 @@ export class Connection implements EventSink, OpenConnection {
     owner.connectionOpened(this);
   }
 
+  /**
+   * The connection's handle in its kernel, for the handle level. Another one when the connection has moved to another
+   * kernel; not valid any more once `closed` has settled.
+   */
+  get handle(): number {
+    return this.#handle;
+  }
+
+  /** The kernel where it lives now. */
   get kernelId(): number {
     return this.#host.kernelId;
   }
@@ -213,14 +221,14 @@ export class Connection implements EventSink, OpenConnection {
     if (this.#finished) return;
     // After close() too: the handle is the connection's until EVENT_CLOSED.
     this.#released = true;
-    this.#host.exports.tcpAbort(this.handle);
+    this.#host.exports.tcpAbort(this.#handle);
     this.#host.requestTurn();
     this.#fail(reason ?? new NetPopcornError("ECONNABORTED", "the connection was aborted by abort()"));
   }
 
   /** @throws NetPopcornError EBADF once the connection is over. */
   info(): ConnectionInfo {
-    const at = this.#checkStatus(this.#released ? EBADF : this.#host.handles.info(this.handle), "info");
+    const at = this.#checkStatus(this.#released ? EBADF : this.#host.handles.info(this.#handle), "info");
     const field = (offset: number) => this.#host.memory.loadU32(at + offset);
     return {
       state: stateNames.get(field(OPTION.INFO_STATE)) ?? "UNKNOWN",
@@ -261,6 +269,15 @@ export class Connection implements EventSink, OpenConnection {
     this.#fail(error);
   }
 
+  /** @internal The connection lives in another kernel of this thread from now on. */
+  moveTo(host: KernelHost, handle: number): void {
+    this.#host.removeSink(this);
+    this.#host = host;
+    this.#handle = handle;
+    host.addSink(this);
+    host.requestTurn();
+  }
+
   /** @internal */
   onEvent(mask: number, status: number): void {
     if (mask & EVENT_ERROR) {
@@ -296,14 +313,14 @@ export class Connection implements EventSink, OpenConnection {
 
   #setOption(option: number, value: number): void {
     this.#checkStatus(
-      this.#released ? EBADF : this.#host.exports.tcpSetOption(this.handle, option, value),
+      this.#released ? EBADF : this.#host.exports.tcpSetOption(this.#handle, option, value),
       "set option",
     );
   }
 
   /** Addresses and ports are kept: they are asked for in logs after the connection is over, too. */
   #readEndpoints(): void {
-    const at = this.#host.handles.info(this.handle);
+    const at = this.#host.handles.info(this.#handle);
     if (at < 0) return;
     const { memory } = this.#host;
     const { bytes } = memory;
@@ -336,7 +353,7 @@ export class Connection implements EventSink, OpenConnection {
   #pullNow(controller: ReadableByteStreamController): boolean {
     if (this.#failed || this.#readDone) return true;
     const { handles } = this.#host;
-    const at = handles.peek(this.handle);
+    const at = handles.peek(this.#handle);
     if (at < 0) {
       this.#fail(statusError(at, this.#describe()));
       return true;
@@ -352,7 +369,7 @@ export class Connection implements EventSink, OpenConnection {
       const bytes = Math.min(handles.available, request.byteLength);
       const target = new Uint8Array(request.buffer, request.byteOffset, bytes);
       target.set(handles.bytes.subarray(at, at + bytes));
-      handles.consume(this.handle, bytes);
+      handles.consume(this.#handle, bytes);
       controller.byobRequest.respond(bytes);
     } else controller.enqueue(this.#takeChunk(at));
     this.#host.requestTurn();
@@ -364,15 +381,15 @@ export class Connection implements EventSink, OpenConnection {
     const { handles } = this.#host;
     // slice() copies out of a shared memory, too.
     const chunk = handles.bytes.slice(at, at + Math.min(handles.available, CHUNK_BYTES_MAX));
-    handles.consume(this.handle, chunk.length);
+    handles.consume(this.#handle, chunk.length);
     // The buffer's blocks end anywhere; a short message should not come in two parts because of that.
-    const next = chunk.length < SHORT_CHUNK_BYTES ? handles.peek(this.handle) : 0;
+    const next = chunk.length < SHORT_CHUNK_BYTES ? handles.peek(this.#handle) : 0;
     if (next <= 0) return chunk;
     const more = Math.min(handles.available, CHUNK_BYTES_MAX - chunk.length);
     const joined = new Uint8Array(chunk.length + more);
     joined.set(chunk);
     joined.set(handles.bytes.subarray(next, next + more), chunk.length);
-    handles.consume(this.handle, more);
+    handles.consume(this.#handle, more);
     return joined;
   }
 
@@ -397,7 +414,7 @@ export class Connection implements EventSink, OpenConnection {
   #discard(): void {
     if (this.#released) return;
     const { handles } = this.#host;
-    while (handles.peek(this.handle) > 0) handles.consume(this.handle, handles.available);
+    while (handles.peek(this.#handle) > 0) handles.consume(this.#handle, handles.available);
     this.#host.requestTurn();
   }
 
@@ -432,11 +449,11 @@ export class Connection implements EventSink, OpenConnection {
     const { handles } = this.#host;
     let at = from;
     while (at < bytes.length) {
-      const room = this.#checkStatus(handles.reserve(this.handle, bytes.length - at), "write");
+      const room = this.#checkStatus(handles.reserve(this.#handle, bytes.length - at), "write");
       if (room === 0) break;
       const count = Math.min(handles.available, bytes.length - at);
       handles.bytes.set(bytes.subarray(at, at + count), room);
-      this.#checkStatus(handles.commit(this.handle, count), "write");
+      this.#checkStatus(handles.commit(this.#handle, count), "write");
       at += count;
     }
     if (at > from) this.#host.requestTurn();
@@ -445,7 +462,7 @@ export class Connection implements EventSink, OpenConnection {
 
   #shutdown(): void {
     if (this.#writeDone) return;
-    this.#checkStatus(this.#host.exports.tcpShutdownSend(this.handle), "close");
+    this.#checkStatus(this.#host.exports.tcpShutdownSend(this.#handle), "close");
     this.#writeDone = true;
     this.#host.requestTurn();
     this.#maybeRelease();
@@ -476,7 +493,7 @@ export class Connection implements EventSink, OpenConnection {
 
   #release(): void {
     this.#released = true;
-    this.#host.exports.tcpClose(this.handle);
+    this.#host.exports.tcpClose(this.#handle);
     this.#host.requestTurn();
     if (this.#closedByKernel) this.#finish();
   }
@@ -487,7 +504,7 @@ export class Connection implements EventSink, OpenConnection {
     this.#error = error;
     if (!this.#released) {
       this.#released = true;
-      this.#host.exports.tcpClose(this.handle);
+      this.#host.exports.tcpClose(this.#handle);
     }
     this.#opened?.reject(error);
     this.#opened = undefined;

@@ -148,9 +148,9 @@ export class Sockets implements ConnectionOwner {
   /** Takes out a kernel that is dead: its connections fail, listeners go on in the others. */
   dropKernel(host: KernelHost, error: NetPopcornError): void {
     const index = this.#hosts.indexOf(host);
-    if (index < 0) return;
-    this.#hosts.splice(index, 1);
+    if (index >= 0) this.#hosts.splice(index, 1);
     for (const socket of this.#listening.keys()) socket.dropReplica(host);
+    // Connections may have moved there from a kernel of this group.
     for (const connection of this.#connections) if (connection.kernelId === host.kernelId) connection.lost(error);
   }
 

@@ -158,7 +158,10 @@ export type KernelExports = {
   migrationThaw(arrived: number): number;
   /** Forgets the frozen connections. @param left 1: they live elsewhere now, 0: they never came. */
   migrationDiscard(left: number): number;
-  /** Oldest frame for a group that has left: its record (layout/frameRing.ts), FRAME_QUEUE is the kernel; 0: none. */
+  /**
+   * Oldest frame for a group that has left: its record (layout/frameRing.ts), FRAME_QUEUE is the kernel that has the
+   * group; 0: none. RESULT_BASE: +0 u32 bytes of the record, +4 u32 group.
+   */
   migrationLatePeek(): number;
   migrationLateDrop(): void;
   /** Processes a frame whose record lies at `record`. */

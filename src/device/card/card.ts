@@ -207,7 +207,7 @@ export class Card implements Device {
     return this.registers.flowGroup(group);
   }
 
-  moveFlowGroup(group: number, queue: number): void {
+  moveFlowGroup(group: number, queue: number | undefined): void {
     this.registers.setFlowGroup(group, queue);
   }
 

@@ -1,0 +1,399 @@
+/**
+ * A kernel's side of live migration, on the kernel's thread. It does what the owner asks (request.ts), one move at a
+ * time, a bounded part of it in each turn; and it takes frames that come after their group has left to where it is.
+ */
+import type { KernelHost } from "../kernel/host.ts";
+import { FRAME_QUEUE } from "../layout/frameRing.ts";
+import { RESULT_BASE } from "../layout/kernelMemory.ts";
+import {
+  GROUP_ARRIVING,
+  GROUP_LEFT,
+  GROUP_STEADY,
+  MIGRATION_LIST_FLAGS,
+  MIGRATION_LIST_HANDLE,
+  MIGRATION_LIST_SIZE_BYTES,
+  MIGRATION_LIST_SOURCE_HANDLE,
+  MIGRATION_LISTED_APP,
+} from "../layout/migration.ts";
+import { ENOMEM, EOPNOTSUPP, EPROTO, OK } from "../layout/status.ts";
+import { type Carrier, MessageCarrier, type Parcels } from "./carrier.ts";
+import type { Arrival, HandedOver, MigrationAnswer, MigrationRequest, MoveId, Reply } from "./request.ts";
+import { surveyGroup } from "./survey.ts";
+
+/** How long frames that come too late are forwarded. */
+export const LATE_NS = 50e6;
+/** A device that always brings more is not waited for any longer: what it brings then is forwarded. */
+const DRAIN_TURNS_MAX = 32;
+/** TCBs looked at in one turn, and list entries read at once. */
+const FREEZE_BUDGET = 32_768;
+const LIST_MAX = 1024;
+/** Of a kernel's memory for pieces and late frames: the largest record, and a piece. */
+const AREA_BYTES = 68 * 1024;
+
+type Draining = { readonly reply: Reply; turns: number };
+type Freezing = { readonly group: number; readonly to: number; readonly reply: Reply; first: number };
+type Leaving = { readonly untilNs: number; readonly reply: Reply; frames: number };
+type Transfer = { readonly move: MoveId; readonly to: number; readonly reply: Reply; bytes: number; first: number };
+type Received = { readonly handles: Map<number, number>; readonly status: number };
+type Listed = { readonly sourceHandle: number; readonly handle: number; readonly flags: number };
+
+export class MigrationAgent implements Parcels {
+  readonly #host: KernelHost;
+  readonly #carrier: Carrier;
+  #areaAt = 0;
+  // As the old kernel.
+  #draining: Draining | undefined;
+  #freezing: Freezing | undefined;
+  #transfer: Transfer | undefined;
+  /** What the application's hook has been told to let go. */
+  #handedOver: HandedOver[] = [];
+  #filters: Arrival["filters"] = [];
+  /** Groups whose late frames are forwarded. */
+  readonly #left = new Map<number, Leaving>();
+  /** Bytes of the oldest late frame that are sent already. */
+  #lateSent = 0;
+  // As the new kernel.
+  #move: MoveId = 0;
+  #status = OK;
+  #bytes = 0;
+  #listed = 0;
+  readonly #received = new Map<number, Received>();
+  readonly #receiving = new Map<number, Reply>();
+
+  /** @param carrier default: the message rings. */
+  constructor(host: KernelHost, carrier?: Carrier) {
+    this.#host = host;
+    if (!carrier && !host.messages) throw new RangeError("a kernel without others has nowhere to migrate to");
+    this.#carrier = carrier ?? new MessageCarrier(host.messages as NonNullable<typeof host.messages>, this);
+    const { first, last } = host.localPorts;
+    host.exports.migrationPorts(first, last);
+  }
+
+  /** @param reply called once, at once or in a later turn. */
+  handle(request: MigrationRequest, reply: Reply): void {
+    switch (request.ask) {
+      case "survey": {
+        const { connections, pinned } = surveyGroup(this.#host, request.group, this.#carrier.sameThread);
+        reply({ status: pinned > 0 ? EOPNOTSUPP : OK, connections });
+        break;
+      }
+      case "arrive":
+        reply({ status: this.#arrive(request.move, request.group) });
+        break;
+      case "drain":
+        this.#draining = { reply, turns: 0 };
+        break;
+      case "freeze":
+        this.#freeze(request.group, request.to, reply);
+        break;
+      case "transfer":
+        this.#transfer = { move: request.move, to: request.to, reply, bytes: 0, first: 1 };
+        this.#sendPieces();
+        break;
+      case "receive":
+        this.#receiving.set(request.from, reply);
+        this.#answerReceived(request.from);
+        break;
+      case "commit":
+        reply(this.#commit(request.group, request.arrivals));
+        break;
+      case "gone":
+        this.#gone(request.group, reply);
+        break;
+      case "cancel":
+        this.#cancel(request.group, request.back);
+        reply({ status: OK });
+        break;
+      case "stay":
+        this.#stay(request.group);
+        reply({ status: OK });
+        break;
+    }
+    this.#host.requestTurn();
+  }
+
+  /** When turn() has something to do, ns; Infinity: never. */
+  get deadlineNs(): number {
+    let deadlineNs = Number.POSITIVE_INFINITY;
+    for (const { untilNs } of this.#left.values()) deadlineNs = Math.min(deadlineNs, untilNs);
+    return deadlineNs;
+  }
+
+  /**
+   * Before each turn of the kernel.
+   * @param quiet the last turn has found nothing in the device and in the lanes. @returns true: more is left to do.
+   */
+  turn(nowNs: number, quiet: boolean): boolean {
+    if (this.#left.size > 0) this.#forwardLate(nowNs);
+    if (this.#draining) this.#drainTurn(quiet);
+    if (this.#freezing) this.#freezeTurn();
+    if (this.#transfer) this.#sendPieces();
+    return this.#draining !== undefined || this.#freezing !== undefined || this.#transfer !== undefined;
+  }
+
+  // The old kernel.
+
+  #drainTurn(quiet: boolean): void {
+    const draining = this.#draining as Draining;
+    // The turn in which it was asked for may have looked at the device before.
+    if (draining.turns++ < 1 || !(quiet || draining.turns > DRAIN_TURNS_MAX)) return;
+    this.#draining = undefined;
+    draining.reply({ status: OK });
+  }
+
+  #freeze(group: number, to: number, reply: Reply): void {
+    const left = this.#left.get(group);
+    // It was here, went, came back, and goes again before all that was over.
+    if (left) this.#endForwarding(group, left);
+    this.#host.exports.migrationSetGroup(group, GROUP_LEFT + to);
+    this.#freezing = { group, to, reply, first: 1 };
+    // On one thread no turn may come in between: an application would find its connection gone.
+    if (this.#carrier.sameThread) while (this.#freezing) this.#freezeTurn();
+  }
+
+  #freezeTurn(): void {
+    const freezing = this.#freezing as Freezing;
+    const { group, to, reply } = freezing;
+    const rest = this.#host.exports.migrationFreeze(group, freezing.first, FREEZE_BUDGET);
+    freezing.first = 0;
+    if (rest > 0) return;
+    this.#freezing = undefined;
+    const frozen = this.#list(0);
+    this.#filters = this.#host.opener?.redirectFilters(new Set(frozen.map(({ handle }) => handle)), to) ?? [];
+    const states = this.#leaveApplication(frozen, to);
+    if (!states) {
+      reply({ status: EOPNOTSUPP });
+      return;
+    }
+    reply({
+      status: this.#area() === 0 ? ENOMEM : OK,
+      connections: frozen.length,
+      arrival: { from: this.#host.kernelId, states, filters: this.#filters },
+    });
+  }
+
+  /** @returns what goes with the connections; undefined: one of them cannot go. */
+  #leaveApplication(frozen: readonly Listed[], to: number): HandedOver[] | undefined {
+    const states: HandedOver[] = [];
+    const hook = this.#host.handles.handOver;
+    for (const { handle, flags } of frozen) {
+      if ((flags & MIGRATION_LISTED_APP) === 0) continue;
+      const sink = this.#host.sinkOf(handle);
+      if (sink) {
+        if (!this.#carrier.sameThread || !sink.moveTo) return undefined;
+        states.push([handle, new Follower(sink.moveTo.bind(sink))]);
+        continue;
+      }
+      const state = hook ? this.#host.guardApplication(() => hook.leave(handle, to)) : undefined;
+      if (state === undefined) return undefined;
+      states.push([handle, state]);
+      this.#handedOver.push([handle, state]);
+    }
+    return states;
+  }
+
+  #sendPieces(): void {
+    const transfer = this.#transfer as Transfer;
+    const { exports, memory } = this.#host;
+    const { to, move } = transfer;
+    const at = this.#area();
+    for (;;) {
+      const bytesMax = Math.min(this.#carrier.pieceBytesMax(to), AREA_BYTES);
+      // A kernel that has gone: the owner will say so.
+      if (bytesMax === 0) return;
+      const bytes = exports.migrationExport(transfer.first, at, bytesMax);
+      if (bytes === 0) break;
+      if (!this.#carrier.sendPiece(to, move, memory.bytes.subarray(at, at + bytes))) {
+        this.#rewind(transfer);
+        return;
+      }
+      transfer.first = 0;
+      transfer.bytes += bytes;
+    }
+    if (!this.#carrier.sendEnd(to, move)) return;
+    this.#transfer = undefined;
+    transfer.reply({ status: OK, bytes: transfer.bytes });
+  }
+
+  /** The piece was not taken: the stream goes on behind what was. */
+  #rewind(transfer: Transfer): void {
+    const { exports } = this.#host;
+    const at = this.#area();
+    let first = 1;
+    for (let left = transfer.bytes; left > 0; first = 0) {
+      left -= exports.migrationExport(first, at, Math.min(left, AREA_BYTES));
+    }
+    transfer.first = first;
+  }
+
+  #gone(group: number, reply: Reply): void {
+    this.#host.exports.migrationDiscard(1);
+    this.#handedOver = [];
+    this.#host.opener?.forgetFilters(this.#filters);
+    this.#filters = [];
+    this.#left.set(group, { untilNs: this.#host.nowNs + LATE_NS, reply, frames: 0 });
+  }
+
+  #stay(group: number): void {
+    this.#draining = undefined;
+    this.#freezing = undefined;
+    this.#transfer = undefined;
+    this.#host.exports.migrationSetGroup(group, GROUP_STEADY);
+    this.#host.exports.migrationThaw(0);
+    this.#host.opener?.restoreFilters(this.#filters);
+    this.#filters = [];
+    const hook = this.#host.handles.handOver;
+    for (const [handle, state] of this.#handedOver.splice(0)) {
+      this.#host.guardApplication(() => hook?.arrive(handle, state, this.#host.kernelId));
+    }
+  }
+
+  #forwardLate(nowNs: number): void {
+    const { exports, memory } = this.#host;
+    for (let at = exports.migrationLatePeek() >>> 0; at !== 0; at = exports.migrationLatePeek() >>> 0) {
+      const bytes = memory.loadU32(RESULT_BASE);
+      const leaving = this.#left.get(memory.loadU32(RESULT_BASE + 4));
+      const to = (memory.bytes[at + FRAME_QUEUE] as number) | ((memory.bytes[at + FRAME_QUEUE + 1] as number) << 8);
+      const partMax = this.#carrier.pieceBytesMax(to);
+      while (partMax > 0 && this.#lateSent < bytes) {
+        const part = memory.bytes.subarray(at + this.#lateSent, at + Math.min(bytes, this.#lateSent + partMax));
+        if (!this.#carrier.sendLate(to, part, this.#lateSent, bytes)) return;
+        this.#lateSent += part.length;
+      }
+      this.#lateSent = 0;
+      exports.migrationLateDrop();
+      if (leaving) leaving.frames++;
+    }
+    for (const [group, leaving] of this.#left) if (nowNs >= leaving.untilNs) this.#endForwarding(group, leaving);
+  }
+
+  #endForwarding(group: number, { reply, frames }: Leaving): void {
+    this.#left.delete(group);
+    this.#host.exports.migrationSetGroup(group, GROUP_STEADY);
+    reply({ status: OK, frames });
+  }
+
+  // The new kernel.
+
+  #arrive(move: MoveId, group: number): number {
+    if (this.#area() === 0) return ENOMEM;
+    const left = this.#left.get(group);
+    if (left) this.#endForwarding(group, left);
+    this.#move = move;
+    this.#status = OK;
+    this.#bytes = 0;
+    this.#listed = 0;
+    this.#received.clear();
+    this.#receiving.clear();
+    return this.#host.exports.migrationSetGroup(group, GROUP_ARRIVING);
+  }
+
+  takePiece(_from: number, move: MoveId, bytes: Uint8Array): void {
+    if (move !== this.#move || this.#status < 0) return;
+    const { exports, memory } = this.#host;
+    let at = bytes.byteOffset;
+    if (bytes.buffer !== memory.memory.buffer) {
+      at = this.#area();
+      memory.bytes.set(bytes, at);
+    }
+    this.#bytes += bytes.length;
+    this.#status = exports.migrationImport(at, bytes.length);
+  }
+
+  takeEnd(from: number, move: MoveId): void {
+    if (move !== this.#move) return;
+    if (this.#status === OK) this.#status = this.#host.exports.migrationImportEnd();
+    const handles = new Map<number, number>();
+    const listed = this.#list(this.#listed);
+    for (const { sourceHandle, handle } of listed) handles.set(sourceHandle, handle);
+    this.#listed += listed.length;
+    this.#received.set(from, { handles, status: this.#status });
+    this.#answerReceived(from);
+  }
+
+  #answerReceived(from: number): void {
+    const received = this.#received.get(from);
+    const reply = this.#receiving.get(from);
+    if (!received || !reply) return;
+    this.#receiving.delete(from);
+    reply({ status: received.status, connections: received.handles.size, bytes: this.#bytes });
+  }
+
+  #commit(group: number, arrivals: readonly Arrival[]): MigrationAnswer {
+    const { exports } = this.#host;
+    this.#move = 0;
+    const arrived: HandedOver[] = [];
+    for (const { from, states, filters } of arrivals) {
+      const handles = this.#received.get(from)?.handles;
+      if (!handles) return { status: EPROTO };
+      for (const [sourceHandle, state] of states) arrived.push([handles.get(sourceHandle) as number, state]);
+      this.#host.opener?.adoptFilters(filters.map(([handle, tuple]) => [handles.get(handle) as number, tuple]));
+    }
+    exports.migrationSetGroup(group, GROUP_STEADY);
+    exports.migrationThaw(1);
+    const hook = this.#host.handles.handOver;
+    for (const [handle, state] of arrived) {
+      if (state instanceof Follower) state.moveTo(this.#host, handle);
+      else this.#host.guardApplication(() => hook?.arrive(handle, state, this.#host.kernelId));
+    }
+    const frames = exports.migrationReplayHeld(group);
+    return { status: OK, frames, bytes: this.#bytes };
+  }
+
+  #cancel(group: number, back: number | undefined): void {
+    const { exports } = this.#host;
+    this.#move = 0;
+    exports.migrationDiscard(0);
+    if (back === undefined) {
+      exports.migrationSetGroup(group, GROUP_STEADY);
+      exports.migrationDropHeld(group);
+      return;
+    }
+    // What waited for the group is late where it will not be: it goes back.
+    exports.migrationSetGroup(group, GROUP_LEFT + back);
+    exports.migrationReplayHeld(group);
+    this.#left.set(group, { untilNs: this.#host.nowNs + LATE_NS, reply: () => {}, frames: 0 });
+  }
+
+  takeLate(_from: number, bytes: Uint8Array, offset: number, total: number): void {
+    const at = this.#area();
+    if (at === 0 || total > AREA_BYTES || offset + bytes.length > total) return;
+    const { exports, memory } = this.#host;
+    memory.bytes.set(bytes, at + offset);
+    if (offset + bytes.length === total) exports.migrationReplay(at);
+    this.#host.requestTurn();
+  }
+
+  /** Frozen connections from the `skip`-th on. */
+  #list(skip: number): Listed[] {
+    const { exports, memory } = this.#host;
+    const at = this.#area();
+    const listed: Listed[] = [];
+    for (let count = LIST_MAX; at !== 0 && count === LIST_MAX; ) {
+      count = exports.migrationList(skip + listed.length, at, LIST_MAX);
+      for (let entry = at; entry < at + count * MIGRATION_LIST_SIZE_BYTES; entry += MIGRATION_LIST_SIZE_BYTES) {
+        listed.push({
+          sourceHandle: memory.loadU32(entry + MIGRATION_LIST_SOURCE_HANDLE),
+          handle: memory.loadU32(entry + MIGRATION_LIST_HANDLE),
+          flags: memory.loadU32(entry + MIGRATION_LIST_FLAGS),
+        });
+      }
+    }
+    return listed;
+  }
+
+  /** Of the kernel's memory, kept for good; 0: there is none left. */
+  #area(): number {
+    if (this.#areaAt === 0) this.#areaAt = this.#host.handles.alloc(AREA_BYTES);
+    return this.#areaAt;
+  }
+}
+
+/** A socket of this thread that goes with its connection. */
+class Follower {
+  readonly moveTo: (host: KernelHost, handle: number) => void;
+
+  constructor(moveTo: Follower["moveTo"]) {
+    this.moveTo = moveTo;
+  }
+}

@@ -1,0 +1,347 @@
+/**
+ * The owner's side of live migration: the order of a move, one at a time (docs/migration.md has the state machine).
+ *
+ *   survey → arrive → steer → drain → freeze → transfer → commit → gone
+ *
+ * Until the new kernel has committed, a refusal or a dead kernel undoes all: the device's table, the frozen
+ * connections, the frames laid aside. From then on nothing can fail.
+ */
+import type { Device } from "../device/device.ts";
+import { NetPopcornError, statusError } from "../errors.ts";
+import { checkInteger } from "../kernel/config.ts";
+import { FLOW_GROUPS } from "../layout/flowGroup.ts";
+import { HEALTH_BASE, HEALTH_MIGRATIONS } from "../layout/kernelMemory.ts";
+import { EOPNOTSUPP, OK } from "../layout/status.ts";
+import type { StackPlan } from "../stack.ts";
+import type { Arrival, MigrationAnswer, MigrationRequest, Reply } from "./request.ts";
+
+const MOVE_ID_MAX = 0xffffffff;
+
+export type MigrationResult = {
+  readonly group: number;
+  readonly to: number;
+  /** Connections that live in the new kernel now, those in TIME-WAIT and half-open ones, too. */
+  readonly connections: number;
+  /** Of their records: TCBs and buffers. */
+  readonly bytes: number;
+  /** Frames that came to the new kernel first, and waited. */
+  readonly heldFrames: number;
+  /** Frames that came to the old kernel afterwards, and were forwarded. */
+  readonly lateFrames: number;
+  /** From the change of the device's table until the connections went on. */
+  readonly durationUs: number;
+};
+
+export type MigratorOptions = {
+  readonly device: Device;
+  /** Numbers of kernels are below; some may not be there. */
+  readonly kernels: () => number;
+  readonly isUp: (kernelId: number) => boolean;
+  /** Has a kernel answer a request; without an answer where it dies. */
+  readonly ask: (kernelId: number, request: MigrationRequest, reply: Reply) => void;
+  /** Commits so far in a kernel, read out of its memory, dead or alive (HEALTH_MIGRATIONS). */
+  readonly commitsOf: (kernelId: number) => number;
+  readonly nowNs: () => number;
+  /**
+   * Takes away what keeps connections of the group in other kernels than the device's table says.
+   * @returns what puts it back.
+   */
+  readonly unpin?: (group: number) => () => void;
+};
+
+type Phase = "survey" | "arrive" | "drain" | "freeze" | "transfer" | "commit" | "gone";
+
+type MoveState = {
+  readonly id: number;
+  readonly group: number;
+  readonly to: number;
+  readonly resolve: (result: MigrationResult) => void;
+  readonly reject: (error: NetPopcornError) => void;
+  phase: Phase;
+  /** Kernels that have connections of the group, or had it. */
+  sources: number[];
+  /** Kernels whose answer in this phase is awaited. */
+  readonly waiting: Set<number>;
+  arrivals: Arrival[];
+  steered: { readonly before: number | undefined; readonly atNs: number; readonly repin: () => void } | undefined;
+  commitsBefore: number;
+  figures: { connections: number; bytes: number; heldFrames: number; lateFrames: number; durationUs: number };
+};
+
+export class Migrator {
+  readonly #options: MigratorOptions;
+  readonly #queue: MoveState[] = [];
+  #active: MoveState | undefined;
+  /** Committed moves whose late frames are still forwarded. */
+  readonly #ending = new Set<MoveState>();
+  #lastId = 0;
+  #closed = false;
+
+  constructor(options: MigratorOptions) {
+    this.#options = options;
+  }
+
+  /** Moves waiting or being made. */
+  get pending(): number {
+    return this.#queue.length + (this.#active ? 1 : 0);
+  }
+
+  /**
+   * Moves a flow group with all its connections to kernel `to`. Fulfilled when the old kernels no longer forward.
+   * @throws NetPopcornError ERR_OPTION_RANGE, EOPNOTSUPP (the device has no flow groups), ERR_MIGRATION_PINNED
+   * (a connection's application cannot follow), ENOBUFS (no room there), EADDRINUSE, ERR_KERNEL_DOWN,
+   * ERR_STACK_CLOSED: everything is as it was.
+   */
+  migrate(group: number, to: number): Promise<MigrationResult> {
+    const { device, kernels, isUp } = this.#options;
+    return new Promise((resolve, reject) => {
+      checkInteger("group", group, 0, FLOW_GROUPS - 1);
+      checkInteger("toKernel", to, 0, kernels() - 1);
+      if (!device.moveFlowGroup || device.capabilities.flowGroups === 0) {
+        throw new NetPopcornError("EOPNOTSUPP", "migrate: this device has no flow groups to move");
+      }
+      if (this.#closed) throw closedError();
+      if (!isUp(to)) throw downError(to);
+      this.#lastId = this.#lastId < MOVE_ID_MAX ? this.#lastId + 1 : 1;
+      this.#queue.push({
+        id: this.#lastId,
+        group,
+        to,
+        resolve,
+        reject,
+        phase: "survey",
+        sources: [],
+        waiting: new Set(),
+        arrivals: [],
+        steered: undefined,
+        commitsBefore: 0,
+        figures: { connections: 0, bytes: 0, heldFrames: 0, lateFrames: 0, durationUs: 0 },
+      });
+      this.#next();
+    });
+  }
+
+  /** A kernel has ended: nothing more comes from it. */
+  kernelDown(kernelId: number): void {
+    for (const move of [...this.#ending]) this.#goneAnswer(move, kernelId, { status: OK });
+    const move = this.#active;
+    if (!move || (move.to !== kernelId && !move.sources.includes(kernelId) && !move.waiting.has(kernelId))) return;
+    // The new kernel may have committed, and died before it could say so: its memory tells.
+    if (move.to === kernelId && move.phase === "commit" && this.#hasCommitted(move)) {
+      this.#committed(move, { status: OK });
+      return;
+    }
+    if (move.phase === "commit" && move.to !== kernelId) {
+      // A source is no longer needed: the answer to the commit decides.
+      move.sources = move.sources.filter((source) => source !== kernelId);
+      return;
+    }
+    this.#undo(move, downError(kernelId));
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const { reject } of this.#queue.splice(0)) reject(closedError());
+    const move = this.#active;
+    this.#active = undefined;
+    move?.reject(closedError());
+    for (const { resolve, group, to, figures } of this.#ending) resolve({ group, to, ...figures });
+    this.#ending.clear();
+  }
+
+  #next(): void {
+    if (this.#active) return;
+    const move = this.#queue.shift();
+    if (!move) return;
+    this.#active = move;
+    if (!this.#options.isUp(move.to)) {
+      this.#end(move, () => move.reject(downError(move.to)));
+      return;
+    }
+    const others = this.#others(move.to);
+    if (others.length === 0) {
+      // Nobody else can have anything of the group.
+      this.#options.device.moveFlowGroup?.(move.group, move.to);
+      this.#end(move, () => move.resolve({ group: move.group, to: move.to, ...move.figures }));
+      return;
+    }
+    this.#askAll(move, "survey", others, () => ({ ask: "survey", group: move.group }));
+  }
+
+  #others(to: number): number[] {
+    const { kernels, isUp } = this.#options;
+    return Array.from({ length: kernels() }, (_, kernelId) => kernelId).filter((id) => id !== to && isUp(id));
+  }
+
+  /** Enters a phase: all of `kernels` are asked, and advance() follows when all have answered. */
+  #askAll(
+    move: MoveState,
+    phase: Phase,
+    kernels: readonly number[],
+    request: (kernelId: number) => MigrationRequest,
+  ): void {
+    move.phase = phase;
+    for (const kernelId of kernels) move.waiting.add(kernelId);
+    // Answers may come at once, and the move may be over before the loop is.
+    for (const kernelId of kernels) {
+      if (this.#active !== move || move.phase !== phase) return;
+      this.#options.ask(kernelId, request(kernelId), (answer) => this.#answered(move, phase, kernelId, answer));
+    }
+    if (kernels.length === 0) this.#advance(move);
+  }
+
+  #answered(move: MoveState, phase: Phase, kernelId: number, answer: MigrationAnswer): void {
+    // What has been given up is not gone on with.
+    if (this.#active !== move || move.phase !== phase || !move.waiting.delete(kernelId)) return;
+    if (answer.status < 0) {
+      this.#undo(move, refusalError(answer.status, move));
+      return;
+    }
+    if (phase === "survey" && this.#isSource(move, kernelId, answer)) move.sources.push(kernelId);
+    if (phase === "freeze" && answer.arrival) move.arrivals.push(answer.arrival);
+    if (phase === "transfer" && kernelId === move.to) {
+      move.figures.connections += answer.connections ?? 0;
+      move.figures.bytes = answer.bytes ?? 0;
+    }
+    if (phase === "commit") this.#committed(move, answer);
+    else if (move.waiting.size === 0) this.#advance(move);
+  }
+
+  #isSource({ group }: MoveState, kernelId: number, { connections = 0 }: MigrationAnswer): boolean {
+    return connections > 0 || this.#options.device.flowGroupQueue?.(group) === kernelId;
+  }
+
+  #advance(move: MoveState): void {
+    const { group, id, sources, to } = move;
+    switch (move.phase) {
+      case "survey":
+        this.#askAll(move, "arrive", [to], () => ({ ask: "arrive", move: id, group }));
+        break;
+      case "arrive":
+        this.#steer(move);
+        this.#askAll(move, "drain", sources, () => ({ ask: "drain", group }));
+        break;
+      case "drain":
+        this.#askAll(move, "freeze", sources, () => ({ ask: "freeze", group, to }));
+        break;
+      case "freeze":
+      case "transfer":
+        this.#transferNext(move);
+        break;
+    }
+  }
+
+  #steer(move: MoveState): void {
+    const { device, nowNs, unpin } = this.#options;
+    const before = device.flowGroupQueue?.(move.group);
+    const repin = unpin?.(move.group) ?? (() => {});
+    device.moveFlowGroup?.(move.group, move.to);
+    move.steered = { before, atNs: nowNs(), repin };
+  }
+
+  /** One source after the other: the new kernel reads one stream at a time. */
+  #transferNext(move: MoveState): void {
+    const { id, to, arrivals, group } = move;
+    const done = move.phase === "freeze" ? 0 : this.#transferred + 1;
+    this.#transferred = done;
+    const source = move.sources[done];
+    if (source === undefined) {
+      move.commitsBefore = this.#options.commitsOf(to);
+      this.#askAll(move, "commit", [to], () => ({ ask: "commit", group, arrivals }));
+      return;
+    }
+    move.phase = "transfer";
+    this.#askAll(move, "transfer", [to, source], (kernelId) =>
+      kernelId === to ? { ask: "receive", move: id, from: source } : { ask: "transfer", move: id, to },
+    );
+  }
+
+  /** Index of the source whose stream is on its way. */
+  #transferred = 0;
+
+  #hasCommitted({ to, commitsBefore }: MoveState): boolean {
+    return this.#options.commitsOf(to) !== commitsBefore;
+  }
+
+  #committed(move: MoveState, { frames = 0 }: MigrationAnswer): void {
+    const { nowNs, ask } = this.#options;
+    move.figures.heldFrames = frames;
+    move.figures.durationUs = (nowNs() - (move.steered?.atNs ?? nowNs())) / 1000;
+    move.phase = "gone";
+    move.waiting.clear();
+    for (const source of move.sources) move.waiting.add(source);
+    this.#ending.add(move);
+    for (const source of move.sources) {
+      ask(source, { ask: "gone", group: move.group }, (answer) => this.#goneAnswer(move, source, answer));
+    }
+    this.#resolveIfOver(move);
+    this.#end(move, () => {});
+  }
+
+  #goneAnswer(move: MoveState, kernelId: number, { frames = 0 }: MigrationAnswer): void {
+    if (!this.#ending.has(move) || !move.waiting.delete(kernelId)) return;
+    move.figures.lateFrames += frames;
+    this.#resolveIfOver(move);
+  }
+
+  #resolveIfOver(move: MoveState): void {
+    if (move.waiting.size > 0 || !this.#ending.delete(move)) return;
+    move.resolve({ group: move.group, to: move.to, ...move.figures });
+  }
+
+  /** Everything as it was. */
+  #undo(move: MoveState, error: NetPopcornError): void {
+    const { device, isUp, ask } = this.#options;
+    const { group, to, steered } = move;
+    move.waiting.clear();
+    // Somebody else (a kernel has died) may have moved the group meanwhile.
+    const steerBack = steered && device.flowGroupQueue?.(group) === to;
+    const before = steered?.before;
+    if (steered) {
+      if (steerBack && (before === undefined || isUp(before))) device.moveFlowGroup?.(group, before);
+      steered.repin();
+    }
+    if (move.phase !== "survey") {
+      for (const source of move.sources) if (isUp(source)) ask(source, { ask: "stay", group }, () => {});
+      if (isUp(to)) ask(to, { ask: "cancel", group, back: before }, () => {});
+    }
+    this.#end(move, () => move.reject(error));
+  }
+
+  #end(move: MoveState, settle: () => void): void {
+    if (this.#active === move) this.#active = undefined;
+    settle();
+    this.#next();
+  }
+}
+
+function closedError(): NetPopcornError {
+  return new NetPopcornError("ERR_STACK_CLOSED", "migrate: the stack is being closed");
+}
+
+function downError(kernelId: number): NetPopcornError {
+  return new NetPopcornError("ERR_KERNEL_DOWN", `migrate: kernel ${kernelId} is down; everything else is as it was`);
+}
+
+function refusalError(status: number, { group, to }: MoveState): NetPopcornError {
+  const what = `migrate flow group ${group} to kernel ${to}`;
+  if (status !== EOPNOTSUPP) return statusError(status, what);
+  return new NetPopcornError(
+    "ERR_MIGRATION_PINNED",
+    `${what}: a connection's application cannot follow; give its kernel a hook with handles.onHandOver`,
+    { errno: status },
+  );
+}
+
+/** The migrator of a stack. */
+export function createMigrator(
+  { device, memories }: StackPlan,
+  stack: Pick<MigratorOptions, "isUp" | "ask" | "nowNs" | "unpin">,
+): Migrator {
+  return new Migrator({
+    ...stack,
+    device,
+    kernels: () => memories.length,
+    commitsOf: (kernelId) => memories[kernelId]?.loadU32(HEALTH_BASE + HEALTH_MIGRATIONS) ?? 0,
+  });
+}

@@ -1,0 +1,50 @@
+/** What the owner asks of a kernel while a group moves. Structured-clonable but for states on one thread. */
+import type { ReplyTuple } from "../device/replySteering.ts";
+
+/** Names a move, 1 to 2^32-1: pieces of one that has been given up are not taken for another's. */
+export type MoveId = number;
+
+/** What the application hands over with a connection: its handle in the old kernel, and the state. */
+export type HandedOver = readonly [handle: number, state: unknown];
+
+/** What has come from one kernel. */
+export type Arrival = {
+  readonly from: number;
+  readonly states: readonly HandedOver[];
+  /** Exact filters of connections that were opened there: handle, and tuple. */
+  readonly filters: readonly (readonly [handle: number, tuple: ReplyTuple])[];
+};
+
+export type MigrationRequest =
+  /** How many connections of the group are there, and how many of them cannot move. */
+  | { readonly ask: "survey"; readonly group: number }
+  /** Lay aside what comes for the group, until it has come. */
+  | { readonly ask: "arrive"; readonly move: MoveId; readonly group: number }
+  /** Process what the device has brought so far. */
+  | { readonly ask: "drain"; readonly group: number }
+  | { readonly ask: "freeze"; readonly group: number; readonly to: number }
+  /** Send what is frozen to the other kernel. */
+  | { readonly ask: "transfer"; readonly move: MoveId; readonly to: number }
+  /** Answered when all of a kernel's connections have come. */
+  | { readonly ask: "receive"; readonly move: MoveId; readonly from: number }
+  /** What has come lives here from now on. */
+  | { readonly ask: "commit"; readonly group: number; readonly arrivals: readonly Arrival[] }
+  /** Forget what has gone; answered when late frames are no longer forwarded. */
+  | { readonly ask: "gone"; readonly group: number }
+  /** Nothing will come. Frames laid aside go to kernel `back`, if it is known. */
+  | { readonly ask: "cancel"; readonly group: number; readonly back: number | undefined }
+  /** What is frozen stays. */
+  | { readonly ask: "stay"; readonly group: number };
+
+export type MigrationAnswer = {
+  /** 0, or a negative errno: EOPNOTSUPP for connections that cannot leave their application. */
+  readonly status: number;
+  /** Of the group, there or come. */
+  readonly connections?: number;
+  readonly bytes?: number;
+  /** Laid aside before the group had come, or forwarded after it had gone. */
+  readonly frames?: number;
+  readonly arrival?: Arrival;
+};
+
+export type Reply = (answer: MigrationAnswer) => void;
