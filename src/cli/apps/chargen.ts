@@ -34,12 +34,13 @@ class ChargenSession implements Session {
   readonly #link: SessionLink;
   readonly #pattern: number;
   /** Place in the period. */
-  #at = 0;
+  #at: number;
 
-  constructor(stack: KernelStack, link: SessionLink, pattern: number) {
+  constructor(stack: KernelStack, link: SessionLink, pattern: number, at = 0) {
     this.#stack = stack;
     this.#link = link;
     this.#pattern = pattern;
+    this.#at = at;
   }
 
   advance(): void {
@@ -65,6 +66,10 @@ class ChargenSession implements Session {
   drain(): void {
     this.#link.close();
   }
+
+  save(): unknown {
+    return this.#at;
+  }
 }
 
 export default function chargen(stack: KernelStack, { port = 19 }: ServiceArguments = {}): void {
@@ -72,5 +77,5 @@ export default function chargen(stack: KernelStack, { port = 19 }: ServiceArgume
   const place = stack.handles.alloc(pattern.length);
   if (place === 0) throw new NetPopcornError("ENOMEM", "chargen: no memory for the pattern; raise memoryBytes");
   stack.handles.bytes.set(pattern, place);
-  serveTcp({ stack, port, createSession: (link) => new ChargenSession(stack, link, place) });
+  serveTcp({ stack, port, createSession: (link, at) => new ChargenSession(stack, link, place, at as number) });
 }

@@ -21,6 +21,10 @@ class DiscardSession implements Session {
   drain(): void {
     this.#link.close();
   }
+
+  save(): unknown {
+    return {};
+  }
 }
 
 export default function discard(stack: KernelStack, { port = 9 }: ServiceArguments = {}): void {

@@ -34,6 +34,10 @@ class EchoSession implements Session {
   drain(): void {
     this.#link.close();
   }
+
+  save(): unknown {
+    return {};
+  }
 }
 
 export default function echo(stack: KernelStack, { port = 7 }: ServiceArguments = {}): void {

@@ -47,6 +47,20 @@ type Service = {
 /** What a connection is doing. `linger`: everything is said; wait for the client to hear it. */
 type Phase = "head" | "body" | "answer" | "linger" | "closed";
 
+/** A session on its way to another kernel. */
+type Saved = {
+  readonly phase: Phase;
+  readonly partialHead: string;
+  readonly request: RequestHead | undefined;
+  readonly bodyLeft: number;
+  readonly text: string;
+  readonly patternAt: number;
+  readonly patternLeft: number;
+  readonly keepAlive: boolean;
+  readonly lingered: number;
+  readonly saidAll: boolean;
+};
+
 class HttpSession implements Session {
   readonly #service: Service;
   readonly #link: SessionLink;
@@ -65,9 +79,37 @@ class HttpSession implements Session {
   #lingered = 0;
   #saidAll = false;
 
-  constructor(service: Service, link: SessionLink) {
+  constructor(service: Service, link: SessionLink, saved?: Saved) {
     this.#service = service;
     this.#link = link;
+    if (!saved) return;
+    this.#phase = saved.phase;
+    this.#partialHead = saved.partialHead;
+    this.#request = saved.request;
+    this.#bodyLeft = saved.bodyLeft;
+    this.#text = saved.text;
+    this.#patternAt = saved.patternAt;
+    this.#patternLeft = saved.patternLeft;
+    this.#keepAlive = saved.keepAlive;
+    this.#lingered = saved.lingered;
+    this.#saidAll = saved.saidAll;
+  }
+
+  /** A body half decoded or half hashed cannot go: these states are objects of this thread. */
+  save(): Saved | undefined {
+    if (this.#phase === "body" && (this.#hash || this.#chunks)) return undefined;
+    return {
+      phase: this.#phase,
+      partialHead: this.#partialHead,
+      request: this.#request,
+      bodyLeft: this.#bodyLeft,
+      text: this.#text,
+      patternAt: this.#patternAt,
+      patternLeft: this.#patternLeft,
+      keepAlive: this.#keepAlive,
+      lingered: this.#lingered,
+      saidAll: this.#saidAll,
+    };
   }
 
   advance(): void {
@@ -270,5 +312,5 @@ export default function http(stack: KernelStack, { port = 80 }: ServiceArguments
   handles.bytes.set(contentPattern(2 * PATTERN_BYTES), pattern);
   const memory = Buffer.from(handles.bytes.buffer);
   const service: Service = { stack, memory, pattern };
-  serveTcp({ stack, port, createSession: (link) => new HttpSession(service, link) });
+  serveTcp({ stack, port, createSession: (link, saved) => new HttpSession(service, link, saved as Saved) });
 }

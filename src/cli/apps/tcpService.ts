@@ -26,6 +26,11 @@ export interface Session {
   advance(): void;
   /** The service is closing: end as soon as it is polite. */
   drain(): void;
+  /**
+   * The connection moves to another kernel (docs/migration.md): what createSession there goes on with,
+   * structured-clonable. undefined: not now.
+   */
+  save(): unknown;
 }
 
 /** One end of a connection, as a session drives it. */
@@ -33,6 +38,8 @@ export class SessionLink {
   readonly handle: number;
   /** The peer's FIN has come: after the readable bytes there are no more. */
   peerClosed = false;
+  /** close() or abort() has been called. */
+  closed = false;
   readonly #stack: KernelStack;
 
   constructor(stack: KernelStack, handle: number) {
@@ -42,21 +49,27 @@ export class SessionLink {
 
   /** FIN after what is queued; no more events. */
   close(): void {
+    this.closed = true;
     this.#stack.handles.close(this.handle);
   }
 
   /** RST. */
   abort(): void {
+    this.closed = true;
     this.#stack.handles.abort(this.handle);
   }
 }
 
 const EVENT_WORDS = EVENT_SIZE_BYTES >> 2;
 
+/** What goes with a connection to another kernel. */
+type Moving = { readonly peerClosed: boolean; readonly closed: boolean; readonly saved: unknown };
+
 export type TcpServiceOptions = {
   readonly stack: KernelStack;
   readonly port: number;
-  readonly createSession: (link: SessionLink) => Session;
+  /** @param saved what save() of another kernel's session has returned; undefined: a new connection. */
+  readonly createSession: (link: SessionLink, saved?: unknown) => Session;
   /** Events of handles that are not connections of this service. */
   readonly onOtherEvent?: (handle: number, mask: number) => void;
 };
@@ -69,17 +82,37 @@ export function serveTcp({ stack, port, createSession, onOtherEvent }: TcpServic
   /** By index of the handle. */
   const sessions: ({ readonly link: SessionLink; readonly session: Session } | undefined)[] = [];
 
+  const add = (link: SessionLink, saved?: unknown) => {
+    const session = createSession(link, saved);
+    const index = link.handle & HANDLE_INDEX_MASK;
+    while (sessions.length <= index) sessions.push(undefined);
+    sessions[index] = { link, session };
+    // The first bytes may have come already.
+    if (!link.closed) session.advance();
+  };
   const accept = () => {
     for (let handle = handles.accept(listener); handle >= 0; handle = handles.accept(listener)) {
-      const link = new SessionLink(stack, handle);
-      const session = createSession(link);
-      const index = handle & HANDLE_INDEX_MASK;
-      while (sessions.length <= index) sessions.push(undefined);
-      sessions[index] = { link, session };
-      // The first bytes may have come with the handshake.
-      session.advance();
+      add(new SessionLink(stack, handle));
     }
   };
+
+  handles.onHandOver({
+    leave(handle): Moving | undefined {
+      const index = handle & HANDLE_INDEX_MASK;
+      const entry = sessions[index];
+      const saved = entry?.link.handle === handle ? entry.session.save() : undefined;
+      if (!entry || saved === undefined) return undefined;
+      sessions[index] = undefined;
+      return { peerClosed: entry.link.peerClosed, closed: entry.link.closed, saved };
+    },
+    arrive(handle, state) {
+      const { peerClosed, closed, saved } = state as Moving;
+      const link = new SessionLink(stack, handle);
+      link.peerClosed = peerClosed;
+      link.closed = closed;
+      add(link, saved);
+    },
+  });
 
   handles.onEvents((words, first, count) => {
     for (let i = 0, at = first; i < count; i++, at += EVENT_WORDS) {
