@@ -31,7 +31,12 @@ async function startPair(app: URL) {
     tuning,
   });
   cleanUp.push(() => server.close({ drainMs: 0 }));
-  const client = await createStack({ device: segment.createCard(), address: "10.7.0.1/24", sharedMemory: true, tuning });
+  const client = await createStack({
+    device: segment.createCard(),
+    address: "10.7.0.1/24",
+    sharedMemory: true,
+    tuning,
+  });
   cleanUp.push(() => client.close({ drainMs: 0 }));
   return { device, server, client };
 }
@@ -198,11 +203,9 @@ describe("over TAP", () => {
 
   /** @returns what it prints, line by line; "connected" has been printed. */
   async function connectLinux(mode: string, port: number, localPort: number) {
-    const child = namespace.start(
-      process.execPath,
-      ["-e", LINUX_CLIENT, mode, "10.7.0.2", `${port}`, `${localPort}`],
-      { stdio: ["pipe", "pipe", "inherit"] },
-    );
+    const child = namespace.start(process.execPath, ["-e", LINUX_CLIENT, mode, "10.7.0.2", `${port}`, `${localPort}`], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
     let printed = "";
     child.stdout?.setEncoding("utf8").on("data", (text: string) => {
       printed += text;
