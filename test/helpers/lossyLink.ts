@@ -1,56 +1,51 @@
 /**
  * A bad link between two namespaces: a TAP device in each, and frames carried over by this process with seeded loss,
- * delay and reordering. The same as `tc netem`, for hosts whose kernel has none.
+ * delay, rate and reordering (src/device/card/impairment.ts). The same as `tc netem`, for hosts whose kernel has none.
  */
 import type { Device, DevicePort, QueuePair } from "../../src/device/device.ts";
-import { Prng } from "../../src/sim/prng.ts";
+import { completeImpairments, ImpairedLink, type Impairments } from "../../src/device/card/impairment.ts";
+import { recordBytes } from "../../src/views/frameRing.ts";
 import { importBuilt } from "./dist.ts";
 import type { Namespace } from "./namespace.ts";
 import { createQueuePair } from "./queuePair.ts";
 
-export type Impairment = {
-  readonly lossPpm: number;
-  readonly delayMs: number;
-  /** Frames that overtake the delayed ones: as with netem, they go at once. */
-  readonly reorderPpm: number;
-};
-
 const { openTap } = await importBuilt<typeof import("../../src/device/tap/device.ts")>("device/tap/device.js");
+
+const FRAME_BYTES_MAX = 1514;
+/** Until the device has taken what it was given. */
+const RETRY_NS = 1e6;
+
+const nowNs = (): number => Number(process.hrtime.bigint());
 
 /** The interfaces are called `name` in both namespaces. */
 export async function openLossyLink(
   name: string,
   [left, right]: readonly [Namespace, Namespace],
-  impairment: Impairment,
+  impairments: Impairments,
   seed: number,
 ): Promise<LossyLink> {
   const open = (netns: string): Promise<Device> => openTap({ name, queues: 1, netns, offload: false });
-  return new LossyLink([await open(left.name), await open(right.name)], impairment, seed);
+  return new LossyLink([await open(left.name), await open(right.name)], impairments, seed);
 }
 
 export class LossyLink implements AsyncDisposable {
-  /** Frames carried, lost and sent ahead, both ways together. */
-  readonly counts = { carried: 0, lost: 0, reordered: 0 };
+  readonly #ways: readonly ImpairedLink[];
   readonly #ends: readonly [End, End];
   readonly #devices: readonly Device[];
 
-  constructor(devices: readonly [Device, Device], impairment: Impairment, seed: number) {
+  constructor(devices: readonly [Device, Device], impairments: Impairments, seed: number) {
     this.#devices = devices;
-    const prng = new Prng(seed);
-    const ends: [End, End] = [new End(devices[0]), new End(devices[1])];
-    const carry = (to: End, frame: Uint8Array): void => {
-      if (prng.chance(impairment.lossPpm)) {
-        this.counts.lost += 1;
-        return;
-      }
-      this.counts.carried += 1;
-      const ahead = prng.chance(impairment.reorderPpm);
-      if (ahead) this.counts.reordered += 1;
-      to.send(frame, ahead ? 0 : impairment.delayMs);
-    };
-    ends[0].start((frame) => carry(ends[1], frame));
-    ends[1].start((frame) => carry(ends[0], frame));
-    this.#ends = ends;
+    const settings = completeImpairments(impairments);
+    this.#ways = [0, 1].map((way) => new ImpairedLink(settings, seed, way));
+    const [there, back] = this.#ways as [ImpairedLink, ImpairedLink];
+    this.#ends = [new End(devices[0], there, back), new End(devices[1], back, there)];
+    this.#ends[0].start(this.#ends[1]);
+    this.#ends[1].start(this.#ends[0]);
+  }
+
+  /** New conditions, both ways, for frames from now on. */
+  impair(impairments: Impairments): void {
+    for (const way of this.#ways) way.settings = completeImpairments(impairments);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -62,40 +57,53 @@ export class LossyLink implements AsyncDisposable {
 class End {
   readonly #pair: QueuePair;
   readonly #port: DevicePort;
-  readonly #timers = new Set<NodeJS.Timeout>();
-  #take: (frame: Uint8Array) => void = () => undefined;
+  readonly #out: ImpairedLink;
+  readonly #in: ImpairedLink;
+  #peer: End | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #timerDueNs = Number.POSITIVE_INFINITY;
   #closed = false;
 
-  constructor(device: Device) {
+  constructor(device: Device, out: ImpairedLink, into: ImpairedLink) {
+    this.#out = out;
+    this.#in = into;
     this.#pair = createQueuePair(0, false, () => this.#turn());
     this.#port = device.openPort(0, this.#pair);
   }
 
-  start(take: (frame: Uint8Array) => void): void {
-    this.#take = take;
+  start(peer: End): void {
+    this.#peer = peer;
     this.#turn();
   }
 
-  /** Timers of the same length fire in the order in which they were set, so only frames sent ahead overtake. */
-  send(frame: Uint8Array, delayMs: number): void {
-    const put = (): void => {
-      this.#pair.tx.push(frame);
-      this.#port.transmit(0);
-    };
-    if (delayMs === 0) {
-      put();
-      return;
+  /** Puts what is due on the wire, and sets a timer for the rest. */
+  deliver(): void {
+    if (this.#closed) return;
+    const { tx } = this.#pair;
+    // A pad where the largest frame would cross the ring's end.
+    const room = tx.reserve(recordBytes(FRAME_BYTES_MAX)) === 0 ? 0 : tx.room();
+    const { roomAddress } = tx;
+    const end = this.#in.takeDue(nowNs(), tx.bytes, tx.words, roomAddress, roomAddress + room);
+    if (end > roomAddress) {
+      tx.publish(end - roomAddress);
+      this.#port.transmit(nowNs());
     }
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      put();
-    }, delayMs);
-    this.#timers.add(timer);
+    const nextDueNs = room === 0 ? nowNs() + RETRY_NS : this.#in.nextDueNs;
+    if (nextDueNs === this.#timerDueNs || nextDueNs === Number.POSITIVE_INFINITY) return;
+    clearTimeout(this.#timer);
+    this.#timerDueNs = nextDueNs;
+    this.#timer = setTimeout(
+      () => {
+        this.#timerDueNs = Number.POSITIVE_INFINITY;
+        this.deliver();
+      },
+      Math.max(0, (nextDueNs - nowNs()) / 1e6),
+    );
   }
 
   close(): void {
     this.#closed = true;
-    for (const timer of this.#timers) clearTimeout(timer);
+    clearTimeout(this.#timer);
     this.#port.close();
   }
 
@@ -103,8 +111,10 @@ class End {
   #turn(): void {
     if (this.#closed) return;
     do {
-      this.#port.receive(0);
-      for (let frame = this.#pair.rx[0]?.shift(); frame; frame = this.#pair.rx[0]?.shift()) this.#take(frame);
+      this.#port.receive(nowNs());
+      const now = nowNs();
+      for (let frame = this.#pair.rx[0]?.shift(); frame; frame = this.#pair.rx[0]?.shift()) this.#out.send(frame, now);
     } while (!this.#port.arm());
+    this.#peer?.deliver();
   }
 }

@@ -17,7 +17,7 @@ import { openLossyLink } from "../helpers/lossyLink.ts";
 import { missing, Namespace } from "../helpers/namespace.ts";
 import { CLIENT, SERVER, Served } from "../helpers/serve.ts";
 
-const IMPAIRMENT = { lossPpm: 10_000, delayMs: 20, reorderPpm: 50_000 };
+const IMPAIRMENT = { lossPpm: 10_000, delayNs: 20e6, reorderPpm: 50_000, reorderNs: 5e6 };
 const NETEM = ["netem", "delay", "20ms", "reorder", "5%", "loss", "1%"];
 const BODY_BYTES = 1 << 20;
 const SHORT_CONNECTIONS = 200;
