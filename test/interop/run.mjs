@@ -1,4 +1,4 @@
-// Runs the grid: node test/interop/run.mjs [--quick] [--family 4|6] [--seconds S] [--seeds N] [--only TEXT] [--out FILE]
+// node test/interop/run.mjs [--quick] [--family 4|6] [--seconds S] [--seeds N] [--only TEXT] [--out FILE]: the grid.
 // Node 20 runs no TypeScript, so it is bundled to a temporary file first.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -30,16 +30,18 @@ class WakerThread {
     const tokens = new Uint32Array(64);
     for (;;) {
       const ready = this.#syscalls.epollWait(this.#start.epollFd, tokens, WAIT_MS_MAX);
+      // The signal is cleared before orders are taken: one that is given in between signals again.
+      if (tokens.subarray(0, ready).includes(CONTROL_TOKEN)) this.#syscalls.eventfdClear(this.#start.controlFd);
       // Orders first: the one that says whose doorbell a token is was sent before the queue could be armed.
-      if (ready > 0 && !this.#takeOrders()) return;
+      if (!this.#takeOrders()) return;
       for (let index = 0; index < ready; index += 1) this.#serve(tokens[index] as number);
     }
   }
 
   #serve(token: number): void {
+    if (token === CONTROL_TOKEN) return;
     const relay = this.#relays.get(token);
-    if (token === CONTROL_TOKEN) this.#syscalls.eventfdClear(this.#start.controlFd);
-    else if (relay !== undefined) this.#relay(relay.order, relay.mailboxes);
+    if (relay !== undefined) this.#relay(relay.order, relay.mailboxes);
     else this.#ring(token);
   }
 
