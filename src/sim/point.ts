@@ -1,5 +1,6 @@
 /** Points from outside: checks every field, fills in the defaults of workload and machine. */
 import { NetPopcornError } from "../errors.ts";
+import { designNamed } from "./designs/design.ts";
 import { machineNamed } from "./machines/index.ts";
 import { CONSTANT_UNITS, isRecord, type Machine, parseMachine } from "./machines/machine.ts";
 import { defaultOs } from "./osTraits.ts";
@@ -16,14 +17,24 @@ import {
 } from "./types.ts";
 
 export const CORES_MAX = 128;
-const CONCURRENCY_MAX = 4_000_000;
+const PROCS_MAX = 1024;
+/** Listeners of their own for the processes of one core. */
+const REUSEPORT_PROCS_MAX = 31;
+const CONCURRENCY_MAX = 1_000_000;
 const FLOW_GROUPS = 4096;
 
 type Fields = Record<string, unknown>;
 /** What a workload is where the point does not say otherwise. */
 type WorkloadDefaults = Pick<
   SimPoint,
-  "appCycles" | "procsPerCore" | "requestsPerConn" | "fileOpensPerRequest" | "messageBytes" | "responseBytes"
+  | "appCycles"
+  | "procsPerCore"
+  | "requestsPerConn"
+  | "acceptsPerEvent"
+  | "fileOpensPerRequest"
+  | "messageBytes"
+  | "responseBytes"
+  | "sharedFdTable"
 >;
 
 /**
@@ -35,33 +46,41 @@ export const WORKLOAD_DEFAULTS: Readonly<Record<WorkloadName, WorkloadDefaults>>
     appCycles: 48_000,
     procsPerCore: 1,
     requestsPerConn: 1,
+    acceptsPerEvent: 100,
     fileOpensPerRequest: 1,
     messageBytes: 80,
     responseBytes: 240,
+    sharedFdTable: false,
   },
   "web-accept": {
     appCycles: 110_000,
     procsPerCore: 10,
     requestsPerConn: 1,
+    acceptsPerEvent: 1,
     fileOpensPerRequest: 1,
     messageBytes: 80,
     responseBytes: 240,
+    sharedFdTable: false,
   },
   proxy: {
     appCycles: 40_000,
     procsPerCore: 1,
     requestsPerConn: 1,
+    acceptsPerEvent: 64,
     fileOpensPerRequest: 0,
     messageBytes: 80,
     responseBytes: 240,
+    sharedFdTable: false,
   },
   rpc: {
     appCycles: 1_000,
     procsPerCore: 1,
     requestsPerConn: 1,
+    acceptsPerEvent: 1,
     fileOpensPerRequest: 0,
     messageBytes: 64,
     responseBytes: 64,
+    sharedFdTable: true,
   },
 };
 
@@ -84,6 +103,7 @@ export function parsePoint(value: unknown): SimPoint {
   const machine = machineOf(value.machine ?? "e5-2695v2");
   const machineName = typeof machine === "string" ? machine : machine.name;
   const usual = WORKLOAD_DEFAULTS[workload];
+  const procsMax = designNamed(design).listeners === "process" ? REUSEPORT_PROCS_MAX : PROCS_MAX;
   const procsUsual = machineName === "e5-2695v2" && workload === "web-epoll" ? 10 : usual.procsPerCore;
   return {
     design,
@@ -92,8 +112,9 @@ export function parsePoint(value: unknown): SimPoint {
     machine,
     seed: integer(value, "seed", 0, 0xffffffff, 1),
     appCycles: integer(value, "appCycles", 0, 1e9, usual.appCycles),
-    procsPerCore: integer(value, "procsPerCore", 1, 31, design === "mtcp" ? 1 : procsUsual),
+    procsPerCore: integer(value, "procsPerCore", 1, procsMax, design === "mtcp" ? 1 : procsUsual),
     requestsPerConn: integer(value, "requestsPerConn", 1, 1e6, usual.requestsPerConn),
+    acceptsPerEvent: integer(value, "acceptsPerEvent", 1, 1000, usual.acceptsPerEvent),
     fileOpensPerRequest: integer(value, "fileOpensPerRequest", 0, 100, usual.fileOpensPerRequest),
     messageBytes: integer(value, "messageBytes", 1, 65536, usual.messageBytes),
     responseBytes: integer(value, "responseBytes", 1, 65536, usual.responseBytes),
@@ -103,7 +124,9 @@ export function parsePoint(value: unknown): SimPoint {
     concurrency: integer(value, "concurrency", 1, CONCURRENCY_MAX, defaultConcurrency(machineName, cores)),
     arrivalsPerSec: number(value, "arrivalsPerSec", 0, 1e8, 0),
     abConnections: integer(value, "abConnections", 1, 1e8, 300_000),
-    backlog: integer(value, "backlog", 1, 65535, 1024),
+    // mTCP's own default is 10,240; the others are limited by what the application asks for.
+    backlog: integer(value, "backlog", 1, 65535, design === "mtcp" ? 10_240 : 1024),
+    sharedFdTable: boolean(value, "sharedFdTable", usual.sharedFdTable),
     skew: skewOf(value.skew),
     background: backgroundOf(value.background, cores),
     policy: choice(value, "policy", BALANCER_POLICIES, "opportunistic"),
@@ -125,6 +148,7 @@ const POINT_FIELDS: Record<keyof SimPoint, 1> = {
   appCycles: 1,
   procsPerCore: 1,
   requestsPerConn: 1,
+  acceptsPerEvent: 1,
   fileOpensPerRequest: 1,
   messageBytes: 1,
   responseBytes: 1,
@@ -135,6 +159,7 @@ const POINT_FIELDS: Record<keyof SimPoint, 1> = {
   arrivalsPerSec: 1,
   abConnections: 1,
   backlog: 1,
+  sharedFdTable: 1,
   skew: 1,
   background: 1,
   policy: 1,

@@ -52,6 +52,8 @@ export type SimPoint = {
   readonly appCycles: number;
   readonly procsPerCore: number;
   readonly requestsPerConn: number;
+  /** Connections that an event loop accepts at most when the listener is reported. */
+  readonly acceptsPerEvent: number;
   /** Files that the application opens and closes for one request, beyond the connection itself. */
   readonly fileOpensPerRequest: number;
   /** Size of a request and of a response, application bytes. */
@@ -69,6 +71,8 @@ export type SimPoint = {
   /** Connections of a finite run, all clients together. `ab` only. */
   readonly abConnections: number;
   readonly backlog: number;
+  /** Processes are threads of one process: they share its table of descriptors. */
+  readonly sharedFdTable: boolean;
   readonly skew: Skew;
   readonly background: BackgroundLoad;
   readonly policy: BalancerPolicyName;

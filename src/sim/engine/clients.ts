@@ -1,0 +1,503 @@
+/**
+ * All clients behind one kernel: the same stack as the server's, so that SYN retransmission, acknowledgements and
+ * closing are real. They cost no virtual time but what the machine's constants say of the client machines. Time on this
+ * side goes in ticks: what has arrived since the last one is processed in one poll.
+ */
+import { NetPopcornError, statusError } from "../../errors.ts";
+import { parseAddress } from "../../ip/address.ts";
+import {
+  EVENT_ACCEPTABLE,
+  EVENT_CLOSED,
+  EVENT_CONNECTED,
+  EVENT_ERROR,
+  EVENT_PEER_CLOSED,
+  EVENT_READABLE,
+  HANDLE_INDEX_MASK,
+} from "../../layout/event.ts";
+import { FLOW_GROUPS } from "../../layout/flowGroup.ts";
+import { FRAME_LENGTH } from "../../layout/frameRing.ts";
+import { COUNTERS_BASE, MAP_BASE, MAP_EVENTS, SCRATCH_BASE } from "../../layout/kernelMemory.ts";
+import { EADDRINUSE } from "../../layout/status.ts";
+import { TCP_RETRANSMITS } from "../../layout/counters.ts";
+import { type FrameRing, recordBytes } from "../../views/frameRing.ts";
+import type { KernelMemory } from "../../views/kernelMemory.ts";
+import type { KernelExports } from "../../wasm/exports.ts";
+import { Prng } from "../prng.ts";
+import type { SimPoint } from "../types.ts";
+import { bootKernel, memoryFor } from "./boot.ts";
+import type { Connections } from "./connections.ts";
+import type { FrameQueue } from "./frameQueue.ts";
+import { EVENT_WORDS } from "./serverKernel.ts";
+import { Histogram } from "./statistics.ts";
+import { ThinkTimes } from "./thinkTimes.ts";
+import {
+  destinationPort,
+  frameKind,
+  KIND_OTHER,
+  KIND_SHIFT,
+  type Steering,
+  sourceByte,
+  sourceNet,
+  sourcePort,
+  wireBytes,
+} from "./wire.ts";
+
+export const SERVER_PORT = 80;
+export const BACKEND_PORT = 8080;
+export const SERVER_MAC = Uint8Array.of(2, 0, 0, 0, 1, 1);
+const CLIENT_MAC = Uint8Array.of(2, 0, 0, 0, 2, 1);
+const CLIENTS = 24;
+export const BACKENDS = 8;
+/** Client ports are 4096 x (1..15) + flow group: none below 4096. */
+const PORT_ROUNDS = 15;
+const PLACES = CLIENTS * PORT_ROUNDS;
+/** Where the address for tcpConnect is put. */
+const ADDRESS_AT = SCRATCH_BASE + 2048;
+const AREA_BYTES = 65536;
+const RETRANSMITS_WORD = (COUNTERS_BASE + 8 * TCP_RETRANSMITS) >> 2;
+/** Frames taken in one poll at most; the rest follows in the same tick. */
+const POLL_FRAMES = 512;
+
+export function serverAddress(index: number): string {
+  return `10.7.255.${index + 1}`;
+}
+
+export function backendAddress(index: number): string {
+  return `10.7.1.${index + 1}`;
+}
+
+export type ClientsOptions = {
+  readonly point: SimPoint;
+  readonly module: WebAssembly.Module;
+  readonly seed: Uint32Array;
+  readonly connections: Connections;
+  readonly steering: Steering;
+  /** Addresses of the server that connections go to in turn at random; all one service. */
+  readonly serverAddresses: number;
+  /** New connections per second that the client machines can make; 0: any number. */
+  readonly connsPerSecMax: number;
+  readonly linkGbps: number;
+  readonly tickNs: number;
+  /** Initial connections are begun over this time. */
+  readonly rampNs: number;
+  /** Seconds after which a client gives a connection up, like ApacheBench. */
+  readonly timeoutS: number;
+  /** Groups that hot connections come from. */
+  readonly hotGroups: readonly number[];
+  /** A frame leaves for the server. @param at word of its record in `words`. @param entry slot and kind. */
+  readonly send: (words: Int32Array, at: number, leavesNs: number, entry: number) => void;
+  /** A connection begins; `index` of the server's address. Before its SYN leaves. */
+  readonly onOpen: (slot: number, index: number) => void;
+};
+
+export class Clients {
+  /** In the measured span. */
+  completed = 0;
+  requests = 0;
+  failed = 0;
+  /** Since the start. */
+  completedEver = 0;
+  lastCompletionNs = 0;
+  inFlight = 0;
+  readonly latency = new Histogram();
+  /** Slot of a server's connection, by back end and the server's port. */
+  readonly activeSlots = new Int32Array(BACKENDS * 65536).fill(-1);
+  readonly #options: ClientsOptions;
+  readonly #memory: KernelMemory;
+  readonly #exports: KernelExports;
+  readonly #rx: FrameRing;
+  readonly #tx: FrameRing;
+  readonly #eventsAt: number;
+  readonly #area: number;
+  readonly #random: Prng;
+  readonly #servers: readonly Uint8Array[];
+  readonly #slotAt = new Int32Array(256 * 65536);
+  readonly #cursor = new Uint16Array(FLOW_GROUPS);
+  readonly #think = new ThinkTimes();
+  /** Begun connections in order, for the time-out: slot and start. */
+  readonly #begun: { slots: number[]; startsNs: number[]; head: number } = { slots: [], startsNs: [], head: 0 };
+  #nowNs = 0;
+  #linkFreeNs = 0;
+  #gateNs = 0;
+  #rampedNs = 0;
+  #nextArrivalNs = Number.POSITIVE_INFINITY;
+  /** Connections that are to be begun. */
+  #wanted = 0;
+  #toOpen: number;
+  #stopped = false;
+
+  constructor(options: ClientsOptions) {
+    this.#options = options;
+    const { connections, module, point } = options;
+    this.#random = new Prng(point.seed, 17);
+    const backends = point.workload === "proxy" ? BACKENDS : 0;
+    const addresses = Array.from({ length: CLIENTS }, (_, i) => `10.7.0.${i + 1}/16`);
+    for (let i = 0; i < backends; i++) addresses.push(`${backendAddress(i)}/16`);
+    const { exports, memory } = bootKernel({
+      module,
+      kernelId: 200,
+      seed: options.seed,
+      mac: CLIENT_MAC,
+      addresses,
+      tuning: {
+        ...memoryFor(connections.slots),
+        connectionsMax: connections.slots,
+        timeWaitMs: 0,
+        eventSlots: 8192,
+        rxRingBytes: 4 << 20,
+        txRingBytes: 4 << 20,
+        listenersMax: 32,
+      },
+    });
+    this.#memory = memory;
+    this.#exports = exports;
+    this.#rx = memory.rxRing(0);
+    this.#tx = memory.txRing();
+    if (!this.#rx.ready || !this.#tx.ready) throw new NetPopcornError("ERR_SIM", "the clients have no rings");
+    this.#eventsAt = memory.loadU32(MAP_BASE + MAP_EVENTS) >>> 2;
+    this.#area = exports.allocAppBytes(AREA_BYTES) >>> 0;
+    this.#servers = Array.from({ length: options.serverAddresses }, (_, i) => parseAddress(serverAddress(i)));
+    for (let i = 0; i < backends; i++) {
+      const listener = exports.tcpListen(CLIENTS + i, BACKEND_PORT, 65535);
+      if (listener < 0) throw statusError(listener, "listen of a back end");
+    }
+    this.#toOpen = point.protocol === "ab" ? point.abConnections : Number.POSITIVE_INFINITY;
+  }
+
+  /** Begins: opens connections over the ramp, or lets them arrive. */
+  start(nowNs: number): void {
+    const { point, rampNs } = this.#options;
+    this.#gateNs = nowNs;
+    if (point.arrivalsPerSec > 0) this.#nextArrivalNs = nowNs + this.#drawGapNs();
+    else {
+      this.#wanted = point.concurrency;
+      this.#rampedNs = nowNs + rampNs;
+    }
+  }
+
+  /** All connections of a finite run have ended. */
+  get done(): boolean {
+    return this.#toOpen === 0 && this.inFlight === 0;
+  }
+
+  /** Retransmissions since the start, nearly all of SYNs. */
+  get retransmits(): number {
+    return this.#memory.words[RETRANSMITS_WORD] as number;
+  }
+
+  startMeasuring(): void {
+    this.completed = 0;
+    this.requests = 0;
+    this.failed = 0;
+    this.latency.reset();
+  }
+
+  /** No new connections from now on. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Has the addresses of the server resolved: SYNs beyond a few would not wait for that. */
+  greet(nowNs: number, answer: (words: Int32Array, at: number, into: FrameRing) => void): void {
+    for (const address of this.#servers) {
+      this.#memory.bytes.set(address, ADDRESS_AT);
+      const handle = this.#exports.tcpConnect(0, 4000, ADDRESS_AT, SERVER_PORT);
+      if (handle < 0) throw statusError(handle, "connect");
+      this.#exports.poll(nowNs, 0);
+      this.#exports.flush();
+      this.#forEachSent((at) => answer(this.#tx.words, at >> 2, this.#rx));
+      this.#exports.poll(nowNs, POLL_FRAMES);
+      this.#exports.tcpAbort(handle);
+      this.#exports.poll(nowNs, POLL_FRAMES);
+      this.#exports.flush();
+      this.#forEachSent(() => {});
+    }
+  }
+
+  /**
+   * Takes in what has arrived, answers, begins connections.
+   * @returns when it has something to do by itself, ns.
+   */
+  tick(nowNs: number, arriving: readonly FrameQueue[]): number {
+    this.#nowNs = nowNs;
+    let waiting = true;
+    while (waiting) {
+      waiting = this.#takeIn(arriving);
+      this.#turn();
+    }
+    this.#openDue();
+    this.#giveUpLate();
+    for (let slot = this.#think.due(nowNs); slot >= 0; slot = this.#think.due(nowNs)) this.#ask(slot);
+    this.#exports.flush();
+    this.#sendAll();
+    return this.#nextNs();
+  }
+
+  #takeIn(arriving: readonly FrameQueue[]): boolean {
+    let taken = 0;
+    for (const queue of arriving) {
+      while (queue.headNs <= this.#nowNs) {
+        if (taken >= POLL_FRAMES || !queue.moveTo(this.#rx)) return true;
+        taken++;
+      }
+    }
+    return false;
+  }
+
+  /** One poll: acknowledgements leave before the application answers, as from a kernel that does not wait for it. */
+  #turn(): void {
+    let events = this.#exports.poll(this.#nowNs, POLL_FRAMES);
+    for (;;) {
+      this.#exports.flush();
+      const { words } = this.#memory;
+      for (let i = 0, at = this.#eventsAt; i < events; i++, at += EVENT_WORDS) {
+        this.#onEvent(words[at] as number, (words[at + 1] as number) & 0xffff);
+      }
+      this.#exports.flush();
+      this.#sendAll();
+      if (this.#exports.hasWork() === 0) return;
+      events = this.#exports.poll(this.#nowNs, POLL_FRAMES);
+    }
+  }
+
+  #onEvent(handle: number, mask: number): void {
+    const exports = this.#exports;
+    if (mask & EVENT_ACCEPTABLE) {
+      for (let fresh = exports.tcpAccept(handle); fresh >= 0; fresh = exports.tcpAccept(handle)) {
+        const index = fresh & HANDLE_INDEX_MASK;
+        this.#options.connections.startedNs[index] = -2;
+        this.#options.connections.clientBytes[index] = 0;
+      }
+      return;
+    }
+    const slot = handle & HANDLE_INDEX_MASK;
+    const { connections } = this.#options;
+    const startedNs = connections.startedNs[slot] as number;
+    if (startedNs === -2) {
+      this.#backend(handle, slot, mask);
+      return;
+    }
+    // What was closed before has no one waiting for it.
+    if (startedNs < 0 || connections.finished[slot] === 1) return;
+    if (mask & EVENT_ERROR) {
+      exports.tcpClose(handle);
+      this.#end(slot, false);
+      return;
+    }
+    if (mask & EVENT_CONNECTED) this.#request(slot, handle);
+    if (mask & EVENT_READABLE) this.#receive(slot, handle);
+    if (mask & (EVENT_PEER_CLOSED | EVENT_CLOSED) && connections.finished[slot] === 0) {
+      exports.tcpClose(handle);
+      this.#end(slot, connections.requestsLeft[slot] === 0);
+    }
+  }
+
+  /** A back end answers each request of messageBytes with responseBytes. */
+  #backend(handle: number, slot: number, mask: number): void {
+    const { connections, point } = this.#options;
+    if (mask & EVENT_READABLE && !(mask & EVENT_ERROR)) {
+      const received = this.#exports.tcpRecv(handle, this.#area, AREA_BYTES);
+      const bytes = (connections.clientBytes[slot] as number) + Math.max(received, 0);
+      connections.clientBytes[slot] = bytes;
+      if (bytes >= point.messageBytes) {
+        connections.clientBytes[slot] = bytes - point.messageBytes;
+        this.#exports.tcpSend(handle, this.#area, point.responseBytes);
+      }
+    }
+    if (mask & (EVENT_PEER_CLOSED | EVENT_ERROR | EVENT_CLOSED)) {
+      connections.startedNs[slot] = -1;
+      this.#exports.tcpClose(handle);
+    }
+  }
+
+  #request(slot: number, handle: number): void {
+    const { point } = this.#options;
+    const sent = this.#exports.tcpSend(handle, this.#area, point.messageBytes);
+    if (sent !== point.messageBytes) throw new NetPopcornError("ERR_SIM", "a request does not fit a send buffer");
+    this.#options.connections.clientBytes[slot] = 0;
+  }
+
+  #receive(slot: number, handle: number): void {
+    const { connections, point } = this.#options;
+    const received = this.#exports.tcpRecv(handle, this.#area, AREA_BYTES);
+    const bytes = (connections.clientBytes[slot] as number) + Math.max(received, 0);
+    connections.clientBytes[slot] = bytes;
+    if (bytes < point.responseBytes) return;
+    connections.clientBytes[slot] = 0;
+    this.latency.add(this.#nowNs - (connections.requestNs[slot] as number));
+    this.requests++;
+    const left = (connections.requestsLeft[slot] as number) - 1;
+    connections.requestsLeft[slot] = left;
+    if (left > 0) {
+      const think = point.thinkMs[point.requestsPerConn - left - 1] ?? 0;
+      connections.requestNs[slot] = this.#nowNs + think * 1e6;
+      if (think > 0) this.#think.add(slot, this.#nowNs + think * 1e6, handle);
+      else this.#request(slot, handle);
+    } else if (point.workload === "rpc") {
+      this.#exports.tcpClose(handle);
+      this.#end(slot, true);
+    }
+  }
+
+  /** A pause is over. */
+  #ask(slot: number): void {
+    const { connections } = this.#options;
+    if (connections.finished[slot] === 0) this.#request(slot, this.#think.handle);
+  }
+
+  #end(slot: number, whole: boolean): void {
+    const { connections, point } = this.#options;
+    connections.finished[slot] = 1;
+    this.inFlight--;
+    if (whole) {
+      this.completed++;
+      this.completedEver++;
+      this.lastCompletionNs = this.#nowNs;
+    } else {
+      this.failed++;
+    }
+    if (point.arrivalsPerSec === 0) this.#wanted++;
+  }
+
+  #drawGapNs(): number {
+    return (-Math.log(1 - this.#random.fraction()) * 1e9) / this.#options.point.arrivalsPerSec;
+  }
+
+  /** Begins what is due and what the client machines have time for. */
+  #openDue(): void {
+    const { connsPerSecMax, point } = this.#options;
+    while (this.#nextArrivalNs <= this.#nowNs) {
+      this.#wanted++;
+      this.#nextArrivalNs += this.#drawGapNs();
+    }
+    const rampGapNs = this.#nowNs < this.#rampedNs ? this.#options.rampNs / point.concurrency : 0;
+    const gapNs = Math.max(rampGapNs, connsPerSecMax > 0 ? 1e9 / connsPerSecMax : 0);
+    // What was not used is lost: the machines cannot work ahead.
+    this.#gateNs = Math.max(this.#gateNs, this.#nowNs - this.#options.tickNs);
+    while (this.#wanted > 0 && this.#toOpen > 0 && this.#gateNs <= this.#nowNs && !this.#stopped) {
+      this.#gateNs += gapNs;
+      this.#wanted--;
+      this.#toOpen--;
+      this.#open();
+    }
+  }
+
+  #open(): void {
+    const { connections, point, serverAddresses, steering } = this.#options;
+    const random = this.#random;
+    const group = this.#drawGroup();
+    const index = serverAddresses === 1 ? 0 : random.below(serverAddresses);
+    const server = this.#servers[index] as Uint8Array;
+    this.#memory.bytes.set(server, ADDRESS_AT);
+    for (let tries = 0; tries < PLACES; tries++) {
+      const place = this.#cursor[group] as number;
+      this.#cursor[group] = (place + 1) % PLACES;
+      const client = place % CLIENTS;
+      const port = (1 + Math.floor(place / CLIENTS)) * FLOW_GROUPS + group;
+      const handle = this.#exports.tcpConnect(client, port, ADDRESS_AT, SERVER_PORT);
+      if (handle === EADDRINUSE) continue;
+      if (handle < 0) throw statusError(handle, "connect of a client");
+      const slot = handle & HANDLE_INDEX_MASK;
+      connections.begin(slot);
+      const source = 10 | (7 << 8) | ((client + 1) << 24);
+      const destination = 10 | (7 << 8) | (255 << 16) | ((index + 1) << 24);
+      connections.hash[slot] = steering.hash(source, port, destination, SERVER_PORT) | 0;
+      connections.group[slot] = group;
+      connections.startedNs[slot] = this.#nowNs;
+      connections.requestNs[slot] = this.#nowNs;
+      connections.clientBytes[slot] = 0;
+      connections.requestsLeft[slot] = point.requestsPerConn;
+      connections.finished[slot] = 0;
+      this.#slotAt[((client + 1) << 16) | port] = slot;
+      this.#begun.slots.push(slot);
+      this.#begun.startsNs.push(this.#nowNs);
+      this.inFlight++;
+      this.#options.onOpen(slot, index);
+      return;
+    }
+    throw new NetPopcornError("ERR_SIM", "no client port is left; lower concurrency or timeWaitS");
+  }
+
+  #drawGroup(): number {
+    const { hotGroups, point } = this.#options;
+    if (hotGroups.length > 0 && this.#random.fraction() < point.skew.hotShare) {
+      return hotGroups[this.#random.below(hotGroups.length)] as number;
+    }
+    return this.#random.below(FLOW_GROUPS);
+  }
+
+  /** Connections that a client has waited for too long. */
+  #giveUpLate(): void {
+    const { connections, timeoutS } = this.#options;
+    const begun = this.#begun;
+    const lateNs = this.#nowNs - timeoutS * 1e9;
+    while (begun.head < begun.slots.length && (begun.startsNs[begun.head] as number) <= lateNs) {
+      const slot = begun.slots[begun.head] as number;
+      const startedNs = begun.startsNs[begun.head++] as number;
+      if (connections.startedNs[slot] !== startedNs || connections.finished[slot] === 1) continue;
+      this.#exports.tcpAbort(this.#handleOf(slot));
+      this.#end(slot, false);
+    }
+    if (begun.head > 100_000 && begun.head * 2 > begun.slots.length) {
+      begun.slots.splice(0, begun.head);
+      begun.startsNs.splice(0, begun.head);
+      begun.head = 0;
+    }
+  }
+
+  /** A handle is its index and a generation that only the kernel knows: tried in turn. */
+  #handleOf(slot: number): number {
+    for (let generation = 0; generation < 32; generation++) {
+      const handle = slot | (generation << 24);
+      if (this.#exports.tcpGetInfo(handle, ADDRESS_AT + 64) >= 0) return handle;
+    }
+    return slot;
+  }
+
+  #sendAll(): void {
+    const { linkGbps, send } = this.#options;
+    const nsPerByte = 8 / linkGbps;
+    const { bytes, words } = this.#memory;
+    this.#forEachSent((at) => {
+      const kind = frameKind(bytes, at);
+      this.#linkFreeNs =
+        Math.max(this.#linkFreeNs, this.#nowNs) + wireBytes(words[(at + FRAME_LENGTH) >> 2] as number) * nsPerByte;
+      send(words, at >> 2, this.#linkFreeNs, (kind << KIND_SHIFT) | (kind === KIND_OTHER ? 0 : this.#slotOf(at)));
+    });
+  }
+
+  #slotOf(at: number): number {
+    const { bytes } = this.#memory;
+    const byte = sourceByte(bytes, at);
+    if (sourceNet(bytes, at) === 1) {
+      return Math.max(this.activeSlots[((byte - 1) << 16) | destinationPort(bytes, at)] as number, 0);
+    }
+    return this.#slotAt[(byte << 16) | sourcePort(bytes, at)] as number;
+  }
+
+  /** Calls `visit` with the byte address of each record sent, and takes it off the ring. */
+  #forEachSent(visit: (at: number) => void): void {
+    const ring = this.#tx;
+    for (let run = ring.peekRun(); run !== 0; run = ring.peekRun()) {
+      const { runBytes } = ring;
+      for (let at = run; at < run + runBytes; ) {
+        const length = ring.recordLength(at);
+        if (length >= 0) visit(at);
+        at += length < 0 ? -length : recordBytes(length);
+      }
+      ring.consume(runBytes);
+    }
+  }
+
+  #nextNs(): number {
+    const { tickNs } = this.#options;
+    let next = Math.min(this.#exports.nextDeadlineNs(), this.#think.nextNs, this.#nextArrivalNs);
+    if (this.#wanted > 0 && this.#toOpen > 0 && !this.#stopped) next = Math.min(next, this.#gateNs);
+    return Math.max(Math.ceil(next / tickNs) * tickNs, this.#nowNs + tickNs);
+  }
+
+  /** Slot of the connection from this client's address and port. */
+  slotOfPeer(addressByte: number, port: number): number {
+    return this.#slotAt[(addressByte << 16) | port] as number;
+  }
+}

@@ -1,0 +1,118 @@
+/**
+ * Cores under an operating system's kernel: interrupts with moderation, softirqs, a run queue of processes. What is
+ * ready first in this order runs: packets, then processes; after netdev_budget packets in a row a process gets a step.
+ */
+import { STACK, SWITCH } from "./core.ts";
+import type { FrameQueue } from "./frameQueue.ts";
+import { OP_NAMES, type Process, RUNNABLE } from "./process.ts";
+import type { Processes } from "./processes.ts";
+import type { Softirq } from "./softirq.ts";
+import type { World } from "./world.ts";
+
+/** Linux's net.core.netdev_budget. */
+const NETDEV_BUDGET = 300;
+/** A time slice of the scheduler while others wait. */
+const SLICE_NS = 3e6;
+
+export class KernelCores {
+  readonly #world: World;
+  readonly #softirq: Softirq;
+  readonly #processes: Processes;
+  /** The card's queue of the core is polled, its interrupt is off. */
+  readonly #polling: Uint8Array;
+  readonly #interruptedNs: Float64Array;
+  /** Packets since a process has had a step. */
+  readonly #inARow: Int32Array;
+  readonly #runQueues: Process[][];
+  readonly #current: (Process | undefined)[];
+  readonly #sliceEndNs: Float64Array;
+
+  constructor(world: World, softirq: Softirq, processes: Processes, runQueues: Process[][]) {
+    const { cores } = world.point;
+    this.#world = world;
+    this.#softirq = softirq;
+    this.#processes = processes;
+    this.#runQueues = runQueues;
+    this.#polling = new Uint8Array(cores);
+    this.#interruptedNs = new Float64Array(cores).fill(Number.NEGATIVE_INFINITY);
+    this.#inARow = new Int32Array(cores);
+    this.#current = new Array(cores).fill(undefined);
+    this.#sliceEndNs = new Float64Array(cores);
+  }
+
+  /** When the core's packets are ready for it. */
+  readyNs(core: number): number {
+    const handedOn = (this.#world.handedOn[core] as FrameQueue).headNs;
+    const queue = this.#world.rxQueues[core];
+    return queue === undefined ? handedOn : Math.min(handedOn, this.#cardReadyNs(core, queue));
+  }
+
+  #cardReadyNs(core: number, queue: FrameQueue): number {
+    if (this.#polling[core] === 1) return queue.headNs;
+    const moderatedNs = (this.#interruptedNs[core] as number) + this.#world.ns.interruptUs * 1000;
+    return Math.max(queue.headNs, moderatedNs);
+  }
+
+  /** What the core does at `now`. @returns when it acts next; Infinity: when it is called. */
+  step(core: number, now: number): number {
+    const world = this.#world;
+    if (this.readyNs(core) <= now && ((this.#inARow[core] as number) < NETDEV_BUDGET || !this.#runnable(core))) {
+      const end = this.#packet(core, now);
+      world.freeNs[core] = end;
+      world.accounts.note(core, "packet", "softirq", now, end);
+      return end;
+    }
+    this.#inARow[core] = 0;
+    const process = this.#pick(core);
+    if (!process) return this.readyNs(core);
+    const end = this.#run(core, process, now);
+    world.freeNs[core] = end;
+    return end;
+  }
+
+  #packet(core: number, now: number): number {
+    const world = this.#world;
+    this.#inARow[core] = (this.#inARow[core] as number) + 1;
+    const handedOn = world.handedOn[core] as FrameQueue;
+    if (handedOn.headNs <= now) return this.#softirq.frame(core, now, handedOn, true);
+    const queue = world.rxQueues[core] as FrameQueue;
+    let t = now;
+    if (this.#polling[core] === 0) {
+      this.#polling[core] = 1;
+      this.#interruptedNs[core] = now;
+      t += world.accounts.spend(core, STACK, world.ns.interruptCycles);
+    }
+    t = this.#softirq.frame(core, t, queue, false);
+    // Nothing more there: back to interrupts.
+    if (queue.headNs > t) this.#polling[core] = 0;
+    return t;
+  }
+
+  #runnable(core: number): boolean {
+    return this.#current[core] !== undefined || (this.#runQueues[core] as Process[]).length > 0;
+  }
+
+  #pick(core: number): Process | undefined {
+    return this.#current[core] ?? (this.#runQueues[core] as Process[])[0];
+  }
+
+  #run(core: number, process: Process, now: number): number {
+    const world = this.#world;
+    let t = now;
+    if (this.#current[core] !== process) {
+      (this.#runQueues[core] as Process[]).shift();
+      this.#current[core] = process;
+      this.#sliceEndNs[core] = now + SLICE_NS;
+      t += world.accounts.spend(core, SWITCH, world.ns.contextSwitchCycles);
+    }
+    const { op } = process;
+    const end = this.#processes.step(process, t);
+    world.accounts.note(core, OP_NAMES[op] ?? "process", "process", now, end);
+    if (process.state !== RUNNABLE) this.#current[core] = undefined;
+    else if (end >= (this.#sliceEndNs[core] as number) && (this.#runQueues[core] as Process[]).length > 0) {
+      (this.#runQueues[core] as Process[]).push(process);
+      this.#current[core] = undefined;
+    }
+    return end;
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * Spin locks in virtual time. Who asks first is served first; what differs between the kinds is the hand-off, the time
+ * between one holder's release and the next one's first instruction inside:
+ *
+ * - `queued` (MCS, Linux from 4.2): each waiter spins on a line of its own; one line goes over, whatever the queue.
+ * - `ticket` (2.6.25 to 4.1): all waiters spin on one line. The release takes it from all of them, they fetch it again
+ *   one after another, and the next owner is somewhere among them: one line, plus a part of a line per other waiter
+ *   (Boyd-Wickizer et al., OLS 2012: linear in the waiters).
+ * - `unfair` (before 2.6.25): who is nearest gets it first. One line of the own socket if anybody there waits.
+ */
+import type { Distance } from "./distance.ts";
+
+export type SpinLockKind = "unfair" | "ticket" | "queued";
+
+export type SpinLockCosts = {
+  readonly kind: SpinLockKind;
+  /** An atomic operation on an own line and its release. */
+  readonly uncontendedNs: number;
+  /** Ticket: lines per waiter beside the next owner. */
+  readonly linesPerWaiter: number;
+};
+
+/** More than the cores that can spin at a time. */
+const ENDS = 256;
+
+export class SpinLock {
+  readonly name: string;
+  acquisitions = 0;
+  contended = 0;
+  /** Time spent spinning, all cores together. */
+  spinNs = 0;
+  readonly #costs: SpinLockCosts;
+  readonly #distance: Distance;
+  /** Ends of the present and the coming critical sections, in order; a ring. */
+  readonly #endNs = new Float64Array(ENDS);
+  #head = 0;
+  #tail = 0;
+  #lastCore = -1;
+  #lastEndNs = Number.NEGATIVE_INFINITY;
+
+  constructor(name: string, costs: SpinLockCosts, distance: Distance) {
+    this.name = name;
+    this.#costs = costs;
+    this.#distance = distance;
+  }
+
+  /** Core that held it last, -1: none. */
+  get lastCore(): number {
+    return this.#lastCore;
+  }
+
+  /**
+   * Asks for the lock at `nowNs`; release() must follow before anybody else asks.
+   * Preconditions: nowNs does not run backwards by more than a step.
+   * @returns when `core` has it. The time until then, but for the uncontended cost, is spun.
+   */
+  acquire(core: number, nowNs: number): number {
+    this.acquisitions++;
+    const waiting = this.waiters(nowNs);
+    const { uncontendedNs } = this.#costs;
+    if (waiting === 0) return nowNs + uncontendedNs + this.#distance.lineNs(this.#lastCore, core);
+    this.contended++;
+    const grantedNs = this.#lastEndNs + this.#handOffNs(core, waiting - 1) + uncontendedNs;
+    this.spinNs += grantedNs - nowNs;
+    return grantedNs;
+  }
+
+  release(core: number, atNs: number): void {
+    this.#lastCore = core;
+    this.#lastEndNs = atNs;
+    if (this.#tail - this.#head === ENDS) this.#head++;
+    this.#endNs[this.#tail++ % ENDS] = atNs;
+  }
+
+  /** Holders and waiters at `nowNs`. */
+  waiters(nowNs: number): number {
+    while (this.#head < this.#tail && (this.#endNs[this.#head % ENDS] as number) <= nowNs) this.#head++;
+    return this.#tail - this.#head;
+  }
+
+  resetStatistics(): void {
+    this.acquisitions = 0;
+    this.contended = 0;
+    this.spinNs = 0;
+  }
+
+  #handOffNs(core: number, otherWaiters: number): number {
+    const { crossSocketNs, lineNs, sameSocketNs } = this.#parts(core);
+    switch (this.#costs.kind) {
+      case "queued":
+        return lineNs;
+      case "ticket":
+        return lineNs + otherWaiters * this.#costs.linesPerWaiter * this.#meanLineNs(sameSocketNs, crossSocketNs);
+      case "unfair":
+        return otherWaiters > 0 ? Math.min(lineNs, sameSocketNs) : lineNs;
+    }
+  }
+
+  #parts(core: number): { lineNs: number; sameSocketNs: number; crossSocketNs: number } {
+    const { crossSocketNs, sameSocketNs } = this.#distance;
+    return { lineNs: this.#distance.lineNs(this.#lastCore, core) || sameSocketNs, sameSocketNs, crossSocketNs };
+  }
+
+  /** The waiters are spread over the sockets in use. */
+  #meanLineNs(sameSocketNs: number, crossSocketNs: number): number {
+    const { cores } = this.#distance;
+    const sockets = this.#distance.socketOf(cores - 1) + 1;
+    return (sameSocketNs + (sockets - 1) * crossSocketNs) / sockets;
+  }
+}

@@ -1,0 +1,438 @@
+/**
+ * The server's processes: an event loop around epoll_wait, or one connection at a time with blocking calls. Each call
+ * of step() is one system call, or one lock of it, on the process's core.
+ */
+import { NetPopcornError } from "../../errors.ts";
+import type { Affinity } from "../designs/affinity.ts";
+import type { ActiveOpens } from "./activeOpens.ts";
+import type { Clients } from "./clients.ts";
+import { APP, STACK, VFS } from "./core.ts";
+import type { SpinLock } from "./lock.ts";
+import * as P from "./process.ts";
+import type { Listener, Process } from "./process.ts";
+import type { ServerKernel } from "./serverKernel.ts";
+import { PART_ACCEPT, PART_SERVE, type Softirq } from "./softirq.ts";
+import type { World } from "./world.ts";
+
+const AREA_BYTES = 65536;
+/** Lines of the descriptor table that an allocation writes. */
+const FD_TABLE_LINES = 3;
+/** A call that finds nothing costs this part of one that does. */
+const EMPTY_PART = 0.4;
+
+/** Locks of creating and of destroying a socket, and of opening a file. */
+export type LockPlans = {
+  readonly create: readonly SpinLock[];
+  readonly destroy: readonly SpinLock[];
+  readonly file: readonly SpinLock[];
+  /** The descriptor table that threads of one process share. */
+  readonly fdTable: SpinLock | undefined;
+};
+
+export type ProcessesOptions = {
+  readonly world: World;
+  readonly softirq: Softirq;
+  readonly clients: Clients;
+  readonly plans: LockPlans;
+  readonly affinity: Affinity | undefined;
+  readonly opens: ActiveOpens;
+};
+
+export class Processes {
+  readonly #world: World;
+  readonly #softirq: Softirq;
+  readonly #clients: Clients;
+  readonly #plans: LockPlans;
+  readonly #affinity: Affinity | undefined;
+  readonly #blocking: boolean;
+  readonly #acceptsPerEvent: number;
+  readonly #opens: ActiveOpens;
+  #roundRobin = 0;
+
+  constructor(options: ProcessesOptions) {
+    this.#world = options.world;
+    this.#softirq = options.softirq;
+    this.#clients = options.clients;
+    this.#plans = options.plans;
+    this.#affinity = options.affinity;
+    const { point } = options.world;
+    this.#blocking = point.workload === "web-accept";
+    this.#acceptsPerEvent = point.acceptsPerEvent;
+    this.#opens = options.opens;
+  }
+
+  /** The process's next call on its core. @returns when it is done; the process may wait for something then. */
+  step(process: Process, now: number): number {
+    switch (process.op) {
+      case P.OP_WAIT:
+        return this.#wait(process, now);
+      case P.OP_ACCEPT:
+        return this.#accept(process, now);
+      case P.OP_RELEASE:
+        return this.#release(process, now);
+      case P.OP_PLAN:
+        return this.#takeLock(process, now);
+      case P.OP_ACCEPTED:
+        return this.#accepted(process, now);
+      case P.OP_SERVE:
+        return this.#serve(process, now);
+      case P.OP_RESPOND:
+        return this.#respond(process, now);
+      case P.OP_CONNECT:
+        return this.#connect(process, now);
+      case P.OP_CLOSE:
+        return this.#close(process, now);
+      case P.OP_CLOSED:
+        return this.#closed(process, now);
+      default:
+        throw new NetPopcornError("ERR_SIM", `a process has nothing to do: ${P.OP_NAMES[process.op]}`);
+    }
+  }
+
+  #stack(process: Process, ns: number): number {
+    return this.#world.accounts.spend(process.core, STACK, ns);
+  }
+
+  #kernelOf(slot: number): ServerKernel {
+    const { connections, kernels } = this.#world;
+    return kernels[connections.kernel[slot] as number] as ServerKernel;
+  }
+
+  /** epoll_wait: reports what is ready, or sleeps. */
+  #wait(process: Process, now: number): number {
+    const { listeners, ns } = this.#world;
+    const t = now + this.#stack(process, ns.syscallCycles + ns.epollWaitCycles);
+    process.epollCore = process.core;
+    // Level-triggered: the listener stays in the ready list as long as there is somebody to accept.
+    if (process.listenerReady) process.listenerReady = this.#acceptable(process);
+    process.batch = process.readable.count;
+    process.listenerReported = process.listenerReady;
+    if (process.batch === 0 && !process.listenerReported) {
+      process.state = P.IN_EPOLL;
+      this.#affinity?.idle(process.core, listeners);
+      return t;
+    }
+    this.#next(process);
+    return t;
+  }
+
+  /** Is there a connection that accept() would give this process? */
+  #acceptable(process: Process): boolean {
+    return this.#chooseListener(process, false) >= 0;
+  }
+
+  /** The next of the reported events; none left: epoll_wait, or a blocking accept. */
+  #next(process: Process): void {
+    process.slot = -1;
+    if (this.#blocking) {
+      process.op = P.OP_ACCEPT;
+      return;
+    }
+    if (process.batch > 0) {
+      process.batch--;
+      const slot = process.readable.shift();
+      if (slot >= 0) {
+        this.#world.connections.queued[slot] = 0;
+        process.slot = slot;
+        process.op = P.OP_SERVE;
+        return;
+      }
+    }
+    if (process.listenerReported) {
+      process.listenerReported = false;
+      process.accepts = this.#acceptsPerEvent;
+      process.op = P.OP_ACCEPT;
+      return;
+    }
+    process.op = P.OP_WAIT;
+  }
+
+  /** After a connection that was just accepted: another one, unless it has been enough. */
+  #nextAfterAccept(process: Process): void {
+    if (!this.#blocking && process.accepts > 0) process.op = P.OP_ACCEPT;
+    else this.#next(process);
+  }
+
+  /** Listener whose queue accept() takes from. @param really the choice is made, not only asked for. */
+  #chooseListener(process: Process, really: boolean): number {
+    const { design, listeners } = this.#world;
+    const own = listeners[process.listener] as Listener;
+    if (design.acceptFrom === "own") return own.acceptCount > 0 ? process.listener : -1;
+    if (this.#affinity) return this.#affinity.choose(process.core, listeners, really);
+    for (let i = 0; i < listeners.length; i++) {
+      const index = (this.#roundRobin + i) % listeners.length;
+      if ((listeners[index] as Listener).acceptCount === 0) continue;
+      if (really) this.#roundRobin = (index + 1) % listeners.length;
+      return index;
+    }
+    return -1;
+  }
+
+  /** accept4: takes the socket's lock, or sleeps while another process owns it; then a connection, if there is one. */
+  #accept(process: Process, now: number): number {
+    const world = this.#world;
+    const { connections, ns } = world;
+    const chosen = this.#chooseListener(process, true);
+    const index = chosen < 0 ? process.listener : chosen;
+    const listener = world.listeners[index] as Listener;
+    let t = now + this.#stack(process, ns.syscallCycles);
+    t = world.lock(listener.spin, process.core, t);
+    if (listener.owned && process.owns !== index) {
+      listener.waiters.push(process);
+      process.state = P.IN_LOCK;
+      listener.spin.release(process.core, t);
+      return t;
+    }
+    listener.owned = true;
+    process.owns = index;
+    listener.spin.release(process.core, t);
+    t = world.fetch(process.core, listener.lastCore, 2, t);
+    listener.lastCore = process.core;
+    const kernel = world.kernels[listener.kernel] as ServerKernel;
+    const handle = listener.acceptCount > 0 ? kernel.exports.tcpAccept(listener.handle) : -1;
+    process.op = P.OP_RELEASE;
+    process.slot = -1;
+    if (handle < 0) return t + this.#stack(process, ns.acceptCycles * EMPTY_PART);
+    listener.acceptCount--;
+    t += this.#stack(process, ns.acceptCycles);
+    const peer = kernel.peerOf(handle);
+    const slot = this.#clients.slotOfPeer(peer.addressByte, peer.port);
+    kernel.slotOf[handle & 0xffffff] = slot;
+    connections.handle[slot] = handle;
+    connections.process[slot] = process.id;
+    connections.kernel[slot] = listener.kernel;
+    process.slot = slot;
+    process.accepts--;
+    return world.touch(slot, process.core, PART_ACCEPT, t);
+  }
+
+  /** release_sock: the owner processes what came meanwhile, one packet a step, and wakes the next. */
+  #release(process: Process, now: number): number {
+    const world = this.#world;
+    const listener = world.listeners[process.owns] as Listener;
+    if (listener.backlog.count > 0) return this.#softirq.backlogFrame(process.core, now, listener.backlog);
+    let t = world.lock(listener.spin, process.core, now);
+    listener.owned = false;
+    process.owns = -1;
+    const next = listener.waiters.shift();
+    if (next) t = this.#softirq.wake(next, process.core, t);
+    listener.spin.release(process.core, t);
+    if (process.slot >= 0) this.#plan(process, this.#plans.create, P.OP_ACCEPTED);
+    else if (this.#blocking) this.#sleepInAccept(process);
+    else this.#next(process);
+    return t;
+  }
+
+  /** inet_csk_wait_for_connect: woken one at a time; a connection that has come meanwhile is not slept on. */
+  #sleepInAccept(process: Process): void {
+    process.op = P.OP_ACCEPT;
+    if (this.#chooseListener(process, false) >= 0) return;
+    process.state = P.IN_ACCEPT;
+    (this.#world.listeners[process.listener] as Listener).sleepers.push(process);
+  }
+
+  #plan(process: Process, locks: readonly SpinLock[], after: number): void {
+    process.after = after;
+    process.plan = locks;
+    process.planAt = 0;
+    process.op = locks.length > 0 ? P.OP_PLAN : after;
+  }
+
+  /** One lock of the VFS, or of the descriptor table. */
+  #takeLock(process: Process, now: number): number {
+    const world = this.#world;
+    const lock = process.plan[process.planAt++] as SpinLock;
+    const from = lock.lastCore;
+    let t = world.lock(lock, process.core, now);
+    const { fdTable } = this.#plans;
+    const lines = lock === fdTable ? FD_TABLE_LINES : world.ns.vfsLockLines;
+    t = world.fetch(process.core, from, lines, t);
+    t += world.accounts.spend(
+      process.core,
+      VFS,
+      lock === fdTable ? world.ns.fdCycles * 0.2 : world.ns.vfsLockHoldCycles,
+    );
+    lock.release(process.core, t);
+    if (process.planAt === process.plan.length) process.op = process.after;
+    return t;
+  }
+
+  #accepted(process: Process, now: number): number {
+    const { accounts, ns } = this.#world;
+    const t = now + accounts.spend(process.core, VFS, ns.fdCycles);
+    process.op = P.OP_SERVE;
+    return t;
+  }
+
+  /** Reads what there is; a whole request is answered, a part waited for. */
+  #serve(process: Process, now: number): number {
+    const world = this.#world;
+    const { connections, ns, point } = world;
+    const { slot } = process;
+    const handle = connections.handle[slot] as number;
+    if (handle < 0) {
+      this.#next(process);
+      return now;
+    }
+    const active = slot >= connections.clientSlots;
+    if (active && connections.requestsServed[slot] === 0) return this.#askBackend(process, now);
+    const kernel = this.#kernelOf(slot);
+    let t = now + this.#stack(process, ns.syscallCycles + ns.recvCycles);
+    t = world.touch(slot, process.core, PART_SERVE, t);
+    const received = Math.max(kernel.exports.tcpRecv(handle, kernel.area, AREA_BYTES), 0);
+    t += this.#stack(process, received / ns.copyBytesPerCycle / world.costs.clockGhz);
+    const bytes = (connections.serverBytes[slot] as number) + received;
+    connections.serverBytes[slot] = bytes;
+    if (bytes >= (active ? point.responseBytes : point.messageBytes)) {
+      connections.serverBytes[slot] = 0;
+      if (active) return this.#backendAnswered(process, t);
+      if (point.workload === "proxy") this.#plan(process, this.#plans.create, P.OP_CONNECT);
+      else this.#plan(process, point.fileOpensPerRequest > 0 ? this.#plans.file : [], P.OP_RESPOND);
+      return t;
+    }
+    if (connections.ended[slot] === 1) {
+      process.op = P.OP_CLOSE;
+      return t;
+    }
+    return this.#waitForMore(process, t);
+  }
+
+  /** Not all there yet: a blocking read sleeps, an event loop goes on. */
+  #waitForMore(process: Process, now: number): number {
+    const { connections, ns } = this.#world;
+    if (this.#blocking) {
+      process.state = P.IN_READ;
+      process.op = P.OP_SERVE;
+      return now;
+    }
+    // epoll_ctl of a new connection.
+    const fresh = connections.requestsServed[process.slot] === 0;
+    const t = fresh ? now + this.#stack(process, ns.syscallCycles + ns.epollWaitCycles) : now;
+    this.#nextAfterAccept(process);
+    return t;
+  }
+
+  #respond(process: Process, now: number): number {
+    const world = this.#world;
+    const { accounts, connections, ns, point } = world;
+    const { core, slot } = process;
+    let t = now;
+    if (slot < connections.clientSlots && point.workload !== "proxy") {
+      t += accounts.spend(core, APP, point.appCycles / world.costs.clockGhz);
+      t += accounts.spend(core, VFS, point.fileOpensPerRequest * ns.fileOpenCycles);
+    }
+    t = this.#send(slot, core, point.responseBytes, t);
+    const served = (connections.requestsServed[slot] as number) + 1;
+    connections.requestsServed[slot] = served;
+    if (served >= point.requestsPerConn && point.workload !== "rpc") process.op = P.OP_CLOSE;
+    else return this.#waitForMore(process, t);
+    return t;
+  }
+
+  #send(slot: number, core: number, bytes: number, now: number): number {
+    const world = this.#world;
+    const { accounts, connections, costs, ns } = world;
+    const kernel = this.#kernelOf(slot);
+    let t = now + accounts.spend(core, STACK, ns.syscallCycles + ns.sendCycles);
+    t += accounts.spend(core, STACK, bytes / ns.copyBytesPerCycle / costs.clockGhz);
+    t = world.touch(slot, core, PART_SERVE, t);
+    kernel.exports.tcpSend(connections.handle[slot] as number, kernel.area, bytes);
+    kernel.exports.flush();
+    const frames = world.emit(kernel, core, t);
+    return t + accounts.spend(core, STACK, frames * ns.txPacketCycles);
+  }
+
+  #close(process: Process, now: number): number {
+    const world = this.#world;
+    const { connections, ns } = world;
+    const { slot } = process;
+    const kernel = this.#kernelOf(slot);
+    let t = now + this.#stack(process, ns.syscallCycles + ns.closeCycles);
+    kernel.exports.tcpClose(connections.handle[slot] as number);
+    connections.handle[slot] = -1;
+    kernel.exports.flush();
+    const frames = world.emit(kernel, process.core, t);
+    t += this.#stack(process, frames * ns.txPacketCycles);
+    this.#plan(process, this.#plans.destroy, P.OP_CLOSED);
+    return t;
+  }
+
+  /** The descriptor, dentry and inode are gone. */
+  #closed(process: Process, now: number): number {
+    const { accounts, connections, ns } = this.#world;
+    const t = now + accounts.spend(process.core, VFS, ns.fdCycles);
+    const { slot } = process;
+    const peer = connections.peer[slot] as number;
+    connections.peer[slot] = -1;
+    if (slot >= connections.clientSlots) connections.giveActive(slot);
+    if (peer >= 0 && (connections.handle[peer] as number) >= 0) {
+      // A proxy closes both sides.
+      connections.peer[peer] = -1;
+      process.slot = peer;
+      process.op = P.OP_CLOSE;
+    } else {
+      this.#nextAfterAccept(process);
+    }
+    return t;
+  }
+
+  /** A proxy opens a connection to a back end for the request that it has read. */
+  #connect(process: Process, now: number): number {
+    const world = this.#world;
+    const { accounts, connections, ns, point } = world;
+    const { core, slot } = process;
+    let t = now + accounts.spend(core, APP, point.appCycles / world.costs.clockGhz);
+    t += accounts.spend(core, VFS, ns.fdCycles);
+    t += this.#stack(process, ns.syscallCycles + ns.connectCycles);
+    const kernelId = connections.kernel[slot] as number;
+    const kernel = world.kernels[kernelId] as ServerKernel;
+    const active = connections.takeActive();
+    const handle = active < 0 ? -1 : this.#opens.open(kernel, kernelId, active, core);
+    if (handle < 0) {
+      // No port or no record is left: the client sees the connection closed.
+      if (active >= 0) connections.giveActive(active);
+      process.op = P.OP_CLOSE;
+      return t;
+    }
+    kernel.slotOf[handle & 0xffffff] = active;
+    connections.handle[active] = handle;
+    connections.process[active] = process.id;
+    connections.kernel[active] = kernelId;
+    connections.lastCore[active] = core;
+    connections.peer[active] = slot;
+    connections.peer[slot] = active;
+    kernel.exports.flush();
+    t += this.#stack(process, world.emit(kernel, core, t) * ns.txPacketCycles);
+    this.#nextAfterAccept(process);
+    return t;
+  }
+
+  /** The back end has taken the connection: the request goes there. */
+  #askBackend(process: Process, now: number): number {
+    const { connections, point } = this.#world;
+    const { slot } = process;
+    connections.requestsServed[slot] = 1;
+    if (connections.ended[slot] === 1) {
+      process.op = P.OP_CLOSE;
+      return now;
+    }
+    const t = this.#send(slot, process.core, point.messageBytes, now);
+    this.#next(process);
+    return t;
+  }
+
+  /** The back end's answer goes to the client; both connections are closed. */
+  #backendAnswered(process: Process, now: number): number {
+    const { connections } = this.#world;
+    const client = connections.peer[process.slot] as number;
+    if (client < 0 || (connections.handle[client] as number) < 0) {
+      process.op = P.OP_CLOSE;
+      return now;
+    }
+    const active = process.slot;
+    connections.peer[client] = active;
+    process.slot = client;
+    process.op = P.OP_RESPOND;
+    return now;
+  }
+}

@@ -1,0 +1,307 @@
+/** Puts a simulated server together: kernels, listeners, locks, processes, cores, and who balances them. */
+import { Balancer } from "../../balancer/balancer.ts";
+import { choosePolicy } from "../../balancer/choosePolicy.ts";
+import { parseAddress } from "../../ip/address.ts";
+import { initialQueue } from "../../device/flowGroups.ts";
+import { FLOW_GROUPS } from "../../layout/flowGroup.ts";
+import type { SeedSource } from "../../kernel/seed.ts";
+import type { FrameRing } from "../../views/frameRing.ts";
+import { Affinity } from "../designs/affinity.ts";
+import { Prng } from "../prng.ts";
+import type { SimPoint } from "../types.ts";
+import { ActiveOpens } from "./activeOpens.ts";
+import { memoryFor } from "./boot.ts";
+import { Clients, SERVER_MAC, SERVER_PORT, serverAddress } from "./clients.ts";
+import { STACK } from "./core.ts";
+import { FrameQueue } from "./frameQueue.ts";
+import { KernelCores } from "./kernelCores.ts";
+import type { SpinLock } from "./lock.ts";
+import { type Listener, OP_ACCEPT, OP_WAIT, Process } from "./process.ts";
+import { type LockPlans, Processes } from "./processes.ts";
+import { ServerKernel } from "./serverKernel.ts";
+import { BACKLOG_FRAMES, Softirq } from "./softirq.ts";
+import { SteeringDevice } from "./steeringDevice.ts";
+import { UserCores } from "./userCores.ts";
+import { UserProxy } from "./userProxy.ts";
+import { KIND_OTHER, KIND_SHIFT, SLOT_MASK } from "./wire.ts";
+import type { World } from "./world.ts";
+
+/** TCBs of all the server's kernels together: those in TIME-WAIT too. */
+const SERVER_CONNECTIONS = 1 << 20;
+const SERVER_CONNECTIONS_MIN = 1 << 16;
+const RAMP_NS = 100e6;
+/** ApacheBench's default. */
+const TIMEOUT_S = 30;
+
+export interface Cores {
+  step(core: number, now: number): number;
+}
+
+export type Server = {
+  readonly cores: Cores;
+  readonly clients: Clients;
+  readonly balancer: Balancer | undefined;
+  readonly affinity: Affinity | undefined;
+  /** Runs the kernels' timers. */
+  runTimers(nowNs: number): void;
+};
+
+export type ServerOptions = {
+  readonly world: World;
+  readonly module: WebAssembly.Module;
+  readonly seeds: SeedSource;
+  readonly tickNs: number;
+};
+
+export function createServer(options: ServerOptions): Server {
+  const { module, seeds, tickNs, world } = options;
+  const { connections, design, point } = world;
+  const listenersPerKernel = design.listeners === "process" ? point.procsPerCore : 1;
+  world.kernels = bootKernels(options, listenersPerKernel);
+  world.listeners = createListeners(world, listenersPerKernel);
+  world.processes = createProcesses(world, listenersPerKernel);
+  const choose = new Prng(point.seed, 23);
+  const clients = new Clients({
+    point,
+    module,
+    seed: seeds(500),
+    connections,
+    steering: world.steering,
+    serverAddresses: listenersPerKernel,
+    connsPerSecMax: world.costs.clientConnsPerSecMax,
+    linkGbps: world.costs.linkGbps,
+    tickNs,
+    rampNs: point.protocol === "ab" ? 0 : RAMP_NS,
+    timeoutS: TIMEOUT_S,
+    hotGroups: hotGroups(point, world.steering.queues),
+    send: (words, at, leavesNs, entry) => toServer(world, words, at, leavesNs, entry),
+    onOpen: (slot, index) => {
+      const kernel = design.choice === "hash" && world.kernels.length > 1 ? choose.below(world.kernels.length) : 0;
+      connections.listener[slot] = kernel * listenersPerKernel + index;
+      // The members of a SO_REUSEPORT group are told apart by address here, which the clients draw, not by a hash.
+      if (design.choice === "hash" && world.kernels.length > 1) connections.kernel[slot] = kernel;
+    },
+  });
+  const affinity = design.balancer === "affinity" ? new Affinity(point.cores, backlogOf(world)) : undefined;
+  const opens = new ActiveOpens(world, clients.activeSlots);
+  const { cores, softirq } = createCores(world, clients, opens, affinity);
+  const server: Server = {
+    cores,
+    clients,
+    affinity,
+    balancer: design.balancer === "policy" ? createBalancer(world, clients) : undefined,
+    runTimers: (nowNs) => runTimers(world, softirq, nowNs),
+  };
+  resolveAddresses(world, clients);
+  return server;
+}
+
+function createCores(
+  world: World,
+  clients: Clients,
+  opens: ActiveOpens,
+  affinity: Affinity | undefined,
+): { cores: Cores; softirq: Softirq } {
+  const runQueues: Process[][] = Array.from({ length: world.point.cores }, () => []);
+  const softirq = new Softirq(world, (process, t) => {
+    (runQueues[process.core] as Process[]).push(process);
+    world.callCore(process.core, t);
+  });
+  if (world.design.stack === "user") {
+    const proxy = world.point.workload === "proxy" ? new UserProxy(world, opens) : undefined;
+    return { cores: new UserCores(world, clients, proxy), softirq };
+  }
+  const plans = lockPlans(world);
+  const processes = new Processes({ world, softirq, clients, plans, affinity, opens });
+  for (const process of world.processes) (runQueues[process.core] as Process[]).push(process);
+  return { cores: new KernelCores(world, softirq, processes, runQueues), softirq };
+}
+
+function bootKernels({ module, seeds, world }: ServerOptions, addresses: number): ServerKernel[] {
+  const { design, point } = world;
+  const count = design.listeners === "one" ? 1 : point.cores;
+  const share = 2 ** Math.ceil(Math.log2((SERVER_CONNECTIONS * 2) / count));
+  const connectionsMax = Math.min(SERVER_CONNECTIONS, Math.max(SERVER_CONNECTIONS_MIN, share));
+  return Array.from({ length: count }, (_, kernelId) => {
+    const kernel = new ServerKernel(
+      {
+        module,
+        kernelId: kernelId & 127,
+        seed: seeds(kernelId),
+        mac: SERVER_MAC,
+        addresses: Array.from({ length: addresses }, (_unused, i) => `${serverAddress(i)}/16`),
+        tuning: {
+          ...memoryFor(connectionsMax),
+          connectionsMax,
+          timeWaitMs: Math.round(point.timeWaitS * 1000),
+          rxRingBytes: 1 << 18,
+          txRingBytes: 1 << 20,
+          listenersMax: 64,
+        },
+      },
+      connectionsMax,
+    );
+    return kernel;
+  });
+}
+
+/** Affinity-Accept divides the backlog among its cores' queues; other listeners have all of it each. */
+function backlogOf({ design, point }: World): number {
+  const divided = design.acceptFrom !== "own";
+  return divided ? Math.max(1, Math.floor(point.backlog / point.cores)) : point.backlog;
+}
+
+function createListeners(world: World, perKernel: number): Listener[] {
+  const spin = (kernel: number, index: number) =>
+    world.createLock(world.kernels.length * perKernel === 1 ? "listener" : `listener ${kernel}.${index}`);
+  return world.kernels.flatMap((kernel, id) =>
+    Array.from({ length: perKernel }, (_, index) => ({
+      kernel: id,
+      handle: kernel.listen(SERVER_PORT, backlogOf(world), perKernel === 1 ? -1 : index),
+      spin: spin(id, index),
+      owned: false,
+      lastCore: -1,
+      waiters: [],
+      backlog: new FrameQueue(BACKLOG_FRAMES),
+      sleepers: [],
+      watchers: [],
+      acceptCount: 0,
+      busy: false,
+      average: 0,
+    })),
+  );
+}
+
+function createProcesses(world: World, perKernel: number): Process[] {
+  const { design, point } = world;
+  const perCore = design.stack === "user" ? 1 : point.procsPerCore;
+  const blocking = point.workload === "web-accept";
+  const processes: Process[] = [];
+  for (let core = 0; core < point.cores; core++) {
+    for (let i = 0; i < perCore; i++) {
+      const listener = design.listeners === "one" ? 0 : core * perKernel + (perKernel > 1 ? i : 0);
+      const process = new Process(processes.length, core, listener, blocking ? OP_ACCEPT : OP_WAIT);
+      processes.push(process);
+      if (!blocking) (world.listeners[listener] as Listener).watchers.push(process);
+    }
+  }
+  return processes;
+}
+
+/** Which locks creating and destroying a socket and opening a file take, where the release still has global ones. */
+function lockPlans(world: World): LockPlans {
+  const { design, point, traits } = world;
+  const fdTable = point.sharedFdTable ? world.createLock("files_struct") : undefined;
+  const table: readonly SpinLock[] = fdTable ? [fdTable] : [];
+  if (!traits.globalVfsLocks || design.tables === "core") return { create: table, destroy: table, file: [], fdTable };
+  const dcache = world.createLock("dcache_lock");
+  const inode = world.createLock("inode_lock");
+  const files = world.createLock("files_lock");
+  // Socket: d_alloc, new_inode, d_instantiate; dput and iput undo it. File: alloc_file and __fput keep one list.
+  const socket = design.vfsBypass && point.vfsBypass ? [] : [dcache, inode, dcache];
+  const file = Array.from({ length: point.fileOpensPerRequest }, () => [files, files]).flat();
+  return { create: [...table, ...socket], destroy: [...table, ...socket], file, fdTable };
+}
+
+/** The worst case: hot groups that all belong to the first queue at the start. */
+function hotGroups({ seed, skew }: SimPoint, queues: number): number[] {
+  const random = new Prng(seed, 29);
+  const own = Array.from({ length: FLOW_GROUPS }, (_, group) => group).filter((g) => initialQueue(g, queues) === 0);
+  for (let i = own.length - 1; i > 0; i--) {
+    const j = random.below(i + 1);
+    [own[i], own[j]] = [own[j] as number, own[i] as number];
+  }
+  return own.slice(0, skew.hotGroups);
+}
+
+/** A frame of the clients comes to the card, which puts it into a queue. */
+function toServer(world: World, words: Int32Array, at: number, leavesNs: number, entry: number): void {
+  if (entry >>> KIND_SHIFT === KIND_OTHER) {
+    tellAll(world, words, at, leavesNs);
+    return;
+  }
+  const slot = entry & SLOT_MASK;
+  const arrivalNs = leavesNs + world.ns.wireUs * 1000;
+  const queue = queueOf(world, slot);
+  if (!(world.rxQueues[queue] as FrameQueue).push(words, at, arrivalNs, entry)) {
+    world.ringFull++;
+    return;
+  }
+  world.callCore(queue, arrivalNs);
+}
+
+/** ARP belongs to no flow: every kernel learns of it, as behind the model card, at no cost. */
+function tellAll(world: World, words: Int32Array, at: number, nowNs: number): void {
+  const queue = new FrameQueue();
+  world.kernels.forEach((kernel, id) => {
+    queue.push(words, at, nowNs, 0);
+    kernel.deliver(queue, nowNs);
+    kernel.exports.flush();
+    world.emit(kernel, id % world.point.cores, nowNs);
+  });
+}
+
+function queueOf({ connections, design, steering }: World, slot: number): number {
+  const filter = connections.filter[slot] as number;
+  if (filter >= 0) return filter;
+  if (slot >= connections.clientSlots && design.ownPorts && !design.rps) {
+    return (connections.home[slot] as number) % steering.queues;
+  }
+  return steering.queueOf((connections.hash[slot] as number) >>> 0, connections.group[slot] as number);
+}
+
+/** Before time begins: the clients learn the server's Ethernet address. */
+function resolveAddresses(world: World, clients: Clients): void {
+  const [first] = world.kernels;
+  if (!first) return;
+  const queue = new FrameQueue();
+  const answer = (words: Int32Array, at: number, into: FrameRing) => {
+    queue.push(words, at, 0, 0);
+    first.deliver(queue, 1e9);
+    first.exports.flush();
+    for (let reply = first.tx.peekRun(); reply !== 0; reply = first.tx.peekRun()) {
+      const { runBytes } = first.tx;
+      const replies = new FrameQueue();
+      replies.push(first.words, reply >> 2, 0, 0);
+      if (first.tx.recordLength(reply) >= 0) replies.moveTo(into);
+      first.tx.consume(runBytes);
+    }
+  };
+  clients.greet(1e9, answer);
+}
+
+/** Timers of all kernels; what they send costs the core of the kernel. */
+function runTimers(world: World, softirq: Softirq, nowNs: number): void {
+  world.kernels.forEach((kernel, id) => {
+    const core = id % world.point.cores;
+    const events = kernel.poll(nowNs, 0);
+    let t = nowNs;
+    if (events > 0 && world.design.stack === "kernel") t = softirq.events(kernel, events, core, nowNs);
+    kernel.exports.flush();
+    const frames = world.emit(kernel, core, t);
+    if (frames === 0 && t === nowNs) return;
+    t += world.accounts.spend(core, STACK, frames * world.ns.txPacketCycles);
+    delay(world, core, nowNs, t - nowNs);
+  });
+}
+
+/** Work that comes in between on a core. */
+export function delay(world: World, core: number, nowNs: number, ns: number): void {
+  const free = Math.max(world.freeNs[core] as number, nowNs) + ns;
+  world.freeNs[core] = free;
+  if ((world.heap.timeNs[core] as number) < free) world.heap.set(core, free);
+}
+
+function createBalancer(world: World, clients: Clients): Balancer {
+  const { point } = world;
+  const slotOf = (addressByte: number, port: number) => clients.slotOfPeer(addressByte, port);
+  return new Balancer({
+    device: new SteeringDevice(world.steering, world.connections, slotOf),
+    policy: choosePolicy(point.policy),
+    kernels: Math.min(world.kernels.length, world.steering.queues),
+    rxLanes: 1,
+    memoryOf: (kernel) => world.kernels[kernel]?.memory,
+    addresses: [parseAddress(serverAddress(0))],
+    localPorts: { first: 1, last: 0 },
+  });
+}

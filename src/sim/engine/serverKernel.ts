@@ -1,0 +1,98 @@
+/** One of the server's kernels as the engine drives it: one frame, or one call of the application, at a time. */
+import { NetPopcornError, statusError } from "../../errors.ts";
+import { DROP_ACCEPT_QUEUE_FULL, GAUGE_ACCEPT_QUEUE, TX_FRAMES } from "../../layout/counters.ts";
+import { EVENT_SIZE_BYTES, HANDLE_INDEX_MASK } from "../../layout/event.ts";
+import { COUNTERS_BASE, MAP_BASE, MAP_EVENTS, MAP_TCBS } from "../../layout/kernelMemory.ts";
+import { TCB_PORTS, TCB_REMOTE_ADDRESS, TCB_SIZE_BYTES } from "../../layout/tcb.ts";
+import type { FrameRing } from "../../views/frameRing.ts";
+import type { KernelMemory } from "../../views/kernelMemory.ts";
+import type { KernelExports } from "../../wasm/exports.ts";
+import { type BootOptions, bootKernel } from "./boot.ts";
+import type { FrameQueue } from "./frameQueue.ts";
+
+/** Application memory in each kernel: what is sent comes from here, what is received goes here. */
+const AREA_BYTES = 65536;
+const ACCEPT_QUEUE_WORD = (COUNTERS_BASE + 8 * GAUGE_ACCEPT_QUEUE) >> 2;
+const QUEUE_FULL_WORD = (COUNTERS_BASE + 8 * DROP_ACCEPT_QUEUE_FULL) >> 2;
+const TX_FRAMES_WORD = (COUNTERS_BASE + 8 * TX_FRAMES) >> 2;
+export const EVENT_WORDS = EVENT_SIZE_BYTES >> 2;
+
+export class ServerKernel {
+  readonly memory: KernelMemory;
+  readonly exports: KernelExports;
+  readonly tx: FrameRing;
+  readonly words: Int32Array;
+  /** Where the application's bytes lie. */
+  readonly area: number;
+  /** Connection (slot) by index of the handle, -1: none that the application has. */
+  readonly slotOf: Int32Array;
+  /** First word of the events of the last poll. */
+  readonly eventsAt: number;
+  readonly #rx: FrameRing;
+  readonly #tcbs: number;
+  #nowNs = 1e9;
+
+  constructor(options: BootOptions, connectionsMax: number) {
+    const { memory, exports } = bootKernel(options);
+    this.memory = memory;
+    this.exports = exports;
+    this.words = memory.words;
+    this.#rx = memory.rxRing(0);
+    this.tx = memory.txRing();
+    if (!this.#rx.ready || !this.tx.ready) throw new NetPopcornError("ERR_SIM", "a kernel has no rings");
+    this.area = exports.allocAppBytes(AREA_BYTES) >>> 0;
+    this.slotOf = new Int32Array(connectionsMax).fill(-1);
+    this.eventsAt = memory.loadU32(MAP_BASE + MAP_EVENTS) >>> 2;
+    this.#tcbs = memory.loadU32(MAP_BASE + MAP_TCBS);
+  }
+
+  /** @returns listener handle. */
+  listen(port: number, backlog: number, addressIndex: number): number {
+    const listener = this.exports.tcpListen(addressIndex, port, backlog);
+    if (listener < 0) throw statusError(listener, `listen ${port}`);
+    return listener;
+  }
+
+  /** Takes the queue's oldest frame in, at `nowNs`. @returns events, at `eventsAt`. */
+  deliver(queue: FrameQueue, nowNs: number): number {
+    if (!queue.moveTo(this.#rx)) throw new NetPopcornError("ERR_SIM", "a frame does not fit a kernel's ring");
+    return this.poll(nowNs, 1);
+  }
+
+  /** Puts the queue's oldest frame in without processing it. */
+  stage(queue: FrameQueue): void {
+    if (!queue.moveTo(this.#rx)) throw new NetPopcornError("ERR_SIM", "a frame does not fit a kernel's ring");
+  }
+
+  /** A kernel's time must not run backwards, though a step on another core may have been ahead a little. */
+  poll(nowNs: number, frames: number): number {
+    this.#nowNs = Math.max(this.#nowNs, Math.floor(nowNs));
+    return this.exports.poll(this.#nowNs, frames);
+  }
+
+  /** Connections waiting in accept queues. */
+  get acceptQueue(): number {
+    return this.words[ACCEPT_QUEUE_WORD] as number;
+  }
+
+  /** SYNs and ACKs that found an accept queue full, since boot. */
+  get acceptQueueDrops(): number {
+    return this.words[QUEUE_FULL_WORD] as number;
+  }
+
+  /** Frames sent since boot. */
+  get txFrames(): number {
+    return this.words[TX_FRAMES_WORD] as number;
+  }
+
+  /** Low byte of the peer's address, and its port, of an accepted connection. */
+  peerOf(handle: number): { addressByte: number; port: number } {
+    const at = this.#tcbs + (handle & HANDLE_INDEX_MASK) * TCB_SIZE_BYTES;
+    const { bytes } = this.memory;
+    const ports = at + TCB_PORTS;
+    return {
+      addressByte: bytes[at + TCB_REMOTE_ADDRESS + 15] as number,
+      port: ((bytes[ports] as number) << 8) | (bytes[ports + 1] as number),
+    };
+  }
+}

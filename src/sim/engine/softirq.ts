@@ -1,0 +1,287 @@
+/**
+ * What a core does with a received packet in a kernel: protocol processing under the locks of the release, and waking
+ * who waits for it. The kernel itself processes the frame; here is only what that costs and what follows.
+ */
+import {
+  EVENT_CLOSED,
+  EVENT_CONNECTED,
+  EVENT_ERROR,
+  EVENT_PEER_CLOSED,
+  EVENT_READABLE,
+  HANDLE_INDEX_MASK,
+  HANDLE_KIND_SHIFT,
+} from "../../layout/event.ts";
+import { CACHE_MISS, STACK, SWITCH } from "./core.ts";
+import type { FrameQueue } from "./frameQueue.ts";
+import { IN_ACCEPT, IN_EPOLL, IN_READ, type Listener, type Process, RUNNABLE } from "./process.ts";
+import { EVENT_WORDS, type ServerKernel } from "./serverKernel.ts";
+import { KIND_ACK, KIND_SHIFT, KIND_SYN, SLOT_MASK } from "./wire.ts";
+import type { World } from "./world.ts";
+
+/** Parts of connectionLines that each visit writes; a connection with one request makes all of them. */
+export const PART_ACCEPT = 0.2;
+export const PART_SERVE = 0.4;
+const PART_DATA = 0.15;
+const PART_ACK = 0.25;
+/** Queueing a frame to a socket's backlog. */
+const BACKLOG_CYCLES_SHARE = 0.1;
+/** Frames that a socket's backlog holds (its receive buffer, by the sizes of their buffers). */
+export const BACKLOG_FRAMES = 256;
+
+export class Softirq {
+  readonly #world: World;
+  /** Makes a process runnable on its core at `t`. */
+  readonly #enqueue: (process: Process, t: number) => void;
+  /** Where a hash sends packets of a core without a queue. */
+  readonly #spread: boolean;
+
+  constructor(world: World, enqueue: (process: Process, t: number) => void) {
+    this.#world = world;
+    this.#enqueue = enqueue;
+    this.#spread = world.design.rps;
+  }
+
+  /** Processes the queue's oldest frame on `core`. @returns when it is done. */
+  frame(core: number, now: number, queue: FrameQueue, handedOn: boolean): number {
+    const world = this.#world;
+    const entry = queue.headSlot;
+    const slot = entry & SLOT_MASK;
+    const kind = entry >>> KIND_SHIFT;
+    let t = now;
+    if (this.#spread && !handedOn) {
+      const target = this.#targetOf(slot, core);
+      if (target !== core) return this.#handOn(core, target, t, queue);
+    }
+    world.simulatedPackets++;
+    t += world.accounts.spend(core, STACK, world.ns.rxPacketCycles);
+    t = world.readPacket(core, t);
+    if (kind === KIND_SYN) return this.#syn(slot, core, t, queue, false);
+    if (world.connections.halfOpen[slot] === 1) return this.#child(slot, core, t, queue, false);
+    return this.#segment(slot, kind, core, t, queue);
+  }
+
+  /** The owner of a listener's lock processes what came meanwhile. */
+  backlogFrame(core: number, now: number, queue: FrameQueue): number {
+    const entry = queue.headSlot;
+    const slot = entry & SLOT_MASK;
+    if (entry >>> KIND_SHIFT === KIND_SYN) return this.#syn(slot, core, now, queue, true);
+    if (this.#world.connections.halfOpen[slot] === 1) return this.#child(slot, core, now, queue, true);
+    return this.#segment(slot, entry >>> KIND_SHIFT, core, now, queue);
+  }
+
+  /** RFD brings active connections to the core that opened them; RPS spreads over all cores by hash. */
+  #targetOf(slot: number, core: number): number {
+    const { connections, point, processes, rxQueues } = this.#world;
+    if (slot >= connections.clientSlots) {
+      const process = processes[connections.process[slot] as number];
+      return process ? process.core : core;
+    }
+    if (rxQueues.length >= point.cores) return core;
+    return ((connections.hash[slot] as number) >>> 8) % point.cores;
+  }
+
+  #handOn(core: number, target: number, now: number, queue: FrameQueue): number {
+    const { accounts, handedOn, ns } = this.#world;
+    // The packet is taken off the ring and queued to the other core, which gets an interrupt if it has none pending.
+    const backlog = handedOn[target] as FrameQueue;
+    const interrupt = backlog.count === 0 ? ns.interruptCycles : 0;
+    const t = now + accounts.spend(core, STACK, ns.rxPacketCycles * 0.5 + interrupt);
+    if (!queue.passOn(backlog, t)) this.#world.ringFull++;
+    this.#world.callCore(target, t);
+    return t;
+  }
+
+  #kernelOf(slot: number, core: number): number {
+    const { connections, design, kernels } = this.#world;
+    if (kernels.length === 1) return 0;
+    const known = connections.kernel[slot] as number;
+    if (design.tables === "shared" && known >= 0) return known;
+    return design.choice === "local" ? core : known >= 0 ? known : 0;
+  }
+
+  #syn(slot: number, core: number, now: number, queue: FrameQueue, owner: boolean): number {
+    const world = this.#world;
+    const { accounts, connections, ns } = world;
+    const kernelId = this.#kernelOf(slot, core);
+    const perKernel = world.listeners.length / world.kernels.length;
+    const index = kernelId * perKernel + ((connections.listener[slot] as number) % perKernel);
+    connections.kernel[slot] = kernelId;
+    connections.listener[slot] = index;
+    const listener = world.listeners[index] as Listener;
+    const kernel = world.kernels[kernelId] as ServerKernel;
+    let t = this.#lookUpListener(core, now);
+    const locked = world.traits.listenerLocked && !owner;
+    if (locked) {
+      t = world.lock(listener.spin, core, t);
+      if (listener.owned) return this.#toBacklog(listener, core, t, queue);
+    }
+    t = world.fetch(core, listener.lastCore, 2, t);
+    listener.lastCore = core;
+    t += accounts.spend(core, STACK, ns.synCycles);
+    kernel.deliver(queue, now);
+    kernel.exports.flush();
+    const frames = world.emit(kernel, core, t + ns.txPacketCycles);
+    t += accounts.spend(core, STACK, frames * ns.txPacketCycles);
+    if (frames > 0) connections.halfOpen[slot] = 1;
+    if (locked) listener.spin.release(core, t);
+    return t;
+  }
+
+  /** The ACK that completes a handshake. */
+  #child(slot: number, core: number, now: number, queue: FrameQueue, owner: boolean): number {
+    const world = this.#world;
+    const { accounts, connections, ns } = world;
+    const kernelId = this.#kernelOf(slot, core);
+    const listener = world.listeners[connections.listener[slot] as number] as Listener;
+    const kernel = world.kernels[kernelId] as ServerKernel;
+    let t = this.#lookUpListener(core, now);
+    const locked = world.traits.listenerLocked && !owner;
+    if (locked) {
+      t = world.lock(listener.spin, core, t);
+      if (listener.owned) return this.#toBacklog(listener, core, t, queue);
+    }
+    t = world.fetch(core, listener.lastCore, 3, t);
+    listener.lastCore = core;
+    t += accounts.spend(core, STACK, ns.childCycles);
+    const before = kernel.acceptQueue;
+    const events = kernel.deliver(queue, now);
+    if (kernel.acceptQueue > before) {
+      connections.halfOpen[slot] = 0;
+      connections.lastCore[slot] = core;
+      listener.acceptCount++;
+      t = this.#wakeAcceptors(listener, core, t);
+    }
+    if (locked) listener.spin.release(core, t);
+    return this.#follow(kernel, events, core, t);
+  }
+
+  /** Until 4.5 every listener of a SO_REUSEPORT group is looked at, whichever core wrote it last. */
+  #lookUpListener(core: number, now: number): number {
+    const { accounts, design, listeners, ns, point, traits } = this.#world;
+    if (design.listeners !== "process" || traits.reuseport === "index") return now;
+    const lineNs = point.cores === 1 ? 0 : this.#meanLineNs(core);
+    return now + accounts.spend(core, CACHE_MISS, (listeners.length - 1) * ns.listenerScanLines * lineNs);
+  }
+
+  #meanLineNs(core: number): number {
+    const { distance, point } = this.#world;
+    let sum = 0;
+    for (let other = 0; other < point.cores; other++) sum += distance.lineNs(other, core);
+    return sum / point.cores;
+  }
+
+  /** A process owns the socket: the packet waits for it. */
+  #toBacklog(listener: Listener, core: number, now: number, queue: FrameQueue): number {
+    const { accounts, ns } = this.#world;
+    const t = now + accounts.spend(core, STACK, ns.segmentCycles * BACKLOG_CYCLES_SHARE);
+    if (!queue.passOn(listener.backlog, t)) this.#world.ringFull++;
+    listener.lastCore = core;
+    listener.spin.release(core, t);
+    return t;
+  }
+
+  #segment(slot: number, kind: number, core: number, now: number, queue: FrameQueue): number {
+    const world = this.#world;
+    const { accounts, connections, ns } = world;
+    const kernelId = this.#kernelOf(slot, core);
+    const kernel = world.kernels[kernelId] as ServerKernel;
+    const process = world.processes[connections.process[slot] as number];
+    if (process) {
+      world.packets++;
+      if (process.core === core) world.localPackets++;
+    }
+    let t = world.touch(slot, core, kind === KIND_ACK ? PART_ACK : PART_DATA, now);
+    t += accounts.spend(core, STACK, ns.segmentCycles);
+    const events = kernel.deliver(queue, now);
+    return this.#follow(kernel, events, core, t);
+  }
+
+  /** Answers leave, and who waits for the events is woken. */
+  #follow(kernel: ServerKernel, events: number, core: number, now: number): number {
+    const world = this.#world;
+    let t = events > 0 ? this.events(kernel, events, core, now) : now;
+    kernel.exports.flush();
+    const frames = world.emit(kernel, core, t);
+    if (frames > 0) t += world.accounts.spend(core, STACK, frames * world.ns.txPacketCycles);
+    return t;
+  }
+
+  /** Hands a poll's events to the processes. */
+  events(kernel: ServerKernel, count: number, core: number, now: number): number {
+    const { connections } = this.#world;
+    const { slotOf, words } = kernel;
+    let t = now;
+    for (let i = 0, at = kernel.eventsAt; i < count; i++, at += EVENT_WORDS) {
+      const handle = words[at] as number;
+      if (handle >>> HANDLE_KIND_SHIFT !== 0) continue;
+      const index = handle & HANDLE_INDEX_MASK;
+      const slot = slotOf[index] as number;
+      if (slot < 0) continue;
+      const mask = (words[at + 1] as number) & 0xffff;
+      // The application has closed it: nobody waits any more.
+      if (connections.handle[slot] !== handle) {
+        if (mask & EVENT_CLOSED) slotOf[index] = -1;
+        continue;
+      }
+      if (mask & (EVENT_ERROR | EVENT_PEER_CLOSED)) connections.ended[slot] = 1;
+      if (mask & EVENT_ERROR) this.#world.reset++;
+      const readable = (mask & EVENT_READABLE) !== 0 && (words[at + 2] as number) > 0;
+      if (readable || mask & (EVENT_ERROR | EVENT_PEER_CLOSED | EVENT_CONNECTED)) t = this.#readable(slot, core, t);
+    }
+    return t;
+  }
+
+  #readable(slot: number, core: number, now: number): number {
+    const world = this.#world;
+    const { accounts, connections, ns } = world;
+    const process = world.processes[connections.process[slot] as number];
+    if (!process) return now;
+    if (process.state === IN_READ && process.slot === slot) return this.wake(process, core, now);
+    if (world.point.workload === "web-accept" || connections.queued[slot] === 1) return now;
+    connections.queued[slot] = 1;
+    process.readable.push(slot);
+    let t = now + accounts.spend(core, STACK, ns.epollCallbackCycles);
+    t = world.fetch(core, process.epollCore, 1, t);
+    process.epollCore = core;
+    return process.state === IN_EPOLL ? this.wake(process, core, t) : t;
+  }
+
+  /**
+   * A connection is ready to be accepted. A blocking accept() is woken exclusively; epoll instances are told one and
+   * all, which is the herd.
+   */
+  #wakeAcceptors(listener: Listener, core: number, now: number): number {
+    const { sleepers, watchers } = listener;
+    let t = now;
+    while (sleepers.length > 0) {
+      const process = sleepers.shift() as Process;
+      if (process.state === IN_ACCEPT) return this.wake(process, core, t);
+    }
+    const { accounts, distance, ns } = this.#world;
+    let callbackNs = 0;
+    let lineNs = 0;
+    for (let i = 0; i < watchers.length; i++) {
+      const process = watchers[i] as Process;
+      callbackNs += ns.epollCallbackCycles;
+      if (process.epollCore !== core) {
+        lineNs += distance.lineNs(process.epollCore, core);
+        process.epollCore = core;
+      }
+      process.listenerReady = true;
+      if (process.state === IN_EPOLL) t = this.wake(process, core, t);
+    }
+    if (callbackNs > 0) t += accounts.spend(core, STACK, callbackNs);
+    if (lineNs > 0) t += accounts.spend(core, CACHE_MISS, lineNs);
+    return t;
+  }
+
+  /** try_to_wake_up. */
+  wake(process: Process, core: number, now: number): number {
+    const { accounts, ns } = this.#world;
+    const cost = process.core === core ? ns.wakeUpCycles : ns.wakeRemoteCycles;
+    const t = now + accounts.spend(core, SWITCH, cost);
+    process.state = RUNNABLE;
+    this.#enqueue(process, t);
+    return t;
+  }
+}

@@ -1,0 +1,111 @@
+/** Latency histogram, and when a run has settled and has been measured long enough. */
+import type { Latency } from "../types.ts";
+
+/** Buckets per factor of two: 2.2 % wide. */
+const PER_OCTAVE = 32;
+const OCTAVES = 40;
+
+/** Counts of positive values, nanoseconds, in buckets of equal ratio. */
+export class Histogram {
+  readonly #counts = new Uint32Array(PER_OCTAVE * OCTAVES);
+  #count = 0;
+  #sum = 0;
+
+  add(ns: number): void {
+    const bucket = Math.floor(Math.log2(Math.max(ns, 1)) * PER_OCTAVE);
+    const at = Math.min(bucket, this.#counts.length - 1);
+    this.#counts[at] = (this.#counts[at] as number) + 1;
+    this.#count++;
+    this.#sum += ns;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  reset(): void {
+    this.#counts.fill(0);
+    this.#count = 0;
+    this.#sum = 0;
+  }
+
+  /** The value that `share` (0..1) of all are at most; 0 when there is none. */
+  quantileNs(share: number): number {
+    const wanted = share * this.#count;
+    let seen = 0;
+    for (let bucket = 0; bucket < this.#counts.length; bucket++) {
+      seen += this.#counts[bucket] as number;
+      if (seen > 0 && seen >= wanted) return 2 ** ((bucket + 0.5) / PER_OCTAVE);
+    }
+    return 0;
+  }
+
+  latencyUs(): Latency {
+    return {
+      mean: this.#count === 0 ? 0 : this.#sum / this.#count / 1000,
+      p50: this.quantileNs(0.5) / 1000,
+      p99: this.quantileNs(0.99) / 1000,
+      p999: this.quantileNs(0.999) / 1000,
+    };
+  }
+
+  /** At most `points` steps of the distribution function. */
+  cdf(points: number): { us: number[]; cdf: number[] } {
+    const filled: number[] = [];
+    this.#counts.forEach((count, bucket) => {
+      if (count > 0) filled.push(bucket);
+    });
+    const step = Math.max(1, Math.ceil(filled.length / points));
+    const us: number[] = [];
+    const cdf: number[] = [];
+    let seen = 0;
+    filled.forEach((bucket, i) => {
+      seen += this.#counts[bucket] as number;
+      if (i % step !== step - 1 && i !== filled.length - 1) return;
+      us.push(2 ** ((bucket + 1) / PER_OCTAVE) / 1000);
+      cdf.push(seen / this.#count);
+    });
+    return { us, cdf };
+  }
+}
+
+/** Windows that are looked at together. */
+const WINDOWS = 8;
+
+/**
+ * Says when a series of counts per window of equal length has no trend any more: the means of the two halves of the
+ * last WINDOWS windows differ by less than `tolerance`, or by less than twice their standard error.
+ */
+export class WarmUp {
+  readonly #tolerance: number;
+  readonly #counts: number[] = [];
+
+  constructor(tolerance: number) {
+    this.#tolerance = tolerance;
+  }
+
+  /** @returns true when the series has settled. */
+  add(count: number): boolean {
+    this.#counts.push(count);
+    if (this.#counts.length < WINDOWS) return false;
+    const recent = this.#counts.slice(-WINDOWS);
+    const mean = recent.reduce((sum, one) => sum + one, 0) / WINDOWS;
+    if (mean === 0) return false;
+    const half = WINDOWS / 2;
+    const early = recent.slice(0, half).reduce((sum, one) => sum + one, 0) / half;
+    const late = recent.slice(half).reduce((sum, one) => sum + one, 0) / half;
+    const variance = recent.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (WINDOWS - 1);
+    const standardError = Math.sqrt((2 * variance) / half);
+    return Math.abs(late - early) < Math.max(this.#tolerance * mean, Math.min(standardError, 0.1 * mean));
+  }
+}
+
+/** Half width of the 95 % interval of the mean, as a share of it, from counts of windows of equal length. */
+export function relativeHalfWidth(counts: readonly number[]): number {
+  const n = counts.length;
+  if (n < 2) return Number.POSITIVE_INFINITY;
+  const mean = counts.reduce((sum, one) => sum + one, 0) / n;
+  if (mean === 0) return Number.POSITIVE_INFINITY;
+  const variance = counts.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (n - 1);
+  return (2 * Math.sqrt(variance / n)) / mean;
+}

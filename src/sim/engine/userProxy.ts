@@ -1,0 +1,70 @@
+/** A proxy over a user-level stack: the application's side of its connections to back ends. */
+import type { ActiveOpens } from "./activeOpens.ts";
+import { STACK } from "./core.ts";
+import type { ServerKernel } from "./serverKernel.ts";
+import type { World } from "./world.ts";
+
+const AREA_BYTES = 65536;
+
+export class UserProxy {
+  readonly #world: World;
+  readonly #opens: ActiveOpens;
+
+  constructor(world: World, opens: ActiveOpens) {
+    this.#world = world;
+    this.#opens = opens;
+  }
+
+  /** For a request that has been read from `slot`. */
+  connect(core: number, slot: number, now: number): number {
+    const { accounts, connections, kernels, ns, processes } = this.#world;
+    const kernel = kernels[core] as ServerKernel;
+    const active = connections.takeActive();
+    const t = now + accounts.spend(core, STACK, ns.userConnCycles + ns.userEventCycles);
+    const handle = active < 0 ? -1 : this.#opens.open(kernel, core, active, core);
+    if (handle < 0) {
+      if (active >= 0) connections.giveActive(active);
+      this.#close(slot, kernel);
+      return t;
+    }
+    kernel.slotOf[handle & 0xffffff] = active;
+    connections.handle[active] = handle;
+    connections.process[active] = processes[core]?.id ?? -1;
+    connections.kernel[active] = core;
+    connections.peer[active] = slot;
+    connections.peer[slot] = active;
+    return t;
+  }
+
+  /** An event of a connection to a back end: connected, or an answer. */
+  serveActive(core: number, active: number, now: number): number {
+    const { accounts, connections, kernels, ns, point } = this.#world;
+    const kernel = kernels[core] as ServerKernel;
+    const handle = connections.handle[active] as number;
+    let t = now + accounts.spend(core, STACK, ns.userEventCycles);
+    if (connections.requestsServed[active] === 0 && connections.ended[active] === 0) {
+      connections.requestsServed[active] = 1;
+      kernel.exports.tcpSend(handle, kernel.area, point.messageBytes);
+      return t;
+    }
+    const received = Math.max(kernel.exports.tcpRecv(handle, kernel.area, AREA_BYTES), 0);
+    const bytes = (connections.serverBytes[active] as number) + received;
+    connections.serverBytes[active] = bytes;
+    if (bytes < point.responseBytes && connections.ended[active] === 0) return t;
+    const client = connections.peer[active] as number;
+    if (client >= 0 && (connections.handle[client] as number) >= 0) {
+      t += accounts.spend(core, STACK, 2 * ns.userEventCycles);
+      kernel.exports.tcpSend(connections.handle[client] as number, kernel.area, point.responseBytes);
+      this.#close(client, kernel);
+    }
+    this.#close(active, kernel);
+    connections.giveActive(active);
+    return t;
+  }
+
+  #close(slot: number, kernel: ServerKernel): void {
+    const { connections } = this.#world;
+    kernel.exports.tcpClose(connections.handle[slot] as number);
+    connections.handle[slot] = -1;
+  }
+}

@@ -1,0 +1,187 @@
+/** What all parts of a simulated server share. */
+import { NetPopcornError } from "../../errors.ts";
+import { FRAME_LENGTH } from "../../layout/frameRing.ts";
+import { recordBytes } from "../../views/frameRing.ts";
+import type { Design } from "../designs/design.ts";
+import type { Costs } from "../machines/index.ts";
+import { CONSTANT_NAMES, CONSTANT_UNITS, type ConstantName } from "../machines/machine.ts";
+import type { OsTraits } from "../osTraits.ts";
+import type { SimPoint } from "../types.ts";
+import { ActorHeap } from "./actorHeap.ts";
+import { CACHE_MISS, CoreAccounts, LOCK_SPIN } from "./core.ts";
+import type { Connections } from "./connections.ts";
+import { Distance } from "./distance.ts";
+import { FrameQueue } from "./frameQueue.ts";
+import { SpinLock } from "./lock.ts";
+import type { Listener, Process } from "./process.ts";
+import type { ServerKernel } from "./serverKernel.ts";
+import { Steering, wireBytes } from "./wire.ts";
+
+/** Lines of a packet that the card has written next to its own socket. */
+const PACKET_LINES = 2;
+
+/** The machine's constants with cycles as nanoseconds; others as they are. */
+export type CostsNs = Readonly<Record<ConstantName, number>>;
+
+function toNs(costs: Costs): CostsNs {
+  const ns: Partial<Record<ConstantName, number>> = {};
+  for (const name of CONSTANT_NAMES) {
+    ns[name] = CONSTANT_UNITS[name] === "cycles" ? costs[name] / costs.clockGhz : costs[name];
+  }
+  return ns as CostsNs;
+}
+
+export type WorldOptions = {
+  readonly point: SimPoint;
+  readonly design: Design;
+  readonly traits: OsTraits;
+  readonly costs: Costs;
+  readonly connections: Connections;
+  readonly tickNs: number;
+};
+
+export class World {
+  readonly point: SimPoint;
+  readonly design: Design;
+  readonly traits: OsTraits;
+  readonly costs: Costs;
+  readonly ns: CostsNs;
+  readonly distance: Distance;
+  readonly connections: Connections;
+  readonly accounts: CoreAccounts;
+  /** Cores, then the clients, then what happens at intervals. */
+  readonly heap: ActorHeap;
+  readonly clientActor: number;
+  readonly intervalActor: number;
+  readonly steering: Steering;
+  /** End of what each core does now. */
+  readonly freeNs: Float64Array;
+  /** The card's receive rings, served by the core of the same number. */
+  readonly rxQueues: readonly FrameQueue[];
+  /** Packets handed on by other cores (RPS, RFD), by core. */
+  readonly handedOn: readonly FrameQueue[];
+  /** What each core has sent, with the instant at which the clients have it. */
+  readonly txQueues: readonly FrameQueue[];
+  readonly locks: SpinLock[] = [];
+  kernels: readonly ServerKernel[] = [];
+  listeners: readonly Listener[] = [];
+  processes: readonly Process[] = [];
+  simulatedPackets = 0;
+  ringFull = 0;
+  reset = 0;
+  /** Packets for connections that a process has, and those of them that came to the process's core. */
+  packets = 0;
+  localPackets = 0;
+  readonly #tickNs: number;
+  readonly #wireNs: number;
+  readonly #nsPerByte: number;
+  #linkFreeNs = 0;
+
+  constructor(options: WorldOptions) {
+    const { connections, costs, design, point, traits } = options;
+    this.point = point;
+    this.design = design;
+    this.traits = traits;
+    this.costs = costs;
+    this.ns = toNs(costs);
+    this.connections = connections;
+    this.distance = new Distance(costs, point.cores);
+    this.accounts = new CoreAccounts(point.cores, point.background.cores, point.background.share);
+    this.heap = new ActorHeap(point.cores + 2);
+    this.clientActor = point.cores;
+    this.intervalActor = point.cores + 1;
+    const byGroup = design.steering === "flow-groups";
+    const queuesMax = byGroup ? costs.nicRings : costs.rssQueues;
+    const queues = Math.max(1, Math.min(point.cores, Math.round(queuesMax)));
+    this.steering = new Steering(queues, byGroup);
+    this.freeNs = new Float64Array(point.cores);
+    const slots = Math.round(costs.nicRingSlots);
+    this.rxQueues = Array.from({ length: queues }, () => new FrameQueue(slots));
+    this.handedOn = Array.from({ length: point.cores }, () => new FrameQueue(1000));
+    this.txQueues = Array.from({ length: point.cores }, () => new FrameQueue());
+    this.#tickNs = options.tickNs;
+    this.#wireNs = costs.wireUs * 1000;
+    this.#nsPerByte = 8 / costs.linkGbps;
+  }
+
+  /** A lock of the kind that the release has. */
+  createLock(name: string): SpinLock {
+    const lock = new SpinLock(
+      name,
+      {
+        kind: this.traits.spinLock,
+        uncontendedNs: this.ns.lockUncontendedCycles,
+        linesPerWaiter: this.ns.ticketLinesPerWaiter,
+      },
+      this.distance,
+    );
+    this.locks.push(lock);
+    return lock;
+  }
+
+  /** Takes a lock. @returns when `core` has it; it must release it. */
+  lock(lock: SpinLock, core: number, t: number): number {
+    const granted = lock.acquire(core, t);
+    this.accounts.wait(core, LOCK_SPIN, granted - t);
+    return granted;
+  }
+
+  /** The core writes `part` of the connection's lines. @returns the time after fetching those that another has. */
+  touch(slot: number, core: number, part: number, t: number): number {
+    const { lastCore } = this.connections;
+    const from = lastCore[slot] as number;
+    lastCore[slot] = core;
+    if (from === core || from < 0) return t;
+    const lines = this.ns.connectionLines * part;
+    return t + this.accounts.spend(core, CACHE_MISS, lines * this.distance.lineNs(from, core));
+  }
+
+  /** The core reads or writes `lines` lines last written by `from`. */
+  fetch(core: number, from: number, lines: number, t: number): number {
+    if (from === core || from < 0) return t;
+    return t + this.accounts.spend(core, CACHE_MISS, lines * this.distance.lineNs(from, core));
+  }
+
+  /** Reads a packet that the card, which is at socket 0, has written. */
+  readPacket(core: number, t: number): number {
+    if (this.distance.socketOf(core) === 0) return t;
+    return t + this.accounts.spend(core, CACHE_MISS, PACKET_LINES * this.distance.crossSocketNs);
+  }
+
+  /** Something for `core` to do at `atNs`, or as soon as it has time. */
+  callCore(core: number, atNs: number): void {
+    this.heap.atLatest(core, Math.max(atNs, this.freeNs[core] as number));
+  }
+
+  /** Takes what a kernel has sent and puts it on the link at `nowNs`. @returns frames. */
+  emit(kernel: ServerKernel, core: number, nowNs: number): number {
+    const { tx } = kernel;
+    let frames = 0;
+    for (let run = tx.peekRun(); run !== 0; run = tx.peekRun()) {
+      const { runBytes } = tx;
+      for (let at = run; at < run + runBytes; ) {
+        const length = tx.recordLength(at);
+        if (length < 0) {
+          at -= length;
+          continue;
+        }
+        this.#send(kernel.words, at >> 2, core, nowNs);
+        frames++;
+        at += recordBytes(length);
+      }
+      tx.consume(runBytes);
+    }
+    this.simulatedPackets += frames;
+    return frames;
+  }
+
+  #send(words: Int32Array, at: number, core: number, nowNs: number): void {
+    this.#linkFreeNs =
+      Math.max(this.#linkFreeNs, nowNs) + wireBytes(words[at + (FRAME_LENGTH >> 2)] as number) * this.#nsPerByte;
+    const arrivalNs = this.#linkFreeNs + this.#wireNs;
+    const queue = this.txQueues[core];
+    if (!queue) throw new NetPopcornError("ERR_SIM", `there is no core ${core}`);
+    queue.push(words, at, arrivalNs, 0);
+    this.heap.atLatest(this.clientActor, Math.ceil(arrivalNs / this.#tickNs) * this.#tickNs);
+  }
+}

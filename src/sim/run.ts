@@ -1,0 +1,292 @@
+/** One point: builds the server, runs it until it has settled, measures, reports. */
+import { NetPopcornError } from "../errors.ts";
+import { createSeedSource } from "../kernel/seed.ts";
+import { loadModule } from "../wasm/load.ts";
+import { designNamed } from "./designs/design.ts";
+import { MIGRATE_NS } from "./designs/affinity.ts";
+import { Connections } from "./engine/connections.ts";
+import { meanShares, STACK } from "./engine/core.ts";
+import { createServer, delay, type Server } from "./engine/server.ts";
+import { relativeHalfWidth, WarmUp } from "./engine/statistics.ts";
+import { World } from "./engine/world.ts";
+import { costsOf, machineNamed } from "./machines/index.ts";
+import type { Machine } from "./machines/machine.ts";
+import { osTraits } from "./osTraits.ts";
+import type { LockReport, PointResult, RunHooks, SimPoint } from "./types.ts";
+
+const START_NS = 2e9;
+/** The kernels' timers run as often as those of a Linux with HZ=250. */
+const TIMER_NS = 4e6;
+/** Below so many connections in flight the clients' clock goes in finer steps. */
+const FEW_CONNECTIONS = 64;
+const WINDOW_NS = 10e6;
+const WARM_UP_MIN_NS = 150e6;
+const WARM_UP_MAX_NS = 4e9;
+const WARM_UP_TOLERANCE = 0.02;
+/** Without a duration: until the rate's interval is so narrow, but at least and at most so long. */
+const HALF_WIDTH = 0.01;
+const MEASURE_MIN_NS = 200e6;
+const MEASURE_MAX_NS = 2e9;
+const COMPLETIONS_MIN = 10_000;
+/** A finite run that does not come to its end. */
+const AB_MAX_NS = 600e9;
+const LATENCY_POINTS = 200;
+
+/** @throws NetPopcornError ERR_SIM_ABORTED, ERR_SIM. */
+export async function runPoint(point: SimPoint, hooks: RunHooks = {}): Promise<PointResult> {
+  const machine = typeof point.machine === "string" ? machineNamed(point.machine) : point.machine;
+  const module = await loadModule("kernel", false);
+  return new Run(point, machine, module, hooks).run();
+}
+
+class Run {
+  readonly #point: SimPoint;
+  readonly #machine: Machine;
+  readonly #hooks: RunHooks;
+  readonly #world: World;
+  readonly #server: Server;
+  readonly #startWallNs: number;
+  readonly #windowNs: number;
+  #nextTimerNs = START_NS + TIMER_NS;
+  #nextMigrateNs = START_NS + MIGRATE_NS;
+  readonly #toldBusyUs: number[];
+  // At the start of the measured span.
+  #fromNs = START_NS;
+  #dropsBefore = 0;
+  #retransmitsBefore = 0;
+
+  constructor(point: SimPoint, machine: Machine, module: WebAssembly.Module, hooks: RunHooks) {
+    this.#point = point;
+    this.#machine = machine;
+    this.#hooks = hooks;
+    this.#startWallNs = hooks.wallNs?.() ?? 0;
+    const thinkMs = point.thinkMs.reduce((sum, ms) => sum + ms, 0);
+    this.#windowNs = Math.max(WINDOW_NS, (thinkMs * 1e6) / 4);
+    const few = point.arrivalsPerSec === 0 && point.concurrency <= FEW_CONNECTIONS;
+    const tickNs = few ? 1000 : 10_000;
+    const active = point.workload === "proxy" ? Math.min(point.concurrency, 65536) : 0;
+    // Handles of connections that are closing are still in use; back ends' connections are the clients' too.
+    const slots = Math.min(1 << 21, Math.ceil(point.concurrency * 1.25) + 65536 + active * 2);
+    const connections = new Connections(slots, active + (active > 0 ? 65536 : 0));
+    this.#world = new World({
+      point,
+      design: designNamed(point.design),
+      traits: osTraits(point.os),
+      costs: costsOf(machine, point.scale),
+      connections,
+      tickNs,
+    });
+    this.#server = createServer({ world: this.#world, module, seeds: createSeedSource(point.seed), tickNs });
+    this.#toldBusyUs = this.#world.kernels.map(() => 0);
+  }
+
+  run(): PointResult {
+    const { clients } = this.#server;
+    const { heap } = this.#world;
+    for (let core = 0; core < this.#point.cores; core++) heap.set(core, START_NS);
+    heap.set(this.#world.intervalActor, START_NS);
+    clients.start(START_NS);
+    heap.set(this.#world.clientActor, START_NS);
+    return this.#point.protocol === "ab" ? this.#runAb() : this.#runSteady();
+  }
+
+  #runSteady(): PointResult {
+    const { clients } = this.#server;
+    const warmUp = new WarmUp(WARM_UP_TOLERANCE);
+    const thinkNs = this.#point.thinkMs.reduce((sum, ms) => sum + ms, 0) * 1e6;
+    let nowNs = START_NS;
+    for (;;) {
+      const before = clients.requests;
+      nowNs = this.#runWindow(nowNs);
+      const settled = warmUp.add(clients.requests - before);
+      const spent = nowNs - START_NS;
+      if ((settled && spent >= WARM_UP_MIN_NS + 2 * thinkNs) || spent >= WARM_UP_MAX_NS) break;
+    }
+    const warmUpS = (nowNs - START_NS) / 1e9;
+    this.#startMeasuring(nowNs);
+    const counts: number[] = [];
+    do {
+      const before = clients.requests;
+      nowNs = this.#runWindow(nowNs);
+      counts.push(clients.requests - before);
+    } while (!this.#isEnough(nowNs - this.#fromNs, counts));
+    return this.#report(nowNs, warmUpS, clients.completed / ((nowNs - this.#fromNs) / 1e9));
+  }
+
+  #isEnough(spentNs: number, counts: readonly number[]): boolean {
+    const { durationS } = this.#point;
+    if (durationS > 0) {
+      this.#hooks.onProgress?.(Math.min(1, spentNs / (durationS * 1e9)));
+      return spentNs >= durationS * 1e9;
+    }
+    this.#hooks.onProgress?.(Math.min(0.95, spentNs / MEASURE_MAX_NS));
+    if (spentNs < MEASURE_MIN_NS) return false;
+    if (spentNs >= MEASURE_MAX_NS) return true;
+    return this.#server.clients.requests >= COMPLETIONS_MIN && relativeHalfWidth(counts) < HALF_WIDTH;
+  }
+
+  /** A finite run, from the first SYN to the last completion. */
+  #runAb(): PointResult {
+    const { clients } = this.#server;
+    this.#startMeasuring(START_NS);
+    let nowNs = START_NS;
+    while (!clients.done && nowNs - START_NS < AB_MAX_NS) {
+      nowNs = this.#runWindow(nowNs);
+      this.#hooks.onProgress?.(clients.completedEver / this.#point.abConnections);
+    }
+    const lastS = (clients.lastCompletionNs - START_NS) / 1e9;
+    return this.#report(Math.max(nowNs, START_NS + 1), 0, lastS > 0 ? clients.completedEver / lastS : 0);
+  }
+
+  #startMeasuring(nowNs: number): void {
+    const world = this.#world;
+    this.#server.clients.startMeasuring();
+    world.accounts.startMeasuring(nowNs);
+    for (const lock of world.locks) lock.resetStatistics();
+    world.ringFull = 0;
+    world.reset = 0;
+    world.packets = 0;
+    world.localPackets = 0;
+    this.#fromNs = nowNs;
+    this.#dropsBefore = this.#drops();
+    this.#retransmitsBefore = this.#server.clients.retransmits;
+    if (this.#point.traceMs > 0) world.accounts.traceBetween(nowNs, nowNs + this.#point.traceMs * 1e6);
+  }
+
+  #drops(): number {
+    return this.#world.kernels.reduce((sum, kernel) => sum + kernel.acceptQueueDrops, 0);
+  }
+
+  /** @returns the window's end. */
+  #runWindow(fromNs: number): number {
+    if (this.#hooks.signal?.aborted) throw new NetPopcornError("ERR_SIM_ABORTED", "the simulation was stopped");
+    const untilNs = fromNs + this.#windowNs;
+    const { clientActor, freeNs, heap, txQueues } = this.#world;
+    const { clients, cores } = this.#server;
+    const count = this.#point.cores;
+    for (;;) {
+      const nowNs = heap.firstNs;
+      if (nowNs >= untilNs) return untilNs;
+      const actor = heap.first;
+      if (actor < count) {
+        const next = cores.step(actor, nowNs);
+        heap.set(actor, Math.max(next, freeNs[actor] as number));
+      } else if (actor === clientActor) {
+        heap.set(actor, Number.POSITIVE_INFINITY);
+        heap.atLatest(actor, this.#nextArrival(clients.tick(nowNs, txQueues), txQueues));
+      } else {
+        heap.set(actor, this.#atIntervals(nowNs));
+      }
+    }
+  }
+
+  /** Frames under way to the clients may be due before what they do by themselves. */
+  #nextArrival(nextNs: number, queues: readonly { readonly headNs: number }[]): number {
+    let first = Number.POSITIVE_INFINITY;
+    for (const queue of queues) if (queue.headNs < first) first = queue.headNs;
+    const few = this.#point.arrivalsPerSec === 0 && this.#point.concurrency <= FEW_CONNECTIONS;
+    const tickNs = few ? 1000 : 10_000;
+    return Math.min(nextNs, Math.ceil(first / tickNs) * tickNs);
+  }
+
+  #atIntervals(nowNs: number): number {
+    const { affinity, balancer } = this.#server;
+    if (nowNs >= this.#nextTimerNs) {
+      this.#server.runTimers(nowNs);
+      this.#nextTimerNs = nowNs + TIMER_NS;
+    }
+    if (affinity && nowNs >= this.#nextMigrateNs) {
+      const { ns, steering } = this.#world;
+      const moved = affinity.migrate(this.#world.listeners, steering);
+      this.#charge(0, nowNs, moved * ns.steerWriteCycles);
+      this.#nextMigrateNs = nowNs + MIGRATE_NS;
+    }
+    if (balancer && nowNs >= balancer.deadlineNs) this.#balance(nowNs);
+    return Math.min(
+      this.#nextTimerNs,
+      affinity ? this.#nextMigrateNs : Number.POSITIVE_INFINITY,
+      balancer ? Math.max(balancer.deadlineNs, nowNs + 1) : Number.POSITIVE_INFINITY,
+    );
+  }
+
+  /** The balancer reads the kernels' own counters; a move costs both kernels messages and one of them a register. */
+  #balance(nowNs: number): void {
+    const { accounts, kernels, ns } = this.#world;
+    kernels.forEach((kernel, id) => {
+      const us = Math.floor(accounts.everBusyNs(id) / 1000);
+      kernel.memory.addBusyUs(us - (this.#toldBusyUs[id] as number));
+      this.#toldBusyUs[id] = us;
+    });
+    const event = this.#server.balancer?.step(nowNs);
+    for (const { from, to } of event?.moves ?? []) {
+      this.#charge(from, nowNs, 2 * ns.messageCycles + ns.steerWriteCycles);
+      this.#charge(to, nowNs, 2 * ns.messageCycles);
+    }
+  }
+
+  #charge(core: number, nowNs: number, ns: number): void {
+    if (ns > 0) delay(this.#world, core, nowNs, this.#world.accounts.spend(core, STACK, ns));
+  }
+
+  #report(nowNs: number, warmUpS: number, connsPerSec: number): PointResult {
+    const world = this.#world;
+    const { clients } = this.#server;
+    const { accounts, costs } = world;
+    const point = this.#point;
+    const spanNs = nowNs - this.#fromNs;
+    const coreShares = Array.from({ length: point.cores }, (_, core) => accounts.sharesOf(core, nowNs));
+    let busyNs = 0;
+    for (let core = 0; core < point.cores; core++) busyNs += accounts.busyNs(core);
+    return {
+      design: point.design,
+      cores: point.cores,
+      workload: point.workload,
+      machine: this.#machine.name,
+      protocol: point.protocol,
+      seed: point.seed,
+      connsPerSec,
+      requestsPerSec: connsPerSec > 0 ? (connsPerSec * clients.requests) / Math.max(clients.completed, 1) : 0,
+      latencyUs: clients.latency.latencyUs(),
+      failedConnections: clients.failed,
+      utilization: coreShares.map((shares) => 1 - shares.idle),
+      shares: meanShares(coreShares),
+      coreShares,
+      locks: this.#lockReports(spanNs),
+      latencyCdf: clients.latency.cdf(LATENCY_POINTS),
+      losses: {
+        ringFull: world.ringFull,
+        acceptQueueFull: this.#drops() - this.#dropsBefore,
+        synRetransmits: clients.retransmits - this.#retransmitsBefore,
+        connectionsReset: world.reset,
+      },
+      localPacketShare: world.packets > 0 ? world.localPackets / world.packets : 0,
+      cyclesPerConn: clients.completed > 0 ? (busyNs * costs.clockGhz) / clients.completed : 0,
+      warmUpS,
+      measuredS: spanNs / 1e9,
+      simulatedPackets: world.simulatedPackets,
+      wallMs: ((this.#hooks.wallNs?.() ?? 0) - this.#startWallNs) / 1e6,
+      trace: accounts.trace,
+    };
+  }
+
+  /** Locks that matter, most first; those of one kind together where there are many. */
+  #lockReports(spanNs: number): LockReport[] {
+    const byName = new Map<string, { acquisitions: number; contended: number; spinNs: number }>();
+    for (const lock of this.#world.locks) {
+      const name = lock.name.split(" ")[0] as string;
+      const sum = byName.get(name) ?? { acquisitions: 0, contended: 0, spinNs: 0 };
+      sum.acquisitions += lock.acquisitions;
+      sum.contended += lock.contended;
+      sum.spinNs += lock.spinNs;
+      byName.set(name, sum);
+    }
+    return [...byName]
+      .map(([name, { acquisitions, contended, spinNs }]) => ({
+        name,
+        acquisitions,
+        contended,
+        spinShare: spinNs / (spanNs * this.#point.cores),
+      }))
+      .sort((a, b) => b.spinShare - a.spinShare);
+  }
+}
