@@ -16,20 +16,40 @@ export type OsTraits = {
   readonly globalVfsLocks: boolean;
   /** SYNs and handshake ACKs take the listener's socket lock: until 4.4 (e994b2f0 and the commits around it). */
   readonly listenerLocked: boolean;
+  /** One lock for the wheel of all connections in TIME-WAIT: until 4.1 (789f558c). */
+  readonly timeWaitLocked: boolean;
   /** Look-up in a SO_REUSEPORT group: each listener is scored (3.9), or an array is indexed (4.5, c125e80b). */
   readonly reuseport: "none" | "scan" | "index";
 };
 
 const OS_TRAITS: Readonly<Record<OsVersion, OsTraits>> = {
-  "2.6.24": { spinLock: "unfair", globalVfsLocks: true, listenerLocked: true, reuseport: "none" },
-  "2.6.32": { spinLock: "ticket", globalVfsLocks: true, listenerLocked: true, reuseport: "none" },
+  "2.6.24": { spinLock: "unfair", globalVfsLocks: true, listenerLocked: true, timeWaitLocked: true, reuseport: "none" },
+  "2.6.32": { spinLock: "ticket", globalVfsLocks: true, listenerLocked: true, timeWaitLocked: true, reuseport: "none" },
   // As patched for Affinity-Accept's comparison (the MOSBENCH patches): without the global VFS locks.
-  "2.6.35": { spinLock: "ticket", globalVfsLocks: false, listenerLocked: true, reuseport: "none" },
-  "3.2": { spinLock: "ticket", globalVfsLocks: false, listenerLocked: true, reuseport: "none" },
-  "3.10": { spinLock: "ticket", globalVfsLocks: false, listenerLocked: true, reuseport: "scan" },
-  "3.13": { spinLock: "ticket", globalVfsLocks: false, listenerLocked: true, reuseport: "scan" },
-  "4.6": { spinLock: "queued", globalVfsLocks: false, listenerLocked: false, reuseport: "index" },
-  "6.2": { spinLock: "queued", globalVfsLocks: false, listenerLocked: false, reuseport: "index" },
+  "2.6.35": {
+    spinLock: "ticket",
+    globalVfsLocks: false,
+    listenerLocked: true,
+    timeWaitLocked: true,
+    reuseport: "none",
+  },
+  "3.2": { spinLock: "ticket", globalVfsLocks: false, listenerLocked: true, timeWaitLocked: true, reuseport: "none" },
+  "3.10": { spinLock: "ticket", globalVfsLocks: false, listenerLocked: true, timeWaitLocked: true, reuseport: "scan" },
+  "3.13": { spinLock: "ticket", globalVfsLocks: false, listenerLocked: true, timeWaitLocked: true, reuseport: "scan" },
+  "4.6": {
+    spinLock: "queued",
+    globalVfsLocks: false,
+    listenerLocked: false,
+    timeWaitLocked: false,
+    reuseport: "index",
+  },
+  "6.2": {
+    spinLock: "queued",
+    globalVfsLocks: false,
+    listenerLocked: false,
+    timeWaitLocked: false,
+    reuseport: "index",
+  },
 };
 
 export function osTraits(version: OsVersion): OsTraits {

@@ -104,6 +104,7 @@ export function parsePoint(value: unknown): SimPoint {
   const machineName = typeof machine === "string" ? machine : machine.name;
   const usual = WORKLOAD_DEFAULTS[workload];
   const procsMax = designNamed(design).listeners === "process" ? REUSEPORT_PROCS_MAX : PROCS_MAX;
+  const addressesMax = workload === "web-accept" || designNamed(design).listeners === "process" ? 1 : 24;
   const procsUsual = machineName === "e5-2695v2" && workload === "web-epoll" ? 10 : usual.procsPerCore;
   return {
     design,
@@ -126,6 +127,7 @@ export function parsePoint(value: unknown): SimPoint {
     abConnections: integer(value, "abConnections", 1, 1e8, 300_000),
     // mTCP's own default is 10,240; the others are limited by what the application asks for.
     backlog: integer(value, "backlog", 1, 65535, design === "mtcp" ? 10_240 : 1024),
+    listenAddresses: integer(value, "listenAddresses", 1, addressesMax, 1),
     sharedFdTable: boolean(value, "sharedFdTable", usual.sharedFdTable),
     skew: skewOf(value.skew),
     background: backgroundOf(value.background, cores),
@@ -159,6 +161,7 @@ const POINT_FIELDS: Record<keyof SimPoint, 1> = {
   arrivalsPerSec: 1,
   abConnections: 1,
   backlog: 1,
+  listenAddresses: 1,
   sharedFdTable: 1,
   skew: 1,
   background: 1,

@@ -71,6 +71,8 @@ export type SimPoint = {
   /** Connections of a finite run, all clients together. `ab` only. */
   readonly abConnections: number;
   readonly backlog: number;
+  /** Addresses that the service listens on, each a listener of its own that every process watches. */
+  readonly listenAddresses: number;
   /** Processes are threads of one process: they share its table of descriptors. */
   readonly sharedFdTable: boolean;
   readonly skew: Skew;

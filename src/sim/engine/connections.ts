@@ -11,8 +11,9 @@ export class Connections {
   readonly handle: Int32Array;
   /** Process that serves it, -1: none yet. */
   readonly process: Int32Array;
-  /** Core that has written its lines last, -1: none. */
+  /** Core that has written last what opening and closing write, and what data write; -1: none. */
   readonly lastCore: Int16Array;
+  readonly lastDataCore: Int16Array;
   /** RSS hash and flow group of its packets. */
   readonly hash: Int32Array;
   readonly group: Uint16Array;
@@ -53,6 +54,7 @@ export class Connections {
     this.handle = new Int32Array(slots).fill(-1);
     this.process = new Int32Array(slots).fill(-1);
     this.lastCore = new Int16Array(slots).fill(-1);
+    this.lastDataCore = new Int16Array(slots).fill(-1);
     this.hash = new Int32Array(slots);
     this.group = new Uint16Array(slots);
     this.listener = new Int32Array(slots);
@@ -77,6 +79,7 @@ export class Connections {
     this.handle[slot] = -1;
     this.process[slot] = -1;
     this.lastCore[slot] = -1;
+    this.lastDataCore[slot] = -1;
     this.halfOpen[slot] = 0;
     this.serverBytes[slot] = 0;
     this.requestsServed[slot] = 0;

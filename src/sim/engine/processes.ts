@@ -11,7 +11,7 @@ import type { SpinLock } from "./lock.ts";
 import * as P from "./process.ts";
 import type { Listener, Process } from "./process.ts";
 import type { ServerKernel } from "./serverKernel.ts";
-import { PART_ACCEPT, PART_SERVE, type Softirq } from "./softirq.ts";
+import type { Softirq } from "./softirq.ts";
 import type { World } from "./world.ts";
 
 const AREA_BYTES = 65536;
@@ -47,6 +47,8 @@ export class Processes {
   readonly #blocking: boolean;
   readonly #acceptsPerEvent: number;
   readonly #opens: ActiveOpens;
+  /** Listeners of a process, side by side. */
+  readonly #addresses: number;
   #roundRobin = 0;
 
   constructor(options: ProcessesOptions) {
@@ -59,6 +61,7 @@ export class Processes {
     this.#blocking = point.workload === "web-accept";
     this.#acceptsPerEvent = point.acceptsPerEvent;
     this.#opens = options.opens;
+    this.#addresses = point.listenAddresses;
   }
 
   /** The process's next call on its core. @returns when it is done; the process may wait for something then. */
@@ -157,13 +160,26 @@ export class Processes {
   #chooseListener(process: Process, really: boolean): number {
     const { design, listeners } = this.#world;
     const own = listeners[process.listener] as Listener;
-    if (design.acceptFrom === "own") return own.acceptCount > 0 ? process.listener : -1;
+    if (design.acceptFrom === "own") {
+      if (this.#addresses === 1) return own.acceptCount > 0 ? process.listener : -1;
+      return this.#anyAddress(process);
+    }
     if (this.#affinity) return this.#affinity.choose(process.core, listeners, really);
     for (let i = 0; i < listeners.length; i++) {
       const index = (this.#roundRobin + i) % listeners.length;
       if ((listeners[index] as Listener).acceptCount === 0) continue;
       if (really) this.#roundRobin = (index + 1) % listeners.length;
       return index;
+    }
+    return -1;
+  }
+
+  /** The service has several addresses: the next one that somebody has connected to. */
+  #anyAddress(process: Process): number {
+    this.#roundRobin++;
+    for (let i = 0; i < this.#addresses; i++) {
+      const index = process.listener + ((this.#roundRobin + i) % this.#addresses);
+      if ((this.#world.listeners[index] as Listener).acceptCount > 0) return index;
     }
     return -1;
   }
@@ -203,7 +219,7 @@ export class Processes {
     connections.kernel[slot] = listener.kernel;
     process.slot = slot;
     process.accepts--;
-    return world.touch(slot, process.core, PART_ACCEPT, t);
+    return world.touch(slot, process.core, t);
   }
 
   /** release_sock: the owner processes what came meanwhile, one packet a step, and wakes the next. */
@@ -278,7 +294,7 @@ export class Processes {
     if (active && connections.requestsServed[slot] === 0) return this.#askBackend(process, now);
     const kernel = this.#kernelOf(slot);
     let t = now + this.#stack(process, ns.syscallCycles + ns.recvCycles);
-    t = world.touch(slot, process.core, PART_SERVE, t);
+    t = world.touchData(slot, process.core, t);
     const received = Math.max(kernel.exports.tcpRecv(handle, kernel.area, AREA_BYTES), 0);
     t += this.#stack(process, received / ns.copyBytesPerCycle / world.costs.clockGhz);
     const bytes = (connections.serverBytes[slot] as number) + received;
@@ -335,7 +351,7 @@ export class Processes {
     const kernel = this.#kernelOf(slot);
     let t = now + accounts.spend(core, STACK, ns.syscallCycles + ns.sendCycles);
     t += accounts.spend(core, STACK, bytes / ns.copyBytesPerCycle / costs.clockGhz);
-    t = world.touch(slot, core, PART_SERVE, t);
+    t = world.touchData(slot, core, t);
     kernel.exports.tcpSend(connections.handle[slot] as number, kernel.area, bytes);
     kernel.exports.flush();
     const frames = world.emit(kernel, core, t);
@@ -348,6 +364,7 @@ export class Processes {
     const { slot } = process;
     const kernel = this.#kernelOf(slot);
     let t = now + this.#stack(process, ns.syscallCycles + ns.closeCycles);
+    t = world.touch(slot, process.core, t);
     kernel.exports.tcpClose(connections.handle[slot] as number);
     connections.handle[slot] = -1;
     kernel.exports.flush();
@@ -399,6 +416,7 @@ export class Processes {
     connections.process[active] = process.id;
     connections.kernel[active] = kernelId;
     connections.lastCore[active] = core;
+    connections.lastDataCore[active] = core;
     connections.peer[active] = slot;
     connections.peer[slot] = active;
     kernel.exports.flush();

@@ -56,10 +56,11 @@ export type ServerOptions = {
 export function createServer(options: ServerOptions): Server {
   const { module, seeds, tickNs, world } = options;
   const { connections, design, point } = world;
-  const listenersPerKernel = design.listeners === "process" ? point.procsPerCore : 1;
+  const perKernel = design.listeners === "process" ? point.procsPerCore : 1;
+  const listenersPerKernel = perKernel * point.listenAddresses;
   world.kernels = bootKernels(options, listenersPerKernel);
   world.listeners = createListeners(world, listenersPerKernel);
-  world.processes = createProcesses(world, listenersPerKernel);
+  world.processes = createProcesses(world, perKernel);
   const choose = new Prng(point.seed, 23);
   const clients = new Clients({
     point,
@@ -105,7 +106,8 @@ function createCores(
   const runQueues: Process[][] = Array.from({ length: world.point.cores }, () => []);
   const softirq = new Softirq(world, (process, t) => {
     (runQueues[process.core] as Process[]).push(process);
-    world.callCore(process.core, t);
+    const idle = world.isIdle(process.core, t);
+    world.callCore(process.core, idle ? t + world.ns.idleExitUs * 1000 : t);
   });
   if (world.design.stack === "user") {
     const proxy = world.point.workload === "proxy" ? new UserProxy(world, opens) : undefined;
@@ -172,6 +174,7 @@ function createListeners(world: World, perKernel: number): Listener[] {
   );
 }
 
+/** A process watches all addresses of its service; the first of its listeners stands for them. */
 function createProcesses(world: World, perKernel: number): Process[] {
   const { design, point } = world;
   const perCore = design.stack === "user" ? 1 : point.procsPerCore;
@@ -179,10 +182,13 @@ function createProcesses(world: World, perKernel: number): Process[] {
   const processes: Process[] = [];
   for (let core = 0; core < point.cores; core++) {
     for (let i = 0; i < perCore; i++) {
-      const listener = design.listeners === "one" ? 0 : core * perKernel + (perKernel > 1 ? i : 0);
-      const process = new Process(processes.length, core, listener, blocking ? OP_ACCEPT : OP_WAIT);
+      const kernel = design.listeners === "one" ? 0 : core;
+      const first = (kernel * perKernel + (perKernel > 1 ? i : 0)) * point.listenAddresses;
+      const process = new Process(processes.length, core, first, blocking ? OP_ACCEPT : OP_WAIT);
       processes.push(process);
-      if (!blocking) (world.listeners[listener] as Listener).watchers.push(process);
+      for (let k = 0; !blocking && k < point.listenAddresses; k++) {
+        (world.listeners[first + k] as Listener).watchers.push(process);
+      }
     }
   }
   return processes;

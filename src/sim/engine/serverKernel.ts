@@ -1,6 +1,6 @@
 /** One of the server's kernels as the engine drives it: one frame, or one call of the application, at a time. */
 import { NetPopcornError, statusError } from "../../errors.ts";
-import { DROP_ACCEPT_QUEUE_FULL, GAUGE_ACCEPT_QUEUE, TX_FRAMES } from "../../layout/counters.ts";
+import { DROP_ACCEPT_QUEUE_FULL, GAUGE_ACCEPT_QUEUE, GAUGE_TIME_WAIT } from "../../layout/counters.ts";
 import { EVENT_SIZE_BYTES, HANDLE_INDEX_MASK } from "../../layout/event.ts";
 import { COUNTERS_BASE, MAP_BASE, MAP_EVENTS, MAP_TCBS } from "../../layout/kernelMemory.ts";
 import { TCB_PORTS, TCB_REMOTE_ADDRESS, TCB_SIZE_BYTES } from "../../layout/tcb.ts";
@@ -14,7 +14,7 @@ import type { FrameQueue } from "./frameQueue.ts";
 const AREA_BYTES = 65536;
 const ACCEPT_QUEUE_WORD = (COUNTERS_BASE + 8 * GAUGE_ACCEPT_QUEUE) >> 2;
 const QUEUE_FULL_WORD = (COUNTERS_BASE + 8 * DROP_ACCEPT_QUEUE_FULL) >> 2;
-const TX_FRAMES_WORD = (COUNTERS_BASE + 8 * TX_FRAMES) >> 2;
+const TIME_WAIT_WORD = (COUNTERS_BASE + 8 * GAUGE_TIME_WAIT) >> 2;
 export const EVENT_WORDS = EVENT_SIZE_BYTES >> 2;
 
 export class ServerKernel {
@@ -80,9 +80,9 @@ export class ServerKernel {
     return this.words[QUEUE_FULL_WORD] as number;
   }
 
-  /** Frames sent since boot. */
-  get txFrames(): number {
-    return this.words[TX_FRAMES_WORD] as number;
+  /** Connections in TIME-WAIT. */
+  get timeWait(): number {
+    return this.words[TIME_WAIT_WORD] as number;
   }
 
   /** Low byte of the peer's address, and its port, of an accepted connection. */

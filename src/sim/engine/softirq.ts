@@ -13,16 +13,14 @@ import {
 } from "../../layout/event.ts";
 import { CACHE_MISS, STACK, SWITCH } from "./core.ts";
 import type { FrameQueue } from "./frameQueue.ts";
+import type { SpinLock } from "./lock.ts";
 import { IN_ACCEPT, IN_EPOLL, IN_READ, type Listener, type Process, RUNNABLE } from "./process.ts";
 import { EVENT_WORDS, type ServerKernel } from "./serverKernel.ts";
-import { KIND_ACK, KIND_SHIFT, KIND_SYN, SLOT_MASK } from "./wire.ts";
+import { KIND_DATA, KIND_SHIFT, KIND_SYN, SLOT_MASK } from "./wire.ts";
 import type { World } from "./world.ts";
 
-/** Parts of connectionLines that each visit writes; a connection with one request makes all of them. */
-export const PART_ACCEPT = 0.2;
-export const PART_SERVE = 0.4;
-const PART_DATA = 0.15;
-const PART_ACK = 0.25;
+/** Heads of the wheel's lists. */
+const TIME_WAIT_LINES = 2;
 /** Queueing a frame to a socket's backlog. */
 const BACKLOG_CYCLES_SHARE = 0.1;
 /** Frames that a socket's backlog holds (its receive buffer, by the sizes of their buffers). */
@@ -34,11 +32,14 @@ export class Softirq {
   readonly #enqueue: (process: Process, t: number) => void;
   /** Where a hash sends packets of a core without a queue. */
   readonly #spread: boolean;
+  readonly #timeWaitLock: SpinLock | undefined;
 
   constructor(world: World, enqueue: (process: Process, t: number) => void) {
     this.#world = world;
     this.#enqueue = enqueue;
     this.#spread = world.design.rps;
+    const locked = world.traits.timeWaitLocked && world.design.tables === "shared";
+    this.#timeWaitLock = locked ? world.createLock("tw_death_row") : undefined;
   }
 
   /** Processes the queue's oldest frame on `core`. @returns when it is done. */
@@ -148,6 +149,7 @@ export class Softirq {
     if (kernel.acceptQueue > before) {
       connections.halfOpen[slot] = 0;
       connections.lastCore[slot] = core;
+      connections.lastDataCore[slot] = core;
       listener.acceptCount++;
       t = this.#wakeAcceptors(listener, core, t);
     }
@@ -190,10 +192,26 @@ export class Softirq {
       world.packets++;
       if (process.core === core) world.localPackets++;
     }
-    let t = world.touch(slot, core, kind === KIND_ACK ? PART_ACK : PART_DATA, now);
+    let t = world.touchData(slot, core, now);
+    if (kind !== KIND_DATA) t = world.touch(slot, core, t);
     t += accounts.spend(core, STACK, ns.segmentCycles);
+    const waiting = kernel.timeWait;
     const events = kernel.deliver(queue, now);
+    if (kernel.timeWait > waiting) t = this.#enterTimeWait(core, t);
     return this.#follow(kernel, events, core, t);
+  }
+
+  /** The connection joins the wheel of those in TIME-WAIT. */
+  #enterTimeWait(core: number, now: number): number {
+    const world = this.#world;
+    const lock = this.#timeWaitLock;
+    if (!lock) return now;
+    const from = lock.lastCore;
+    let t = world.lock(lock, core, now);
+    t = world.fetch(core, from, TIME_WAIT_LINES, t);
+    t += world.accounts.spend(core, STACK, world.ns.timeWaitLockHoldCycles);
+    lock.release(core, t);
+    return t;
   }
 
   /** Answers leave, and who waits for the events is woken. */

@@ -17,6 +17,11 @@ import type { Listener, Process } from "./process.ts";
 import type { ServerKernel } from "./serverKernel.ts";
 import { Steering, wireBytes } from "./wire.ts";
 
+/**
+ * A short connection's lines change hands four times: at accept, with its first read, and back with the packets after
+ * the application's answer and close.
+ */
+const VISIT_PART = 0.25;
 /** Lines of a packet that the card has written next to its own socket. */
 const PACKET_LINES = 2;
 
@@ -126,13 +131,21 @@ export class World {
     return granted;
   }
 
-  /** The core writes `part` of the connection's lines. @returns the time after fetching those that another has. */
-  touch(slot: number, core: number, part: number, t: number): number {
-    const { lastCore } = this.connections;
-    const from = lastCore[slot] as number;
-    lastCore[slot] = core;
+  /** The core writes the lines that opening and closing write. @returns the time after it has them. */
+  touch(slot: number, core: number, t: number): number {
+    return this.#touch(this.connections.lastCore, slot, core, t);
+  }
+
+  /** The same for the lines that data write. */
+  touchData(slot: number, core: number, t: number): number {
+    return this.#touch(this.connections.lastDataCore, slot, core, t);
+  }
+
+  #touch(lastCores: Int16Array, slot: number, core: number, t: number): number {
+    const from = lastCores[slot] as number;
+    lastCores[slot] = core;
     if (from === core || from < 0) return t;
-    const lines = this.ns.connectionLines * part;
+    const lines = this.ns.connectionLines * VISIT_PART;
     return t + this.accounts.spend(core, CACHE_MISS, lines * this.distance.lineNs(from, core));
   }
 
@@ -146,6 +159,11 @@ export class World {
   readPacket(core: number, t: number): number {
     if (this.distance.socketOf(core) === 0) return t;
     return t + this.accounts.spend(core, CACHE_MISS, PACKET_LINES * this.distance.crossSocketNs);
+  }
+
+  /** True while the core has nothing to do. */
+  isIdle(core: number, nowNs: number): boolean {
+    return (this.freeNs[core] as number) <= nowNs && (this.heap.timeNs[core] as number) > nowNs;
   }
 
   /** Something for `core` to do at `atNs`, or as soon as it has time. */

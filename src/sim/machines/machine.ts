@@ -33,10 +33,12 @@ export const CONSTANT_UNITS = {
   ticketLinesPerWaiter: "lines",
   vfsLockHoldCycles: "cycles",
   vfsLockLines: "lines",
+  timeWaitLockHoldCycles: "cycles",
   // Threads.
   contextSwitchCycles: "cycles",
   wakeUpCycles: "cycles",
   wakeRemoteCycles: "cycles",
+  idleExitUs: "us",
   epollCallbackCycles: "cycles",
   epollWaitCycles: "cycles",
   syscallCycles: "cycles",
