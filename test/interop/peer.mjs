@@ -43,8 +43,8 @@ async function openNet(tap, cidr) {
   const { createStack, openTap } = await import("../../dist/index.js");
   const { createNet } = await import("../../dist/net/index.js");
   const device = await openTap({ name: tap, queues: 1 });
-  // The seed makes the Ethernet address: both ends may be ours.
-  const stack = await createStack({ device, address: cidr, seed: Number(cidr.match(/(\d+)\//)[1]) });
+  // The seed makes Ethernet addresses and ports: both ends may be ours, and a port may still be in TIME-WAIT.
+  const stack = await createStack({ device, address: cidr, seed: process.pid });
   const close = async () => {
     await stack.close({ drainMs: 200 });
     await device.close();
