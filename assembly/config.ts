@@ -33,6 +33,10 @@ export let neighborsMax: u32 = 0;
 export let reassemblyBytesMax: u32 = 0;
 export let kernelsMax: u32 = 0;
 export let messageRingBytes: u32 = 0;
+/** CONGESTION_* of new connections. */
+export let congestionDefault: u32 = 0;
+export let ecnMode: u32 = 0;
+export let sackEnabled: bool = false;
 
 /** The device fills and checks TCP/UDP checksums. */
 export let checksumOffload: bool = false;
@@ -89,6 +93,9 @@ export function configLoad(): void {
   reassemblyBytesMax = word(C.CONFIG_REASSEMBLY_BYTES_MAX);
   kernelsMax = word(C.CONFIG_KERNELS_MAX);
   messageRingBytes = word(C.CONFIG_MESSAGE_RING_BYTES);
+  congestionDefault = word(C.CONFIG_CONGESTION);
+  ecnMode = word(C.CONFIG_ECN);
+  sackEnabled = word(C.CONFIG_SACK) != 0;
   checksumOffload = (flags & C.CONFIG_FLAG_CHECKSUM_OFFLOAD) != 0;
   timestamps = (flags & C.CONFIG_FLAG_TIMESTAMPS) != 0;
   nodelayDefault = (flags & C.CONFIG_FLAG_NODELAY) != 0;

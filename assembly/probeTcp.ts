@@ -14,6 +14,7 @@ import { outputCount, outputQueueBoot, outputShift } from "./tcp/outputQueue.ts"
 import {
   reassemblyAdvance,
   reassemblyFinReached,
+  reassemblyHolds,
   reassemblyInsert,
   reassemblyNoteFin,
   reassemblyRelease,
@@ -117,7 +118,7 @@ export function rangeFinReached(index: u32): bool {
 
 /** True while ranges or a FIN are remembered. */
 export function rangeHolds(index: u32): bool {
-  return tcbAt(index).ext != 0;
+  return reassemblyHolds(tcbAt(index));
 }
 
 export function rangeRelease(index: u32): void {

@@ -9,11 +9,13 @@ import { addressAt } from "../ip/address.ts";
 import { STREAM_ORDER_MAX, streamOrderFor } from "../mem/streamPool.ts";
 import { resetIfSynchronized } from "../tcp/abort.ts";
 import { detach, finWait2Arm, maySend, readableBytes, tcpDrop } from "../tcp/close.ts";
+import { congestionChoose } from "../tcp/congestion.ts";
 import { windowUpdateDue } from "../tcp/output.ts";
 import { outputMark } from "../tcp/outputQueue.ts";
+import { reassemblyHolds } from "../tcp/reassembly.ts";
 import * as T from "../tcp/tcb.ts";
 import { Tcb, coldOf, tcbHighWater, tcbOfHandle } from "../tcp/tcb.ts";
-import { keepaliveArm, persistArm, rtoUs } from "../tcp/timers.ts";
+import { LOSS_TIMERS, MAIN_TIMERS, keepaliveArm, persistArm, rtoUs } from "../tcp/timers.ts";
 import { ringRead, ringWrite, rcvBufferRelease, sndBufferFor } from "./buffers.ts";
 
 function isNull(tcb: Tcb): bool {
@@ -34,7 +36,7 @@ function sendStatus(tcb: Tcb): i32 {
  * then the persist timer asks again. @returns 0.
  */
 function awaitRoom(tcb: Tcb): i32 {
-  const sending = T.F_TIMER_RTO | T.F_TIMER_PERSIST;
+  const sending = LOSS_TIMERS | T.F_TIMER_PERSIST;
   if (tcb.state >= O.STATE_ESTABLISHED && tcb.sndUna == tcb.sndBufEnd && !(tcb.flags & sending)) persistArm(tcb);
   return 0;
 }
@@ -113,7 +115,7 @@ export function tcpRecvConsume(handle: i32, bytes: u32): i32 {
 function consume(tcb: Tcb, bytes: u32): void {
   tcb.rcvRead += bytes;
   // Bytes that came ahead of their turn keep the ring.
-  if (readableBytes(tcb) == 0 && tcb.ext == 0) rcvBufferRelease(tcb);
+  if (readableBytes(tcb) == 0 && !reassemblyHolds(tcb)) rcvBufferRelease(tcb);
   if (windowUpdateDue(tcb)) {
     tcb.flags |= T.F_ACK_NOW;
     outputMark(tcb);
@@ -209,13 +211,15 @@ export function tcpSetOption(handle: i32, option: i32, value: u32): i32 {
     case O.OPTION_QUICKACK:
       setFlag(tcb, T.F_QUICKACK, value != 0);
       return 0;
+    case O.OPTION_CONGESTION:
+      return congestionChoose(tcb, value) ? 0 : EINVAL;
     case O.OPTION_KEEPALIVE:
       setFlag(tcb, T.F_KEEPALIVE, value != 0);
       if (
         value != 0 &&
         tcb.state >= O.STATE_ESTABLISHED &&
         tcb.state < O.STATE_TIME_WAIT &&
-        !(tcb.flags & (T.F_TIMER_RTO | T.F_TIMER_PERSIST | T.F_TIMER_LINGER))
+        !(tcb.flags & MAIN_TIMERS)
       ) {
         keepaliveArm(tcb);
       }

@@ -1,18 +1,25 @@
 /** Fifth check of RFC 9293 3.10.7.4: the ACK field and the send window of an acceptable segment. */
+import { TCP_DUPLICATE_ACKS } from "../../src/layout/counters.ts";
 import { EVENT_WRITABLE } from "../../src/layout/event.ts";
 import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
 import { sndBufferRelease } from "../socket/buffers.ts";
+import { count } from "../stats.ts";
 import { nowMs, nowTick, nowUs } from "../time.ts";
 import { confirmNeighbor, timestampOffsetOfSegment } from "./addresses.ts";
 import { challengeAck, challengePureAck } from "./challenge.ts";
 import { eventPost } from "./close.ts";
 import { congestionAcked, congestionDuplicateAck } from "./congestion.ts";
+import { flightAckBegin, flightAcked, flightEnsure } from "./flight.ts";
 import { outputMark } from "./outputQueue.ts";
+import { lossTimerArm, reoTimerArm } from "./rack.ts";
+import { recoveryAck } from "./recovery.ts";
+import { isSelective } from "./retransmit.ts";
+import { sackReceived } from "./sack.ts";
 import * as S from "./segment.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
-import { rtoArm, rtoDisarm, rttSample } from "./timers.ts";
+import { LOSS_TIMERS, rtoArm, rtoDisarm, rttSample } from "./timers.ts";
 
 /** Back-off that outlives an ACK without an RTT sample. */
 const KEPT_BACKOFF_MAX: u8 = 4;
@@ -32,8 +39,14 @@ export function ackProcess(tcb: Tcb): bool {
   cold.unanswered = 0;
   const wnd = S.segWndField << cold.sndWscale;
   const advances = seqGt(ack, tcb.sndUna);
+  if (S.segSackBlocks != 0 && tcb.sndMax != tcb.sndUna && tcb.sndNxt == tcb.sndMax && cold.traits & T.TRAIT_SACK) {
+    // What is in flight must be entered before reports about it are. Without memory they are not believed.
+    flightEnsure(tcb);
+  }
   if (advances) {
     newAck(tcb, ack);
+  } else if (isSelective(tcb)) {
+    if (S.segSackBlocks != 0 || isDuplicate(tcb, wnd)) selectiveAck(tcb);
   } else if (isDuplicate(tcb, wnd)) {
     congestionDuplicateAck(tcb);
     outputMark(tcb);
@@ -41,7 +54,8 @@ export function ackProcess(tcb: Tcb): bool {
   // RFC 9293 3.10.7.4: older segments must not change the window.
   // Deviates: an ACK of new data always does (like Linux). A retransmission has a small SEG.SEQ, yet its window belongs
   // to its ACK; the old window beside the new SND.UNA would put the right edge beyond what was ever offered.
-  const newer = seqLt(tcb.sndWl1, S.segSeq) || (tcb.sndWl1 == S.segSeq && seqLeq(tcb.sndWl2, ack));
+  // SND.WL2 needs no keeping: it is never beyond SND.UNA.
+  const newer = seqLeq(tcb.sndWl1, S.segSeq);
   if (advances || (ack == tcb.sndUna && newer)) {
     if (wnd > tcb.sndWnd && seqLt(tcb.sndNxt, tcb.sndBufEnd)) outputMark(tcb);
     if (tcb.sndWnd == 0 && wnd > 0 && tcb.flags & T.F_TIMER_PERSIST) {
@@ -50,7 +64,6 @@ export function ackProcess(tcb: Tcb): bool {
     }
     tcb.sndWnd = wnd;
     tcb.sndWl1 = S.segSeq;
-    tcb.sndWl2 = ack;
     if (wnd > cold.sndWndMax) cold.sndWndMax = wnd;
   }
   return true;
@@ -75,30 +88,59 @@ function newAck(tcb: Tcb, ack: u32): void {
     // After a retransmission only the echoed timestamp tells which copy was acknowledged (RFC 7323 4.1).
     const rttMs = nowMs + timestampOffsetOfSegment() - S.segTsEcr;
     if (rttMs < 120000) rttSample(tcb, rttMs * 1000);
-  } else if (tcb.backoff > 0 && tcb.flags & T.F_TIMER_RTO) {
+  } else if (tcb.backoff > 0 && tcb.flags & LOSS_TIMERS) {
     // Karn: without a sample the backed-off timeout stays (RFC 6298 5, last note), bounded so that progress, however
     // slow, never counts as silence.
     backoff = min<u8>(tcb.backoff, KEPT_BACKOFF_MAX);
   }
   const queued = seqLt(tcb.sndUna, tcb.sndBufEnd) ? tcb.sndBufEnd - tcb.sndUna : 0;
+  flightAckBegin(tcb);
+  flightAcked(tcb, ack);
+  const una = tcb.sndUna;
   tcb.sndUna = ack;
   if (seqLt(tcb.sndNxt, ack)) tcb.sndNxt = ack;
   tcb.backoff = backoff;
-  const restart = congestionAcked(tcb, acked, flight);
+  let restart = true;
+  let reorderingUs: u32 = 0;
+  if (isSelective(tcb)) {
+    if (S.segSackBlocks != 0) sackReceived(tcb, una);
+    reorderingUs = recoveryAck(tcb, true, flight);
+  } else {
+    restart = congestionAcked(tcb, acked, flight);
+  }
   tcb.dupAcks = 0;
   if (ack == tcb.sndMax) rtoDisarm(tcb);
-  else if (restart) rtoArm(tcb);
+  else if (reorderingUs != 0) reoTimerArm(tcb, reorderingUs);
+  else if (restart) lossTimerArm(tcb);
   if (acked >= queued) sndBufferRelease(tcb);
   if (tcb.flags & T.F_WANT_WRITABLE) writable(tcb);
   if (seqLt(tcb.sndNxt, tcb.sndBufEnd) || tcb.flags & (T.F_FIN_QUEUED | T.F_RETRANSMIT)) outputMark(tcb);
 }
 
+/** An ACK that does not move SND.UNA, on a connection that keeps account of what is in flight. */
+function selectiveAck(tcb: Tcb): void {
+  const flight = tcb.sndMax - tcb.sndUna;
+  count(TCP_DUPLICATE_ACKS);
+  flightAckBegin(tcb);
+  sackReceived(tcb, tcb.sndUna);
+  const reorderingUs = recoveryAck(tcb, false, flight);
+  if (flight == 0) return;
+  if (reorderingUs != 0) reoTimerArm(tcb, reorderingUs);
+  else if (tcb.flags & (T.F_TIMER_REO | T.F_TIMER_TLP)) rtoArm(tcb);
+}
+
+/** Below this round-trip time few large writes are worth more than a full pipe. */
+const SHORT_RTT_US: u32 = 1000;
+
 /**
- * A send was cut short: the application is told when a third of the limit is free, so that it does not write crumbs.
+ * A send was cut short: the application is told when an eighth of the limit is free, so that it does not write crumbs.
+ * Deviates: Linux waits for a third, of a buffer that it sizes to twice the window; of one no larger than the path
+ * needs a third is what would be missing in flight. Where the round trip is short it is a third here too.
  */
 function writable(tcb: Tcb): void {
   const limit = (<u32>1) << coldOf(tcb).sndLimitOrder;
-  if (tcb.sndBufEnd - tcb.sndUna > limit - limit / 3) return;
+  const crumb = tcb.srttUs8 >> 3 < SHORT_RTT_US ? limit / 3 : limit >> 3;
+  if (tcb.sndBufEnd - tcb.sndUna > limit - crumb) return;
   tcb.flags &= ~T.F_WANT_WRITABLE;
   eventPost(tcb, EVENT_WRITABLE);
 }

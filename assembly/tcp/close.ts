@@ -8,16 +8,17 @@ import { STATE_CLOSED, STATE_ESTABLISHED, STATE_FREE, STATE_TIME_WAIT } from "..
 import { rcvBufferRelease, sndBufferRelease } from "../socket/buffers.ts";
 import { readyPush } from "../socket/ready.ts";
 import { countBy } from "../stats.ts";
+import { flightRelease } from "./flight.ts";
 import { listenerSynDone } from "./listener.ts";
 import { emit, pureSeq } from "./output.ts";
 import { reassemblyRelease } from "./reassembly.ts";
 import { FLAG_ACK } from "./segment.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
-import { lingerArm } from "./timers.ts";
+import { MAIN_TIMERS, lingerArm } from "./timers.ts";
 import { wheelRemove } from "./wheel.ts";
 
-const TIMERS: u32 = T.F_TIMER_RTO | T.F_TIMER_PERSIST | T.F_TIMER_LINGER | T.F_TIMER_DELACK;
+const TIMERS: u32 = MAIN_TIMERS | T.F_TIMER_DELACK;
 const SENDING: u32 = T.F_RETRANSMIT | T.F_SYN_DUE | T.F_PROBE | T.F_ACK_NOW | T.F_ACK_PENDING | T.F_RTT_TIMING;
 
 /** Tells the application. Before accept the events wait; after tcpClose only the end is told. */
@@ -103,6 +104,7 @@ export function tcpDrop(tcb: Tcb, status: i32): void {
   tcb.state = STATE_CLOSED;
   sndBufferRelease(tcb);
   reassemblyRelease(tcb);
+  flightRelease(tcb);
   if (tcb.flags & T.F_APP) {
     coldOf(tcb).error = <i16>status;
     // TIME_WAIT has told the end already.
@@ -131,6 +133,7 @@ export function enterTimeWait(tcb: Tcb): void {
     groupClosed(tcb);
     sndBufferRelease(tcb);
     reassemblyRelease(tcb);
+    flightRelease(tcb);
     eventPost(tcb, E.EVENT_CLOSED);
   }
   lingerArm(tcb, timeWaitMs);

@@ -1,16 +1,44 @@
-/** Congestion control: NewReno (RFC 5681, RFC 6582), initial window of ten segments (RFC 6928). Windows in bytes. */
-import { F_RECOVERY, F_RETRANSMIT, F_RTO_RECOVERY, Tcb, coldOf } from "./tcb.ts";
-import { seqGeq } from "./seq.ts";
-import { count } from "../stats.ts";
+/**
+ * Congestion control: one interface (start, grow, reduce, undo) before the algorithms a connection may choose, and what
+ * connections without SACK do about losses (NewReno: RFC 5681, RFC 6582). Initial window of ten segments (RFC 6928).
+ * Windows are bytes.
+ *
+ * A connection's algorithm is in TRAIT_CONGESTION_MASK. An algorithm keeps its state in the flight block; without one
+ * all grow as Reno does.
+ */
 import { TCP_DUPLICATE_ACKS, TCP_FAST_RETRANSMITS } from "../../src/layout/counters.ts";
+import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../../src/layout/option.ts";
+import { count } from "../stats.ts";
+import { cubicGrow, cubicReduce, cubicUndo } from "./cubic.ts";
+import { flightOf } from "./flight.ts";
+import { hystartRound } from "./hystart.ts";
+import { seqGeq } from "./seq.ts";
+import { F_RECOVERY, F_RETRANSMIT, F_RTO_RECOVERY, TRAIT_LIMITED, Tcb, coldOf } from "./tcb.ts";
+import { TRAIT_CONGESTION_MASK, TRAIT_CONGESTION_SHIFT } from "./tcb.ts";
 
 export const CWND_BYTES_MAX: u32 = 1 << 30;
-const DUP_ACK_THRESHOLD: u32 = 3;
+export const DUP_ACK_THRESHOLD: u32 = 3;
+
+/** The connection's algorithm, CONGESTION_*. */
+export function congestionOf(tcb: Tcb): u32 {
+  return (coldOf(tcb).traits & TRAIT_CONGESTION_MASK) >> TRAIT_CONGESTION_SHIFT;
+}
+
+export function congestionChoose(tcb: Tcb, algorithm: u32): bool {
+  if (algorithm > <u32>CONGESTION_BBR) return false;
+  const cold = coldOf(tcb);
+  cold.traits = (cold.traits & ~TRAIT_CONGESTION_MASK) | (algorithm << TRAIT_CONGESTION_SHIFT);
+  return true;
+}
+
+/** RFC 6928: min(10 MSS, max(2 MSS, 14600)). */
+export function initialWindow(tcb: Tcb): u32 {
+  const mss = <u32>tcb.sndMss;
+  return min(10 * mss, max(2 * mss, 14600));
+}
 
 export function congestionStart(tcb: Tcb): void {
-  const mss = <u32>tcb.sndMss;
-  // RFC 6928: min(10 MSS, max(2 MSS, 14600)).
-  tcb.cwnd = min(10 * mss, max(2 * mss, 14600));
+  tcb.cwnd = initialWindow(tcb);
   tcb.ssthresh = CWND_BYTES_MAX;
 }
 
@@ -19,8 +47,54 @@ function halvedFlight(tcb: Tcb): u32 {
   return max((tcb.sndMax - tcb.sndUna) >> 1, (<u32>tcb.sndMss) << 1);
 }
 
+/** Something was lost, or ECN says so. @returns the new ssthresh. */
+export function congestionReduce(tcb: Tcb): u32 {
+  if (congestionOf(tcb) == CONGESTION_RENO) return halvedFlight(tcb);
+  return cubicReduce(tcb);
+}
+
+/** The reduction was a mistake; the windows are as before. */
+export function congestionUndo(tcb: Tcb): void {
+  if (tcb.flight != 0 && congestionOf(tcb) == CONGESTION_CUBIC) cubicUndo(tcb);
+}
+
 /**
- * New data has been acknowledged; SND.UNA has moved.
+ * New data has been delivered and nothing is amiss, or slow start after a time-out goes on.
+ * @param flightBefore bytes in flight before this ACK.
+ */
+export function congestionGrow(tcb: Tcb, ackedBytes: u32, flightBefore: u32): void {
+  const mss = <u32>tcb.sndMss;
+  // RFC 7661: a window that is not used is not grown.
+  const limited = (coldOf(tcb).traits & TRAIT_LIMITED) != 0;
+  if (tcb.cwnd < tcb.ssthresh) {
+    if (!limited && flightBefore + 2 * mss < tcb.cwnd && flightBefore << 1 < tcb.cwnd) return;
+    // Deviates: RFC 3465 2.2 limits growth to 2 SMSS per ACK. Like Linux we count all acknowledged bytes, because a
+    // peer that takes bursts (GRO, batches) acknowledges once per burst.
+    const divisor = tcb.flight == 0 || tcb.flags & F_RTO_RECOVERY ? 1 : hystartRound(tcb, flightOf(tcb));
+    const room = tcb.ssthresh - tcb.cwnd;
+    const gain = ackedBytes / divisor;
+    if (gain <= room) {
+      tcb.cwnd = min(tcb.cwnd + gain, CWND_BYTES_MAX);
+      return;
+    }
+    tcb.cwnd = tcb.ssthresh;
+    grow(tcb, gain - room);
+    return;
+  }
+  if (!limited && flightBefore + max(2 * mss, tcb.cwnd >> 3) < tcb.cwnd) return;
+  grow(tcb, ackedBytes);
+}
+
+/** Congestion avoidance. */
+function grow(tcb: Tcb, ackedBytes: u32): void {
+  if (congestionOf(tcb) != CONGESTION_RENO && cubicGrow(tcb, ackedBytes)) return;
+  // RFC 5681, equation 3, by bytes.
+  const more = max<u32>(1, <u32>((<u64>(<u32>tcb.sndMss) * ackedBytes) / tcb.cwnd));
+  tcb.cwnd = min(tcb.cwnd + more, CWND_BYTES_MAX);
+}
+
+/**
+ * New data has been acknowledged on a connection without SACK; SND.UNA has moved.
  * @param flightBefore bytes in flight before this ACK.
  * @returns true when the retransmission timer should start anew (not for later partial ACKs, RFC 6582 3.2 step 3).
  */
@@ -42,19 +116,11 @@ export function congestionAcked(tcb: Tcb, ackedBytes: u32, flightBefore: u32): b
     return true;
   }
   if (tcb.flags & F_RTO_RECOVERY && seqGeq(tcb.sndUna, coldOf(tcb).recover)) tcb.flags &= ~F_RTO_RECOVERY;
-  // RFC 7661: a window that is not used is not grown.
-  if (flightBefore + 2 * mss < tcb.cwnd && flightBefore << 1 < tcb.cwnd) return true;
-  if (tcb.cwnd < tcb.ssthresh) {
-    // Deviates: RFC 3465 2.2 limits growth to 2 SMSS per ACK. Like Linux we count all acknowledged bytes, because a
-    // peer that takes bursts (GRO, batches) acknowledges once per burst.
-    tcb.cwnd = min(tcb.cwnd + ackedBytes, CWND_BYTES_MAX);
-  } else {
-    tcb.cwnd = min(tcb.cwnd + max<u32>(1, <u32>((<u64>mss * ackedBytes) / tcb.cwnd)), CWND_BYTES_MAX);
-  }
+  congestionGrow(tcb, ackedBytes, flightBefore);
   return true;
 }
 
-/** A duplicate ACK (RFC 5681 2) has arrived. */
+/** A duplicate ACK (RFC 5681 2) has arrived on a connection without SACK. */
 export function congestionDuplicateAck(tcb: Tcb): void {
   count(TCP_DUPLICATE_ACKS);
   const mss = <u32>tcb.sndMss;
@@ -68,16 +134,16 @@ export function congestionDuplicateAck(tcb: Tcb): void {
   // while a recovery lasts: after two gigabytes without loss it would seem to lie ahead.)
   if (tcb.flags & F_RTO_RECOVERY) return;
   count(TCP_FAST_RETRANSMITS);
-  tcb.ssthresh = halvedFlight(tcb);
+  tcb.ssthresh = congestionReduce(tcb);
   tcb.cwnd = tcb.ssthresh + DUP_ACK_THRESHOLD * mss;
   coldOf(tcb).recover = tcb.sndMax;
   tcb.flags |= F_RECOVERY | F_RETRANSMIT;
 }
 
-/** The retransmission timer has fired. */
+/** The retransmission timer has fired, and the connection goes back to SND.UNA. */
 export function congestionTimeout(tcb: Tcb): void {
   // RFC 5681 3.1: once for each loss, not for each time-out of the same segment.
-  if (!(tcb.flags & F_RTO_RECOVERY)) tcb.ssthresh = halvedFlight(tcb);
+  if (!(tcb.flags & F_RTO_RECOVERY)) tcb.ssthresh = congestionReduce(tcb);
   tcb.cwnd = tcb.sndMss;
   coldOf(tcb).recover = tcb.sndMax;
   tcb.flags = (tcb.flags & ~(F_RECOVERY | F_RETRANSMIT)) | F_RTO_RECOVERY;

@@ -6,7 +6,7 @@
  * ```
  * sequence number:  24 bits of SipHash(addresses, ports, peer's ISN, period, MSS index)
  *                   | 5 bits period | 3 bits MSS index
- * timestamp value:  low 5 bits: 1 bit "window scale known" | 4 bits the peer's window scale
+ * timestamp value:  low 6 bits, as in Linux: 1 bit ECN | 1 bit SACK permitted | 4 bits window scale, 15: none
  * ```
  */
 import { sipHash } from "../flow/hash.ts";
@@ -22,8 +22,9 @@ const PERIODS_VALID: u32 = 1;
 const COOKIE: u32 = 0x80000000;
 /** Cookies remembered, by flow hash: u32 each. */
 const RECENT_MASK: u32 = 4095;
-const TS_BITS: u32 = 5;
-const TS_WSCALE_KNOWN: u32 = 16;
+const TS_BITS: u32 = 6;
+const TS_WSCALE_MASK: u32 = 15;
+const TS_SACK: u32 = 16;
 
 /** MSS values that a cookie can express (Linux's and FreeBSD's choices are alike: common path MTUs). */
 function mssOfIndex(index: u32): u32 {
@@ -77,7 +78,8 @@ export function cookieSeq(): u32 {
 /** Timestamp value of that SYN-ACK: never ahead of the clock. */
 export function cookieTsVal(): u32 {
   const clock = nowMs + timestampOffsetOfSegment();
-  const bits = S.segOptions & S.SYN_OPTION_WSCALE ? TS_WSCALE_KNOWN | S.segWscale : 0;
+  const wscale = S.segOptions & S.SYN_OPTION_WSCALE ? S.segWscale : TS_WSCALE_MASK;
+  const bits = wscale | (S.segOptions & S.SYN_OPTION_SACK ? TS_SACK : 0);
   let value = ((clock >> TS_BITS) << TS_BITS) | bits;
   if (<i32>(value - clock) > 0) value -= 1 << TS_BITS;
   return value;
@@ -105,6 +107,11 @@ export function cookieCheck(): u32 {
 /** The peer's window scale as it came back in the timestamp echo; -1: none. */
 export function cookieWscale(): i32 {
   if (!S.segHasTimestamps) return -1;
-  const bits = S.segTsEcr & ((1 << TS_BITS) - 1);
-  return bits & TS_WSCALE_KNOWN ? <i32>(bits & 15) : -1;
+  const wscale = S.segTsEcr & TS_WSCALE_MASK;
+  return wscale <= 14 ? <i32>wscale : -1;
+}
+
+/** The peer permits SACK, as it came back likewise. */
+export function cookieSack(): bool {
+  return S.segHasTimestamps && (S.segTsEcr & TS_SACK) != 0;
 }

@@ -11,9 +11,11 @@ import { count } from "../stats.ts";
 import { flowFind, flowHash, ipBytesOf, remoteAt } from "./addresses.ts";
 import { tcpDrop } from "./close.ts";
 import { outputMark } from "./outputQueue.ts";
+import { recoveryResegment } from "./recovery.ts";
 import { seqGeq, seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb } from "./tcb.ts";
+import { goBack } from "./timeouts.ts";
 
 const DESTINATION_UNREACHABLE: u32 = 3;
 const FRAGMENTATION_NEEDED: u32 = 4;
@@ -78,6 +80,6 @@ function pathMtuReduced(tcb: Tcb, mtuBytes: u32): void {
   tcb.sndMss = <u16>mss;
   // All that is in flight was too large; nothing of it is lost to congestion, so the window stays (RFC 1191 6.5).
   tcb.flags &= ~T.F_RTT_TIMING;
-  tcb.sndNxt = tcb.sndUna;
+  if (!recoveryResegment(tcb)) goBack(tcb);
   outputMark(tcb);
 }

@@ -5,7 +5,8 @@ import { EBADF } from "../../src/layout/status.ts";
 import * as I from "../../src/layout/tcpInfo.ts";
 import { nowTick, TICK_SHIFT } from "../time.ts";
 import { ipBytesOf } from "./addresses.ts";
-import { CWND_BYTES_MAX } from "./congestion.ts";
+import { congestionOf, CWND_BYTES_MAX, DUP_ACK_THRESHOLD } from "./congestion.ts";
+import { FLIGHT_REORDERED, flightIsClean, flightOf } from "./flight.ts";
 import { ownMss } from "./output.ts";
 import { SYN_OPTION_WSCALE } from "./segment.ts";
 import { seqLt } from "./seq.ts";
@@ -32,9 +33,6 @@ export function tcpInfo(handle: i32, target: usize): i32 {
   store<u32>(target, mss, I.TCPI_SND_MSS_BYTES);
   store<u32>(target, mss, I.TCPI_RCV_MSS_BYTES);
   store<u32>(target, (tcb.sndMax - tcb.sndUna + mss - 1) / mss, I.TCPI_UNACKED);
-  store<u32>(target, 0, I.TCPI_SACKED);
-  store<u32>(target, 0, I.TCPI_LOST);
-  store<u32>(target, 0, I.TCPI_RETRANS);
   store<u32>(target, <u32>(((<u64>(nowTick - cold.lastRcvTick)) << TICK_SHIFT) / 1000000), I.TCPI_LAST_ACK_RECV_MS);
   store<u32>(target, ownMss(tcb.localIndex) + ipBytesOf(tcb.localIndex) + 20, I.TCPI_PMTU_BYTES);
   store<u32>(target, tcb.srttUs8 >> 3, I.TCPI_RTT_US);
@@ -42,34 +40,54 @@ export function tcpInfo(handle: i32, target: usize): i32 {
   store<u32>(target, tcb.ssthresh >= CWND_BYTES_MAX ? 0x7fffffff : tcb.ssthresh / mss, I.TCPI_SND_SSTHRESH);
   store<u32>(target, tcb.cwnd / mss, I.TCPI_SND_CWND);
   store<u32>(target, ownMss(tcb.localIndex), I.TCPI_ADVMSS_BYTES);
-  store<u32>(target, 3, I.TCPI_REORDERING);
   store<u32>(target, 0, I.TCPI_RCV_RTT_US);
   store<u32>(target, (<u32>1) << cold.rcvLimitOrder, I.TCPI_RCV_SPACE_BYTES);
   store<u32>(target, cold.retransmits, I.TCPI_TOTAL_RETRANS);
-  store<u32>(target, 0xffffffff, I.TCPI_PACING_RATE);
-  store<u32>(target, 0, I.TCPI_DELIVERED_BYTES);
-  store<u32>(target, 0, I.TCPI_DELIVERED_CE_BYTES);
-  store<u32>(target, 0xffffffff, I.TCPI_MIN_RTT_US);
   store<u32>(target, seqLt(tcb.sndMax, tcb.sndBufEnd) ? tcb.sndBufEnd - tcb.sndMax : 0, I.TCPI_NOTSENT_BYTES);
   store<u32>(target, tcb.sndWnd, I.TCPI_SND_WND_BYTES);
   store<u32>(target, tcb.rcvAdv - tcb.rcvNxt, I.TCPI_RCV_WND_BYTES);
-  store<u32>(target, 0, I.TCPI_DELIVERY_RATE);
-  store<u32>(target, 0, I.TCPI_DSACK_DUPS);
-  store<u32>(target, 0, I.TCPI_REORD_SEEN);
-  store<u32>(target, O.CONGESTION_RENO, I.TCPI_CONGESTION);
+  store<u32>(target, congestionOf(tcb), I.TCPI_CONGESTION);
+  flightInfo(tcb, mss, target);
   return 0;
+}
+
+/** What the flight block knows; without one nothing is amiss. */
+function flightInfo(tcb: Tcb, mss: u32, target: usize): void {
+  const known = tcb.flight != 0;
+  const f = flightOf(tcb);
+  store<u32>(target, known ? segments(f.sackedBytes, mss) : 0, I.TCPI_SACKED);
+  store<u32>(target, known ? segments(f.lostBytes, mss) : 0, I.TCPI_LOST);
+  store<u32>(target, known ? segments(f.retransBytes, mss) : 0, I.TCPI_RETRANS);
+  store<u32>(target, DUP_ACK_THRESHOLD, I.TCPI_REORDERING);
+  store<u32>(target, known && f.pacingRate != 0 ? f.pacingRate : 0xffffffff, I.TCPI_PACING_RATE);
+  store<u32>(target, known ? f.delivered : 0, I.TCPI_DELIVERED_BYTES);
+  store<u32>(target, 0, I.TCPI_DELIVERED_CE_BYTES);
+  store<u32>(target, known ? f.minRttUs : 0xffffffff, I.TCPI_MIN_RTT_US);
+  store<u32>(target, known ? f.deliveryRate : 0, I.TCPI_DELIVERY_RATE);
+  store<u32>(target, known ? f.dsacks : 0, I.TCPI_DSACK_DUPS);
+  store<u32>(target, known && f.flags & FLIGHT_REORDERED ? 1 : 0, I.TCPI_REORD_SEEN);
+}
+
+function segments(bytes: u32, mss: u32): u32 {
+  return (bytes + mss - 1) / mss;
 }
 
 function caState(tcb: Tcb): u32 {
   if (tcb.flags & T.F_RTO_RECOVERY) return I.TCPI_CA_LOSS;
   if (tcb.flags & T.F_RECOVERY) return I.TCPI_CA_RECOVERY;
-  return tcb.dupAcks != 0 ? I.TCPI_CA_DISORDER : I.TCPI_CA_OPEN;
+  if (coldOf(tcb).traits & T.TRAIT_CWR_STATE) return I.TCPI_CA_CWR;
+  return tcb.dupAcks != 0 || !flightIsClean(tcb) ? I.TCPI_CA_DISORDER : I.TCPI_CA_OPEN;
 }
 
 function optionBits(tcb: Tcb): u32 {
   const options = <u32>coldOf(tcb).synOptions;
+  const traits = coldOf(tcb).traits;
   return (
-    (tcb.flags & T.F_TIMESTAMPS ? I.TCPI_OPT_TIMESTAMPS : 0) | (options & SYN_OPTION_WSCALE ? I.TCPI_OPT_WSCALE : 0)
+    (traits & T.TRAIT_SACK ? I.TCPI_OPT_SACK : 0) |
+    (traits & T.TRAIT_ECN ? I.TCPI_OPT_ECN : 0) |
+    (traits & T.TRAIT_ECN_SEEN ? I.TCPI_OPT_ECN_SEEN : 0) |
+    (tcb.flags & T.F_TIMESTAMPS ? I.TCPI_OPT_TIMESTAMPS : 0) |
+    (options & SYN_OPTION_WSCALE ? I.TCPI_OPT_WSCALE : 0)
   );
 }
 

@@ -19,7 +19,14 @@ import { established } from "./established.ts";
 import { handshakeAck, listenInput, startFromSyn, timeWaitSyn } from "./open.ts";
 import { sendResetForSegment } from "./output.ts";
 import { outputMark } from "./outputQueue.ts";
-import { reassemblyAdvance, reassemblyFinReached, reassemblyInsert, reassemblyNoteFin } from "./reassembly.ts";
+import {
+  reassemblyAdvance,
+  reassemblyContains,
+  reassemblyFinReached,
+  reassemblyInsert,
+  reassemblyNoteFin,
+} from "./reassembly.ts";
+import { sackDuplicate } from "./sack.ts";
 import * as S from "./segment.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
@@ -70,7 +77,7 @@ function isFlowOfSegment(tcb: Tcb): bool {
 /** RFC 9293 3.10.7.3. */
 function synSentInput(tcb: Tcb): void {
   const flags = S.segFlags;
-  if (flags & S.FLAG_ACK && (seqLeq(S.segAck, coldOf(tcb).iss) || seqGt(S.segAck, tcb.sndNxt))) {
+  if (flags & S.FLAG_ACK && (seqLeq(S.segAck, coldOf(tcb).recover) || seqGt(S.segAck, tcb.sndNxt))) {
     sendResetForSegment();
     return;
   }
@@ -95,7 +102,6 @@ function synSentInput(tcb: Tcb): void {
   tcb.sndUna = S.segAck;
   tcb.sndWnd = S.segWndField;
   tcb.sndWl1 = S.segSeq;
-  tcb.sndWl2 = S.segAck;
   coldOf(tcb).sndWndMax = tcb.sndWnd;
   established(tcb);
   tcb.flags |= T.F_ACK_NOW;
@@ -193,7 +199,10 @@ function sequenceAcceptable(tcb: Tcb): bool {
       return true;
     }
   } else if (seqLt(S.segSeq, rcvNxt + wnd) && seqGt(end, rcvNxt)) {
-    if (seqLt(S.segSeq, rcvNxt)) S.segmentTrimFront(rcvNxt - S.segSeq);
+    if (seqLt(S.segSeq, rcvNxt)) {
+      sackDuplicate(tcb, S.segSeq, rcvNxt);
+      S.segmentTrimFront(rcvNxt - S.segSeq);
+    }
     if (seqGt(S.segSeq + S.segDataBytes, rcvNxt + wnd)) {
       S.segmentTrimBack(rcvNxt + wnd - S.segSeq);
       count(C.DROP_TCP_OUT_OF_WINDOW);
@@ -240,6 +249,9 @@ function answerUnacceptable(tcb: Tcb): void {
   const age = tcb.rcvNxt - S.segSeq;
   const seen = age != 0 && age <= (<u32>1) << coldOf(tcb).rcvLimitOrder;
   if (seen && S.segLen > 0 && !(S.segFlags & S.FLAG_SYN)) {
+    if (S.segDataBytes > 0 && !seqGt(S.segSeq + S.segDataBytes, tcb.rcvNxt)) {
+      sackDuplicate(tcb, S.segSeq, S.segSeq + S.segDataBytes);
+    }
     tcb.flags |= T.F_ACK_NOW;
     outputMark(tcb);
   } else {
@@ -336,6 +348,7 @@ function receiveAhead(tcb: Tcb): void {
       count(C.DROP_TCP_NO_BUFFER);
       return;
     }
+    if (reassemblyContains(tcb, S.segSeq, end)) sackDuplicate(tcb, S.segSeq, end);
     // Entered first: where the list is full, bytes already kept must not be overwritten by this segment's.
     if (!reassemblyInsert(tcb, S.segSeq, end)) return;
     ringWrite(tcb.rcvBuf, tcb.rcvBufOrder, S.segSeq, S.segData, S.segDataBytes);

@@ -151,6 +151,7 @@ export function tcpAccept(handle: i32): i32 {
   if (listener.acceptHead == T.TCB_NONE) listener.acceptTail = T.TCB_NONE;
   listener.acceptCount--;
   countBy(GAUGE_ACCEPT_QUEUE, -1);
+  coldOf(tcb).wMaxBytes = 0;
   tcb.flags = (tcb.flags & ~T.F_IN_ACCEPT_QUEUE) | T.F_APP;
   count(TCP_ACCEPTED);
   // What has happened since the handshake is told now.

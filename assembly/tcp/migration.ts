@@ -11,10 +11,11 @@
  *   wheelTick      its true flags
  *   hash           its handle in the kernel that it comes from
  *
- * The whole TCB, its cold record and its extension block travel. Made anew in the other kernel, because they point into
- * a kernel's own memory or tables: sndBuf, rcvBuf, ext, the wheel's links, hash, neighbor, generation, acceptNext,
- * listener. Clocks of a stack's kernels count from one instant, so deadlines travel as they are. Timestamps, SYN
- * cookies and initial sequence numbers come from a secret that all kernels of a stack share (flow/hash.ts).
+ * The whole TCB, its cold record and its extension block travel, without the flight block. Made anew in the other
+ * kernel, because they point into a kernel's own memory or tables: sndBuf, rcvBuf, ext, the wheel's links, hash,
+ * neighbor, generation, acceptNext, listener. Clocks of a stack's kernels count from one instant, so deadlines travel
+ * as they are. Timestamps, SYN cookies and initial sequence numbers come from a secret that all kernels share
+ * (flow/hash.ts).
  */
 import { connectionsMax, listenersMax } from "../config.ts";
 import { groupArrived, groupClosed } from "../flow/groups.ts";
@@ -30,7 +31,7 @@ import * as M from "../../src/layout/migration.ts";
 import { STATE_CLOSED, STATE_ESTABLISHED, STATE_SYN_SENT, STATE_TIME_WAIT } from "../../src/layout/option.ts";
 import { EADDRINUSE, ECONNABORTED, EINVAL, ENOBUFS, EPROTO, OK } from "../../src/layout/status.ts";
 import { ringRead, ringWrite } from "../socket/buffers.ts";
-import { STREAM_ORDER_MIN, streamAlloc, streamFree, streamOrderFor } from "../mem/streamPool.ts";
+import { streamAlloc, streamFree, streamOrderFor } from "../mem/streamPool.ts";
 import { count, countBy } from "../stats.ts";
 import { nowMs } from "../time.ts";
 import { resetIfSynchronized } from "./abort.ts";
@@ -46,6 +47,14 @@ import {
 } from "./listener.ts";
 import { outputMark } from "./outputQueue.ts";
 import { flowFind, flowHash, remoteAt } from "./addresses.ts";
+import { flightRelease } from "./flight.ts";
+import {
+  reassemblyBytes,
+  reassemblyCreate,
+  reassemblyFill,
+  reassemblyIsSize,
+  reassemblyRelease,
+} from "./reassembly.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { MAIN_TIMERS } from "./timers.ts";
@@ -55,7 +64,6 @@ import { wheelArm, wheelRemove } from "./wheel.ts";
 const SLOT_FLAGS: u32 = T.F_DIRTY | T.F_READY;
 const TABLE_FLAGS: u32 = T.F_IN_WHEEL | T.F_IN_FLOW_TABLE;
 const HEADER: u32 = M.MIGRATION_HEADER_SIZE_BYTES;
-const EXT_BYTES: u32 = (<u32>1) << STREAM_ORDER_MIN;
 
 /** Parts of a record, in their order. */
 const PART_HEADER: u32 = 0;
@@ -110,6 +118,8 @@ function freeze(tcb: Tcb): void {
   const flags = tcb.flags;
   const handle = T.handleOf(tcb);
   wheelRemove(tcb);
+  // What the peer has reported it will report again; until then all in flight counts as one burst.
+  flightRelease(tcb);
   flowRemove(tcb.hash, T.tcbIndex(tcb));
   if (tcb.state == STATE_TIME_WAIT) countBy(GAUGE_TIME_WAIT, -1);
   else groupClosed(tcb);
@@ -230,10 +240,9 @@ export function migrationDiscard(left: i32): i32 {
 function releaseBuffers(tcb: Tcb): void {
   if (tcb.sndBuf != 0) streamFree(tcb.sndBuf, tcb.sndBufOrder);
   if (tcb.rcvBuf != 0) streamFree(tcb.rcvBuf, tcb.rcvBufOrder);
-  if (tcb.ext != 0) streamFree(tcb.ext, STREAM_ORDER_MIN);
+  if (tcb.ext != 0) reassemblyRelease(tcb);
   tcb.sndBuf = 0;
   tcb.rcvBuf = 0;
-  tcb.ext = 0;
 }
 
 /** See KernelExports.migrationList. */
@@ -355,7 +364,7 @@ function connectionHeader(tcb: Tcb): void {
   store<u32>(exportHeader, M.MIGRATION_KIND_CONNECTION, M.MIGRATION_RECORD_KIND);
   store<u32>(exportHeader, T.TCB_SIZE_BYTES, M.MIGRATION_TCB_BYTES);
   store<u32>(exportHeader, T.TCB_COLD_SIZE_BYTES, M.MIGRATION_COLD_BYTES);
-  store<u32>(exportHeader, tcb.ext != 0 ? EXT_BYTES : 0, M.MIGRATION_EXT_BYTES);
+  store<u32>(exportHeader, tcb.ext != 0 ? reassemblyBytes(tcb) : 0, M.MIGRATION_EXT_BYTES);
   store<u32>(exportHeader, tcb.sndBuf != 0 ? tcb.sndBufEnd - sndSeq : 0, M.MIGRATION_SND_BYTES);
   store<u32>(exportHeader, tcb.rcvBuf != 0 ? rcvBytes - fin : 0, M.MIGRATION_RCV_BYTES);
   store<u32>(exportHeader, sndSeq, M.MIGRATION_SND_SEQ);
@@ -429,7 +438,7 @@ function writePart(part: u32, offset: u32, source: usize, bytes: u32): void {
   if (part == PART_HEADER) memory.copy(importHeader + offset, source, bytes);
   else if (part == PART_TCB) memory.copy(importBlocks + offset, source, bytes);
   else if (part == PART_COLD) memory.copy(importBlocks + T.TCB_SIZE_BYTES + offset, source, bytes);
-  else if (part == PART_EXT) memory.copy(<usize>tcb.ext + offset, source, bytes);
+  else if (part == PART_EXT) reassemblyFill(tcb, offset, source, bytes);
   else if (part == PART_SND) {
     ringWrite(tcb.sndBuf, tcb.sndBufOrder, load<u32>(importHeader, M.MIGRATION_SND_SEQ) + offset, source, bytes);
   } else {
@@ -454,7 +463,7 @@ function headerComplete(): i32 {
     kind == M.MIGRATION_KIND_CONNECTION &&
     load<u32>(importHeader, M.MIGRATION_TCB_BYTES) == T.TCB_SIZE_BYTES &&
     load<u32>(importHeader, M.MIGRATION_COLD_BYTES) == T.TCB_COLD_SIZE_BYTES &&
-    (load<u32>(importHeader, M.MIGRATION_EXT_BYTES) | EXT_BYTES) == EXT_BYTES;
+    reassemblyIsSize(load<u32>(importHeader, M.MIGRATION_EXT_BYTES));
   return fits ? OK : EPROTO;
 }
 
@@ -494,8 +503,9 @@ function createFrozen(): i32 {
   tcb.sndBuf = 0;
   tcb.rcvBuf = 0;
   tcb.ext = 0;
+  tcb.flight = 0;
   tcb.neighbor = 0;
-  coldOf(tcb).acceptNext = T.TCB_NONE;
+  coldOf(tcb).acceptNext = 0;
   hide(tcb, tcb.timerPrev & 0xff, tcb.timerPrev >> 8, tcb.wheelTick);
   return allocBuffers(tcb);
 }
@@ -517,9 +527,8 @@ function allocBuffers(tcb: Tcb): i32 {
     tcb.rcvBuf = <u32>allocated;
     tcb.rcvBufOrder = <u8>order;
   }
-  if (load<u32>(importHeader, M.MIGRATION_EXT_BYTES) == 0) return OK;
-  tcb.ext = <u32>streamAlloc(STREAM_ORDER_MIN);
-  return tcb.ext != 0 ? OK : ENOBUFS;
+  const extBytes = load<u32>(importHeader, M.MIGRATION_EXT_BYTES);
+  return extBytes == 0 || reassemblyCreate(tcb, streamOrderFor(extBytes)) ? OK : ENOBUFS;
 }
 
 let allocated: usize = 0;

@@ -3,11 +3,13 @@
  * and a new connection in place of one in TIME-WAIT (RFC 6191).
  */
 import {
+  congestionDefault,
   connectionsMax,
   ephemeralPortFirst,
   ephemeralPortLast,
   nodelayDefault,
   rcvBufferBytesMax,
+  sackEnabled,
   sndBufferBytesMax,
   timestamps,
 } from "../config.ts";
@@ -35,8 +37,8 @@ import { count } from "../stats.ts";
 import { nowMs, nowNs } from "../time.ts";
 import { addressPair, flowFind, flowHash, ipBytesOf, learnWayBack, mtuTo, remoteAt } from "./addresses.ts";
 import { tcpDrop } from "./close.ts";
-import { congestionStart } from "./congestion.ts";
-import { cookieCheck, cookieIsRecent, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
+import { congestionChoose, congestionStart } from "./congestion.ts";
+import { cookieCheck, cookieIsRecent, cookieSack, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
 import { established } from "./established.ts";
 import {
   Listener,
@@ -102,12 +104,12 @@ function create(remote: usize, localIndex: u32, ports: u32, hash: u32, iss: u32,
   const cold = coldOf(tcb);
   cold.rcvLimitOrder = <u8>(31 - clz(rcvBufferBytesMax));
   cold.sndLimitOrder = <u8>(31 - clz(sndBufferBytesMax));
+  congestionChoose(tcb, congestionDefault);
   setIss(tcb, iss);
   return tcb;
 }
 
 function setIss(tcb: Tcb, iss: u32): void {
-  coldOf(tcb).iss = iss;
   coldOf(tcb).recover = iss;
   tcb.sndUna = iss;
   tcb.sndNxt = iss;
@@ -131,6 +133,7 @@ export function startFromSyn(tcb: Tcb): void {
     tcb.tsRecent = S.segTsVal;
     cold.tsRecentMs = nowMs;
   }
+  if (S.segOptions & S.SYN_OPTION_SACK && sackEnabled) cold.traits |= T.TRAIT_SACK;
   setMss(tcb, S.segOptions & S.SYN_OPTION_MSS ? S.segMss : MSS_DEFAULT);
 }
 
@@ -207,6 +210,8 @@ function sendCookie(listener: Listener): void {
     cookieTsVal(),
     S.segTsVal,
     withTimestamps,
+    // Likewise for SACK.
+    withTimestamps && sackEnabled && (S.segOptions & S.SYN_OPTION_SACK) != 0,
   );
   if (sent) count(C.SYN_COOKIES_SENT);
 }
@@ -237,6 +242,7 @@ function cookieInput(listener: Listener): bool {
     tcb.flags |= T.F_TIMESTAMPS;
     tcb.tsRecent = S.segTsVal;
     cold.tsRecentMs = nowMs;
+    if (sackEnabled && cookieSack()) cold.traits |= T.TRAIT_SACK;
     const wscale = cookieWscale();
     if (wscale >= 0) {
       cold.sndWscale = <u8>wscale;
@@ -250,7 +256,6 @@ function cookieInput(listener: Listener): bool {
   tcb.sndWnd = S.segWndField << cold.sndWscale;
   cold.sndWndMax = tcb.sndWnd;
   tcb.sndWl1 = S.segSeq;
-  tcb.sndWl2 = S.segAck;
   established(tcb);
   listenerAcceptAdd(listener, tcb);
   count(C.SYN_COOKIES_ACCEPTED);
@@ -292,7 +297,6 @@ export function handshakeAck(tcb: Tcb): bool {
   tcb.sndWnd = S.segWndField << coldOf(tcb).sndWscale;
   coldOf(tcb).sndWndMax = max(coldOf(tcb).sndWndMax, tcb.sndWnd);
   tcb.sndWl1 = S.segSeq;
-  tcb.sndWl2 = S.segAck;
   established(tcb);
   return true;
 }

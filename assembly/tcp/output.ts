@@ -3,7 +3,7 @@
  * the application have had their say: so a response carries the ACK, and a burst of segments is answered by one ACK.
  * RFC 9293 3.8.6.2 (silly window avoidance, Nagle), 3.8.6.1 (probes), 3.8.6.3 (delayed ACKs).
  */
-import { checksumOffload, mtuBytes, rcvBufferBytesMax, timestamps, tsoBytesMax } from "../config.ts";
+import { checksumOffload, mtuBytes, rcvBufferBytesMax, sackEnabled, timestamps, tsoBytesMax } from "../config.ts";
 import { loopSend } from "../device/loop.ts";
 import { txReserve } from "../device/tx.ts";
 import { timestampOffset, timestampOffsetV6 } from "../flow/hash.ts";
@@ -54,11 +54,16 @@ import {
 } from "../wire/checksum.ts";
 import { flowHash, ipBytesOf, neighborOfV6, neighborTo, remoteAt, timestampOffsetTo } from "./addresses.ts";
 import { congestionWindow } from "./congestion.ts";
+import { FLIGHT_NEW_FIRST, flightIsClean, flightOf, flightSent, pipeBytes } from "./flight.ts";
+import { lossTimerArm } from "./rack.ts";
+import { recoverySent } from "./recovery.ts";
+import { countRetransmission, isSelective, resendFirst, resendLost } from "./retransmit.ts";
+import { sackOptionBytes, sackWrite } from "./sack.ts";
 import * as S from "./segment.ts";
 import { seqGt, seqLt, seqMax, seqMin } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, TcbCold, coldOf } from "./tcb.ts";
-import { delackArm, persistArm, rtoArm, rttTimingStart } from "./timers.ts";
+import { LOSS_TIMERS, delackArm, persistArm, rtoArm, rttTimingStart } from "./timers.ts";
 
 const ETH_BYTES: u32 = 14;
 const TCP_BYTES: u32 = 20;
@@ -68,6 +73,8 @@ const PROTOCOL_TCP: u32 = 6;
 const FLOW_LABEL_MASK: u32 = 0xfffff;
 /** NOP NOP TIMESTAMPS(10), as it stands in memory. */
 const TIMESTAMPS_ALONE: u32 = 0x0a080101;
+/** SACK-permitted(2) TIMESTAMPS(10). */
+const TIMESTAMPS_AND_SACK_PERMITTED: u32 = 0x0a080204;
 
 /** MSS that we announce: what fits into a packet without options (RFC 9293 3.7.1, RFC 6691). */
 export function ownMss(localIndex: u32): u32 {
@@ -91,7 +98,11 @@ export function tcpOutput(tcb: Tcb): bool {
   if (tcb.flags & T.F_SYN_DUE) return sendSyn(tcb);
   // In SYN-RECEIVED only answers to unacceptable segments go out (RFC 9293 3.10.7.4).
   if (state < STATE_ESTABLISHED) return tcb.flags & T.F_ACK_NOW ? emit(tcb, tcb.sndNxt, S.FLAG_ACK, 0) : true;
-  if (tcb.flags & T.F_RETRANSMIT && !sendRetransmission(tcb)) return false;
+  if (isSelective(tcb)) {
+    if (!flightIsClean(tcb) && !resendLost(tcb)) return false;
+  } else if (tcb.flags & T.F_RETRANSMIT && !resendFirst(tcb)) {
+    return false;
+  }
   if (state != STATE_TIME_WAIT && !sendData(tcb)) return false;
   if (tcb.flags & T.F_PROBE && !sendProbe(tcb)) return false;
   if (tcb.flags & T.F_ACK_NOW) return emit(tcb, pureSeq(tcb), S.FLAG_ACK, 0);
@@ -109,10 +120,11 @@ export function pureSeq(tcb: Tcb): u32 {
 
 /** New data, as far as the windows, Nagle and silly window avoidance allow. @returns false: the TX ring is full. */
 function sendData(tcb: Tcb): bool {
-  const mss = <u32>tcb.sndMss;
+  const mss = segmentMss(tcb);
   const finQueued = (tcb.flags & T.F_FIN_QUEUED) != 0;
-  const wnd = min(tcb.sndWnd, congestionWindow(tcb));
-  const rightEdge = tcb.sndUna + wnd;
+  const windowEdge = tcb.sndUna + tcb.sndWnd;
+  const congestionEdge = congestionRightEdge(tcb);
+  const rightEdge = seqMin(windowEdge, congestionEdge);
   // One frame may carry many segments where the device cuts it up; whole segments only.
   const chunkMax = tsoBytesMax > mss ? tsoBytesMax - (tsoBytesMax % mss) : mss;
   while (seqLt(tcb.sndNxt, tcb.sndBufEnd)) {
@@ -126,13 +138,33 @@ function sendData(tcb: Tcb): bool {
     const flags = S.FLAG_ACK | (last ? S.FLAG_PSH : 0) | (last && finQueued ? S.FLAG_FIN : 0);
     if (!sendSequenced(tcb, tcb.sndNxt, flags, bytes)) return false;
   }
+  const cold = coldOf(tcb);
+  const limited = seqLt(tcb.sndNxt, tcb.sndBufEnd) && seqLt(congestionEdge, windowEdge);
+  if (limited != ((cold.traits & T.TRAIT_LIMITED) != 0)) cold.traits ^= T.TRAIT_LIMITED;
   if (finQueued && tcb.sndNxt == tcb.sndBufEnd) {
     if (!sendSequenced(tcb, tcb.sndNxt, S.FLAG_ACK | S.FLAG_FIN, 0)) return false;
   }
   // Window closed and nothing in flight that would bring an ACK: probe it.
-  const timers = T.F_TIMER_RTO | T.F_TIMER_PERSIST;
+  const timers = LOSS_TIMERS | T.F_TIMER_PERSIST;
   if (tcb.sndNxt == tcb.sndUna && seqLt(tcb.sndNxt, tcb.sndBufEnd) && !(tcb.flags & timers)) persistArm(tcb);
   return true;
+}
+
+/**
+ * Sequence number up to which the congestion window lets new data go. With SACK it is what is believed to be on its way
+ * that counts (RFC 6675 5), and what is lost goes first.
+ */
+function congestionRightEdge(tcb: Tcb): u32 {
+  if (tcb.flight == 0 || !isSelective(tcb) || flightIsClean(tcb)) return tcb.sndUna + congestionWindow(tcb);
+  const f = flightOf(tcb);
+  const pipe = pipeBytes(tcb);
+  if (f.flags & FLIGHT_NEW_FIRST) {
+    // F-RTO asks for two segments (RFC 5682 3.1, step 2b).
+    f.flags &= ~FLIGHT_NEW_FIRST;
+    return tcb.sndNxt + max(tcb.cwnd > pipe ? tcb.cwnd - pipe : 0, (<u32>tcb.sndMss) << 1);
+  }
+  if (f.lostBytes != f.retransBytes || pipe >= tcb.cwnd) return tcb.sndNxt;
+  return tcb.sndNxt + (tcb.cwnd - pipe);
 }
 
 /** May a segment smaller than the MSS go out now? */
@@ -149,47 +181,41 @@ function sendSequenced(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   const again = seqLt(seq, tcb.sndMax);
   if (!emit(tcb, seq, flags, bytes)) return false;
   const next = seq + bytes + (flags & S.FLAG_FIN);
-  tcb.sndNxt = next;
   if (again) {
     countRetransmission(tcb);
   } else {
-    rttTimingStart(tcb, next);
+    recoverySent(tcb, next - seq);
   }
+  // Before the timing begins: without a flight block its start is when what is in flight was sent.
+  if (seqGt(next, tcb.sndMax)) flightSent(tcb, tcb.sndMax, next);
+  if (!again) rttTimingStart(tcb, next);
+  tcb.sndNxt = next;
   if (seqGt(next, tcb.sndMax)) tcb.sndMax = next;
-  if (!(tcb.flags & T.F_TIMER_RTO)) rtoArm(tcb);
+  if (!(tcb.flags & (T.F_TIMER_RTO | T.F_TIMER_REO))) lossTimerArm(tcb);
   return true;
 }
 
-function countRetransmission(tcb: Tcb): void {
-  count(TCP_RETRANSMITS);
-  coldOf(tcb).retransmits++;
-  tcb.flags &= ~T.F_RTT_TIMING;
+/** The next `bytes` bytes never sent before, whatever the congestion window says (RFC 8985 7.3). */
+export function emitUnsent(tcb: Tcb, bytes: u32): void {
+  sendSequenced(tcb, tcb.sndMax, S.FLAG_ACK | S.FLAG_PSH, bytes);
 }
 
-/** Fast retransmit: one segment at SND.UNA (RFC 5681 3.2). */
-function sendRetransmission(tcb: Tcb): bool {
-  const inFlight = tcb.sndMax - tcb.sndUna;
-  if (inFlight == 0) {
-    tcb.flags &= ~T.F_RETRANSMIT;
-    return true;
-  }
-  const data = seqLt(tcb.sndUna, tcb.sndBufEnd) ? tcb.sndBufEnd - tcb.sndUna : 0;
-  const bytes = min(min(data, <u32>tcb.sndMss), inFlight);
-  const fin = (tcb.flags & T.F_FIN_QUEUED) != 0 && bytes == data && inFlight > bytes;
-  if (!emit(tcb, tcb.sndUna, S.FLAG_ACK | (fin ? S.FLAG_FIN : 0), bytes)) return false;
-  tcb.flags &= ~T.F_RETRANSMIT;
-  countRetransmission(tcb);
-  tcb.sndNxt = seqMax(tcb.sndNxt, tcb.sndUna + bytes + (fin ? 1 : 0));
-  // Not anew: congestion.ts says which ACKs restart the timer.
-  if (!(tcb.flags & T.F_TIMER_RTO)) rtoArm(tcb);
-  return true;
+/** Payload of a full segment that leaves now: SACK blocks need room. */
+export function segmentMss(tcb: Tcb): u32 {
+  const mss = <u32>tcb.sndMss;
+  return tcb.ext == 0 ? mss : mss - sackOptionBytes(tcb, tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0);
+}
+
+/** Our timestamp value now. */
+export function timestampOf(tcb: Tcb): u32 {
+  return nowMs + timestampOffsetTo(remoteAt(tcb), tcb.localIndex);
 }
 
 /** A window probe (one byte beyond the window, or the FIN) or a keep-alive (an old sequence number). */
 function sendProbe(tcb: Tcb): bool {
   if (seqLt(tcb.sndUna, tcb.sndBufEnd) && tcb.sndNxt == tcb.sndUna) {
     // What fits, where silly window avoidance held it back (RFC 9293 3.8.6.2.1, the override timeout); else one byte.
-    const bytes = min(max(tcb.sndWnd, 1), min<u32>(tcb.sndBufEnd - tcb.sndUna, tcb.sndMss));
+    const bytes = min(max(tcb.sndWnd, 1), min<u32>(tcb.sndBufEnd - tcb.sndUna, segmentMss(tcb)));
     if (!emit(tcb, tcb.sndUna, S.FLAG_ACK | S.FLAG_PSH, bytes)) return false;
     if (seqLt(tcb.sndMax, tcb.sndUna + bytes)) tcb.sndMax = tcb.sndUna + bytes;
     persistArm(tcb);
@@ -254,7 +280,8 @@ function neighborOf(tcb: Tcb): i32 {
  */
 export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   const optionBytes = tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0;
-  const headerBytes = TCP_BYTES + optionBytes;
+  const sackBytes = tcb.ext == 0 ? 0 : sackOptionBytes(tcb, optionBytes);
+  const headerBytes = TCP_BYTES + optionBytes + sackBytes;
   // Before reserving: a look-up may send a request of its own.
   const neighbor = neighborOf(tcb);
   const isV6 = addressIsV6(tcb.localIndex);
@@ -277,6 +304,7 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
     storeBe32(tcp + 24, nowMs + offset);
     storeBe32(tcp + 28, tcb.tsRecent);
   }
+  if (sackBytes != 0) sackWrite(tcb, tcp + TCP_BYTES + optionBytes, sackBytes);
   tcb.flags &= ~(T.F_ACK_NOW | T.F_ACK_PENDING);
   const tcpBytes = headerBytes + bytes;
   if (isV6) {
@@ -320,10 +348,11 @@ function seal(
     store<u8>(record, VNET_NEEDS_CSUM, FRAME_VNET_FLAGS);
     store<u16>(record, <u16>(tcp - frame), FRAME_VNET_CSUM_START);
     store<u16>(record, 16, FRAME_VNET_CSUM_OFFSET);
-    if (bytes > <u32>tcb.sndMss) {
+    const mss = <u32>tcb.sndMss - (headerBytes - TCP_BYTES - (tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0));
+    if (bytes > mss) {
       store<u8>(record, <u8>gsoType, FRAME_VNET_GSO_TYPE);
       store<u16>(record, <u16>(payload - frame), FRAME_VNET_HDR_LEN);
-      store<u16>(record, tcb.sndMss, FRAME_VNET_GSO_SIZE);
+      store<u16>(record, <u16>mss, FRAME_VNET_GSO_SIZE);
     }
   } else {
     let sum = sumAdd(pseudo, sumBytes(tcp, headerBytes));
@@ -362,7 +391,7 @@ function sendSyn(tcb: Tcb): bool {
     tcb.localIndex,
     remoteAt(tcb),
     tcb.ports,
-    cold.iss,
+    cold.recover,
     active ? 0 : tcb.rcvNxt,
     flags,
     wnd,
@@ -370,11 +399,12 @@ function sendSyn(tcb: Tcb): bool {
     withTimestamps ? nowMs + timestampOffsetTo(remoteAt(tcb), tcb.localIndex) : 0,
     tcb.tsRecent,
     withTimestamps,
+    active ? sackEnabled : (cold.traits & T.TRAIT_SACK) != 0,
   );
   if (!ok) return false;
   tcb.flags &= ~(T.F_SYN_DUE | T.F_ACK_NOW | T.F_ACK_PENDING);
   if (!active) tcb.rcvAdv = tcb.rcvNxt + wnd;
-  tcb.sndNxt = cold.iss + 1;
+  tcb.sndNxt = cold.recover + 1;
   tcb.sndMax = tcb.sndNxt;
   if (tcb.backoff == 0) rttTimingStart(tcb, tcb.sndNxt);
   else count(TCP_RETRANSMITS);
@@ -400,8 +430,10 @@ export function emitSyn(
   tsVal: u32,
   tsEcr: u32,
   withTimestamps: bool,
+  sackPermitted: bool,
 ): bool {
-  const optionBytes: u32 = 4 + (wscale >= 0 ? 4 : 0) + (withTimestamps ? TIMESTAMP_BYTES : 0);
+  // In Linux's order, which packs SACK-permitted and timestamps into twelve bytes.
+  const optionBytes: u32 = 4 + (wscale >= 0 ? 4 : 0) + (withTimestamps ? TIMESTAMP_BYTES : sackPermitted ? 4 : 0);
   const headerBytes = TCP_BYTES + optionBytes;
   const neighbor = neighborTo(localIndex, remote);
   const ipBytes = ipBytesOf(localIndex);
@@ -412,15 +444,16 @@ export function emitSyn(
   let option = tcp + TCP_BYTES;
   storeBe32(option, 0x02040000 | ownMss(localIndex));
   option += 4;
-  if (wscale >= 0) {
-    storeBe32(option, 0x01030300 | <u32>wscale);
-    option += 4;
-  }
   if (withTimestamps) {
-    store<u32>(option, TIMESTAMPS_ALONE);
+    store<u32>(option, sackPermitted ? TIMESTAMPS_AND_SACK_PERMITTED : TIMESTAMPS_ALONE);
     storeBe32(option + 4, tsVal);
     storeBe32(option + 8, tsEcr);
+    option += TIMESTAMP_BYTES;
+  } else if (sackPermitted) {
+    storeBe32(option, 0x01010402);
+    option += 4;
   }
+  if (wscale >= 0) storeBe32(option, 0x01030300 | <u32>wscale);
   sealPlain(neighbor, frame, localIndex, remote, headerBytes);
   return true;
 }

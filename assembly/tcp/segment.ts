@@ -47,6 +47,9 @@ export let segTsEcr: u32 = 0;
 export let segOptions: u32 = 0;
 export let segMss: u32 = 0;
 export let segWscale: u32 = 0;
+/** SACK blocks (RFC 2018), where they lie and how many. */
+export let segSack: usize = 0;
+export let segSackBlocks: u32 = 0;
 
 /** NOP NOP TIMESTAMPS(10), as it stands in memory: how every stack sends it. */
 const TIMESTAMPS_ALONE: u32 = 0x0a080101;
@@ -105,6 +108,7 @@ export function segmentParse(segmentBytes: u32): bool {
   segLen = segDataBytes + (segFlags & FLAG_FIN) + ((segFlags & FLAG_SYN) >> 1);
   segHasTimestamps = false;
   segOptions = 0;
+  segSackBlocks = 0;
   if (headerBytes == 20) return true;
   if (headerBytes == 32 && load<u32>(header, 20) == TIMESTAMPS_ALONE) {
     segHasTimestamps = true;
@@ -136,6 +140,9 @@ function parseOptions(from: usize, end: usize): bool {
       segWscale = min<u32>(load<u8>(at, 2), 14);
     } else if (kind == 4 && length == 2) {
       segOptions |= SYN_OPTION_SACK;
+    } else if (kind == 5 && length >= 10 && ((length - 2) & 7) == 0) {
+      segSack = at + 2;
+      segSackBlocks = (length - 2) >> 3;
     } else if (kind == 8 && length == 10) {
       segOptions |= SYN_OPTION_TIMESTAMPS;
       segHasTimestamps = true;

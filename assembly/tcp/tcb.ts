@@ -2,6 +2,9 @@
  * The transmission control block and its pool. A connection that idles costs its two hot cache lines (128 B), its cold
  * record (48 B) and its share of the flow table; buffers and the extension block exist only while they hold something.
  * Names are those of RFC 9293 3.3.1.
+ *
+ * Fields that hold addresses, all of blocks from the stream pool that hold none themselves: sndBuf, rcvBuf (sizes in
+ * sndBufOrder, rcvBufOrder), ext (its size at +12, reassembly.ts), flight (Flight.order, flight.ts).
  */
 import { connectionsMax } from "../config.ts";
 import { GAUGE_CONNECTIONS } from "../../src/layout/counters.ts";
@@ -39,9 +42,13 @@ export const F_NODELAY: u32 = 512;
 export const F_WANT_WRITABLE: u32 = 1024;
 /** Fast recovery until `recover` is acknowledged (RFC 6582). */
 export const F_RECOVERY: u32 = 2048;
+/** timerTick is armed for a tail loss probe (RFC 8985 7). */
+export const F_TIMER_TLP: u32 = 1 << 19;
+/** timerTick is armed for the end of RACK's reordering window (RFC 8985 6.2, step 5). */
+export const F_TIMER_REO: u32 = 1 << 22;
 /** An RTT sample is being taken. */
 export const F_RTT_TIMING: u32 = 4096;
-/** timerTick is armed for: retransmission or persist. */
+/** timerTick is armed for: retransmission or persist. All of F_TIMER_* but DELACK exclude each other. */
 export const F_TIMER_RTO: u32 = 8192;
 export const F_TIMER_DELACK: u32 = 16384;
 export const F_TIMER_PERSIST: u32 = 32768;
@@ -97,7 +104,8 @@ export class Tcb {
   /** Bytes, scaled. */
   sndWnd: u32;
   sndWl1: u32;
-  sndWl2: u32;
+  /** Flight block (flight.ts): 0 while there is no more in flight than one burst. */
+  flight: u32;
   /** Highest right edge of the receive window that was ever offered. */
   rcvAdv: u32;
   tsRecent: u32;
@@ -158,11 +166,12 @@ if (TCB_SIZE_BYTES != LAYOUT.TCB_SIZE_BYTES) ERROR("layout/tcb.ts: TCB_SIZE_BYTE
 /** What is needed at set-up, in trouble, and once in a while. */
 @unmanaged
 export class TcbCold {
-  iss: u32;
-  delackTick: u32;
-  /** SND.MAX when loss recovery began (RFC 6582). */
+  /** Before ESTABLISHED the ISS; then SND.MAX when loss recovery began (RFC 6582). */
   recover: u32;
-  /** Next in the accept queue. */
+  delackTick: u32;
+  /** TRAIT_*. */
+  traits: u32;
+  /** Next in the accept queue. Once the connection is accepted: CUBIC's W_max while there is no flight block. */
   acceptNext: u32;
   /** When tsRecent was taken, ms. */
   tsRecentMs: u32;
@@ -185,7 +194,34 @@ export class TcbCold {
   /** Keep-alive or window probes since the last sign of life. */
   unanswered: u8;
   synOptions: u8;
+
+  /** Bytes; 0: none yet. */
+  get wMaxBytes(): u32 {
+    return this.acceptNext;
+  }
+
+  set wMaxBytes(value: u32) {
+    this.acceptNext = value;
+  }
 }
+
+/** Both sides permit SACK (RFC 2018). */
+export const TRAIT_SACK: u32 = 1;
+/** Both sides do ECN (RFC 3168). */
+export const TRAIT_ECN: u32 = 2;
+/** A packet with CE has come: ECE goes with every ACK until CWR comes. */
+export const TRAIT_ECE: u32 = 4;
+/** The window has been reduced for ECE: CWR goes with the next new data. */
+export const TRAIT_CWR: u32 = 8;
+/** The window is being reduced for ECE until `recover` is acknowledged: Linux's state CWR. */
+export const TRAIT_CWR_STATE: u32 = 16;
+/** At the last output it was the congestion window that held data back. */
+export const TRAIT_LIMITED: u32 = 64;
+/** A packet with ECT has come. */
+export const TRAIT_ECN_SEEN: u32 = 32;
+/** CONGESTION_*, two bits. */
+export const TRAIT_CONGESTION_SHIFT: u32 = 8;
+export const TRAIT_CONGESTION_MASK: u32 = 3 << 8;
 
 let hotBase: usize = 0;
 let coldBase: usize = 0;

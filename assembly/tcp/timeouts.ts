@@ -12,14 +12,17 @@ import { EVENT_WRITABLE } from "../../src/layout/event.ts";
 import { STATE_FIN_WAIT_2, STATE_SYN_RECEIVED, STATE_SYN_SENT, STATE_TIME_WAIT } from "../../src/layout/option.ts";
 import { EHOSTUNREACH, ETIMEDOUT } from "../../src/layout/status.ts";
 import { count } from "../stats.ts";
-import { nowTick, tickReached, ticksOfMs } from "../time.ts";
+import { nowTick, nowUs, tickReached, ticksOfMs, ticksOfUs } from "../time.ts";
 import { eventPost, tcpDrop } from "./close.ts";
 import { congestionTimeout } from "./congestion.ts";
+import { flightForget, flightOf, flightRelease } from "./flight.ts";
 import { outputMark } from "./outputQueue.ts";
+import { reoTimeout, tlpTimeout } from "./rack.ts";
+import { recoveryTimeout } from "./recovery.ts";
 import { seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
-import { MAIN_TIMERS, keepaliveArm, mainTimerArm, rtoArm } from "./timers.ts";
+import { MAIN_TIMERS, keepaliveArm, mainTimerArm, rtoArm, rtoUs } from "./timers.ts";
 import { wheelArm } from "./wheel.ts";
 
 /** The wheel has handed this connection out: runs what is due and links it again for the rest. */
@@ -36,13 +39,32 @@ export function timersRun(tcb: Tcb): void {
     tcb.flags &= ~MAIN_TIMERS;
     if (!mainTimer(tcb, which)) return;
   }
+  if (tcb.flight != 0 && tcb.sndMax == tcb.sndUna) releaseIdleFlight(tcb);
   if (tcb.flags & MAIN_TIMERS) wheelArm(tcb, tcb.timerTick);
   if (tcb.flags & T.F_TIMER_DELACK) wheelArm(tcb, coldOf(tcb).delackTick);
+}
+
+/**
+ * The flight block of a connection that has been idle for a time-out is given back. Until then the wheel must hold the
+ * connection: it does, for the block is only made while something is in flight, and a timer runs.
+ */
+function releaseIdleFlight(tcb: Tcb): void {
+  const rto = rtoUs(tcb);
+  if (nowUs - flightOf(tcb).deliveredUs >= rto) flightRelease(tcb);
+  else wheelArm(tcb, nowTick + ticksOfUs(rto));
 }
 
 /** @returns false when the connection is gone. */
 function mainTimer(tcb: Tcb, which: u32): bool {
   if (which & T.F_TIMER_RTO) return retransmissionTimeout(tcb);
+  if (which & T.F_TIMER_TLP) {
+    tlpTimeout(tcb);
+    return true;
+  }
+  if (which & T.F_TIMER_REO) {
+    reoTimeout(tcb);
+    return true;
+  }
   if (which & T.F_TIMER_PERSIST) {
     if (tcb.sndUna == tcb.sndBufEnd) return poolWaitOver(tcb);
     // RFC 9293 3.8.6.1: probing goes on as long as the peer answers; silence is bounded like any other. So is the
@@ -111,19 +133,27 @@ function retransmissionTimeout(tcb: Tcb): bool {
   } else {
     // RFC 9293 3.8.6: the peer has taken its window back; what it needs is a probe, and it may answer them for ever.
     if (tcb.sndWnd == 0 && seqLt(tcb.sndUna, tcb.sndBufEnd)) {
-      tcb.sndNxt = tcb.sndUna;
+      goBack(tcb);
       return mainTimer(tcb, T.F_TIMER_PERSIST);
     }
-    congestionTimeout(tcb);
-    // Go back: what lies between SND.UNA and SND.MAX is sent again as the window allows; the first segment whatever the
-    // window says, for a peer that has taken it back (RFC 9293 3.8.6) must not keep us from ever sending.
-    tcb.sndNxt = tcb.sndUna;
-    tcb.flags |= T.F_RETRANSMIT;
+    if (!recoveryTimeout(tcb)) {
+      congestionTimeout(tcb);
+      // What lies between SND.UNA and SND.MAX is sent again as the window allows; the first segment whatever the window
+      // says, for a peer that has taken it back (RFC 9293 3.8.6) must not keep us from ever sending.
+      goBack(tcb);
+      tcb.flags |= T.F_RETRANSMIT;
+    }
   }
   tcb.backoff++;
   rtoArm(tcb);
   outputMark(tcb);
   return true;
+}
+
+/** SND.NXT goes back to SND.UNA; what is known of what is in flight is of no use any more. */
+export function goBack(tcb: Tcb): void {
+  tcb.sndNxt = tcb.sndUna;
+  flightForget(tcb);
 }
 
 function keepaliveTimeout(tcb: Tcb): bool {

@@ -10,7 +10,9 @@ import { Tcb, coldOf } from "./tcb.ts";
 import { wheelArm } from "./wheel.ts";
 
 /** The timers that exclude each other: they share `timerTick`. */
-export const MAIN_TIMERS: u32 = T.F_TIMER_RTO | T.F_TIMER_PERSIST | T.F_TIMER_LINGER;
+export const MAIN_TIMERS: u32 = T.F_TIMER_RTO | T.F_TIMER_TLP | T.F_TIMER_REO | T.F_TIMER_PERSIST | T.F_TIMER_LINGER;
+/** Those that run while something is in flight. */
+export const LOSS_TIMERS: u32 = T.F_TIMER_RTO | T.F_TIMER_TLP | T.F_TIMER_REO;
 
 /** Enters one round-trip time (RFC 6298 2.2, 2.3; alpha 1/8, beta 1/4). */
 export function rttSample(tcb: Tcb, rttUs: u32): void {
@@ -27,10 +29,11 @@ export function rttSample(tcb: Tcb, rttUs: u32): void {
 
 /**
  * Retransmission time-out with back-off, in microseconds.
- * Deviates: the floor is rtoMinUs (200 ms like Linux), not the 1 s of RFC 6298 (2.4).
+ * Deviates: the floor of 1 s of RFC 6298 (2.4) is one of rtoMinUs (200 ms) for the variation's part, as in Linux: the
+ * timer never runs out less than that after a smoothed round trip.
  */
 export function rtoUs(tcb: Tcb): u32 {
-  const base = tcb.srttUs8 == 0 ? rtoInitialUs : max(rtoMinUs, (tcb.srttUs8 >> 3) + max<u32>(tcb.rttvarUs4, 65));
+  const base = tcb.srttUs8 == 0 ? rtoInitialUs : (tcb.srttUs8 >> 3) + max<u32>(tcb.rttvarUs4, rtoMinUs);
   const shift = min<u32>(tcb.backoff, 16);
   return <u32>min<u64>((<u64>base) << shift, rtoMaxUs);
 }
@@ -49,7 +52,7 @@ export function rtoArm(tcb: Tcb): void {
 
 /** Stops it; with keep-alive on, that timer takes its place. */
 export function rtoDisarm(tcb: Tcb): void {
-  tcb.flags &= ~(T.F_TIMER_RTO | T.F_TIMER_PERSIST);
+  tcb.flags &= ~(LOSS_TIMERS | T.F_TIMER_PERSIST);
   if (tcb.flags & T.F_KEEPALIVE && !(tcb.flags & T.F_TIMER_LINGER)) keepaliveArm(tcb);
 }
 

@@ -8,6 +8,7 @@ import * as C from "../layout/config.ts";
 import { HANDLE_INDEX_MASK } from "../layout/event.ts";
 import { CONFIG_BASE, LAYOUT_VERSION, RX_LANES_MAX } from "../layout/kernelMemory.ts";
 import { MESSAGE_KERNELS_MAX } from "../layout/message.ts";
+import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../layout/option.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 
 /** All options that are numbers. Integers; the unit is the name's ending. */
@@ -63,6 +64,12 @@ export type Tuning = {
    * would take more than a sixteenth of its memory.
    */
   readonly messageRingBytes: number;
+  /** 1: permit selective acknowledgments (RFC 2018), 0: do not. */
+  readonly sack: number;
+  /** Congestion control of new connections: 0 NewReno, 1 CUBIC (RFC 9438), 2 BBR. */
+  readonly congestionControl: number;
+  /** ECN (RFC 3168), by Linux's numbers: 0 off, 1 ask for it and agree to it, 2 agree when the peer asks. */
+  readonly ecn: number;
   /** How long an idle thread looks for new work before it sleeps. Shared memories only. */
   readonly spinUs: number;
 };
@@ -100,6 +107,9 @@ export const TUNING_RANGES: { readonly [Name in keyof Tuning]: Range } = {
   neighborsMax: { default: 1024, min: 1, max: 65535 },
   reassemblyBytesMax: { default: MIB, min: 0, max: 64 * MIB },
   messageRingBytes: { default: 64 * KIB, min: 4 * KIB, max: 16 * MIB },
+  sack: { default: 1, min: 0, max: 1 },
+  congestionControl: { default: CONGESTION_CUBIC, min: CONGESTION_RENO, max: CONGESTION_BBR },
+  ecn: { default: C.ECN_AGREE, min: C.ECN_OFF, max: C.ECN_AGREE },
   spinUs: { default: 50, min: 0, max: 1_000_000 },
 };
 
@@ -130,6 +140,9 @@ const TUNING_OFFSETS: { readonly [Name in keyof Tuning]?: number } = {
   neighborsMax: C.CONFIG_NEIGHBORS_MAX,
   reassemblyBytesMax: C.CONFIG_REASSEMBLY_BYTES_MAX,
   messageRingBytes: C.CONFIG_MESSAGE_RING_BYTES,
+  sack: C.CONFIG_SACK,
+  congestionControl: C.CONFIG_CONGESTION,
+  ecn: C.CONFIG_ECN,
 };
 
 /** Everything that a kernel is told at boot. Structured-clonable. */

@@ -68,7 +68,18 @@ export const CONFIG_KERNELS_MAX = 800;
 export const CONFIG_MESSAGE_RING_BYTES = 804;
 /** u32 x 4: what all kernels of a stack must agree on is drawn from this one (cookies, timestamps); 0: from SEED. */
 export const CONFIG_STACK_SEED = 808;
-export const CONFIG_SIZE_BYTES = 824;
+/** 1: permit SACK. */
+export const CONFIG_SACK = 896;
+/** CONGESTION_* (layout/option.ts) of new connections. */
+export const CONFIG_CONGESTION = 900;
+/** ECN_*: what to do about ECN, by Linux's numbers. */
+export const CONFIG_ECN = 904;
+export const CONFIG_SIZE_BYTES = 1024;
+
+/** Neither asked for nor agreed to; asked for and agreed to; agreed to when the peer asks. */
+export const ECN_OFF = 0;
+export const ECN_ASK = 1;
+export const ECN_AGREE = 2;
 
 /** The device checks and fills TCP/UDP checksums (virtio NEEDS_CSUM); otherwise the kernel does both. */
 export const CONFIG_FLAG_CHECKSUM_OFFLOAD = 1;

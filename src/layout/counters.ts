@@ -129,4 +129,17 @@ export const DROP_CONTROL_QUEUE_FULL = 137;
 /** Frames from the kernel to itself. */
 export const LOOP_FRAMES = 138;
 export const DROP_LOOP_FULL = 139;
+/** SACK blocks not believed, for lack of room for what they say. */
+export const DROP_TCP_SACK_LIMIT = 144;
+/** Duplicates that the peer has reported (D-SACK, RFC 2883), and that we have. */
+export const TCP_DSACK_RECEIVED = 145;
+export const TCP_DSACK_SENT = 146;
+/** Reductions of the window taken back: nothing was lost (RFC 5682, D-SACK, timestamps). */
+export const TCP_SPURIOUS_RECOVERIES = 147;
+/** Tail loss probes (RFC 8985 7). */
+export const TCP_TAIL_LOSS_PROBES = 148;
+/** SACK blocks that make no sense. */
+export const DROP_TCP_SACK_INVALID = 149;
+/** Window reductions for ECN's echo of congestion (RFC 3168). */
+export const TCP_ECN_REDUCTIONS = 150;
 export const COUNTER_COUNT = 192;

@@ -410,6 +410,8 @@ export type PeerOptions = {
   /** Options of the SYN or SYN-ACK. */
   readonly mss?: number;
   readonly windowScale?: number;
+  /** SACK-permitted (RFC 2018). */
+  readonly sack?: boolean;
   /** Value of the peer's timestamp clock at the start; undefined: sends none. */
   readonly timestamp?: number;
   readonly window?: number;
@@ -453,6 +455,7 @@ export class Peer {
   readonly iss: number;
   readonly mss: number | undefined;
   readonly windowScale: number | undefined;
+  readonly sack: boolean;
   readonly window: number;
   timestamp: number | undefined;
   /** Both sides use timestamps from now on. */
@@ -474,6 +477,7 @@ export class Peer {
     this.iss = options.iss ?? 1_000_000;
     this.mss = options.mss;
     this.windowScale = options.windowScale;
+    this.sack = options.sack ?? false;
     this.timestamp = options.timestamp;
     this.window = options.window ?? 65535;
   }
@@ -486,6 +490,7 @@ export class Peer {
     if (fields.options === undefined && isSyn) {
       if (this.mss !== undefined) options.mss = this.mss;
       if (this.windowScale !== undefined) options.windowScale = this.windowScale;
+      if (this.sack) options.sackPermitted = true;
     }
     if (fields.timestamps) options.timestamps = fields.timestamps;
     else if (fields.timestamps === undefined && this.timestamp !== undefined && (isSyn || this.timestampsOn)) {
@@ -508,6 +513,13 @@ export class Peer {
       fields.ip,
     );
     return ethernet({ destination: OWN_MAC, source: PEER_MAC }, packet);
+  }
+
+  /** An ACK with these SACK blocks, relative like all numbers. */
+  sendSack(ack: number, ...blocks: readonly (readonly [number, number])[]): void {
+    const absolute = (seq: number): number => (this.kernelIss + seq) >>> 0;
+    const sack = blocks.map(([start, end]) => [absolute(start), absolute(end)] as const);
+    this.send({ flags: "ack", ack, options: { sack } });
   }
 
   /** Lays a segment into the kernel's RX ring and moves on; the kernel sees it with the next turn. */

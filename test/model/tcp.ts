@@ -103,7 +103,7 @@ export class RttModel {
   }
 
   rto(backoff: number): number {
-    const base = this.#samples === 0 ? this.#initial : Math.max(this.#min, this.#srtt + 4 * this.#rttvar);
+    const base = this.#samples === 0 ? this.#initial : this.#srtt + Math.max(this.#min, 4 * this.#rttvar);
     return Math.min(this.#max, base * 2 ** Math.min(backoff, 16));
   }
 }

@@ -27,17 +27,14 @@ if (process.env.GOODPUT === "write") {
     writeFileSync(new URL("../../docs/goodput.md", import.meta.url), document(cells));
   });
 } else {
-  // Buffers far beyond what the queue holds make slow start overshoot, and NewReno pays for that (docs/goodput.md).
-  const shareOf = (bufferBytes: number): number => (bufferBytes > QUEUE_BYTES ? 1 / 4 : 2 / 3);
+  // Buffers far beyond what the queue holds make slow start overshoot (docs/goodput.md).
+  const shareOf = (bufferBytes: number): number => (bufferBytes > QUEUE_BYTES ? 3 / 4 : 5 / 6);
   const lossless = grid.filter(({ lossPpm, rttMs }) => lossPpm === 0 && rttMs <= 20);
-  test.each(lossless)(
-    "no loss, $rttMs ms, buffers of $bufferBytes bytes: two thirds of the bound",
-    async (conditions) => {
-      const reached = await goodput(conditions);
-      expect(reached).toBeGreaterThan(bound(conditions) * shareOf(conditions.bufferBytes));
-      expect(reached).toBeLessThanOrEqual(bound(conditions));
-    },
-  );
+  test.each(lossless)("no loss, $rttMs ms, buffers of $bufferBytes bytes: most of the bound", async (conditions) => {
+    const reached = await goodput(conditions);
+    expect(reached).toBeGreaterThan(bound(conditions) * shareOf(conditions.bufferBytes));
+    expect(reached).toBeLessThanOrEqual(bound(conditions));
+  });
 
   test("5 % loss: slow, but it goes on", async () => {
     // 1.22 MSS / (RTT sqrt(p)) (Mathis et al., 1997) is 3 Mbit/s; time-outs take most of it.

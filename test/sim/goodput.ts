@@ -78,14 +78,25 @@ export function bound({ rttMs, bufferBytes }: Conditions): number {
   return Math.min((RATE_BITS_PER_SECOND / 1e6) * payload, (bufferBytes * 8) / (rttMs * 1e3));
 }
 
+/** What version 0.1.0 reached, by buffer and RTT. */
+const BEFORE: ReadonlyMap<string, readonly number[]> = new Map([
+  ["65536/1", [95.23, 93.04, 55.17, 10.68]],
+  ["65536/20", [17.76, 14.15, 6.65, 2.49]],
+  ["65536/100", [3.59, 2.88, 1.44, 0.69]],
+  ["1048576/1", [30.65, 47.9, 36.22, 9.63]],
+  ["1048576/20", [57.68, 32.44, 7.42, 3.77]],
+  ["1048576/100", [20.12, 7.27, 2.89, 0.71]],
+]);
+
 /** The document, from a row of numbers for each buffer and RTT. */
 export function document(cells: ReadonlyMap<string, number>): string {
   const header = LOSSES_PPM.map((ppm) => `${ppm / 10_000} % loss`);
   const rows = BUFFERS_BYTES.flatMap((bufferBytes) =>
     RTTS_MS.map((rttMs) => {
-      const values = LOSSES_PPM.map((lossPpm) =>
-        (cells.get(cellName({ lossPpm, rttMs, bufferBytes })) ?? 0).toFixed(2),
-      );
+      const values = LOSSES_PPM.map((lossPpm, i) => {
+        const before = BEFORE.get(`${bufferBytes}/${rttMs}`)?.[i] ?? 0;
+        return `${(cells.get(cellName({ lossPpm, rttMs, bufferBytes })) ?? 0).toFixed(2)} (${before.toFixed(2)})`;
+      });
       const limit = bound({ lossPpm: 0, rttMs, bufferBytes }).toFixed(1);
       return `| ${bufferBytes >> 10} KiB | ${rttMs} ms | ${values.join(" | ")} | ${limit} |`;
     }),
@@ -95,7 +106,8 @@ export function document(cells: ReadonlyMap<string, number>): string {
 One connection, ${TRANSFER_BYTES >> 20} MiB one way, link of ${RATE_BITS_PER_SECOND / 1e6} Mbit/s with a queue of
 ${QUEUE_BYTES >> 10} KiB, frames lost independently in both directions, MTU 1500; payload Mbit/s from the SYN to the
 last byte read, mean of ${SEEDS.length} seeds, in virtual time (so the figures do not depend on the machine).
-"Bound" is what link and buffer allow without loss. Congestion control is NewReno without SACK: one hole per round trip.
+"Bound" is what link and buffer allow without loss. Congestion control is CUBIC with SACK, as by default. In brackets:
+version 0.1.0, NewReno without SACK.
 
 Written by \`GOODPUT=write npm test -- --project fast test/sim/goodput\`; the same test without the variable checks that
 lossless transfers come near the bound and that loss never stops one.

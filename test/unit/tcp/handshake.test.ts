@@ -49,7 +49,12 @@ describe.each(KERNEL_BUILDS)("TCP handshake, %s build", (build) => {
     bench.turn();
     const peer = new Peer(bench, { ...offer, port: 7000, kernelPort: bench.info(handle).localPort, window: 1000 });
     const syn = peer.expect({ flags: "syn", seq: 0, ack: 0, window: 65535 });
-    expect(syn.options).toEqual({ mss: 1460, windowScale: 5, timestamps: [expect.any(Number), 0] });
+    expect(syn.options).toEqual({
+      mss: 1460,
+      sackPermitted: true,
+      windowScale: 5,
+      timestamps: [expect.any(Number), 0],
+    });
     expect(bench.state(handle)).toBe("SYN_SENT");
     peer.timestampsOn = offer.timestamp !== undefined;
     peer.send({ flags: "syn ack" });
