@@ -31,6 +31,7 @@ import {
 } from "../ip/address.ts";
 import { isHostV4 } from "../ip/arp.ts";
 import * as C from "../../src/layout/counters.ts";
+import { COOKIES_TRUSTED_MS, HEALTH_BASE, HEALTH_COOKIES_UNTIL_MS } from "../../src/layout/kernelMemory.ts";
 import { STATE_SYN_RECEIVED, STATE_SYN_SENT } from "../../src/layout/option.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS } from "../../src/layout/status.ts";
 import { count } from "../stats.ts";
@@ -63,9 +64,6 @@ const MSS_MIN: u32 = 64;
 const TCP_BYTES: u32 = 20;
 /** Ports tried before an active open is refused. */
 const PORT_TRIES_MAX: u32 = 4096;
-/** RFC 4987: cookies are believed for this long after the last one was sent. */
-const COOKIES_TRUSTED_MS: u32 = 128000;
-
 /**
  * ISN of RFC 6528: a clock of 4 us per step plus a secret function of the connection.
  * @param pair both addresses (tcp/addresses.ts).
@@ -216,13 +214,19 @@ function sendCookie(listener: Listener): void {
   if (sent) count(C.SYN_COOKIES_SENT);
 }
 
+/** True while this kernel has sent cookies lately, or another may have whose connections come here now. */
+function cookiesTrusted(listener: Listener): bool {
+  if (listener.cookiesActive) {
+    if (nowMs - listener.cookieMs <= <u32>COOKIES_TRUSTED_MS) return true;
+    listener.cookiesActive = 0;
+  }
+  const untilMs = atomic.load<u32>(HEALTH_BASE + HEALTH_COOKIES_UNTIL_MS);
+  return untilMs != 0 && <i32>(untilMs - nowMs) >= 0;
+}
+
 /** An ACK for a listener may answer a cookie. @returns false when it does not. */
 function cookieInput(listener: Listener): bool {
-  if (!listener.cookiesActive) return false;
-  if (nowMs - listener.cookieMs > COOKIES_TRUSTED_MS) {
-    listener.cookiesActive = 0;
-    return false;
-  }
+  if (!cookiesTrusted(listener)) return false;
   const mss = cookieCheck();
   if (mss == 0) {
     count(C.SYN_COOKIES_INVALID);
@@ -270,7 +274,7 @@ export function handshakeAck(tcb: Tcb): bool {
   const listener = tcb.flags & T.F_APP ? changetype<Listener>(0) : listenerFind(localPortOf(tcb.ports), tcb.localIndex);
   if (seqLeq(S.segAck, tcb.sndUna) || seqGt(S.segAck, tcb.sndMax)) {
     // The first copy of the SYN was answered with a cookie, and a later one found room: the peer has taken the cookie.
-    const mayBeCookie = changetype<usize>(listener) != 0 && listener.cookiesActive != 0;
+    const mayBeCookie = changetype<usize>(listener) != 0 && cookiesTrusted(listener);
     if (mayBeCookie && cookieCheck() != 0) {
       tcpDrop(tcb, 0);
       cookieInput(listener);

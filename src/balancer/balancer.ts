@@ -7,6 +7,7 @@
  * in its RX lanes, before and after the change. What threads do in between is found by one more look, SETTLE_NS later,
  * and until then the new kernel answers what it does not know with silence.
  */
+import { trustCookies } from "../control/cookieTrust.ts";
 import type { Device } from "../device/device.ts";
 import { initialQueue } from "../device/flowGroups.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
@@ -26,6 +27,7 @@ const SETTLE_NS = 10e6;
 /** How long, and how often, a group with connections is watched for a moment when it has none. */
 const WAIT_NS = 100e6;
 const WAIT_STEP_NS = 1e6;
+const NS_PER_MS = 1e6;
 /** Bit of HEALTH_WITHHOLD_RST that is ours; the other belongs to the supervisor (control/rehoming.ts). */
 const WITHHOLD_BALANCER = 2;
 
@@ -221,6 +223,7 @@ export class Balancer {
     const kernels = [...new Set(moves.map(({ from }) => from))];
     this.#forEachFlow(kernels, guard);
     if (wanted.size === 0) return refused;
+    this.#trustCookies(nowNs);
     const threads = kernels.some((kernel) => this.#options.memoryOf(kernel)?.shared);
     if (threads) this.#withholdResets(true);
     for (const { group, from, to } of wanted.values()) {
@@ -298,6 +301,14 @@ export class Balancer {
     const { first, last } = this.#localPorts;
     const ours = localPort >= first && localPort <= last;
     return (ours ? localPort : remotePort) & (FLOW_GROUPS - 1);
+  }
+
+  #trustCookies(nowNs: number): void {
+    const { kernels, memoryOf } = this.#options;
+    trustCookies(
+      Array.from({ length: kernels }, (_, kernel) => memoryOf(kernel)),
+      nowNs / NS_PER_MS,
+    );
   }
 
   #withholdResets(withhold: boolean): void {

@@ -22,6 +22,7 @@ import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
 import { forEachConnection } from "../views/connections.ts";
 import type { FrameRing } from "../views/frameRing.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
+import { trustCookies } from "./cookieTrust.ts";
 
 /** How long frames that were steered the old way may take to become connections. */
 const SETTLE_MS = 10;
@@ -103,6 +104,7 @@ export class Rehoming {
     if (!forGood && this.#standIns().length > 0) this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + RETRY_MS);
     this.#placement?.dropFilters?.(queue);
     this.#settling = this.#settling.filter(({ to }) => to !== queue);
+    this.#trustCookies(nowMs);
     return this.#spread();
   }
 
@@ -242,7 +244,10 @@ export class Rehoming {
   }
 
   #give(settling: Settling, nowMs: number): void {
-    if (this.#settling.length === 0) this.#settledAtMs = nowMs + SETTLE_MS;
+    if (this.#settling.length === 0) {
+      this.#settledAtMs = nowMs + SETTLE_MS;
+      this.#trustCookies(nowMs);
+    }
     this.#withholdReset(settling.to, true);
     this.#placement?.place(settling.entry, settling.to);
     this.#settling.push(settling);
@@ -341,6 +346,14 @@ export class Rehoming {
 
   #key(entry: number, queue: number): number {
     return entry * this.#options.queues + queue;
+  }
+
+  #trustCookies(nowMs: number): void {
+    const { queues, memoryOf } = this.#options;
+    trustCookies(
+      Array.from({ length: queues }, (_, queue) => memoryOf(queue)),
+      nowMs,
+    );
   }
 
   #withholdReset(queue: number, withhold: boolean): void {

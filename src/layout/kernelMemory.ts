@@ -53,6 +53,13 @@ export const HEALTH_HEARTBEAT = 8;
 export const HEALTH_WITHHOLD_RST = 12;
 /** u32, microseconds, wraps: time that the kernel's thread has worked for it. Written by whoever drives the kernel. */
 export const HEALTH_BUSY_US = 16;
+/**
+ * u32, milliseconds of the kernels' clock, atomic: until then SYN cookies are believed that this kernel has not sent
+ * itself, because another kernel may have, whose connections come here now. 0: none. Written by the owner.
+ */
+export const HEALTH_COOKIES_UNTIL_MS = 20;
+/** RFC 4987: cookies are believed for this long after the last one was, or may have been, sent. */
+export const COOKIES_TRUSTED_MS = 128000;
 /** u32, atomic: migrations into this kernel that have been committed (docs/migration.md). Written by the kernel. */
 export const HEALTH_MIGRATIONS = 20;
 
