@@ -163,7 +163,7 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
   const seeds = createSeedSource(options.seed);
   const shared = mode === "threads" || options.sharedMemory === true;
   const app = options.app === undefined ? undefined : await applicationUrl(options.app);
-  const module = await loadModule("kernel", shared);
+  const module = await loadModule("kernel", shared, options.moduleBuild);
   const stackSeed = seeds(STACK_STREAM);
   const configs = Array.from(
     { length: kernelsMax },
@@ -233,6 +233,15 @@ function checkCombinations(options: StackOptions, mode: string): void {
   if (mode !== "inline" && mode !== "threads") {
     throw new NetPopcornError("ERR_OPTION_RANGE", `option mode is "${mode}"; it must be "inline" or "threads"`);
   }
+  const { moduleBuild = "release" } = options;
+  if (moduleBuild !== "release" && moduleBuild !== "debug") {
+    throw new NetPopcornError(
+      "ERR_OPTION_RANGE",
+      `option moduleBuild is "${moduleBuild}"; it must be "release" or "debug"`,
+    );
+  }
+  if (moduleBuild === "debug" && (mode === "threads" || options.sharedMemory === true))
+    throw combinationError('moduleBuild "debug" is for kernels in plain memories: mode "inline" without sharedMemory');
   if (mode === "inline") return;
   if (options.app === undefined)
     throw combinationError('mode "threads" needs option app: the module to run in each kernel');

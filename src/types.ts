@@ -8,6 +8,7 @@ import type { Seed } from "./kernel/seed.ts";
 import type { KernelEvent, RestartOptions } from "./kernel/supervisor.ts";
 import type { Connection } from "./socket/connection.ts";
 import type { Counters } from "./views/kernelMemory.ts";
+import type { ModuleBuild } from "./wasm/load.ts";
 
 /** Where the kernels run: all on the calling thread, or each in a worker of its own. */
 export type StackMode = "inline" | "threads";
@@ -64,8 +65,13 @@ export type StackOptions = {
    * RestartOptions). false: it stays down, and the others go on. Default: the options' defaults.
    */
   readonly restart?: false | Partial<RestartOptions>;
-  /** How long a kernel on a thread of its own may take no turn although it has work, 10..3,600,000. Default 1000. */
+  /**
+   * How long a kernel on a thread of its own may take no turn although it has work, 10..3,600,000. Default 1000. With
+   * `drive: "manual"` kernels are watched when this is given: one that does nothing in its turns hangs.
+   */
   readonly hangMs?: number;
+  /** "debug": kernels that check their own assertions, slower, in plain memories only. Default "release". */
+  readonly moduleBuild?: ModuleBuild;
   /** Everything else that is a number. */
   readonly tuning?: Partial<Tuning>;
 };

@@ -252,9 +252,11 @@ class InlineStack extends StackBase implements Stack {
   }
 
   #createRunner(): KernelRunner {
+    const manual = this.#reactor === undefined;
     return {
-      apart: false,
-      manual: this.#reactor === undefined,
+      // Whoever gives the turns may leave a kernel without any: in virtual time it hangs as a thread would.
+      apart: manual && this.#plan.options.hangMs !== undefined,
+      manual,
       nowNs: () => this.#nowNs(),
       lost: (kernelId, error) => this.#lose(this.kernels[kernelId] as KernelHost, error),
       end: () => Promise.resolve(),

@@ -1,0 +1,312 @@
+/**
+ * The accept queues of a stack against a plain model: a list per kernel of the connections whose handshakes it has
+ * completed, in that order. An accept must return the head of one of the lists; no connection is returned twice, and
+ * none is lost but with its kernel or its listener.
+ */
+import type { EventSink, KernelHost } from "../../../src/kernel/host.ts";
+import { SYN_COOKIES_ACCEPTED } from "../../../src/layout/counters.ts";
+import { EVENT_CLOSED, EVENT_CONNECTED } from "../../../src/layout/event.ts";
+import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS, SCRATCH_BASE } from "../../../src/layout/kernelMemory.ts";
+import {
+  INFO_LOCAL_PORT,
+  OPTION_KEEPALIVE,
+  STATE_CLOSED,
+  STATE_ESTABLISHED,
+  STATE_FREE,
+} from "../../../src/layout/option.ts";
+import { TCB_PORTS, TCB_SIZE_BYTES, TCB_STATE } from "../../../src/layout/tcb.ts";
+import { NetPopcornError } from "../../../src/errors.ts";
+import { Prng } from "../../../src/sim/prng.ts";
+import type { Connection, OpenConnection } from "../../../src/socket/connection.ts";
+import type { Listener } from "../../../src/socket/listener.ts";
+import type { Sockets } from "../../../src/socket/sockets.ts";
+import type { ModuleBuild } from "../../../src/wasm/load.ts";
+import { type Blow, drawRun, type RunPlan } from "./plan.ts";
+import { sideOptions, strike } from "./run.ts";
+import { ADDRESSES, CLIENT, type Side, SERVER, Stage } from "./stage.ts";
+
+const MS = 1e6;
+const PORT = 80;
+const LIMIT_NS = 3600e9;
+/** After the last event of the plan accepts go on at this pace until nobody waits any more. */
+const LAST_ACCEPTS_NS = 5 * MS;
+
+type Step = { readonly atNs: number } & (
+  | { readonly what: "open" | "accept" | "acceptWaiting" | "abort" | "unlisten" | "listen" }
+  | { readonly what: "blow"; readonly blow: Blow; readonly side: number; readonly draw: number; readonly forNs: number }
+);
+
+/** A client's connection and what is known of it. */
+class Visitor implements EventSink, OpenConnection {
+  readonly handle: number;
+  readonly host: KernelHost;
+  readonly port: number;
+  isConnected = false;
+  isOver = false;
+  /** It, its kernel or its listener has gone before it was accepted. */
+  isExcused = false;
+  accepted = 0;
+  readonly #sockets: Sockets;
+
+  constructor(sockets: Sockets, host: KernelHost, handle: number) {
+    this.#sockets = sockets;
+    this.host = host;
+    this.handle = handle;
+    this.port = host.memory.loadU32(host.handles.info(handle) + INFO_LOCAL_PORT);
+    host.handles.setOption(handle, OPTION_KEEPALIVE, 1);
+    host.addSink(this);
+    sockets.connectionOpened(this);
+  }
+
+  get kernelId(): number {
+    return this.host.kernelId;
+  }
+
+  onEvent(mask: number): void {
+    if (mask & EVENT_CONNECTED) {
+      this.isConnected = true;
+      // A byte, so that a server that has forgotten the handshake hears of it again.
+      this.host.handles.send(this.handle, SCRATCH_BASE, 1);
+    }
+    if (mask & EVENT_CLOSED) this.#end(() => this.host.handles.close(this.handle));
+  }
+
+  abort(): void {
+    this.#end(() => this.host.handles.abort(this.handle));
+  }
+
+  lost(): void {
+    this.isExcused = true;
+    this.#end(() => {});
+  }
+
+  #end(release: () => void): void {
+    if (this.isOver) return;
+    this.isOver = true;
+    release();
+    this.host.removeSink(this);
+    this.#sockets.connectionOver(this);
+  }
+}
+
+function drawSteps(seed: number, { events }: RunPlan): Step[] {
+  const prng = new Prng(seed, 40);
+  const spanNs = [5 * MS, 100 * MS, 1000 * MS][prng.below(3)] as number;
+  const at = () => Math.floor(prng.fraction() * spanNs);
+  const steps: Step[] = [{ atNs: 0, what: "listen" }];
+  const add = (what: Exclude<Step["what"], "blow">, count: number) => {
+    for (let i = 0; i < count; i++) steps.push({ atNs: 1 + at(), what });
+  };
+  const visitors = 2 + prng.below(60);
+  add("open", visitors);
+  add("accept", prng.below(visitors));
+  add("acceptWaiting", prng.below(2) * prng.below(visitors));
+  add("abort", prng.below(2) * prng.below(visitors >> 1));
+  for (let closings = prng.below(3); closings > 0; closings--) {
+    const atNs = 1 + at();
+    steps.push({ atNs, what: "unlisten" }, { atNs: atNs + prng.below(10 * MS), what: "listen" });
+  }
+  for (const event of events) if (event.what === "blow") steps.push({ ...event, atNs: at() });
+  return steps.sort((a, b) => a.atNs - b.atNs);
+}
+
+/** @returns how many connections were accepted, and how many of the visitors were. */
+export async function runAccepts(
+  seed: number,
+  build: ModuleBuild,
+  trace?: (line: string) => void,
+): Promise<Record<string, number>> {
+  const plan = drawRun(seed);
+  const sides = plan.sides.map((side, index) =>
+    // One frame per turn, so that no two handshakes complete between two looks.
+    sideOptions(plan, { ...side, tuning: { ...side.tuning, pollBudgetFrames: 1 } }, index),
+  );
+  const stage = await Stage.create({ ...plan, build, trace, sides: sides as [(typeof sides)[0], (typeof sides)[0]] });
+  return new AcceptRun(plan, stage).go();
+}
+
+class AcceptRun {
+  readonly #plan: RunPlan;
+  readonly #stage: Stage;
+  readonly #steps: Step[];
+  readonly #backlog: number;
+  readonly #prng: Prng;
+  readonly #visitors: Visitor[] = [];
+  readonly #queues = new Map<KernelHost, number[]>();
+  /** Remote port of the connection in each slot that has completed its handshake. */
+  readonly #seen = new WeakMap<KernelHost, Map<number, number>>();
+  #listener: Listener | undefined;
+  #isListening = false;
+  #acceptAtNs = 0;
+  #waits = 0;
+  #accepted = 0;
+  #failure: Error | undefined;
+
+  constructor(plan: RunPlan, stage: Stage) {
+    this.#plan = plan;
+    this.#stage = stage;
+    this.#prng = new Prng(plan.seed, 41);
+    this.#steps = drawSteps(plan.seed, plan);
+    this.#backlog = 1 + this.#prng.below(12);
+    stage.onTurn = (side, host) => {
+      if (side === SERVER) this.#look(host);
+    };
+    stage.onKernel = (side, _kernelId, state, host) => {
+      if (side !== SERVER || state === "up") return;
+      this.#queues.delete(host);
+      // Which of those that wait were the dead kernel's only it knew.
+      for (const visitor of this.#visitors) if (visitor.accepted === 0 && !visitor.isOver) visitor.isExcused = true;
+    };
+  }
+
+  async go(): Promise<Record<string, number>> {
+    const stage = this.#stage;
+    const next = () => this.#steps[0]?.atNs ?? this.#acceptAtNs;
+    const isOver = () => {
+      if (this.#failure) throw this.#failure;
+      return this.#steps.length === 0 && this.#visitors.every(({ isOver: over }) => over);
+    };
+    const act = (nowNs: number) => this.#act(nowNs);
+    if (!(await stage.run(isOver, LIMIT_NS, next, act))) {
+      const left = this.#visitors.filter(({ isOver: over }) => !over);
+      throw new Error(
+        `not over: ${left.map(({ port, isConnected }) => `${port} connected ${isConnected}`).join(", ")}`,
+      );
+    }
+    for (const { port, isConnected, isExcused, accepted } of this.#visitors) {
+      if (accepted === 0 && isConnected && !isExcused)
+        throw new Error(`the connection from ${port} was never accepted`);
+    }
+    const excused = this.#visitors.filter(({ isExcused }) => isExcused).length;
+    await this.#listener?.close();
+    await stage.close();
+    return { accepted: this.#accepted, visitors: this.#visitors.length, excused };
+  }
+
+  #act(nowNs: number): void {
+    while ((this.#steps[0]?.atNs ?? Infinity) <= nowNs) this.#step(this.#steps.shift() as Step, nowNs);
+    if (this.#steps.length > 0) return;
+    if (this.#acceptAtNs <= nowNs) {
+      if (this.#waits === 0) this.#accept();
+      // What is left after a while waits for retransmissions, each later than the one before.
+      this.#acceptAtNs = nowNs + Math.max(LAST_ACCEPTS_NS, Math.floor(nowNs / 20));
+    }
+  }
+
+  #step(step: Step, nowNs: number): void {
+    if (step.what === "blow") strike(this.#stage, step, nowNs, this.#plan.sparesNone);
+    else if (step.what === "open") this.#open();
+    else if (step.what === "accept") {
+      if (this.#waits === 0) this.#accept();
+    } else if (step.what === "acceptWaiting") this.#accept();
+    else if (step.what === "abort") this.#abortOne();
+    else if (step.what === "listen") void this.#listen();
+    else this.#unlisten();
+  }
+
+  #open(): void {
+    const { sockets } = this.#stage.sides[CLIENT] as Side;
+    try {
+      const { host, handle } = sockets.openHandle({ address: ADDRESSES[SERVER], port: PORT });
+      const visitor = new Visitor(sockets, host, handle);
+      this.#stage.trace(`client${host.kernelId}`, `opens ${visitor.port}`);
+      if (this.#visitors.some(({ port }) => port === visitor.port)) visitor.abort();
+      else this.#visitors.push(visitor);
+      if (!this.#listener || this.#stage.hostsUp(SERVER).length === 0) visitor.isExcused = true;
+    } catch (error) {
+      if (!(error instanceof NetPopcornError && error.code === "ERR_NO_KERNEL")) throw error;
+    }
+  }
+
+  #abortOne(): void {
+    const left = this.#visitors.filter(({ isOver, host }) => !isOver && !this.#stage.isStill(host));
+    const visitor = left[this.#prng.below(Math.max(left.length, 1))];
+    if (!visitor) return;
+    this.#stage.trace(`client${visitor.kernelId}`, `aborts ${visitor.port}`);
+    visitor.isExcused = true;
+    visitor.abort();
+  }
+
+  async #listen(): Promise<void> {
+    if (this.#isListening) return;
+    this.#isListening = true;
+    const { sockets } = this.#stage.sides[SERVER] as Side;
+    this.#stage.awaitPromises();
+    this.#stage.trace("server", "listens");
+    this.#listener = await sockets.listen({ port: PORT, backlog: this.#backlog });
+    this.#waits = 0;
+  }
+
+  #unlisten(): void {
+    this.#stage.trace("server", "closes");
+    this.#isListening = false;
+    void this.#listener?.close();
+    this.#listener = undefined;
+    this.#queues.clear();
+    for (const visitor of this.#visitors) if (visitor.accepted === 0 && !visitor.isOver) visitor.isExcused = true;
+    this.#stage.awaitPromises();
+  }
+
+  #accept(): void {
+    const listener = this.#listener;
+    if (!listener) return;
+    this.#waits++;
+    this.#stage.awaitPromises();
+    listener.accept().then(
+      (connection) => {
+        if (listener === this.#listener) this.#waits--;
+        if (connection) this.#take(connection);
+        this.#stage.awaitPromises();
+      },
+      (error: unknown) => {
+        this.#failure ??= error as Error;
+      },
+    );
+  }
+
+  /** The model's answer to an accept. */
+  #take(connection: Connection): void {
+    try {
+      this.#accepted++;
+      const { remotePort, kernelId } = connection;
+      this.#stage.trace(`server${kernelId}`, `accepts ${remotePort}`);
+      const host = (this.#stage.sides[SERVER] as Side).stack.kernels[kernelId] as KernelHost;
+      this.#look(host);
+      const oldest = this.#queues.get(host)?.shift();
+      // Asked for and given in the turn in which its listener or its kernel has ended.
+      const isGone = !this.#listener || !this.#stage.hostsUp(SERVER).includes(host);
+      if (oldest !== remotePort && !isGone) {
+        throw new Error(`kernel ${kernelId} gives the connection from ${remotePort}, but the oldest is from ${oldest}`);
+      }
+      const visitor = this.#visitors.find(({ port }) => port === remotePort);
+      if (!visitor) throw new Error(`a connection from ${remotePort}, which nobody has opened`);
+      // The price of SYN cookies: a belated copy of a first segment opens its connection again.
+      const isCookies = host.memory.counter(SYN_COOKIES_ACCEPTED) > 0;
+      if (++visitor.accepted > 1 && !isCookies) throw new Error(`the connection from ${remotePort} is accepted again`);
+      connection.abort();
+    } catch (error) {
+      this.#failure ??= error as Error;
+    }
+  }
+
+  /** Connections that have completed their handshake since the last look join the model's queue. */
+  #look(host: KernelHost): void {
+    const { memory } = host;
+    const seen = this.#seen.get(host) ?? new Map<number, number>();
+    this.#seen.set(host, seen);
+    const first = memory.loadU32(MAP_BASE + MAP_TCBS);
+    const highWater = memory.loadU32(MAP_BASE + MAP_TCB_HIGH_WATER);
+    for (let slot = 0; slot < highWater; slot++) {
+      const at = first + slot * TCB_SIZE_BYTES;
+      const state = memory.bytes[at + TCB_STATE] as number;
+      const remotePort = ((memory.bytes[at + TCB_PORTS] as number) << 8) | (memory.bytes[at + TCB_PORTS + 1] as number);
+      if (state === STATE_FREE || state < STATE_ESTABLISHED) seen.delete(slot);
+      else if (seen.get(slot) !== remotePort && state < STATE_CLOSED) {
+        seen.set(slot, remotePort);
+        const queue = this.#queues.get(host) ?? [];
+        this.#queues.set(host, queue);
+        queue.push(remotePort);
+      }
+    }
+  }
+}
