@@ -3,18 +3,20 @@
  * A listen or bind is made in every kernel of the group or in none; a connect in the kernel to which the card will
  * bring the replies.
  */
+
+import { onAbort } from "../abort.ts";
+import type { PortClaims, PortProtocol } from "../control/ports.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
 import { parseAddress } from "../ip/address.ts";
 import { ownAddressIndex, speaks } from "../ip/ownAddresses.ts";
-import { ADDRESS_ANY, ADDRESS_ANY_V4, ADDRESS_ANY_V6 } from "../layout/config.ts";
-import { onAbort } from "../abort.ts";
-import type { PortClaims, PortProtocol } from "../control/ports.ts";
 import { checkInteger } from "../kernel/config.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import type { Reactor } from "../kernel/reactor.ts";
+import { ADDRESS_ANY, ADDRESS_ANY_V4, ADDRESS_ANY_V6 } from "../layout/config.ts";
 import { GAUGE_CONNECTIONS, GAUGE_TIME_WAIT } from "../layout/counters.ts";
 import { EADDRNOTAVAIL } from "../layout/status.ts";
 import type { BindUdpOptions, ConnectOptions, ListenOptions } from "../types.ts";
+import type { KernelMemory } from "../views/kernelMemory.ts";
 import { Connection, type ConnectionOwner, type OpenConnection } from "./connection.ts";
 import { Listener } from "./listener.ts";
 import { UdpSocket } from "./udp.ts";
@@ -46,10 +48,13 @@ export class Sockets implements ConnectionOwner {
   readonly #listening = new Map<Replicated, (host: KernelHost) => number>();
   #nextHost = 0;
   #closed = false;
+  /** Of a kernel that is or was there: all have the same addresses. One listens also while none is up. */
+  #memory: KernelMemory | undefined;
 
   constructor(options: SocketsOptions) {
     this.#options = options;
     this.#hosts = [...options.hosts];
+    this.#memory = this.#hosts[0]?.memory;
   }
 
   /** @throws NetPopcornError EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, ERR_OPTION_RANGE, ERR_STACK_CLOSED. */
@@ -194,12 +199,12 @@ export class Sockets implements ConnectionOwner {
 
   /** What a socket without an address is bound to: "::", or "0.0.0.0" where there is no IPv6. */
   get anyAddress(): string {
-    return speaks(this.#anyHost().memory, 6) ? ANY_V6 : ANY_V4;
+    return speaks(this.#anyMemory(), 6) ? ANY_V6 : ANY_V4;
   }
 
   /** The address family that the stack speaks; 0: both. */
   get families(): 0 | 4 | 6 {
-    const { memory } = this.#anyHost();
+    const memory = this.#anyMemory();
     if (!speaks(memory, 6)) return 4;
     return speaks(memory, 4) ? 0 : 6;
   }
@@ -255,9 +260,14 @@ export class Sockets implements ConnectionOwner {
 
   #addressIndex(text: string, what: string): number {
     const address = parseAddress(text);
-    const index = ownAddressIndex(this.#anyHost().memory, address);
+    const index = ownAddressIndex(this.#anyMemory(), address);
     if (index < 0) throw statusError(EADDRNOTAVAIL, `${what} from ${text}`);
     return index;
+  }
+
+  #anyMemory(): KernelMemory {
+    if (this.#hosts[0]) this.#memory = this.#hosts[0].memory;
+    return this.#memory ?? this.#anyHost().memory;
   }
 
   #anyHost(): KernelHost {

@@ -153,6 +153,15 @@ describe("a kernel that is killed", () => {
     await exchange(await connectTo(pair));
   });
 
+  it("may be the only one, and gone while somebody listens: it listens when it is back", async () => {
+    const pair = await createStackPair({ server: { restart: { delayMs: 20 } } });
+    cleanUp.push(pair.close);
+    pair.server.on("kernel", () => {});
+    pair.server.killKernel(0);
+    await echo(pair.server);
+    await exchange(await connectTo(pair));
+  });
+
   it("stays down with restart: false, and no entry is left to it", async () => {
     const setup = await setUp({ restart: false });
     await echo(setup.server);
