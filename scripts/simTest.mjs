@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { root } from "./upToDate.mjs";
 
-const USAGE = `usage: npm run sim-test -- [--seed N | --from N --seeds COUNT] [--what kernels|accepts] [--build debug|release]
+const USAGE = `usage: npm run sim-test -- [--seed N | --from N --seeds COUNT]
+         [--what kernels|accepts] [--build debug|release]
   --seed N     replay one seed, with its trace
   --seeds N    run that many (150), from --from N (0) on
   --what       kernels (default with --seed) or accepts; without it many seeds run for both

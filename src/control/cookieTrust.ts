@@ -1,8 +1,8 @@
 /**
  * A connection that is half open by SYN cookie has left no trace in its kernel, so nobody can see that it is there when
  * its entry of the device's tables changes hands. Its ACK then comes to a kernel that has not sent the cookie. All
- * kernels of a stack make cookies with one secret (assembly/flow/hash.ts): the new kernel can redeem it, if it knows that others
- * have sent some lately.
+ * kernels of a stack make cookies with one secret (assembly/flow/hash.ts): the new kernel can redeem it, if it knows
+ * that others have sent some lately.
  */
 import { SYN_COOKIES_SENT } from "../layout/counters.ts";
 import { COOKIES_TRUSTED_MS, HEALTH_BASE, HEALTH_COOKIES_UNTIL_MS } from "../layout/kernelMemory.ts";

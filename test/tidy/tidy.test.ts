@@ -147,7 +147,7 @@ test("commands in documents exist", () => {
   const manifest = JSON.parse(textOf("package.json")) as { scripts: Record<string, string> };
   const builtIn = new Set(["ci", "install", "pack", "start", "test"]);
   const missing = documents.flatMap((file) =>
-    [...textOf(file).matchAll(/(?:^|`|&& )npm (?:run )?([a-z][a-z:]*)/gm)]
+    [...textOf(file).matchAll(/(?:^|`|&& )npm (?:run )?([a-z][a-z:-]*)/gm)]
       .filter(([whole, name = ""]) => !(name in manifest.scripts) && !(builtIn.has(name) && !whole.includes("npm run")))
       .map(([whole]) => `${file}: ${whole}`),
   );
