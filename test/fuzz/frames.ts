@@ -1,10 +1,11 @@
 /** Writes frames straight into a kernel's RX ring: one pass, no objects, so that fuzzing is not bound by its frames. */
 import { FRAME_LENGTH, FRAME_OFFSET, FRAME_VNET_FLAGS, VNET_DATA_VALID } from "../../src/layout/frameRing.ts";
 import { recordBytes } from "../../src/views/frameRing.ts";
-import { type FuzzKernel, OWN_MAC, OWN_V4, PEER_MAC } from "./fuzzKernel.ts";
+import { type FuzzKernel, OWN_MAC, OWN_V4, OWN_V6, PEER_MAC } from "./fuzzKernel.ts";
 
 export const ETHERNET_BYTES = 14;
 export const IPV4_BYTES = 20;
+export const IPV6_BYTES = 40;
 const FRAME_BYTES_MAX = 2048;
 /** Bytes around a frame that a wrong read would see. */
 const POISON_BYTES = 64;
@@ -74,16 +75,33 @@ export class FrameWriter {
     this.ipv4Checksum();
   }
 
+  /** An IPv6 header for `payloadBytes` behind it; the last octet of the sender, fd00::, is `host`. */
+  ipv6(host: number, nextHeader: number, payloadBytes: number, hopLimit = 64): void {
+    this.ethernet(0x86dd);
+    this.set32(14, 0x60000000);
+    this.set16(18, payloadBytes);
+    this.set16(20, (nextHeader << 8) | hopLimit);
+    this.bytes.set(OWN_V6, this.at + 22);
+    this.bytes[this.at + 37] = host;
+    this.bytes.set(OWN_V6, this.at + 38);
+  }
+
   ipv4Checksum(): void {
     this.set16(24, 0);
     this.set16(24, fold(sumWords(this.bytes, this.at + 14, this.at + 34, 0)));
   }
 
-  /** Checksum of a TCP or UDP segment of `segmentBytes` behind a 20-byte IPv4 header; its field lies at `field`. */
-  transportChecksum(protocol: number, segmentBytes: number, field: number): void {
-    this.set16(34 + field, 0);
-    const addresses = sumWords(this.bytes, this.at + 26, this.at + 34, protocol + segmentBytes);
-    this.set16(34 + field, fold(sumWords(this.bytes, this.at + 34, this.at + 34 + segmentBytes, addresses)));
+  /**
+   * Checksum of `segmentBytes` of TCP, UDP or ICMPv6 at `start` of the frame; its field lies at `field` of them. The
+   * addresses of the pseudo header are the packet's own.
+   */
+  transportChecksum(protocol: number, start: number, segmentBytes: number, field: number): void {
+    this.set16(start + field, 0);
+    const v6 = this.bytes[this.at + 12] === 0x86;
+    const [from, to] = v6 ? [this.at + 22, this.at + 54] : [this.at + 26, this.at + 34];
+    const addresses = sumWords(this.bytes, from, to, protocol + segmentBytes);
+    const end = this.at + start + segmentBytes;
+    this.set16(start + field, fold(sumWords(this.bytes, this.at + start, end, addresses)));
   }
 
   /** Internet checksum of `count` bytes from `from`, stored at `field`; offsets from the start of the frame. */

@@ -20,6 +20,8 @@ export const OWN_MAC = Uint8Array.of(2, 0, 0, 0, 0, 1);
 export const PEER_MAC = Uint8Array.of(2, 0, 0, 0, 0, 2);
 /** 10.0.0.1 */
 export const OWN_V4 = Uint8Array.of(10, 0, 0, 1);
+/** fd00::1 */
+export const OWN_V6 = Uint8Array.of(0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
 export const CONNECTIONS_MAX = 12;
 
 /** The variants of configuration that programs run on. */
@@ -80,7 +82,7 @@ export class FuzzKernel {
       kernelId: 0,
       seed: Uint32Array.of(1, 2, 3, 4),
       mac: OWN_MAC,
-      addresses: [parseCidr("10.0.0.1/24")],
+      addresses: [parseCidr("10.0.0.1/24"), parseCidr("fd00::1/64")],
       gateway: new Uint8Array(16),
       mtuBytes: 1500,
       rxLanes: 1,

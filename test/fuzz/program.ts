@@ -5,8 +5,8 @@
 import * as EVENT from "../../src/layout/event.ts";
 import { MAP_BASE, MAP_EVENTS, SCRATCH_BASE } from "../../src/layout/kernelMemory.ts";
 import { FrameWriter } from "./frames.ts";
-import type { FuzzKernel } from "./fuzzKernel.ts";
-import { CALLED, CLOSED, HOST_FIRST, LISTEN_PORT, PORT_FIRST, REMOTES, Remotes } from "./remotes.ts";
+import { type FuzzKernel, OWN_V6 } from "./fuzzKernel.ts";
+import { CALLED, CLOSED, HOST_FIRST, LISTEN_PORT, PORT_FIRST, REMOTES, REMOTES_V6, Remotes } from "./remotes.ts";
 
 const FIN = 1;
 const SYN = 2;
@@ -186,10 +186,9 @@ export class Interpreter {
     this.#segment(index, flags, seq, ack, this.#pick(SIZES), this.#next() % OPTION_KINDS);
   }
 
-  /** @returns bytes of options written, a multiple of 4, at most 40. */
-  #options(index: number, kind: number): number {
+  /** Writes options at offset `at`. @returns bytes of options, a multiple of 4, at most 40. */
+  #options(index: number, kind: number, at: number): number {
     const { writer, remotes } = this;
-    const at = 54;
     if (kind === OPTIONS_TIMESTAMPS || kind === OPTIONS_SACK) {
       writer.set32(at, 0x0101080a);
       writer.set32(at + 4, Math.floor(this.#nowNs / 1e6));
@@ -223,24 +222,27 @@ export class Interpreter {
   #segment(index: number, flags: number, seq: number, ack: number, payloadBytes: number, options: number): void {
     const { writer, remotes } = this;
     if (!writer.begin()) return;
-    const optionBytes = this.#options(index, options);
+    const v6 = index >= REMOTES_V6;
+    const at = v6 ? 54 : 34;
+    const optionBytes = this.#options(index, options, at + 20);
     const segmentBytes = 20 + optionBytes + payloadBytes;
-    writer.ipv4(HOST_FIRST + index, 6, segmentBytes);
-    writer.set16(34, PORT_FIRST + index);
-    writer.set16(36, remotes.kernelPort[index] as number);
-    writer.set32(38, seq);
-    writer.set32(42, ack);
-    writer.set16(46, ((20 + optionBytes) << 10) | flags);
-    writer.set16(48, remotes.window[index] as number);
-    writer.set32(50, flags & URG ? this.#next() : 0);
-    writer.fill(54 + optionBytes, payloadBytes, seq);
+    if (v6) writer.ipv6(HOST_FIRST + index, 6, segmentBytes);
+    else writer.ipv4(HOST_FIRST + index, 6, segmentBytes);
+    writer.set16(at, PORT_FIRST + index);
+    writer.set16(at + 2, remotes.kernelPort[index] as number);
+    writer.set32(at + 4, seq);
+    writer.set32(at + 8, ack);
+    writer.set16(at + 12, ((20 + optionBytes) << 10) | flags);
+    writer.set16(at + 14, remotes.window[index] as number);
+    writer.set32(at + 16, flags & URG ? this.#next() : 0);
+    writer.fill(at + 20 + optionBytes, payloadBytes, seq);
     const damage = this.#next();
     const valid = damage >= 32;
     if (!valid) {
-      this.#damage(34 + segmentBytes, damage);
-      writer.transportChecksum(6, segmentBytes, 16);
+      this.#damage(at + segmentBytes, damage);
+      writer.transportChecksum(6, at, segmentBytes, 16);
     }
-    writer.end(34 + segmentBytes, valid);
+    writer.end(at + segmentBytes, valid);
   }
 
   /** Writes some bytes of the program over the frame; half of the time the IPv4 header is made right again. */
@@ -250,17 +252,20 @@ export class Interpreter {
       const place = this.#next() % 96;
       if (place < frameBytes) writer.bytes[writer.at + place] = this.#next();
     }
-    if (how & 4) writer.ipv4Checksum();
+    if (how & 4 && writer.bytes[writer.at + 12] === 8) writer.ipv4Checksum();
   }
 
   #otherFrame(code: number): void {
     const { writer } = this;
     if (!writer.begin()) return;
-    if (code < 36) this.#udpDatagram();
+    if (code === 34) this.#udpDatagram();
+    else if (code === 35) this.#icmp6();
     else if (code === 36) this.#echo();
-    else if (code === 37 || code === 38) this.#icmpError();
+    else if (code === 37) this.#icmpError();
+    else if (code === 38) this.#icmp6Error();
     else if (code === 39) this.#arp();
-    else if (code < 42) this.#fragment();
+    else if (code === 40) this.#fragment();
+    else if (code === 41) this.#extensionHeaders();
     else this.#rawFrame(code === 42);
   }
 
@@ -274,7 +279,7 @@ export class Interpreter {
     writer.fill(42, payloadBytes, 7);
     const damage = this.#next();
     if (damage < 32) this.#damage(42 + payloadBytes, damage);
-    writer.transportChecksum(17, 8 + payloadBytes, 6);
+    writer.transportChecksum(17, 34, 8 + payloadBytes, 6);
     writer.end(42 + payloadBytes, damage >= 128);
   }
 
@@ -342,6 +347,83 @@ export class Interpreter {
       writer.set16(40, 0);
     }
     writer.end(34 + payloadBytes, false);
+  }
+
+  /** Neighbour discovery, echo, or any other type, with options, from a neighbour or a router. */
+  #icmp6(): void {
+    const { writer } = this;
+    const type = this.#pick([133, 134, 134, 135, 135, 136, 136, 137, 128, 130, 143, this.#next()]);
+    const bodyBytes = this.#pick([4, 12, 20, 20, 28, 36]);
+    const optionWords = this.#next() & 3;
+    const total = 4 + bodyBytes + 8 * optionWords;
+    writer.ipv6(HOST_FIRST + (this.#next() % REMOTES), 58, total, this.#next() & 7 ? 255 : 64);
+    // Routers speak from link-local addresses (RFC 4861 6.1.2); solicitations go to groups.
+    const where = this.#next();
+    if (where & 1) writer.set16(22, 0xfe80);
+    if (where & 2)
+      writer.bytes.set([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, where & 4 ? 0 : 1, where & 4 ? 0 : 0xff], writer.at + 38);
+    if (where >= 240) writer.fill(22, 16, 0);
+    writer.fill(54, total, this.#next());
+    writer.set32(54, type << 24);
+    writer.set32(58, this.#next() << 24);
+    // The target or the destination: an address of ours, or of a neighbour.
+    if (bodyBytes >= 20) {
+      writer.bytes.set(writer.bytes.subarray(writer.at + 22, writer.at + 38), writer.at + 62);
+      writer.bytes[writer.at + 62] = 0xfd;
+      writer.bytes[writer.at + 77] = this.#next() & 3 ? 1 : HOST_FIRST + (this.#next() % REMOTES);
+    }
+    for (let i = 0; i < optionWords; i++) {
+      writer.set16(58 + bodyBytes + 8 * i, (this.#pick([1, 2, 3, 5, 25, 31]) << 8) | (this.#next() & 3));
+      writer.bytes[writer.at + 60 + bodyBytes + 8 * i] = this.#next();
+    }
+    writer.transportChecksum(58, 54, total, 2);
+    writer.end(54 + total, false);
+  }
+
+  /** An ICMPv6 error about the last packet that the kernel sent, perhaps cut or changed. */
+  #icmp6Error(): void {
+    const { writer, remotes } = this;
+    const type = this.#pick([1, 2, 2, 3, 4]);
+    const quoteBytes = this.#next() & 3 ? Math.min(remotes.quoteBytes, 60) : this.#next() % (remotes.quoteBytes + 1);
+    writer.ipv6(HOST_FIRST + (this.#next() % REMOTES), 58, 8 + quoteBytes);
+    writer.set32(54, (type << 24) | ((this.#next() & 7) << 16));
+    writer.set32(58, this.#pick([0, 68, 1279, 1280, 1281, 1400, 1499, 1500, 65535]));
+    writer.bytes.set(remotes.quote.subarray(0, quoteBytes), writer.at + 62);
+    if (this.#next() < 64 && quoteBytes > 0) writer.bytes[writer.at + 62 + (this.#next() % quoteBytes)] = this.#next();
+    writer.transportChecksum(58, 54, 8 + quoteBytes, 2);
+    writer.end(62 + quoteBytes, false);
+  }
+
+  /** A chain of extension headers, perhaps with a fragment's, in front of a UDP datagram or of nothing. */
+  #extensionHeaders(): void {
+    const { writer } = this;
+    const kinds = [0, 60, 43, 44, 51, 135, 59];
+    const headers = this.#next() % 10;
+    const payloadBytes = this.#next();
+    let kind = this.#pick(kinds);
+    writer.ipv6(HOST_FIRST + (this.#next() % REMOTES), kind, headers * 8 + payloadBytes);
+    let at = 54;
+    for (let i = 0; i < headers; i++, at += 8) {
+      const next = i === headers - 1 ? this.#pick([17, 17, 6, 58, 59]) : this.#pick(kinds);
+      writer.fill(at, 8, 0);
+      writer.bytes[writer.at + at] = next;
+      // Lengths that lie now and then, an option in the others.
+      if (kind === 44) {
+        writer.set16(at + 2, (this.#next() % 24) * 8 + (this.#next() & 1));
+        writer.set32(at + 4, this.#next() & 3);
+      } else {
+        writer.bytes[writer.at + at + 1] = this.#next() < 16 ? this.#next() : 0;
+        writer.set16(at + 2, (this.#pick([0, 1, 1, 5, 0x80, 0xc2]) << 8) | (this.#next() & 7));
+      }
+      kind = next;
+    }
+    writer.fill(at, payloadBytes, 5);
+    if (payloadBytes >= 8) {
+      writer.set32(at, (5000 << 16) | 53);
+      writer.set16(at + 4, this.#next() & 7 ? payloadBytes : this.#next());
+      writer.transportChecksum(17, at, payloadBytes, 6);
+    }
+    writer.end(at + payloadBytes, false);
   }
 
   /** Bytes of the program as they are, perhaps behind a valid IPv4 header. */
@@ -415,8 +497,7 @@ export class Interpreter {
   #connect(): void {
     const { kernel, remotes } = this;
     const index = this.#next() % REMOTES;
-    kernel.memory.bytes.fill(0, SCRATCH_BASE, SCRATCH_BASE + 16);
-    kernel.memory.bytes.set([255, 255, 10, 0, 0, HOST_FIRST + index], SCRATCH_BASE + 10);
+    this.#writeAddress(index);
     const localPort = 40_000 + this.#next();
     const handle = kernel.wasm.tcpConnect(-1, localPort, SCRATCH_BASE, PORT_FIRST + index);
     if (handle < 0) return;
@@ -424,6 +505,14 @@ export class Interpreter {
     // The remote answers as this connection's peer from now on.
     remotes.kernelPort[index] = localPort;
     remotes.state[index] = CLOSED;
+  }
+
+  /** A remote's address, as calls take it. */
+  #writeAddress(index: number): void {
+    const { bytes } = this.kernel.memory;
+    bytes.set(OWN_V6, SCRATCH_BASE);
+    if (index < REMOTES_V6) bytes.set([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0], SCRATCH_BASE);
+    bytes[SCRATCH_BASE + 15] = HOST_FIRST + index;
   }
 
   #end(abort: boolean): void {
@@ -452,9 +541,7 @@ export class Interpreter {
       wasm.udpRecvPeek(this.#udp);
       wasm.udpRecvConsume(this.#udp);
     } else if (what < 240) {
-      this.kernel.memory.bytes.fill(0, SCRATCH_BASE, SCRATCH_BASE + 16);
-      const host = HOST_FIRST + (what % REMOTES);
-      this.kernel.memory.bytes.set([255, 255, 10, 0, 0, host], SCRATCH_BASE + 10);
+      this.#writeAddress(what % REMOTES);
       wasm.udpSendTo(this.#udp, area, this.#pick(SENDS), SCRATCH_BASE, 5000);
     } else {
       wasm.udpClose(this.#udp);

@@ -3,10 +3,12 @@
  * is learnt from the frames that the kernel sends.
  */
 import { FRAME_OFFSET } from "../../src/layout/frameRing.ts";
-import type { FuzzKernel } from "./fuzzKernel.ts";
+import { type FuzzKernel, OWN_V6 } from "./fuzzKernel.ts";
 import { recordBytes } from "../../src/views/frameRing.ts";
 
-export const REMOTES = 8;
+export const REMOTES = 10;
+/** From this one on they speak IPv6. */
+export const REMOTES_V6 = 6;
 export const HOST_FIRST = 20;
 export const PORT_FIRST = 1000;
 export const LISTEN_PORT = 80;
@@ -16,7 +18,7 @@ export const CLOSED = 0;
 export const CALLED = 1;
 export const OPEN = 2;
 
-/** One entry per remote; its address is 10.0.0.(HOST_FIRST + index), its port PORT_FIRST + index. */
+/** One entry per remote: 10.0.0.(HOST_FIRST + index) or fd00::(HOST_FIRST + index), port PORT_FIRST + index. */
 export class Remotes {
   readonly state = new Uint8Array(REMOTES);
   readonly kernelPort = new Uint16Array(REMOTES);
@@ -85,17 +87,40 @@ export class Remotes {
     }
     const u8 = (offset: number) => bytes[at + offset] as number;
     const u16 = (offset: number) => (u8(offset) << 8) | u8(offset + 1);
-    const u32 = (offset: number) => u16(offset) * 65536 + u16(offset + 2);
     if (length < 42 || u8(6) !== 2 || u8(11) !== 1) this.fault ||= `a frame of ${length} bytes from someone else`;
-    if (u16(12) !== 0x0800) return;
-    if (u8(14) !== 0x45 || u16(16) !== length - 14 || u32(26) !== 0x0a000001) {
-      this.fault ||= `IPv4 header ${Buffer.from(bytes.subarray(at + 14, at + 34)).toString("hex")} of ${length} bytes`;
+    const v6 = u16(12) === 0x86dd;
+    if (u16(12) !== 0x0800 && !v6) return;
+    if (v6 ? !this.#isSaneV6(bytes, at, length) : !this.#isSaneV4(bytes, at, length)) {
+      this.fault ||= `IP header ${Buffer.from(bytes.subarray(at + 14, at + 54)).toString("hex")} of ${length} bytes`;
     }
     this.quoteBytes = Math.min(length - 14, this.quote.length);
     this.quote.set(bytes.subarray(at + 14, at + 14 + this.quoteBytes));
-    if (u8(23) !== 6) return;
+    if (u8(v6 ? 20 : 23) !== 6) return;
+    this.#segment(bytes, at + (v6 ? 20 : 0), length - (v6 ? 20 : 0), v6);
+  }
+
+  #isSaneV4(bytes: Uint8Array, at: number, length: number): boolean {
+    const total = ((bytes[at + 16] as number) << 8) | (bytes[at + 17] as number);
+    const own = bytes[at + 26] === 10 && bytes[at + 29] === 1;
+    return bytes[at + 14] === 0x45 && total === length - 14 && own;
+  }
+
+  #isSaneV6(bytes: Uint8Array, at: number, length: number): boolean {
+    const payloadBytes = ((bytes[at + 18] as number) << 8) | (bytes[at + 19] as number);
+    // From fd00::1, from a link-local address, or from :: (duplicate address detection).
+    const source = bytes[at + 22] as number;
+    const own = source === 0xfe || source === 0 || bytes[at + 37] === OWN_V6[15];
+    return (bytes[at + 14] as number) >> 4 === 6 && payloadBytes === length - 54 && own;
+  }
+
+  /** A TCP segment; `at` is such that its header starts at +34. */
+  #segment(bytes: Uint8Array, at: number, length: number, v6: boolean): void {
+    const u8 = (offset: number) => bytes[at + offset] as number;
+    const u16 = (offset: number) => (u8(offset) << 8) | u8(offset + 1);
+    const u32 = (offset: number) => u16(offset) * 65536 + u16(offset + 2);
     const index = u16(36) - PORT_FIRST;
-    if (index < 0 || index >= REMOTES || u8(33) !== HOST_FIRST + index || this.kernelPort[index] !== u16(34)) return;
+    if (index < 0 || index >= REMOTES || v6 !== index >= REMOTES_V6) return;
+    if (u8(33) !== HOST_FIRST + index || this.kernelPort[index] !== u16(34)) return;
     const flags = u8(47);
     if (flags & 4) {
       this.forget(index);
