@@ -14,6 +14,7 @@ import {
   SEED_MAX,
 } from "./options.ts";
 import { createOutput, errorLine } from "./output.ts";
+import { simCommand, workerCommand } from "./sim/definition.ts";
 
 /** Exit status when the result is bad: failed connections, wrong bytes. Errors of use and set-up have 1 as well. */
 const EXIT_FAILURE = 1;
@@ -48,6 +49,7 @@ function demoCommand(): Command {
     .option("--seconds <s>", "how long the load lasts", numberOption("--seconds", 0.5, 3600), 10)
     .option("--concurrency <n>", "connections in flight", integerOption("--concurrency", 1, 8192), 256)
     .option("--out <file>", "where the report goes", "netpopcorn-report.html")
+    .option("--no-comparison", "without the designs simulated beside each other at the end")
     .addOption(seedOption())
     .addOption(jsonOption())
     .action(async (options) => {
@@ -163,6 +165,8 @@ export function createProgram(): Command {
     .addCommand(demoCommand())
     .addCommand(serveCommand())
     .addCommand(benchCommand())
+    .addCommand(simCommand(jsonOption()))
+    .addCommand(workerCommand(jsonOption()))
     .addCommand(pcapCommand())
     .addCommand(packetdrillCommand());
   for (const command of [program, ...program.commands]) {

@@ -19,7 +19,8 @@ function linesOf(text: string): Record<string, unknown>[] {
 describe("demo", () => {
   test("every connection completes, every kernel has a share, and the report is there", () => {
     const report = join(folder, "report.html");
-    const options = ["--json", "--kernels", "2", "--seconds", "1.2", "--concurrency", "64", "--out", report];
+    const load = ["--kernels", "2", "--seconds", "1.2", "--concurrency", "64"];
+    const options = ["--json", "--no-comparison", ...load, "--out", report];
     const { status, stdout, stderr } = runCli("demo", ...options);
     expect(stderr).toBe("");
     const lines = linesOf(stdout);
@@ -64,7 +65,7 @@ describe("demo", () => {
 
   test("a report that cannot be written is an error with the way out", () => {
     const report = join(folder, "missing", "report.html");
-    const { status, stderr } = runCli("demo", "--kernels", "1", "--seconds", "0.5", "--out", report);
+    const { status, stderr } = runCli("demo", "--no-comparison", "--kernels", "1", "--seconds", "0.5", "--out", report);
     expect(status).toBe(1);
     expect(stderr).toMatch(/^netpopcorn: ENOENT: the report cannot be written to .*--out\n$/);
   });
@@ -90,7 +91,7 @@ describe("bad use ends in one line with a code and status 1", () => {
 });
 
 test("--help and --version answer on stdout with status 0", () => {
-  for (const args of [["--help"], ["demo", "--help"], ["serve", "--help"]]) {
+  for (const args of [["--help"], ["demo", "--help"], ["serve", "--help"], ["sim", "--help"], ["worker", "--help"]]) {
     expect(runCli(...args)).toMatchObject({
       status: 0,
       stderr: "",

@@ -3,9 +3,13 @@ import { writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { resolve } from "node:path";
 import { NetPopcornError } from "../../errors.ts";
+import type { ReportDocument } from "../../report/document.ts";
 import { loadPageScript, renderReport } from "../../report/html.ts";
+import type { CellResult } from "../../sim/sweep/combine.ts";
 import { createInterrupt } from "../interrupt.ts";
 import type { Output } from "../output.ts";
+import { createSweepView, silentView } from "../sim/progress.ts";
+import { compareDesigns, comparisonCharts, comparisonLine, comparisonRecord, comparisonTable } from "./comparison.ts";
 import { type DemoOptions, TIME_WAIT_MS } from "./population.ts";
 import { createProgressView } from "./progress.ts";
 import { demoReport, summaryLines } from "./report.ts";
@@ -13,6 +17,8 @@ import { connectionsPerSecond, type DemoResult, isGood } from "./result.ts";
 import { runDemo } from "./run.ts";
 
 export type DemoCommandOptions = DemoOptions & {
+  /** Whether to compare designs in simulation at the end. */
+  readonly comparison: boolean;
   /** Where the report goes. */
   readonly out: string;
 };
@@ -24,16 +30,36 @@ export async function demo(options: DemoCommandOptions, output: Output): Promise
   const interrupt = createInterrupt();
   const view = await createProgressView(output);
   let result: DemoResult;
+  let compared: readonly CellResult[] = [];
   try {
     result = await runDemo(options, (state) => view.show(state), interrupt.signal);
+    view.close();
+    if (options.comparison) compared = await compare(options.seed, output, interrupt.signal);
   } finally {
     view.close();
     interrupt.close();
   }
   const report = resolve(options.out);
-  await writeReport(report, renderReport(demoReport(result, provenance(options)), pageScript));
-  printSummary(result, report, output);
+  const document = withComparison(demoReport(result, provenance(options)), compared);
+  await writeReport(report, renderReport(document, pageScript));
+  printSummary(result, compared, report, output);
   return isGood(result);
+}
+
+async function compare(seed: number, output: Output, signal: AbortSignal): Promise<readonly CellResult[]> {
+  if (!output.isJson) output.progress("\ncomparing designs in simulation …");
+  const results = await compareDesigns(seed, output.isJson ? silentView : await createSweepView(), signal);
+  if (output.isJson) for (const cell of results) output.result(comparisonRecord(cell), "");
+  return results;
+}
+
+function withComparison(report: ReportDocument, compared: readonly CellResult[]): ReportDocument {
+  if (compared.length === 0) return report;
+  return {
+    ...report,
+    charts: [...report.charts, ...comparisonCharts(compared)],
+    tables: [...report.tables, comparisonTable(compared)],
+  };
 }
 
 async function writeReport(file: string, html: string): Promise<void> {
@@ -45,9 +71,10 @@ async function writeReport(file: string, html: string): Promise<void> {
   }
 }
 
-function printSummary(result: DemoResult, report: string, output: Output): void {
+function printSummary(result: DemoResult, compared: readonly CellResult[], report: string, output: Output): void {
   const { latencyUs, samples: _samples, ...totals } = result;
   const { distribution: _distribution, ...latency } = latencyUs;
+  const comparisonLines = compared.length === 0 ? [] : [comparisonLine(compared)];
   const record = {
     phase: "summary",
     ok: isGood(result),
@@ -56,7 +83,7 @@ function printSummary(result: DemoResult, report: string, output: Output): void 
     latencyUs: latency,
     report,
   };
-  output.result(record, ["", ...summaryLines(result), `report        ${report}`].join("\n"));
+  output.result(record, ["", ...summaryLines(result), ...comparisonLines, `report        ${report}`].join("\n"));
 }
 
 function provenance(options: DemoCommandOptions): [name: string, value: string][] {

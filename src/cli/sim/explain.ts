@@ -4,7 +4,7 @@ import { SHARES, type Shares } from "../../sim/types.ts";
 import { formatCompact, formatInteger } from "../format.ts";
 
 const NAME_CELLS = 16;
-const CELL = 10;
+const CELL = 11;
 
 function sharesLine(name: string, shares: Shares): string {
   const cells = SHARES.map((share) => `${(100 * shares[share]).toFixed(1)} %`.padStart(CELL));

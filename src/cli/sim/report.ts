@@ -281,28 +281,31 @@ function ratioFigures(grid: Grid): ReportDocument["figures"] {
     });
 }
 
+/** All charts of a sweep. */
+export function sweepCharts(results: readonly CellResult[]): readonly Chart[] {
+  if (results.length === 0) return [];
+  const grid = new Grid(results);
+  return [...rateCharts(grid, results), ...latencyCharts(grid), failureChart(grid), ...timeCharts(grid)];
+}
+
 export function sweepReport({ results, tables, provenance }: ReportParts): ReportDocument {
   const grid = new Grid(results);
   const first = results[0];
   const packets = results.reduce((sum, { result }) => sum + result.simulatedPackets, 0);
-  const charts =
-    results.length === 0
-      ? []
-      : [...rateCharts(grid, results), ...latencyCharts(grid), failureChart(grid), ...timeCharts(grid)];
   return {
     title: "NetPopcorn simulator",
     subtitle:
       first === undefined
-        ? "No sweep, only tables."
+        ? (tables[0]?.title ?? "")
         : `${grid.designs.length} designs on ${grid.cores.join(", ")} cores, workload ${first.result.workload} ` +
           `(${first.result.protocol}), machine ${first.result.machine}.`,
-    verdict: { isGood: true, text: first === undefined ? "" : "the same stack code, frames and constants for all" },
+    verdict: { isGood: true, text: "" },
     figures: [
       ...ratioFigures(grid),
       { label: "Simulations", value: formatInteger(results.reduce((sum, { repeats }) => sum + repeats, 0)) },
       { label: "Packets simulated", value: formatCompact(packets) },
     ],
-    charts,
+    charts: sweepCharts(results),
     tables: [
       ...tables,
       ...(results.length > 0 ? [resultTable(results)] : []),

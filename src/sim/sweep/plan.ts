@@ -31,7 +31,9 @@ export function planCells(points: readonly SimPoint[], repeats: number, fingerpr
   return points.map((point) => ({
     point,
     tasks: Array.from({ length: repeats }, (_, repeat) => {
-      const repeated = { ...point, seed: (point.seed + repeat * SEED_STEP) >>> 0 };
+      const seed = (point.seed + repeat * SEED_STEP) >>> 0;
+      // One timeline tells enough.
+      const repeated = { ...point, seed, traceMs: repeat === 0 ? point.traceMs : 0 };
       return { key: taskKey(repeated, fingerprint), point: repeated };
     }),
   }));

@@ -1,0 +1,126 @@
+/** A published claim, the simulations that it is about, and the verdict. */
+import { parsePoint } from "../point.ts";
+import { estimate } from "../sweep/statistics.ts";
+import type { PointResult, SimPoint } from "../types.ts";
+
+/**
+ * How the published value is known. `read`: printed, or digitised from vector graphics: right within 15 %. `pixels`:
+ * measured in a picture: 25 %. `recalled`: remembered from a text that was not at hand: only its shape counts.
+ */
+export type Basis = "read" | "pixels" | "recalled";
+const TOLERANCE: Readonly<Record<Basis, number | null>> = { read: 0.15, pixels: 0.25, recalled: null };
+
+/** As from a command line: what is left out has its default. */
+export type PointInput = Partial<SimPoint> & Pick<SimPoint, "design" | "cores" | "workload">;
+
+export type Claim = {
+  readonly id: string;
+  /** "netpopcorn / linux, lighttpd, 24 cores". */
+  readonly what: string;
+  readonly source: string;
+  readonly published: number;
+  /** "×", "conn/s", "%". */
+  readonly unit: string;
+  readonly basis: Basis;
+  /** Simulations by name. */
+  readonly points: Readonly<Record<string, PointInput>>;
+  readonly value: (result: (name: string) => PointResult) => number;
+  /** Where only the shape counts: whether the simulated value has it. */
+  readonly holds?: (simulated: number) => boolean;
+  /** What the shape is: "below 1: it collapses". */
+  readonly shape?: string;
+  /** Why the published value says more about how it was measured than about the designs: shown, not chased. */
+  readonly artefact?: string;
+  /** What is known about a miss. */
+  readonly missReason?: string;
+};
+
+/** A claim without a simulation. */
+export type OpenClaim = {
+  readonly id: string;
+  readonly what: string;
+  readonly source: string;
+  readonly reason: string;
+};
+
+export type Verdict = "within" | "missed" | "shape holds" | "shape missed" | "artefact" | "not simulated";
+
+export type ClaimRow = {
+  readonly id: string;
+  readonly what: string;
+  readonly source: string;
+  readonly published: number | null;
+  readonly simulated: number | null;
+  /** 95 % confidence interval, with two repeats or more. */
+  readonly low: number | null;
+  readonly high: number | null;
+  readonly unit: string;
+  /** (simulated - published) / published. */
+  readonly error: number | null;
+  /** Relative; null where only the shape counts. */
+  readonly tolerance: number | null;
+  readonly verdict: Verdict;
+  /** Why it missed, is an artefact, or is not simulated; what the shape is. */
+  readonly remark: string;
+};
+
+/** The claim's simulations with a seed, by name. @throws NetPopcornError when a point of the claim is wrong. */
+export function claimPoints(claim: Claim, seed: number): Map<string, SimPoint> {
+  return new Map(Object.entries(claim.points).map(([name, input]) => [name, parsePoint({ ...input, seed })]));
+}
+
+/** @param repeats the claim's results by name, one map for each seed. */
+export function judge(claim: Claim, repeats: readonly ReadonlyMap<string, PointResult>[]): ClaimRow {
+  const samples = repeats.map((results) =>
+    claim.value((name) => {
+      const result = results.get(name);
+      if (result === undefined)
+        throw new RangeError(`claim ${claim.id} asks for "${name}", which it does not simulate`);
+      return result;
+    }),
+  );
+  const { mean, halfWidth } = estimate(samples);
+  const tolerance = claim.holds === undefined ? TOLERANCE[claim.basis] : null;
+  const verdict = verdictOf(claim, mean, tolerance);
+  const isMissed = verdict === "missed" || verdict === "shape missed";
+  return {
+    id: claim.id,
+    what: claim.what,
+    source: claim.source,
+    published: claim.published,
+    simulated: mean,
+    low: halfWidth === null ? null : mean - halfWidth,
+    high: halfWidth === null ? null : mean + halfWidth,
+    unit: claim.unit,
+    error: claim.published === 0 ? null : (mean - claim.published) / claim.published,
+    tolerance,
+    verdict,
+    remark: claim.artefact ?? [claim.shape, isMissed ? claim.missReason : undefined].filter(Boolean).join("; "),
+  };
+}
+
+function verdictOf(claim: Claim, simulated: number, tolerance: number | null): Verdict {
+  if (claim.artefact !== undefined) return "artefact";
+  if (claim.holds !== undefined) return claim.holds(simulated) ? "shape holds" : "shape missed";
+  const limit = tolerance ?? TOLERANCE.pixels ?? 0;
+  return Math.abs(simulated - claim.published) <= limit * Math.abs(claim.published) ? "within" : "missed";
+}
+
+/** For a claim whose simulations failed. */
+export function missedRow(claim: Claim, reason: string): ClaimRow {
+  const { id, what, source, published, unit } = claim;
+  const unknown = { simulated: null, low: null, high: null, error: null, tolerance: null };
+  return { id, what, source, published, ...unknown, unit, verdict: "missed", remark: `a simulation failed: ${reason}` };
+}
+
+export function openRow({ id, what, source, reason }: OpenClaim): ClaimRow {
+  const unknown = { published: null, simulated: null, low: null, high: null, error: null, tolerance: null };
+  return { id, what, source, ...unknown, unit: "", verdict: "not simulated", remark: reason };
+}
+
+/** Rows that count: neither artefacts nor without a simulation. */
+export function score(rows: readonly ClaimRow[]): { readonly hits: number; readonly counted: number } {
+  const counted = rows.filter(({ verdict }) => verdict !== "artefact" && verdict !== "not simulated");
+  const hits = counted.filter(({ verdict }) => verdict === "within" || verdict === "shape holds");
+  return { hits: hits.length, counted: counted.length };
+}

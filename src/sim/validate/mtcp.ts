@@ -1,0 +1,52 @@
+/** Claims of mTCP's paper (Jeong and others, NSDI 2014): 64-byte messages, one to a connection, eight cores. */
+import type { DesignName, PointResult } from "../types.ts";
+import type { Claim, PointInput } from "./claim.ts";
+
+const FIGURE = "NSDI 2014, figures on the project's page";
+
+function echo(design: DesignName, cores: number, more: Partial<PointInput> = {}): PointInput {
+  return { design, cores, workload: "rpc", machine: "e5-2690", procsPerCore: 1, timeWaitS: 0, ...more };
+}
+
+/** Files of a few kilobytes; lighttpd's own work as in the NetPopcorn test. */
+const lighttpd = (design: DesignName): PointInput => ({ ...echo(design, 8), workload: "web-epoll", procsPerCore: 1 });
+
+type Result = (name: string) => PointResult;
+const ratioOf = (result: Result) => result("a").connsPerSec / result("b").connsPerSec;
+
+function ratio(id: string, what: string, a: PointInput, b: PointInput, published: number, more: Partial<Claim> = {}) {
+  return {
+    ...{ id, what, source: FIGURE, published, unit: "×", basis: "pixels", points: { a, b }, value: ratioOf },
+    ...more,
+  } as Claim;
+}
+
+export const MTCP_CLAIMS: readonly Claim[] = [
+  ratio("MT1", "mtcp / linux, shared listener, 8 cores", echo("mtcp", 8), echo("linux", 8), 23.7),
+  ratio("MT2", "mtcp / linux-reuseport, 8 cores", echo("mtcp", 8), echo("linux-reuseport", 8), 5, {
+    source: "NSDI 2014, abstract and slides",
+    basis: "read",
+  }),
+  ratio("MT4", "mtcp / linux, one core", echo("mtcp", 1), echo("linux", 1), 3.2),
+  ratio("MT6", "linux, shared listener, 8 / 1 core", echo("linux", 8), echo("linux", 1), 0.65),
+  ratio("MT6b", "linux, shared listener, 2 / 1 core", echo("linux", 2), echo("linux", 1), 1.45),
+  ratio("MT7", "linux-reuseport, 8 / 1 core", echo("linux-reuseport", 8), echo("linux-reuseport", 1), 3),
+  ratio("MT10", "mtcp, 8 / 1 core", echo("mtcp", 8), echo("mtcp", 1), 4.6, {
+    artefact: "the figure's dip from 1 to 2 to 4 cores is not seen by others, who measured it linear",
+  }),
+  ratio("MT8a", "lighttpd, mtcp / linux, 8 cores", lighttpd("mtcp"), lighttpd("linux"), 3.2),
+  ratio("MT8b", "lighttpd, mtcp / linux-reuseport, 8 cores", lighttpd("mtcp"), lighttpd("linux-reuseport"), 2.2),
+  {
+    id: "MT9",
+    what: "latency of one idle connection, mtcp / linux",
+    source: "IX's raw data: 96-127 against 22 µs one way",
+    published: 5,
+    unit: "×",
+    basis: "read",
+    points: {
+      a: echo("mtcp", 1, { concurrency: 1, requestsPerConn: 1000 }),
+      b: echo("linux", 1, { concurrency: 1, requestsPerConn: 1000 }),
+    },
+    value: (result) => result("a").latencyUs.p50 / result("b").latencyUs.p50,
+  },
+];
