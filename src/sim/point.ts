@@ -134,7 +134,8 @@ export function parsePoint(value: unknown): SimPoint {
     policy: choice(value, "policy", BALANCER_POLICIES, "opportunistic"),
     os: choice(value, "os", OS_VERSIONS, defaultOs(machineName, design)),
     vfsBypass: boolean(value, "vfsBypass", true),
-    timeWaitS: number(value, "timeWaitS", 0, 600, design === "mtcp" ? 0 : 60),
+    // Linux keeps at most tcp_max_tw_buckets (180,000) in TIME-WAIT: at these rates, about a second. mTCP: none.
+    timeWaitS: number(value, "timeWaitS", 0, 600, design === "mtcp" ? 0 : 1),
     scale: scaleOf(value.scale),
     traceMs: number(value, "traceMs", 0, 1000, 0),
   };

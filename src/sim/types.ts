@@ -82,7 +82,7 @@ export type SimPoint = {
   readonly os: OsVersion;
   /** fastsocket: false leaves the VFS as the release has it. */
   readonly vfsBypass: boolean;
-  /** Seconds of TIME-WAIT at the server. */
+  /** Seconds of TIME-WAIT at the server; the 1 Mi records of its kernels must do for them. */
   readonly timeWaitS: number;
   /** Factors for constants of the machine, by name: the sensitivity table. */
   readonly scale: Readonly<Record<string, number>>;
@@ -154,6 +154,9 @@ export type PointResult = {
   readonly losses: Losses;
   /** Mean share of packets whose process ran on the core that received them. */
   readonly localPacketShare: number;
+  /** Shares of all cores' time in softirqs (packets, with what they wait for), and in looking listeners up. */
+  readonly softirqShare: number;
+  readonly lookUpShare: number;
   /** Busy cycles of all cores per completed connection. */
   readonly cyclesPerConn: number;
   readonly warmUpS: number;

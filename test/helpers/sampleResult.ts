@@ -34,6 +34,8 @@ export function sampleResult(point: SimPoint, change: Partial<PointResult> = {})
     latencyCdf: { us, cdf: [0.1, 0.5, 0.8, 0.95, 0.99, 1] },
     losses: { ringFull: 1, acceptQueueFull: 2, synRetransmits: 3, connectionsReset: 0 },
     localPacketShare: 1 / point.cores,
+    softirqShare: 0.2,
+    lookUpShare: 0,
     cyclesPerConn: 100_000,
     warmUpS: 0.1,
     measuredS: 0.5,

@@ -35,6 +35,7 @@ import {
   frameKind,
   KIND_OTHER,
   KIND_SHIFT,
+  KIND_SYN,
   type Steering,
   sourceByte,
   sourceNet,
@@ -74,8 +75,8 @@ export type ClientsOptions = {
   readonly steering: Steering;
   /** Addresses of the server that connections go to in turn at random; all one service. */
   readonly serverAddresses: number;
-  /** New connections per second that the client machines can make; 0: any number. */
-  readonly connsPerSecMax: number;
+  /** Frames per second, in and out, that the client machines can process; 0: any number. */
+  readonly framesPerSecMax: number;
   readonly linkGbps: number;
   readonly tickNs: number;
   /** Initial connections are begun over this time. */
@@ -237,10 +238,14 @@ export class Clients {
     let taken = 0;
     for (const queue of arriving) {
       while (queue.headNs <= this.#nowNs) {
-        if (taken >= POLL_FRAMES || !queue.moveTo(this.#rx)) return true;
+        if (taken >= POLL_FRAMES || !queue.moveTo(this.#rx)) {
+          this.#catchUp(taken);
+          return true;
+        }
         taken++;
       }
     }
+    this.#catchUp(taken);
     return false;
   }
 
@@ -365,21 +370,28 @@ export class Clients {
 
   /** Begins what is due and what the client machines have time for. */
   #openDue(): void {
-    const { connsPerSecMax, point } = this.#options;
+    const { framesPerSecMax, point } = this.#options;
     while (this.#nextArrivalNs <= this.#nowNs) {
       this.#wanted++;
       this.#nextArrivalNs += this.#drawGapNs();
     }
     const rampGapNs = this.#nowNs < this.#rampedNs ? this.#options.rampNs / point.concurrency : 0;
-    const gapNs = Math.max(rampGapNs, connsPerSecMax > 0 ? 1e9 / connsPerSecMax : 0);
-    // What was not used is lost: the machines cannot work ahead.
-    this.#gateNs = Math.max(this.#gateNs, this.#nowNs - this.#options.tickNs);
+    // While the machines are behind with what they have begun, they begin nothing new.
+    const gapNs = Math.max(rampGapNs, framesPerSecMax > 0 ? 1e9 / framesPerSecMax : 0);
+    this.#catchUp(0);
     while (this.#wanted > 0 && this.#toOpen > 0 && this.#gateNs <= this.#nowNs && !this.#stopped) {
       this.#gateNs += gapNs;
       this.#wanted--;
       this.#toOpen--;
       this.#open();
     }
+  }
+
+  /** Books frames to the client machines. What they do not use of their time is lost: they cannot work ahead. */
+  #catchUp(frames: number): void {
+    const { framesPerSecMax, tickNs } = this.#options;
+    this.#gateNs = Math.max(this.#gateNs, this.#nowNs - tickNs);
+    if (framesPerSecMax > 0) this.#gateNs += (frames * 1e9) / framesPerSecMax;
   }
 
   #open(): void {
@@ -458,12 +470,16 @@ export class Clients {
     const { linkGbps, send } = this.#options;
     const nsPerByte = 8 / linkGbps;
     const { bytes, words } = this.#memory;
+    let frames = 0;
     this.#forEachSent((at) => {
       const kind = frameKind(bytes, at);
+      // A SYN was booked when its connection began.
+      if (kind !== KIND_SYN) frames++;
       this.#linkFreeNs =
         Math.max(this.#linkFreeNs, this.#nowNs) + wireBytes(words[(at + FRAME_LENGTH) >> 2] as number) * nsPerByte;
       send(words, at >> 2, this.#linkFreeNs, (kind << KIND_SHIFT) | (kind === KIND_OTHER ? 0 : this.#slotOf(at)));
     });
+    this.#catchUp(frames);
   }
 
   #slotOf(at: number): number {

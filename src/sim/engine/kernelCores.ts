@@ -59,6 +59,7 @@ export class KernelCores {
     if (this.readyNs(core) <= now && ((this.#inARow[core] as number) < NETDEV_BUDGET || !this.#runnable(core))) {
       const end = this.#packet(core, now);
       world.freeNs[core] = end;
+      world.softirqNs += end - now;
       world.accounts.note(core, "packet", "softirq", now, end);
       return end;
     }

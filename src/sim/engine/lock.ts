@@ -6,7 +6,8 @@
  * - `ticket` (2.6.25 to 4.1): all waiters spin on one line. The release takes it from all of them, they fetch it again
  *   one after another, and the next owner is somewhere among them: one line, plus a part of a line per other waiter
  *   (Boyd-Wickizer et al., OLS 2012: linear in the waiters).
- * - `unfair` (before 2.6.25): who is nearest gets it first. One line of the own socket if anybody there waits.
+ * - `unfair` (before 2.6.25): test-and-set. All waiters fetch the line and try; who is nearest wins, so its line comes
+ *   from the own socket: fetched to be read, fetched again to be written, and fetched back by the holder that releases.
  */
 import type { Distance } from "./distance.ts";
 
@@ -20,6 +21,7 @@ export type SpinLockCosts = {
   readonly linesPerWaiter: number;
 };
 
+const UNFAIR_FETCHES = 3;
 /** More than the cores that can spin at a time. */
 const ENDS = 256;
 
@@ -92,7 +94,7 @@ export class SpinLock {
       case "ticket":
         return lineNs + otherWaiters * this.#costs.linesPerWaiter * this.#meanLineNs(sameSocketNs, crossSocketNs);
       case "unfair":
-        return otherWaiters > 0 ? Math.min(lineNs, sameSocketNs) : lineNs;
+        return otherWaiters > 0 ? UNFAIR_FETCHES * Math.min(lineNs, sameSocketNs) : lineNs;
     }
   }
 

@@ -17,6 +17,10 @@ import type { World } from "./world.ts";
 const AREA_BYTES = 65536;
 /** Lines of the descriptor table that an allocation writes. */
 const FD_TABLE_LINES = 3;
+/** Part of a descriptor's cost that is spent under the table's lock. */
+const FD_TABLE_PART = 0.2;
+/** Line of a dentry, a mount or a list head, beside the lock's own. */
+const PATH_LINES = 1;
 /** A call that finds nothing costs this part of one that does. */
 const EMPTY_PART = 0.4;
 
@@ -25,6 +29,8 @@ export type LockPlans = {
   readonly create: readonly SpinLock[];
   readonly destroy: readonly SpinLock[];
   readonly file: readonly SpinLock[];
+  /** Locks among them that are held for a moment only. */
+  readonly path: ReadonlySet<SpinLock>;
   /** The descriptor table that threads of one process share. */
   readonly fdTable: SpinLock | undefined;
 };
@@ -260,14 +266,19 @@ export class Processes {
     const lock = process.plan[process.planAt++] as SpinLock;
     const from = lock.lastCore;
     let t = world.lock(lock, process.core, now);
-    const { fdTable } = this.#plans;
-    const lines = lock === fdTable ? FD_TABLE_LINES : world.ns.vfsLockLines;
+    const { fdTable, path } = this.#plans;
+    const { ns } = world;
+    let lines = ns.vfsLockLines;
+    let holdNs = ns.vfsLockHoldCycles;
+    if (lock === fdTable) {
+      lines = FD_TABLE_LINES;
+      holdNs = ns.fdCycles * FD_TABLE_PART;
+    } else if (path.has(lock)) {
+      lines = PATH_LINES;
+      holdNs = ns.pathLockHoldCycles;
+    }
     t = world.fetch(process.core, from, lines, t);
-    t += world.accounts.spend(
-      process.core,
-      VFS,
-      lock === fdTable ? world.ns.fdCycles * 0.2 : world.ns.vfsLockHoldCycles,
-    );
+    t += world.accounts.spend(process.core, VFS, holdNs);
     lock.release(process.core, t);
     if (process.planAt === process.plan.length) process.op = process.after;
     return t;

@@ -69,7 +69,7 @@ export function createServer(options: ServerOptions): Server {
     connections,
     steering: world.steering,
     serverAddresses: listenersPerKernel,
-    connsPerSecMax: world.costs.clientConnsPerSecMax,
+    framesPerSecMax: world.costs.clientFramesPerSecMax,
     linkGbps: world.costs.linkGbps,
     tickNs,
     rampNs: point.protocol === "ab" ? 0 : RAMP_NS,
@@ -199,14 +199,21 @@ function lockPlans(world: World): LockPlans {
   const { design, point, traits } = world;
   const fdTable = point.sharedFdTable ? world.createLock("files_struct") : undefined;
   const table: readonly SpinLock[] = fdTable ? [fdTable] : [];
-  if (!traits.globalVfsLocks || design.tables === "core") return { create: table, destroy: table, file: [], fdTable };
+  if (!traits.globalVfsLocks || design.tables === "core") {
+    return { create: table, destroy: table, file: [], path: new Set(), fdTable };
+  }
   const dcache = world.createLock("dcache_lock");
   const inode = world.createLock("inode_lock");
   const files = world.createLock("files_lock");
-  // Socket: d_alloc, new_inode, d_instantiate; dput and iput undo it. File: alloc_file and __fput keep one list.
+  const mounts = world.createLock("vfsmount_lock");
+  const dentry = world.createLock("d_lock");
+  // Socket: d_alloc, new_inode, d_instantiate; dput and iput undo it.
   const socket = design.vfsBypass && point.vfsBypass ? [] : [dcache, inode, dcache];
-  const file = Array.from({ length: point.fileOpensPerRequest }, () => [files, files]).flat();
-  return { create: [...table, ...socket], destroy: [...table, ...socket], file, fdTable };
+  // File: a server of static files looks at a path (stat) and opens it; all requests are for the same file.
+  const once = [mounts, dentry, dentry, mounts, dentry, files, files, dentry];
+  const file = Array.from({ length: point.fileOpensPerRequest }, () => once).flat();
+  const path = new Set([files, mounts, dentry]);
+  return { create: [...table, ...socket], destroy: [...table, ...socket], file, path, fdTable };
 }
 
 /** The worst case: hot groups that all belong to the first queue at the start. */

@@ -159,10 +159,13 @@ export class Softirq {
 
   /** Until 4.5 every listener of a SO_REUSEPORT group is looked at, whichever core wrote it last. */
   #lookUpListener(core: number, now: number): number {
-    const { accounts, design, listeners, ns, point, traits } = this.#world;
+    const { accounts, design, listeners, ns, traits } = this.#world;
     if (design.listeners !== "process" || traits.reuseport === "index") return now;
-    const lineNs = point.cores === 1 ? 0 : this.#meanLineNs(core);
-    return now + accounts.spend(core, CACHE_MISS, (listeners.length - 1) * ns.listenerScanLines * lineNs);
+    // Even in the own cache a line takes its time.
+    const lineNs = Math.max(this.#meanLineNs(core), ns.lineLocalCycles);
+    const spentNs = accounts.spend(core, CACHE_MISS, listeners.length * ns.listenerScanLines * lineNs);
+    this.#world.lookUpNs += spentNs;
+    return now + spentNs;
   }
 
   #meanLineNs(core: number): number {

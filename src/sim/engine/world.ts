@@ -77,6 +77,9 @@ export class World {
   /** Packets for connections that a process has, and those of them that came to the process's core. */
   packets = 0;
   localPackets = 0;
+  /** Time spent in softirqs, and in looking listeners up, all cores together. */
+  softirqNs = 0;
+  lookUpNs = 0;
   readonly #tickNs: number;
   readonly #wireNs: number;
   readonly #nsPerByte: number;

@@ -26,6 +26,7 @@ export const LINUX_COSTS: readonly Entry[] = [
   ["vfsLockHoldCycles", 1300, "fitted", "height of the same curve; about 6 acquisitions per socket are counted apart"],
   ["vfsLockLines", 4, "prior", "list heads, counters and neighbours of the entry under dcache_lock and inode_lock"],
   ["timeWaitLockHoldCycles", 500, "prior", "inet_twsk_schedule: two list operations on the wheel of TIME-WAIT"],
+  ["pathLockHoldCycles", 300, "prior", "a reference taken on a dentry, a mount looked up, a file put on a list"],
   ["contextSwitchCycles", 3000, "prior", "1-2 us direct cost on the Xeons of the time"],
   ["wakeUpCycles", 700, "prior", "try_to_wake_up to the own run queue"],
   ["wakeRemoteCycles", 1900, "prior", "the same to another core's, whose run queue lock and lines must be fetched"],

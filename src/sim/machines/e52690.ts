@@ -10,6 +10,6 @@ export const e52690: Machine = {
     ["clockGhz", 2.9, "measured", "mTCP, section 5"],
     ["sockets", 1, "measured", "mTCP, section 5"],
     ["coresPerSocket", 8, "measured", "mTCP, section 5"],
-    ["clientConnsPerSecMax", 0, "prior", "up to five clients; no cap is seen"],
+    ["clientFramesPerSecMax", 0, "prior", "up to five clients; no cap is seen"],
   ]),
 };

@@ -19,10 +19,10 @@ export const e52695v2: Machine = {
     ["sockets", 2, "measured", "ICDCS 2017, section V"],
     ["coresPerSocket", 12, "measured", "ICDCS 2017, section V; Hyper-Threading off"],
     [
-      "clientConnsPerSecMax",
-      290_000,
+      "clientFramesPerSecMax",
+      2_300_000,
       "fitted",
-      "what three clients with ten ApacheBench each can do: mTCP's plateau at 16-24 cores; for all designs",
+      "three clients with ten ApacheBench each: mTCP's plateau at 16-24 cores, 8 frames each; for all designs",
     ],
   ]),
 };

@@ -13,6 +13,6 @@ export const e52697v2: Machine = {
     ["rssQueues", 32, "derived", "two ports of 16 RSS queues each"],
     ["linkGbps", 20, "measured", "two ports"],
     ["interruptUs", 333, "measured", "Fastsocket's scripts: at most 3,000 interrupts per second and queue"],
-    ["clientConnsPerSecMax", 0, "measured", "two hosts like the server generate the load: no cap of theirs is seen"],
+    ["clientFramesPerSecMax", 0, "measured", "two hosts like the server generate the load: no cap of theirs is seen"],
   ]),
 };

@@ -34,6 +34,7 @@ export const CONSTANT_UNITS = {
   vfsLockHoldCycles: "cycles",
   vfsLockLines: "lines",
   timeWaitLockHoldCycles: "cycles",
+  pathLockHoldCycles: "cycles",
   // Threads.
   contextSwitchCycles: "cycles",
   wakeUpCycles: "cycles",
@@ -76,7 +77,7 @@ export const CONSTANT_UNITS = {
   steerWriteCycles: "cycles",
   // The clients and what lies between.
   wireUs: "us",
-  clientConnsPerSecMax: "1/s",
+  clientFramesPerSecMax: "1/s",
 } as const;
 export type ConstantName = keyof typeof CONSTANT_UNITS;
 export const CONSTANT_NAMES = Object.keys(CONSTANT_UNITS) as ConstantName[];

@@ -20,6 +20,6 @@ export const modern128: Machine = {
     ["nicRingSlots", 1024, "prior", "default ring length of current drivers"],
     ["interruptUs", 20, "prior", "adaptive moderation"],
     ["linkGbps", 100, "prior", "100GBASE"],
-    ["clientConnsPerSecMax", 0, "prior", "as many clients as it takes"],
+    ["clientFramesPerSecMax", 0, "prior", "as many clients as it takes"],
   ]),
 };

@@ -14,6 +14,6 @@ export const opteron48: Machine = {
     ["lineCrossSocketCycles", 460, "prior", "remote L3 (EuroSys 2012, table 1, remembered)"],
     ["lineMemoryCycles", 120, "prior", "local RAM (EuroSys 2012, table 1, remembered)"],
     ["connectionLines", 100, "prior", "taken over from the Xeons"],
-    ["clientConnsPerSecMax", 0, "prior", "about 25 clients; no cap is seen"],
+    ["clientFramesPerSecMax", 0, "prior", "about 25 clients; no cap is seen"],
   ]),
 };
