@@ -10,9 +10,9 @@ export type OsTraits = {
    */
   readonly spinLock: "unfair" | "ticket" | "queued";
   /**
-   * dcache_lock and inode_lock are global and every socket takes them; a path is walked with vfsmount_lock and a lock and
-   * a reference on each dentry, and every file is on a list under files_lock: until 2.6.36..2.6.39 (lglocks, dcache
-   * scalability and RCU walk, inode lock split), for sockets until 3.1 (a209dfc, 4b93688).
+   * dcache_lock and inode_lock are global and every socket takes them; a path is walked with vfsmount_lock and a lock
+   * and a reference on each dentry, and every file is on a list under files_lock: until 2.6.36..2.6.39 (lglocks,
+   * dcache scalability and RCU walk, inode lock split), for sockets until 3.1 (a209dfc, 4b93688).
    */
   readonly globalVfsLocks: boolean;
   /** SYNs and handshake ACKs take the listener's socket lock: until 4.4 (e994b2f0 and the commits around it). */

@@ -6,6 +6,7 @@ import { designNamed } from "./designs/design.ts";
 import { MIGRATE_NS } from "./designs/affinity.ts";
 import { Connections } from "./engine/connections.ts";
 import { meanShares, STACK } from "./engine/core.ts";
+import type { FrameQueue } from "./engine/frameQueue.ts";
 import { createServer, delay, type Server } from "./engine/server.ts";
 import { relativeHalfWidth, WarmUp } from "./engine/statistics.ts";
 import { World } from "./engine/world.ts";
@@ -186,9 +187,9 @@ class Run {
   }
 
   /** Frames under way to the clients may be due before what they do by themselves. */
-  #nextArrival(nextNs: number, queues: readonly { readonly headNs: number }[]): number {
+  #nextArrival(nextNs: number, queues: readonly FrameQueue[]): number {
     let first = Number.POSITIVE_INFINITY;
-    for (const queue of queues) if (queue.headNs < first) first = queue.headNs;
+    for (let i = 0; i < queues.length; i++) first = Math.min(first, (queues[i] as FrameQueue).headNs);
     const few = this.#point.arrivalsPerSec === 0 && this.#point.concurrency <= FEW_CONNECTIONS;
     const tickNs = few ? 1000 : 10_000;
     return Math.min(nextNs, Math.ceil(first / tickNs) * tickNs);

@@ -145,8 +145,8 @@ export class Clients {
         connectionsMax: connections.slots,
         timeWaitMs: 0,
         eventSlots: 8192,
-        rxRingBytes: 4 << 20,
-        txRingBytes: 4 << 20,
+        rxRingBytes: 1 << 20,
+        txRingBytes: 1 << 20,
         listenersMax: 32,
       },
     });
@@ -236,7 +236,8 @@ export class Clients {
 
   #takeIn(arriving: readonly FrameQueue[]): boolean {
     let taken = 0;
-    for (const queue of arriving) {
+    for (let i = 0; i < arriving.length; i++) {
+      const queue = arriving[i] as FrameQueue;
       while (queue.headNs <= this.#nowNs) {
         if (taken >= POLL_FRAMES || !queue.moveTo(this.#rx)) {
           this.#catchUp(taken);

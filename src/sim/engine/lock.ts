@@ -35,6 +35,8 @@ export class SpinLock {
   readonly #distance: Distance;
   /** Ends of the present and the coming critical sections, in order; a ring. */
   readonly #endNs = new Float64Array(ENDS);
+  /** The waiters are spread over the sockets in use. */
+  readonly #meanLineNs: number;
   #head = 0;
   #tail = 0;
   #lastCore = -1;
@@ -44,6 +46,8 @@ export class SpinLock {
     this.name = name;
     this.#costs = costs;
     this.#distance = distance;
+    const sockets = distance.socketOf(distance.cores - 1) + 1;
+    this.#meanLineNs = (distance.sameSocketNs + (sockets - 1) * distance.crossSocketNs) / sockets;
   }
 
   /** Core that held it last, -1: none. */
@@ -87,26 +91,15 @@ export class SpinLock {
   }
 
   #handOffNs(core: number, otherWaiters: number): number {
-    const { crossSocketNs, lineNs, sameSocketNs } = this.#parts(core);
+    const { sameSocketNs } = this.#distance;
+    const lineNs = this.#distance.lineNs(this.#lastCore, core) || sameSocketNs;
     switch (this.#costs.kind) {
       case "queued":
         return lineNs;
       case "ticket":
-        return lineNs + otherWaiters * this.#costs.linesPerWaiter * this.#meanLineNs(sameSocketNs, crossSocketNs);
+        return lineNs + otherWaiters * this.#costs.linesPerWaiter * this.#meanLineNs;
       case "unfair":
         return otherWaiters > 0 ? UNFAIR_FETCHES * Math.min(lineNs, sameSocketNs) : lineNs;
     }
-  }
-
-  #parts(core: number): { lineNs: number; sameSocketNs: number; crossSocketNs: number } {
-    const { crossSocketNs, sameSocketNs } = this.#distance;
-    return { lineNs: this.#distance.lineNs(this.#lastCore, core) || sameSocketNs, sameSocketNs, crossSocketNs };
-  }
-
-  /** The waiters are spread over the sockets in use. */
-  #meanLineNs(sameSocketNs: number, crossSocketNs: number): number {
-    const { cores } = this.#distance;
-    const sockets = this.#distance.socketOf(cores - 1) + 1;
-    return (sameSocketNs + (sockets - 1) * crossSocketNs) / sockets;
   }
 }

@@ -15,6 +15,8 @@ import type { Softirq } from "./softirq.ts";
 import type { World } from "./world.ts";
 
 const AREA_BYTES = 65536;
+/** A step that has taken so long ends, so that packets get their turn. */
+const STEP_NS = 10_000;
 /** Lines of the descriptor table that an allocation writes. */
 const FD_TABLE_LINES = 3;
 /** Part of a descriptor's cost that is spent under the table's lock. */
@@ -72,6 +74,17 @@ export class Processes {
 
   /** The process's next call on its core. @returns when it is done; the process may wait for something then. */
   step(process: Process, now: number): number {
+    let t = now;
+    // Calls without a lock run on in one step: they would only come back here after nothing else on this core.
+    for (;;) {
+      t = this.#call(process, t);
+      const { op } = process;
+      const unlocked = op === P.OP_ACCEPTED || op === P.OP_SERVE || op === P.OP_RESPOND || op === P.OP_CLOSED;
+      if (process.state !== P.RUNNABLE || !unlocked || t - now > STEP_NS) return t;
+    }
+  }
+
+  #call(process: Process, now: number): number {
     switch (process.op) {
       case P.OP_WAIT:
         return this.#wait(process, now);
@@ -217,8 +230,7 @@ export class Processes {
     if (handle < 0) return t + this.#stack(process, ns.acceptCycles * EMPTY_PART);
     listener.acceptCount--;
     t += this.#stack(process, ns.acceptCycles);
-    const peer = kernel.peerOf(handle);
-    const slot = this.#clients.slotOfPeer(peer.addressByte, peer.port);
+    const slot = this.#clients.slotOfPeer(kernel.peerByte(handle), kernel.peerPort(handle));
     kernel.slotOf[handle & 0xffffff] = slot;
     connections.handle[slot] = handle;
     connections.process[slot] = process.id;
@@ -364,8 +376,7 @@ export class Processes {
     t += accounts.spend(core, STACK, bytes / ns.copyBytesPerCycle / costs.clockGhz);
     t = world.touchData(slot, core, t);
     kernel.exports.tcpSend(connections.handle[slot] as number, kernel.area, bytes);
-    kernel.exports.flush();
-    const frames = world.emit(kernel, core, t);
+    const frames = world.flush(kernel, core, t);
     return t + accounts.spend(core, STACK, frames * ns.txPacketCycles);
   }
 
@@ -378,8 +389,7 @@ export class Processes {
     t = world.touch(slot, process.core, t);
     kernel.exports.tcpClose(connections.handle[slot] as number);
     connections.handle[slot] = -1;
-    kernel.exports.flush();
-    const frames = world.emit(kernel, process.core, t);
+    const frames = world.flush(kernel, process.core, t);
     t += this.#stack(process, frames * ns.txPacketCycles);
     this.#plan(process, this.#plans.destroy, P.OP_CLOSED);
     return t;
@@ -430,8 +440,7 @@ export class Processes {
     connections.lastDataCore[active] = core;
     connections.peer[active] = slot;
     connections.peer[slot] = active;
-    kernel.exports.flush();
-    t += this.#stack(process, world.emit(kernel, core, t) * ns.txPacketCycles);
+    t += this.#stack(process, world.flush(kernel, core, t) * ns.txPacketCycles);
     this.#nextAfterAccept(process);
     return t;
   }

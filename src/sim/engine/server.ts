@@ -136,8 +136,9 @@ function bootKernels({ module, seeds, world }: ServerOptions, addresses: number)
           ...memoryFor(connectionsMax),
           connectionsMax,
           timeWaitMs: Math.round(point.timeWaitS * 1000),
-          rxRingBytes: 1 << 18,
-          txRingBytes: 1 << 20,
+          // Small, so that they stay in the caches of the machine that simulates.
+          rxRingBytes: design.stack === "user" ? 1 << 18 : 1 << 15,
+          txRingBytes: 1 << 18,
           listenersMax: 64,
         },
       },
@@ -249,8 +250,7 @@ function tellAll(world: World, words: Int32Array, at: number, nowNs: number): vo
   world.kernels.forEach((kernel, id) => {
     queue.push(words, at, nowNs, 0);
     kernel.deliver(queue, nowNs);
-    kernel.exports.flush();
-    world.emit(kernel, id % world.point.cores, nowNs);
+    world.flush(kernel, id % world.point.cores, nowNs);
   });
 }
 
@@ -290,8 +290,7 @@ function runTimers(world: World, softirq: Softirq, nowNs: number): void {
     const events = kernel.poll(nowNs, 0);
     let t = nowNs;
     if (events > 0 && world.design.stack === "kernel") t = softirq.events(kernel, events, core, nowNs);
-    kernel.exports.flush();
-    const frames = world.emit(kernel, core, t);
+    const frames = world.flush(kernel, core, t);
     if (frames === 0 && t === nowNs) return;
     t += world.accounts.spend(core, STACK, frames * world.ns.txPacketCycles);
     delay(world, core, nowNs, t - nowNs);

@@ -85,14 +85,18 @@ export class ServerKernel {
     return this.words[TIME_WAIT_WORD] as number;
   }
 
-  /** Low byte of the peer's address, and its port, of an accepted connection. */
-  peerOf(handle: number): { addressByte: number; port: number } {
-    const at = this.#tcbs + (handle & HANDLE_INDEX_MASK) * TCB_SIZE_BYTES;
+  /** Low byte of an accepted connection's peer address. */
+  peerByte(handle: number): number {
+    return this.memory.bytes[this.#tcbAt(handle) + TCB_REMOTE_ADDRESS + 15] as number;
+  }
+
+  peerPort(handle: number): number {
     const { bytes } = this.memory;
-    const ports = at + TCB_PORTS;
-    return {
-      addressByte: bytes[at + TCB_REMOTE_ADDRESS + 15] as number,
-      port: ((bytes[ports] as number) << 8) | (bytes[ports + 1] as number),
-    };
+    const at = this.#tcbAt(handle) + TCB_PORTS;
+    return ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
+  }
+
+  #tcbAt(handle: number): number {
+    return this.#tcbs + (handle & HANDLE_INDEX_MASK) * TCB_SIZE_BYTES;
   }
 }

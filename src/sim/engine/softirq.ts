@@ -120,8 +120,7 @@ export class Softirq {
     listener.lastCore = core;
     t += accounts.spend(core, STACK, ns.synCycles);
     kernel.deliver(queue, now);
-    kernel.exports.flush();
-    const frames = world.emit(kernel, core, t + ns.txPacketCycles);
+    const frames = world.flush(kernel, core, t + ns.txPacketCycles);
     t += accounts.spend(core, STACK, frames * ns.txPacketCycles);
     if (frames > 0) connections.halfOpen[slot] = 1;
     if (locked) listener.spin.release(core, t);
@@ -221,8 +220,7 @@ export class Softirq {
   #follow(kernel: ServerKernel, events: number, core: number, now: number): number {
     const world = this.#world;
     let t = events > 0 ? this.events(kernel, events, core, now) : now;
-    kernel.exports.flush();
-    const frames = world.emit(kernel, core, t);
+    const frames = world.flush(kernel, core, t);
     if (frames > 0) t += world.accounts.spend(core, STACK, frames * world.ns.txPacketCycles);
     return t;
   }

@@ -90,8 +90,7 @@ export class UserCores {
     t += accounts.spend(core, STACK, opened * ns.userConnCycles);
     const events = kernel.poll(now, count);
     const woken = this.#note(kernel, core, events);
-    kernel.exports.flush();
-    const frames = world.emit(kernel, core, t);
+    const frames = world.flush(kernel, core, t);
     // Sending goes through the same batches as receiving.
     t += accounts.spend(core, STACK, frames * ns.userRxPacketCycles);
     this.#asked[core] = 0;
@@ -157,8 +156,7 @@ export class UserCores {
       const handle = kernel.exports.tcpAccept(listener.handle);
       if (handle < 0) break;
       t += accounts.spend(core, STACK, ns.userEventCycles);
-      const peer = kernel.peerOf(handle);
-      const slot = this.#clients.slotOfPeer(peer.addressByte, peer.port);
+      const slot = this.#clients.slotOfPeer(kernel.peerByte(handle), kernel.peerPort(handle));
       kernel.slotOf[handle & HANDLE_INDEX_MASK] = slot;
       connections.handle[slot] = handle;
       connections.process[slot] = process.id;

@@ -22,6 +22,8 @@ import { Steering, wireBytes } from "./wire.ts";
  * the application's answer and close.
  */
 const VISIT_PART = 0.25;
+/** Frames of full size that a TX ring of the engine holds at least. */
+const RING_FRAMES_MIN = 64;
 /** Lines of a packet that the card has written next to its own socket. */
 const PACKET_LINES = 2;
 
@@ -174,8 +176,21 @@ export class World {
     this.heap.atLatest(core, Math.max(atNs, this.freeNs[core] as number));
   }
 
-  /** Takes what a kernel has sent and puts it on the link at `nowNs`. @returns frames. */
-  emit(kernel: ServerKernel, core: number, nowNs: number): number {
+  /** Has a kernel send what it can, and puts that on the link at `nowNs`. @returns frames. */
+  flush(kernel: ServerKernel, core: number, nowNs: number): number {
+    let frames = 0;
+    let sent = 0;
+    do {
+      kernel.exports.flush();
+      sent = this.#emit(kernel, core, nowNs);
+      frames += sent;
+      // So many may have been all that the ring holds.
+    } while (sent >= RING_FRAMES_MIN);
+    return frames;
+  }
+
+  /** Takes what a kernel has sent. @returns frames. */
+  #emit(kernel: ServerKernel, core: number, nowNs: number): number {
     const { tx } = kernel;
     let frames = 0;
     for (let run = tx.peekRun(); run !== 0; run = tx.peekRun()) {
