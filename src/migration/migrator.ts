@@ -207,8 +207,9 @@ export class Migrator {
     else if (move.waiting.size === 0) this.#advance(move);
   }
 
+  /** A group that the device leaves to its hash may have something on its way into any kernel. */
   #isSource({ group }: MoveState, kernelId: number, { connections = 0 }: MigrationAnswer): boolean {
-    return connections > 0 || this.#options.device.flowGroupQueue?.(group) === kernelId;
+    return connections > 0 || (this.#options.device.flowGroupQueue?.(group) ?? kernelId) === kernelId;
   }
 
   #advance(move: MoveState): void {
