@@ -1,6 +1,6 @@
 /**
  * Goal: whatever a network does, flow groups may move from kernel to kernel at any moment: bytes arrive once and in
- * order, no connection fails, nothing is left behind. A failure names its seed: SEED=… npx vitest run test/sim/migration
+ * order, no connection fails, nothing is left behind. Replay: SEED=… npx vitest run --project fast test/sim/migration
  */
 import { describe, expect, test } from "vitest";
 import { type MigrationRun, runMigrations } from "./migrationRun.ts";

@@ -1,6 +1,6 @@
 /**
  * From a seed to a run in which flow groups move from kernel to kernel, with their connections, over bad links: streams
- * in both directions, opened from both sides, at the handle level with its hook. Virtual time; no promise is waited for.
+ * in both directions, opened from both sides, at the handle level with its hook. Virtual time, no promises.
  */
 import { createSegment } from "../../src/device/card/segment.ts";
 import { parseAddress } from "../../src/ip/address.ts";
