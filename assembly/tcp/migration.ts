@@ -11,11 +11,11 @@
  *   wheelTick      its true flags
  *   hash           its handle in the kernel that it comes from
  *
- * The whole TCB, its cold record and its extension block travel, without the flight block. Made anew in the other
- * kernel, because they point into a kernel's own memory or tables: sndBuf, rcvBuf, ext, the wheel's links, hash,
- * neighbor, generation, acceptNext, listener. Clocks of a stack's kernels count from one instant, so deadlines travel
- * as they are. Timestamps, SYN cookies and initial sequence numbers come from a secret that all kernels share
- * (flow/hash.ts).
+ * The whole TCB, its cold record, its extension block and its flight block travel. Made anew in the other kernel,
+ * because they point into a kernel's own memory or tables: sndBuf, rcvBuf, ext, flight, the wheel's links, hash,
+ * neighbor, generation, a listener and a place in its accept queue. Clocks of a stack's kernels count from one instant,
+ * so deadlines travel as they are. Timestamps, SYN cookies and initial sequence numbers come from a secret that all
+ * kernels share (flow/hash.ts).
  */
 import { connectionsMax, listenersMax } from "../config.ts";
 import { groupArrived, groupClosed } from "../flow/groups.ts";
@@ -33,7 +33,7 @@ import { EADDRINUSE, ECONNABORTED, EINVAL, ENOBUFS, EPROTO, OK } from "../../src
 import { ringRead, ringWrite } from "../socket/buffers.ts";
 import { streamAlloc, streamFree, streamOrderFor } from "../mem/streamPool.ts";
 import { count, countBy } from "../stats.ts";
-import { nowMs } from "../time.ts";
+import { nowMs, nowTick } from "../time.ts";
 import { resetIfSynchronized } from "./abort.ts";
 import { eventPost, readableBytes, tcpDrop } from "./close.ts";
 import {
@@ -47,7 +47,7 @@ import {
 } from "./listener.ts";
 import { outputMark } from "./outputQueue.ts";
 import { flowFind, flowHash, remoteAt } from "./addresses.ts";
-import { flightRelease } from "./flight.ts";
+import { flightBytes, flightCreate, flightFill, flightIsSize, flightRelease } from "./flight.ts";
 import {
   reassemblyBytes,
   reassemblyCreate,
@@ -57,7 +57,6 @@ import {
 } from "./reassembly.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
-import { MAIN_TIMERS } from "./timers.ts";
 import { wheelArm, wheelRemove } from "./wheel.ts";
 
 /** Flags that belong to a slot's places in queues, not to the connection. */
@@ -70,8 +69,9 @@ const PART_HEADER: u32 = 0;
 const PART_TCB: u32 = 1;
 const PART_COLD: u32 = 2;
 const PART_EXT: u32 = 3;
-const PART_SND: u32 = 4;
-const PART_RCV: u32 = 5;
+const PART_FLIGHT: u32 = 4;
+const PART_SND: u32 = 5;
+const PART_RCV: u32 = 6;
 const PARTS: u32 = PART_RCV + 1;
 
 let frozenHead: u32 = T.TCB_NONE;
@@ -118,8 +118,6 @@ function freeze(tcb: Tcb): void {
   const flags = tcb.flags;
   const handle = T.handleOf(tcb);
   wheelRemove(tcb);
-  // What the peer has reported it will report again; until then all in flight counts as one burst.
-  flightRelease(tcb);
   flowRemove(tcb.hash, T.tcbIndex(tcb));
   if (tcb.state == STATE_TIME_WAIT) countBy(GAUGE_TIME_WAIT, -1);
   else groupClosed(tcb);
@@ -190,8 +188,8 @@ function thaw(tcb: Tcb, arrived: bool): void {
   if (flags & T.F_IN_ACCEPT_QUEUE && !toAcceptQueue(tcb, listener)) return;
   // Half-open without a listener: its ACK will find that nobody listens any more.
   if (flags & T.F_IN_SYN_QUEUE && changetype<usize>(listener) != 0) listenerSynAdd(listener, tcb);
-  if (tcb.flags & MAIN_TIMERS) wheelArm(tcb, tcb.timerTick);
-  if (tcb.flags & T.F_TIMER_DELACK) wheelArm(tcb, coldOf(tcb).delackTick);
+  // At the next tick timeouts.ts looks at all of its timers, whichever they are, and links it for the next one.
+  wheelArm(tcb, nowTick);
   outputMark(tcb);
   tellAgain(tcb, events, arrived);
 }
@@ -240,7 +238,8 @@ export function migrationDiscard(left: i32): i32 {
 function releaseBuffers(tcb: Tcb): void {
   if (tcb.sndBuf != 0) streamFree(tcb.sndBuf, tcb.sndBufOrder);
   if (tcb.rcvBuf != 0) streamFree(tcb.rcvBuf, tcb.rcvBufOrder);
-  if (tcb.ext != 0) reassemblyRelease(tcb);
+  reassemblyRelease(tcb);
+  flightRelease(tcb);
   tcb.sndBuf = 0;
   tcb.rcvBuf = 0;
 }
@@ -365,6 +364,7 @@ function connectionHeader(tcb: Tcb): void {
   store<u32>(exportHeader, T.TCB_SIZE_BYTES, M.MIGRATION_TCB_BYTES);
   store<u32>(exportHeader, T.TCB_COLD_SIZE_BYTES, M.MIGRATION_COLD_BYTES);
   store<u32>(exportHeader, tcb.ext != 0 ? reassemblyBytes(tcb) : 0, M.MIGRATION_EXT_BYTES);
+  store<u32>(exportHeader, tcb.flight != 0 ? flightBytes(tcb) : 0, M.MIGRATION_FLIGHT_BYTES);
   store<u32>(exportHeader, tcb.sndBuf != 0 ? tcb.sndBufEnd - sndSeq : 0, M.MIGRATION_SND_BYTES);
   store<u32>(exportHeader, tcb.rcvBuf != 0 ? rcvBytes - fin : 0, M.MIGRATION_RCV_BYTES);
   store<u32>(exportHeader, sndSeq, M.MIGRATION_SND_SEQ);
@@ -384,6 +384,7 @@ function readPart(part: u32, offset: u32, target: usize, bytes: u32): void {
   else if (part == PART_TCB) memory.copy(target, changetype<usize>(tcb) + offset, bytes);
   else if (part == PART_COLD) memory.copy(target, changetype<usize>(coldOf(tcb)) + offset, bytes);
   else if (part == PART_EXT) memory.copy(target, <usize>tcb.ext + offset, bytes);
+  else if (part == PART_FLIGHT) memory.copy(target, <usize>tcb.flight + offset, bytes);
   else if (part == PART_SND) {
     ringRead(tcb.sndBuf, tcb.sndBufOrder, load<u32>(exportHeader, M.MIGRATION_SND_SEQ) + offset, target, bytes);
   } else {
@@ -439,6 +440,7 @@ function writePart(part: u32, offset: u32, source: usize, bytes: u32): void {
   else if (part == PART_TCB) memory.copy(importBlocks + offset, source, bytes);
   else if (part == PART_COLD) memory.copy(importBlocks + T.TCB_SIZE_BYTES + offset, source, bytes);
   else if (part == PART_EXT) reassemblyFill(tcb, offset, source, bytes);
+  else if (part == PART_FLIGHT) flightFill(tcb, offset, source, bytes);
   else if (part == PART_SND) {
     ringWrite(tcb.sndBuf, tcb.sndBufOrder, load<u32>(importHeader, M.MIGRATION_SND_SEQ) + offset, source, bytes);
   } else {
@@ -463,7 +465,8 @@ function headerComplete(): i32 {
     kind == M.MIGRATION_KIND_CONNECTION &&
     load<u32>(importHeader, M.MIGRATION_TCB_BYTES) == T.TCB_SIZE_BYTES &&
     load<u32>(importHeader, M.MIGRATION_COLD_BYTES) == T.TCB_COLD_SIZE_BYTES &&
-    reassemblyIsSize(load<u32>(importHeader, M.MIGRATION_EXT_BYTES));
+    reassemblyIsSize(load<u32>(importHeader, M.MIGRATION_EXT_BYTES)) &&
+    flightIsSize(load<u32>(importHeader, M.MIGRATION_FLIGHT_BYTES));
   return fits ? OK : EPROTO;
 }
 
@@ -505,7 +508,6 @@ function createFrozen(): i32 {
   tcb.ext = 0;
   tcb.flight = 0;
   tcb.neighbor = 0;
-  coldOf(tcb).acceptNext = 0;
   hide(tcb, tcb.timerPrev & 0xff, tcb.timerPrev >> 8, tcb.wheelTick);
   return allocBuffers(tcb);
 }
@@ -528,7 +530,9 @@ function allocBuffers(tcb: Tcb): i32 {
     tcb.rcvBufOrder = <u8>order;
   }
   const extBytes = load<u32>(importHeader, M.MIGRATION_EXT_BYTES);
-  return extBytes == 0 || reassemblyCreate(tcb, streamOrderFor(extBytes)) ? OK : ENOBUFS;
+  if (extBytes != 0 && !reassemblyCreate(tcb, streamOrderFor(extBytes))) return ENOBUFS;
+  const bytesOfFlight = load<u32>(importHeader, M.MIGRATION_FLIGHT_BYTES);
+  return bytesOfFlight == 0 || flightCreate(tcb, streamOrderFor(bytesOfFlight)) ? OK : ENOBUFS;
 }
 
 let allocated: usize = 0;

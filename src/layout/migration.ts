@@ -3,7 +3,7 @@
  * that tells which they are. Portable: read by asc and tsc; integer constants only.
  *
  * ```
- * record:  header, MIGRATION_HEADER_SIZE_BYTES │ TCB │ cold TCB │ extension block │ send bytes │ receive bytes
+ * record:  header │ TCB │ cold TCB │ extension block │ flight block │ send bytes │ receive bytes
  * ```
  * The blocks are copied whole, so a new field of theirs travels without being named; what points into a kernel's own
  * memory or tables is named in assembly/tcp/migration.ts and made anew. Records follow each other without gaps and are
@@ -17,11 +17,12 @@ export const MIGRATION_RECORD_KIND = 4;
 export const MIGRATION_TCB_BYTES = 8;
 export const MIGRATION_COLD_BYTES = 12;
 export const MIGRATION_EXT_BYTES = 16;
-export const MIGRATION_SND_BYTES = 20;
-export const MIGRATION_RCV_BYTES = 24;
+export const MIGRATION_FLIGHT_BYTES = 20;
+export const MIGRATION_SND_BYTES = 24;
+export const MIGRATION_RCV_BYTES = 28;
 /** u32 each: sequence numbers of the first send and receive byte. */
-export const MIGRATION_SND_SEQ = 28;
-export const MIGRATION_RCV_SEQ = 32;
+export const MIGRATION_SND_SEQ = 32;
+export const MIGRATION_RCV_SEQ = 36;
 /** A listener that answers with SYN cookies: u32 port, i32 address index, u32 ms of the last cookie. */
 export const MIGRATION_COOKIE_PORT = 8;
 export const MIGRATION_COOKIE_ADDRESS_INDEX = 12;
