@@ -21,7 +21,6 @@ import {
   addressCount,
   addressFind,
   addressIsV6,
-  isBroadcastV4,
   isHostV6,
   isV4Mapped,
   nextHopV4,
@@ -93,7 +92,7 @@ function create(remote: usize, localIndex: u32, ports: u32, hash: u32, iss: u32,
     count(C.DROP_NO_CONNECTION_SLOT);
     return changetype<Tcb>(0);
   }
-  memory.copy(remoteAt(tcb), remote, 16);
+  v128.store(remoteAt(tcb), v128.load(remote));
   tcb.ports = ports;
   tcb.hash = hash;
   tcb.localIndex = <u8>localIndex;
@@ -362,10 +361,9 @@ export function tcpConnect(addressIndex: i32, localPort: u32, remoteAddress: usi
 
 /** Is there a way, and one host at its end? TCP does not speak to groups (RFC 9293 3.9.2.3). */
 function isReachable(remote: usize, source: u32, isV6: bool): bool {
-  if (addressFind(remote) >= 0) return true;
-  if (isV6) return isHostV6(remote) && nextHopV6(remote) != 0;
+  if (isV6) return addressFind(remote) >= 0 || (isHostV6(remote) && nextHopV6(remote) != 0);
   const v4 = load<u32>(remote, 12);
-  return nextHopV4(source, v4) != 0 && isHostV4(v4) && !isBroadcastV4(v4);
+  return (nextHopV4(source, v4) != 0 && isHostV4(v4)) || addressFind(remote) >= 0;
 }
 
 let portCounter: u32 = 0;

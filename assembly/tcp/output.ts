@@ -307,17 +307,16 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   if (sackBytes != 0) sackWrite(tcb, tcp + TCP_BYTES + optionBytes, sackBytes);
   tcb.flags &= ~(T.F_ACK_NOW | T.F_ACK_PENDING);
   const tcpBytes = headerBytes + bytes;
+  const pseudo = isV6
+    ? pseudoHeaderSumV6(addressAt(tcb.localIndex), remoteAt(tcb), PROTOCOL_TCP, tcpBytes)
+    : pseudoHeaderSumV4(addressV4(tcb.localIndex), tcb.remoteV4, PROTOCOL_TCP, tcpBytes);
+  seal(tcb, frame, tcp, pseudo, isV6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4, tcpBytes, seq, bytes);
+  const packet = frame + ETH_BYTES;
   if (isV6) {
-    const local = addressAt(tcb.localIndex);
-    const remote = remoteAt(tcb);
-    const pseudo = pseudoHeaderSumV6(local, remote, PROTOCOL_TCP, tcpBytes);
-    seal(tcb, frame, tcp, pseudo, VNET_GSO_TCPV6, tcpBytes, seq, bytes);
-    ipv6WriteHeader(frame + ETH_BYTES, tcpBytes, PROTOCOL_TCP, local, remote, tcb.hash & FLOW_LABEL_MASK);
+    const label = tcb.hash & FLOW_LABEL_MASK;
+    ipv6WriteHeader(packet, tcpBytes, PROTOCOL_TCP, addressAt(tcb.localIndex), remoteAt(tcb), label);
   } else {
-    const local = addressV4(tcb.localIndex);
-    const pseudo = pseudoHeaderSumV4(local, tcb.remoteV4, PROTOCOL_TCP, tcpBytes);
-    seal(tcb, frame, tcp, pseudo, VNET_GSO_TCPV4, tcpBytes, seq, bytes);
-    ipv4WriteHeader(frame + ETH_BYTES, 20 + tcpBytes, PROTOCOL_TCP, local, tcb.remoteV4, 0);
+    ipv4WriteHeader(packet, 20 + tcpBytes, PROTOCOL_TCP, addressV4(tcb.localIndex), tcb.remoteV4, 0);
   }
   count(TCP_SEGMENTS_SENT);
   if (neighbor >= 0) neighborSend(neighbor, frame, headersBytes + bytes);
