@@ -4,9 +4,10 @@ import { resolvePolicy } from "./balancer/balancing.ts";
 import type { Policy } from "./balancer/policy.ts";
 import type { Device } from "./device/device.ts";
 import { NetPopcornError } from "./errors.ts";
-import { addressFamily, parseAddress, parseCidr, parseMac } from "./ip/address.ts";
+import { parseMac } from "./ip/address.ts";
 import { checkInteger, type KernelConfig, resolveTuning, writeConfig } from "./kernel/config.ts";
 import type { KernelHost } from "./kernel/host.ts";
+import { planNetwork } from "./kernel/networkPlan.ts";
 import { startInlineStack } from "./kernel/inlineStack.ts";
 import { createSeedSource } from "./kernel/seed.ts";
 import type { KernelLife } from "./kernel/supervision.ts";
@@ -41,8 +42,13 @@ export interface Stack extends AsyncDisposable {
   readonly mode: StackMode;
   /** How many kernels there are, those included that are being started again. */
   readonly kernelCount: number;
-  /** Own addresses as given: "10.7.0.2/24". */
+  /** Own addresses now: "10.7.0.2/24". */
   readonly addresses: readonly string[];
+  /**
+   * Fulfilled when the stack has the addresses that it was to ask for ("dhcp", "slaac"); at once when there are none.
+   * Nobody may answer: wait for as long as you like. @throws NetPopcornError ERR_STACK_CLOSED.
+   */
+  configured(): Promise<void>;
   /** The kernels with their handle level; empty in threads mode, where they are in other threads. */
   readonly kernels: readonly KernelHost[];
   /** @internal All kernels as one group, for the levels above the Web level (src/net); undefined in threads mode. */
@@ -154,17 +160,14 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
     kernels: kernelsMax,
     device: capabilities,
   });
-  const addresses = [options.address].flat().map(parseCidr);
-  const gateway = options.gateway === undefined ? new Uint8Array(16) : parseAddress(options.gateway);
-  if (options.gateway !== undefined && addresses.every(({ family }) => family !== addressFamily(gateway))) {
-    throw combinationError(`gateway ${options.gateway} is of another address family than the own addresses`);
-  }
   const tuning = resolveTuning(options.tuning ?? {}, device.rxLanes, kernelsMax);
   const seeds = createSeedSource(options.seed);
   const shared = mode === "threads" || options.sharedMemory === true;
   const app = options.app === undefined ? undefined : await applicationUrl(options.app);
   const module = await loadModule("kernel", shared, options.moduleBuild);
   const stackSeed = seeds(STACK_STREAM);
+  const mac = options.mac === undefined ? device.mac : parseMac(options.mac);
+  const { addresses, gateway, network } = planNetwork(options, mac, stackSeed);
   const configs = Array.from(
     { length: kernelsMax },
     (_, kernelId): KernelConfig => ({
@@ -172,9 +175,10 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
       kernelsMax,
       seed: seeds(kernelId),
       stackSeed,
-      mac: options.mac === undefined ? device.mac : parseMac(options.mac),
+      mac,
       addresses,
       gateway,
+      network,
       mtuBytes: capabilities.mtuBytes,
       rxLanes: device.rxLanes,
       tsoBytesMax: capabilities.tsoBytesMax,

@@ -5,6 +5,8 @@ import type { Device } from "./device/device.ts";
 import type { Clock } from "./kernel/clock.ts";
 import type { Tuning } from "./kernel/config.ts";
 import type { Seed } from "./kernel/seed.ts";
+import type { RouteOption } from "./kernel/networkPlan.ts";
+import type { AddressEvent } from "./kernel/stackNetwork.ts";
 import type { KernelEvent, RestartOptions } from "./kernel/supervisor.ts";
 import type { Connection } from "./socket/connection.ts";
 import type { Counters } from "./views/kernelMemory.ts";
@@ -22,10 +24,15 @@ export type StackOptions = {
   readonly mode?: StackMode;
   /** Stays the caller's: closing the stack does not close it. */
   readonly device: Device;
-  /** Own addresses with prefix length: "10.7.0.2/24". */
+  /**
+   * Own addresses with prefix length, "10.7.0.2/24" or "fd07::2/64"; "dhcp": ask a server for an IPv4 address; "slaac":
+   * take the IPv6 addresses and routes that routers advertise (docs/api.md). With an IPv6 address comes a link-local one.
+   */
   readonly address: string | readonly string[];
-  /** Default gateway, "10.7.0.1". */
-  readonly gateway?: string;
+  /** Default gateway, "10.7.0.1"; one of each family at most. */
+  readonly gateway?: string | readonly string[];
+  /** Other routes: { to: "10.8.0.0/16", via: "10.7.0.9" }. */
+  readonly routes?: readonly RouteOption[];
   /** Own Ethernet address, "02:00:5e:10:00:01". Default: the device's. */
   readonly mac?: string;
   /**
@@ -150,6 +157,8 @@ export type StackEvents = {
   balance: BalanceEvent;
   /** What an application has sent with `kernelStack.postMessage`. */
   message: { readonly data: unknown; readonly kernelId: number };
+  /** DHCP or autoconfiguration has added or removed an address, or another station has one of ours. */
+  address: AddressEvent;
   close: Record<string, never>;
 };
 export type { KernelEvent, KernelReason, RemoveOptions, RestartOptions } from "./kernel/supervisor.ts";

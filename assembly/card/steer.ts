@@ -32,6 +32,8 @@ const ETHERTYPE_IPV6: u32 = 0xdd86;
 const TCP: u32 = 6;
 const UDP: u32 = 17;
 const ICMPV6: u32 = 58;
+/** Of a DHCP client (RFC 2131 4.1): there is one for all kernels, with the device's owner. */
+const DHCP_CLIENT: u32 = 68;
 /** ICMPv6 types of neighbour discovery, from router solicitation to redirect (RFC 4861 4). */
 const ND_FIRST: u32 = 133;
 const ND_LAST: u32 = 137;
@@ -61,6 +63,7 @@ function steerV4(card: usize, packet: usize, bytes: u32): u32 {
     return redirect(card, toeplitzV4Addresses(tables, source, destination));
   }
   const ports = load<u32>(packet + headerBytes);
+  if (protocol == UDP && <u32>bswap<u16>(<u16>(ports >> 16)) == DHCP_CLIENT) return load<u32>(card, CARD_OTHER_QUEUE);
   const placed = place(card, protocol * FILTER_PROTOCOL_UNIT, packet + 12, packet + 16, ports);
   if (placed >= 0) return placed;
   if (protocol == UDP && !(load<u32>(card, CARD_FLAGS) & CARD_FLAG_RSS_UDP_PORTS)) {

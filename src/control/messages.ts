@@ -5,6 +5,7 @@
 import type { PortDescriptor } from "../device/device.ts";
 import type { KernelConfig } from "../kernel/config.ts";
 import type { MigrationAnswer, MigrationRequest } from "../migration/request.ts";
+import type { NetworkChange } from "../ip/networkChange.ts";
 import type { PortRequest } from "./ports.ts";
 import type { View } from "./view.ts";
 
@@ -33,6 +34,8 @@ export type ToWorker =
   | { readonly type: "claimed"; readonly id: number; readonly result: number }
   | { readonly type: "message"; readonly data: unknown }
   | { readonly type: "view"; readonly view: View }
+  /** Addresses and routes have changed. */
+  | { readonly type: "network"; readonly changes: readonly NetworkChange[] }
   /** Live migration (docs/migration.md). */
   | { readonly type: "migrate"; readonly id: number; readonly request: MigrationRequest }
   /** Stop listening, drain, end; `reset`: reset what is left. The worker answers by exiting. */
@@ -44,6 +47,9 @@ export type FromWorker =
   | { readonly type: "claim"; readonly id: number; readonly request: PortRequest }
   | { readonly type: "release"; readonly request: PortRequest }
   | { readonly type: "message"; readonly data: unknown }
+  /** What this kernel, the device's owner, has decided about addresses (it has applied it itself). */
+  | { readonly type: "network"; readonly change: NetworkChange }
+  | { readonly type: "conflict"; readonly address: string }
   | { readonly type: "migrated"; readonly id: number; readonly answer: MigrationAnswer }
   /** `fatal`: the worker ends after this. */
   | { readonly type: "error"; readonly error: ErrorRecord; readonly fatal: boolean };

@@ -96,7 +96,10 @@ export class Autoconfiguration {
 
   /** A router has answered, or there is nothing to wait for. */
   get isConfigured(): boolean {
-    return !this.#options.slaac || this.#own.some(({ prefix, inUse }) => inUse && prefix !== undefined && !LINK_LOCAL(prefix));
+    return (
+      !this.#options.slaac ||
+      this.#own.some(({ prefix, inUse }) => inUse && prefix !== undefined && !LINK_LOCAL(prefix))
+    );
   }
 
   start(nowMs: number): void {
@@ -184,7 +187,7 @@ export class Autoconfiguration {
     }
     if (nowMs >= own.validUntilMs) {
       this.#forget(own);
-    } else if (own.deprecated !== (nowMs >= own.preferredUntilMs)) {
+    } else if (own.deprecated !== nowMs >= own.preferredUntilMs) {
       own.deprecated = !own.deprecated;
       if (own.inUse) change({ type: "addressDeprecate", address: own.address, deprecated: own.deprecated });
     }

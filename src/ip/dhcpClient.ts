@@ -232,7 +232,12 @@ export class DhcpClient {
   }
 
   #bind({ yourAddress, prefixLength, router, routes }: DhcpReply): void {
-    const lease = { address: yourAddress, prefixLength: prefixLength ?? classPrefixLength(yourAddress), router, routes };
+    const lease = {
+      address: yourAddress,
+      prefixLength: prefixLength ?? classPrefixLength(yourAddress),
+      router,
+      routes,
+    };
     if (this.#lease && !sameAddress(this.#lease.address, yourAddress)) this.#drop();
     this.#lease = lease;
     this.#state = "bound";

@@ -2,6 +2,7 @@
  * A kernel's tuning: names, defaults, ranges, units; and writing the configuration record (layout/config.ts) that the
  * kernel reads once at boot. Defaults are Linux's where Linux has one.
  */
+import type { NetworkOptions } from "./networkControl.ts";
 import { NetPopcornError } from "../errors.ts";
 import { ADDRESS_BYTES, type Cidr } from "../ip/address.ts";
 import * as C from "../layout/config.ts";
@@ -154,6 +155,8 @@ export type KernelConfig = {
   readonly seed: Uint32Array;
   /** Likewise, the same for all kernels of a stack. Default: the kernel's own seed. */
   readonly stackSeed?: Uint32Array;
+  /** What is to be configured by others than the user; missing: nothing. */
+  readonly network?: NetworkOptions;
   /** 6 bytes. */
   readonly mac: Uint8Array;
   /** Own addresses, at most ADDRESSES_MAX. */
@@ -234,7 +237,7 @@ export function resolveTuning(given: Partial<Tuning>, rxLanes: number, kernelsMa
 
 /** Writes the configuration record. Call once, before boot(). */
 export function writeConfig(memory: KernelMemory, config: KernelConfig): void {
-  checkInteger("address (number of them)", config.addresses.length, 1, C.ADDRESSES_MAX);
+  checkInteger("address (number of them)", config.addresses.length, config.network?.dhcp ? 0 : 1, C.ADDRESSES_MAX);
   checkInteger("rxLanes", config.rxLanes, 1, RX_LANES_MAX);
   checkInteger("mtuBytes", config.mtuBytes, 576, 65535);
   checkInteger("kernelsMax", config.kernelsMax ?? 1, 1, MESSAGE_KERNELS_MAX);

@@ -14,6 +14,7 @@ import {
   HANDLE_INDEX_MASK,
   HANDLE_KIND_SHIFT,
 } from "../layout/event.ts";
+import { applyChange, type NetworkChange } from "../ip/networkChange.ts";
 import { LAYOUT_VERSION, MAP_BASE, MAP_EVENTS, MAP_LAYOUT_VERSION } from "../layout/kernelMemory.ts";
 import { MigrationAgent } from "../migration/agent.ts";
 import type { Carrier } from "../migration/carrier.ts";
@@ -24,6 +25,7 @@ import { instantiateKernel, kernelTrap } from "../wasm/load.ts";
 import { ActiveOpener } from "./activeOpener.ts";
 import type { KernelConfig } from "./config.ts";
 import { Handles } from "./handles.ts";
+import type { NetworkControl } from "./networkControl.ts";
 import type { Drivable } from "./reactor.ts";
 import type { PortRandom } from "./seed.ts";
 
@@ -73,6 +75,8 @@ export class KernelHost implements Drivable {
   socketsWoken = false;
   /** Opens connections where other kernels share the device; undefined: this kernel is alone and picks ports itself. */
   opener: ActiveOpener | undefined;
+  /** Decides about addresses, in the kernel that owns the device, where there is something to decide. */
+  network: NetworkControl | undefined;
   /** Messages to and from other kernels; undefined: this kernel is alone for good. */
   readonly messages: Endpoint | undefined;
   readonly #rx: readonly FrameRing[];
@@ -167,6 +171,7 @@ export class KernelHost implements Drivable {
       if (this.#migration) this.#quiet = received === 0 && !this.#lanesUsed();
       const events = this.exports.poll(nowNs, this.#budgetFrames);
       if (events > 0) this.#dispatch(events);
+      this.network?.turn(nowNs);
       const flushed = this.exports.flush();
       const sent = port ? port.transmit(nowNs) : 0;
       this.messages?.flush();
@@ -179,7 +184,8 @@ export class KernelHost implements Drivable {
   /** When the next turn is due without outside input, in ns; Infinity: never. Timers of the protocols. */
   nextTimerNs(): number {
     const never = Number.POSITIVE_INFINITY;
-    const deadlineNs = Math.min(this.exports.nextDeadlineNs(), this.opener?.nextTurnNs ?? never);
+    const ownNs = Math.min(this.opener?.nextTurnNs ?? never, this.network?.nextTurnNs ?? never);
+    const deadlineNs = Math.min(this.exports.nextDeadlineNs(), ownNs);
     return this.#migration ? Math.min(deadlineNs, this.#migration.deadlineNs) : deadlineNs;
   }
 
@@ -271,6 +277,11 @@ export class KernelHost implements Drivable {
     for (const sinks of this.#sinks) {
       for (const sink of sinks.slice()) if (sink) visit(sink);
     }
+  }
+
+  /** Applies what the owner's kernel has decided about addresses. */
+  changeNetwork(changes: readonly NetworkChange[]): void {
+    for (const change of changes) applyChange(this.exports, this.memory, change);
   }
 
   close(): void {

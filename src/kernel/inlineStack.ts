@@ -15,9 +15,11 @@ import { realClock } from "./clock.ts";
 import { KernelHost } from "./host.ts";
 import { type Application, KernelStack } from "./kernelStack.ts";
 import { loadApplication } from "./loadApplication.ts";
+import { controlNetwork } from "./networkControl.ts";
 import { type Reactor, reactorOf } from "./reactor.ts";
 import { PortRandom } from "./seed.ts";
 import { StackBase } from "./stackBase.ts";
+import { StackNetwork } from "./stackNetwork.ts";
 import { type KernelLife, type KernelRunner, Supervision } from "./supervision.ts";
 import type { RemoveOptions } from "./supervisor.ts";
 
@@ -36,7 +38,6 @@ export async function startInlineStack(plan: StackPlan): Promise<Stack> {
 
 class InlineStack extends StackBase implements Stack {
   readonly mode = "inline";
-  readonly addresses: readonly string[];
   /** The present life of each kernel, or its last. */
   readonly kernels: KernelHost[] = [];
   readonly #plan: StackPlan;
@@ -45,6 +46,9 @@ class InlineStack extends StackBase implements Stack {
   readonly #sockets: Sockets;
   readonly #supervision: Supervision;
   readonly #balancing: Balancing;
+  readonly #network: StackNetwork;
+  /** By kernel: its draws of ports and times. */
+  readonly #randoms: PortRandom[] = [];
   readonly #migrator: Migrator;
   /** By kernel. */
   readonly #kernelStacks: KernelStack[] = [];
@@ -59,7 +63,7 @@ class InlineStack extends StackBase implements Stack {
   constructor(plan: StackPlan) {
     super();
     this.#plan = plan;
-    this.addresses = [plan.options.address].flat();
+    this.#network = new StackNetwork(plan.configs[0], (event) => void this.emit("address", event));
     this.#reactor = plan.options.drive === "manual" ? undefined : reactorOf(plan.options.clock);
     const hosts = this.kernels;
     try {
@@ -124,6 +128,14 @@ class InlineStack extends StackBase implements Stack {
     setDefaultStack(stack);
     await application(stack, options.appArguments as never);
     setDefaultStack(this);
+  }
+
+  get addresses(): readonly string[] {
+    return this.#network.addresses;
+  }
+
+  configured(): Promise<void> {
+    return this.#network.configured();
   }
 
   get kernelCount(): number {
@@ -235,7 +247,10 @@ class InlineStack extends StackBase implements Stack {
       onWork: wake,
     });
     const port = device.openPort(kernelId, memory.queuePair(kernelId, config.rxLanes, wake));
-    host.attach(port, new PortRandom(hostSeed));
+    const random = new PortRandom(hostSeed);
+    this.#randoms[kernelId] = random;
+    host.attach(port, random);
+    host.changeNetwork(this.#network.changes);
     return host;
   }
 
@@ -272,9 +287,24 @@ class InlineStack extends StackBase implements Stack {
   #tell(view: View): void {
     const wake = () => this.#reactor?.wake();
     for (const { kernelId, life } of view.members) {
+      this.#control(kernelId, view.owner);
       const messages = this.kernels[kernelId]?.messages;
       if (messages?.life === life) connectView(messages, view, wake);
     }
+  }
+
+  /** The control path of addresses runs in the kernel that owns the device. */
+  #control(kernelId: number, owner: number): void {
+    const host = this.kernels[kernelId];
+    const random = this.#randoms[kernelId];
+    if (!host || !random || host.failure) return;
+    controlNetwork(host, owner, random, {
+      change: (change) => {
+        this.#network.changed(change);
+        for (const kernel of this.kernels) if (!kernel.failure) kernel.changeNetwork([change]);
+      },
+      conflict: (address) => this.#network.conflict(address),
+    });
   }
 
   #lose(host: KernelHost, cause: Error): void {
@@ -333,7 +363,10 @@ class InlineStack extends StackBase implements Stack {
     this.#balancing.close();
     this.#migrator.close();
     await Promise.all([this.#sockets.close(drainMs), ...this.#kernelStacks.map((stack) => stack.close(drainMs))]);
+    this.#network.close();
     for (const host of this.kernels) {
+      if (!host.failure) host.network?.close(true);
+      host.network = undefined;
       // The last resets and FINs are sent by one more turn.
       if (this.#supervision.isRunning(host.kernelId)) host.turn(this.#reactor ? this.#nowNs() : host.nowNs);
       this.#reactor?.remove(host);

@@ -4,6 +4,7 @@ import type { ErrorRecord, FromWorker, ToWorker, WorkerStart } from "../control/
 import type { PortRegistry } from "../control/ports.ts";
 import type { View } from "../control/view.ts";
 import { NetPopcornError } from "../errors.ts";
+import type { NetworkChange } from "../ip/networkChange.ts";
 import type { MigrationRequest, Reply } from "../migration/request.ts";
 import { KernelMemory } from "../views/kernelMemory.ts";
 
@@ -22,6 +23,10 @@ export type ThreadKernelOptions = {
   /** Called once, when a kernel that has started ends without having been told to; its thread may still run. */
   readonly onEnd: (end: KernelEnd, error: Error) => void;
   readonly onMessage: (data: unknown) => void;
+  /** What the owner's kernel has decided about addresses. */
+  readonly onNetwork: (change: NetworkChange) => void;
+  /** Another station has this address. */
+  readonly onConflict: (address: string) => void;
 };
 
 export class ThreadKernel {
@@ -85,6 +90,10 @@ export class ThreadKernel {
     this.#post({ type: "message", data });
   }
 
+  changeNetwork(changes: readonly NetworkChange[]): void {
+    if (changes.length > 0) this.#post({ type: "network", changes });
+  }
+
   /** Tells which kernels there are. */
   setView(view: View): void {
     this.#post({ type: "view", view });
@@ -137,6 +146,12 @@ export class ThreadKernel {
         break;
       case "message":
         this.#options.onMessage(message.data);
+        break;
+      case "network":
+        this.#options.onNetwork(message.change);
+        break;
+      case "conflict":
+        this.#options.onConflict(message.address);
         break;
       case "error":
         if (message.fatal)

@@ -8,6 +8,7 @@ import type { CloseOptions, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
 import { PROCESS_EPOCH_MS, realClock } from "./clock.ts";
 import { PortRandom } from "./seed.ts";
+import { StackNetwork } from "./stackNetwork.ts";
 import { StackBase } from "./stackBase.ts";
 import { type KernelLife, type KernelRunner, Supervision } from "./supervision.ts";
 import type { KernelEvent, RemoveOptions } from "./supervisor.ts";
@@ -30,13 +31,13 @@ export async function startThreadStack(plan: StackPlan): Promise<Stack> {
 
 class ThreadStack extends StackBase implements Stack {
   readonly mode = "threads";
-  readonly addresses: readonly string[];
   readonly kernels = [];
   readonly sockets = undefined;
   readonly #plan: StackPlan;
   readonly #ports: PortRegistry;
   readonly #supervision: Supervision;
   readonly #balancing: Balancing;
+  readonly #network: StackNetwork;
   readonly #migrator: Migrator;
   /** The present life of each kernel, or its last. */
   readonly #threads: ThreadKernel[] = [];
@@ -46,7 +47,7 @@ class ThreadStack extends StackBase implements Stack {
   constructor(plan: StackPlan) {
     super();
     this.#plan = plan;
-    this.addresses = [plan.options.address].flat();
+    this.#network = new StackNetwork(plan.configs[0], (event) => void this.emit("address", event));
     const { ephemeralPortFirst, ephemeralPortLast } = (plan.configs[0] as (typeof plan.configs)[0]).tuning;
     const random = new PortRandom(plan.hostSeeds[plan.memories.length] as Uint32Array);
     this.#ports = new PortRegistry(() => random.draw(ephemeralPortFirst, ephemeralPortLast));
@@ -70,6 +71,14 @@ class ThreadStack extends StackBase implements Stack {
     return this.#migrator.migrate(group, toKernel);
   }
 
+  get addresses(): readonly string[] {
+    return this.#network.addresses;
+  }
+
+  configured(): Promise<void> {
+    return this.#network.configured();
+  }
+
   get kernelCount(): number {
     return this.#supervision.supervisor.presentCount;
   }
@@ -80,7 +89,9 @@ class ThreadStack extends StackBase implements Stack {
     for (const kernelId of memories.keys()) {
       const config = configs[kernelId];
       const life = { config, memory: memories[kernelId], hostSeed: hostSeeds[kernelId], life: 0 } as KernelLife;
-      this.#threads.push(await this.#startThread(life));
+      const thread = await this.#startThread(life);
+      this.#threads.push(thread);
+      thread.changeNetwork(this.#network.changes);
     }
     await Promise.all(this.#threads.map(({ ready }) => ready));
     this.#supervision.begin();
@@ -170,6 +181,7 @@ class ThreadStack extends StackBase implements Stack {
   async #restartThread(kernelId: number, life: KernelLife): Promise<void> {
     const thread = await this.#startThread(life);
     this.#threads[kernelId] = thread;
+    thread.changeNetwork(this.#network.changes);
     if (this.#closing) void thread.close(0);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
@@ -206,12 +218,18 @@ class ThreadStack extends StackBase implements Stack {
       onError: (error) => this.reportError(error, kernelId, false),
       onEnd: (end, error) => this.#supervision.down(kernelId, end, error),
       onMessage: (data) => this.deliverMessage(data, kernelId),
+      onNetwork: (change) => {
+        this.#network.changed(change);
+        for (const thread of this.#threads) if (thread.kernelId !== kernelId) thread.changeNetwork([change]);
+      },
+      onConflict: (address) => this.#network.conflict(address),
     });
   }
 
   async #close(drainMs: number): Promise<void> {
     this.#supervision.close();
     this.#balancing.close();
+    this.#network.close();
     this.#migrator.close();
     await Promise.all(this.#threads.map((thread) => thread.close(drainMs)));
     await Promise.allSettled(this.#restarting);

@@ -14,6 +14,7 @@ import { KernelMemory } from "../views/kernelMemory.ts";
 import { createRealClock } from "./clock.ts";
 import { KernelHost } from "./host.ts";
 import { KernelStack } from "./kernelStack.ts";
+import { controlNetwork } from "./networkControl.ts";
 import { reactorOf } from "./reactor.ts";
 import { PortRandom } from "./seed.ts";
 
@@ -74,9 +75,17 @@ async function run(start: WorkerStart): Promise<void> {
     reactor.wake();
   };
   const port = await openPort(start.port, memory.queuePair(host.kernelId, start.config.rxLanes, ring));
-  host.attach(port, new PortRandom(start.seed));
+  const random = new PortRandom(start.seed);
+  host.attach(port, random);
   const setView = (view: View) => {
     if (host.messages) connectView(host.messages, view, () => {});
+    controlNetwork(host, view.owner, random, {
+      change: (change) => {
+        host.changeNetwork([change]);
+        post({ type: "network", change });
+      },
+      conflict: (address) => post({ type: "conflict", address }),
+    });
     reactor.wake();
   };
   setView(start.view);
@@ -101,6 +110,8 @@ async function run(start: WorkerStart): Promise<void> {
   const close = async (drainMs: number, reset: boolean) => {
     await stack.close(drainMs);
     if (reset && !host.failure) host.exports.tcpAbortAll();
+    if (!host.failure) host.network?.close(!reset);
+    host.network = undefined;
     // The last resets and FINs are sent by one more turn.
     if (!host.failure) host.turn(clock.nowNs());
     end();
@@ -115,6 +126,9 @@ async function run(start: WorkerStart): Promise<void> {
         break;
       case "migrate":
         host.migrationAgent().handle(message.request, (answer) => post({ type: "migrated", id: message.id, answer }));
+        break;
+      case "network":
+        host.changeNetwork(message.changes);
         break;
       case "message":
         stack.deliver(message.data);

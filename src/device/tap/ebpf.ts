@@ -12,7 +12,7 @@
  *  fragments, other IP protocols    hash of the two addresses, modulo queues
  *  ARP replies and announcements,   the relay queue, from which all kernels get them (relay.ts)
  *    neighbour advertisements
- *  anything else (ARP requests, …)  queue 0: other neighbour discovery, broadcasts and multicasts
+ *  anything else (ARP requests, …)  queue 0: other neighbour discovery, broadcasts and multicasts, DHCP replies
  * ```
  * IPv6 extension headers are not walked: such packets go by their addresses. Docs: Linux bpf(2), tun.c.
  */
@@ -167,6 +167,8 @@ const IPV4_DESTINATION = IP + 16;
 const IPV6_NEXT_HEADER = IP + 6;
 const IPV6_PORTS = IP + 40;
 const PROTOCOL_ICMPV6 = 58;
+/** Port of a DHCP client: there is one for all kernels. */
+const DHCP_CLIENT = 68;
 /** ICMPv6 types of neighbour discovery, from router solicitation to redirect. */
 const ND_FIRST = 133;
 const ND_LAST = 137;
@@ -229,6 +231,7 @@ export function assembleSteering(mapFd: number, { queues, localPorts }: Steering
     .loadPacketAt(HALF, 7, 0)
     .move(8, 0)
     .loadPacketAt(HALF, 7, 2)
+    .jumpIf(JUMP_EQUAL, 0, DHCP_CLIENT, "queue0 end")
     .move(9, 0)
     .label("group")
     .jumpIf(JUMP_LESS, 9, localPorts.first, "look up")

@@ -1,0 +1,224 @@
+/**
+ * The control path of addresses, in the kernel that owns the device: it runs DHCP and autoconfiguration on this kernel's
+ * sockets and control queue. What they decide goes to all kernels (ip/networkChange.ts), this one among them.
+ */
+import { addressFamily, formatAddress, type Cidr } from "../ip/address.ts";
+import { Autoconfiguration } from "../ip/autoconfiguration.ts";
+import { parseControl } from "../ip/controlPackets.ts";
+import { DhcpClient, type Lease } from "../ip/dhcpClient.ts";
+import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT } from "../ip/dhcpMessage.ts";
+import type { NetworkChange } from "../ip/networkChange.ts";
+import { secretOf } from "../ip/stableAddress.ts";
+import { ADDRESS_ANY_V4 } from "../layout/config.ts";
+import { RESULT_BASE, SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
+import type { KernelHost } from "./host.ts";
+import type { PortRandom } from "./seed.ts";
+
+const NS_PER_MS = 1e6;
+/** Packets of ours are smaller than 1 KiB; the upper half of the scratch page is that of other calls. */
+const PACKET_AT = SCRATCH_BASE;
+const PACKET_BYTES_MAX = SCRATCH_SIZE_BYTES / 4;
+const ADDRESS_AT = SCRATCH_BASE + PACKET_BYTES_MAX;
+const RANDOM_RANGE = 2 ** 30;
+const NO_ADDRESS = new Uint8Array(16);
+
+/** What is to be configured by others than the user. Structured-clonable. */
+export type NetworkOptions = {
+  readonly dhcp: boolean;
+  /** Take addresses and routes that routers advertise. */
+  readonly slaac: boolean;
+  /** 16 bytes; undefined: the stack does not speak IPv6. */
+  readonly linkLocal: Uint8Array | undefined;
+  /** Static routes. */
+  readonly routes: readonly NetworkChange[];
+};
+
+export const NO_CONTROL: NetworkOptions = { dhcp: false, slaac: false, linkLocal: undefined, routes: [] };
+
+export type NetworkControlOptions = {
+  readonly host: KernelHost;
+  readonly random: PortRandom;
+  readonly change: (change: NetworkChange) => void;
+  /** Another station has this address. */
+  readonly conflict: (address: string) => void;
+};
+
+/** True when there is something to control. */
+export function needsControl({ dhcp, linkLocal }: NetworkOptions): boolean {
+  return dhcp || linkLocal !== undefined;
+}
+
+function mapped(v4: Uint8Array): Uint8Array {
+  const address = new Uint8Array(16);
+  address.set([0xff, 0xff], 10);
+  address.set(v4, 12);
+  return address;
+}
+
+export class NetworkControl {
+  readonly #options: NetworkControlOptions;
+  readonly #dhcp: DhcpClient | undefined;
+  readonly #autoconfiguration: Autoconfiguration | undefined;
+  #socket = -1;
+  /** Routes of the present lease. */
+  #leaseRoutes: NetworkChange[] = [];
+  #leased: Uint8Array | undefined;
+
+  constructor(options: NetworkControlOptions) {
+    this.#options = options;
+    const { config, exports } = options.host;
+    const { dhcp, slaac, linkLocal } = config.network ?? NO_CONTROL;
+    const random = () => options.random.draw(0, RANDOM_RANGE - 1) / RANDOM_RANGE;
+    if (linkLocal) {
+      exports.controlOpen();
+      this.#autoconfiguration = new Autoconfiguration({
+        mac: config.mac,
+        secret: secretOf(config.stackSeed ?? config.seed),
+        addresses: config.addresses,
+        linkLocal,
+        slaac,
+        random,
+        send: (packet) => this.#sendPacket(packet),
+        change: options.change,
+        conflict: (address) => options.conflict(formatAddress(address)),
+      });
+    }
+    if (dhcp) this.#dhcp = this.#createDhcp(config.mac, random);
+  }
+
+  /** When turn() has something to do, ns; Infinity: never. */
+  get nextTurnNs(): number {
+    const dhcpMs = this.#dhcp?.deadlineMs ?? Number.POSITIVE_INFINITY;
+    const deadlineMs = Math.min(dhcpMs, this.#autoconfiguration?.deadlineMs ?? Number.POSITIVE_INFINITY);
+    return Math.ceil(deadlineMs * NS_PER_MS);
+  }
+
+  /** Takes what has come and does what is due. After poll, before flush. */
+  turn(nowNs: number): void {
+    const nowMs = nowNs / NS_PER_MS;
+    const { memory, exports } = this.#options.host;
+    if (this.#autoconfiguration) {
+      for (let at = exports.controlPeek() >>> 0; at !== 0; at = exports.controlPeek() >>> 0) {
+        const message = parseControl(memory.bytes.slice(at, at + memory.loadU32(RESULT_BASE)));
+        exports.controlConsume();
+        if (message) this.#autoconfiguration.input(message, nowMs);
+      }
+      this.#autoconfiguration.turn(nowMs);
+    }
+    if (this.#dhcp) {
+      this.#receive(this.#dhcp, nowMs);
+      this.#dhcp.turn(nowMs);
+    }
+  }
+
+  /** Gives back what was lent. @param release false: another kernel goes on with it. */
+  close(release: boolean): void {
+    if (release) this.#dhcp?.close();
+    if (this.#socket >= 0) this.#options.host.exports.udpClose(this.#socket);
+    this.#socket = -1;
+  }
+
+  #createDhcp(mac: Uint8Array, random: () => number): DhcpClient {
+    const { exports } = this.#options.host;
+    this.#socket = exports.udpBind(ADDRESS_ANY_V4, DHCP_CLIENT_PORT);
+    return new DhcpClient({
+      mac,
+      random,
+      send: (message, to) => this.#sendDatagram(message, to ?? Uint8Array.of(255, 255, 255, 255)),
+      probe: (address) => {
+        this.#options.host.memory.bytes.set(mapped(address), ADDRESS_AT);
+        exports.arpProbe(ADDRESS_AT);
+      },
+      isProbeAnswered: () => exports.arpProbeAnswered() === 1,
+      bound: (lease) => this.#bound(lease),
+      lost: (lease) => this.#lost(lease),
+    });
+  }
+
+  #receive(dhcp: DhcpClient, nowMs: number): void {
+    const { handles } = this.#options.host;
+    for (let at = handles.udpPeek(this.#socket); at > 0; at = handles.udpPeek(this.#socket)) {
+      const bytes = handles.bytes.slice(at, at + handles.available);
+      handles.udpConsume(this.#socket);
+      dhcp.input(bytes, nowMs);
+    }
+  }
+
+  #sendPacket(packet: Uint8Array): void {
+    if (packet.length > PACKET_BYTES_MAX) return;
+    const { memory, exports } = this.#options.host;
+    memory.bytes.set(packet, PACKET_AT);
+    exports.packetSend(PACKET_AT, packet.length);
+  }
+
+  #sendDatagram(message: Uint8Array, to: Uint8Array): void {
+    const { memory, exports } = this.#options.host;
+    memory.bytes.set(message, PACKET_AT);
+    memory.bytes.set(mapped(to), ADDRESS_AT);
+    exports.udpSendTo(this.#socket, PACKET_AT, message.length, ADDRESS_AT, DHCP_SERVER_PORT);
+  }
+
+  #bound({ address, prefixLength, router, routes }: Lease): void {
+    const { change, host } = this.#options;
+    host.exports.arpProbe(0);
+    if (this.#leased) this.#undoRoutes();
+    else change({ type: "addressAdd", address: mapped(address), prefixLength });
+    this.#leased = address;
+    // RFC 3442: with classless routes the router option does not count.
+    const wanted =
+      routes.length > 0 ? routes : router ? [{ prefix: NO_ADDRESS.slice(0, 4), prefixLength: 0, gateway: router }] : [];
+    for (const { prefix, prefixLength: length, gateway } of wanted) {
+      // A gateway of 0.0.0.0: the prefix is on the link.
+      const isDirect = gateway.every((byte) => byte === 0);
+      const route: NetworkChange = {
+        type: "routeSet",
+        prefix: mapped(prefix),
+        prefixLength: length,
+        gateway: isDirect ? NO_ADDRESS : mapped(gateway),
+      };
+      this.#leaseRoutes.push(route);
+      change(route);
+    }
+  }
+
+  #lost({ address }: Lease): void {
+    this.#leased = undefined;
+    this.#undoRoutes();
+    this.#options.change({ type: "addressRemove", address: mapped(address) });
+  }
+
+  #undoRoutes(): void {
+    for (const route of this.#leaseRoutes) {
+      if (route.type !== "routeSet") continue;
+      this.#options.change({ type: "routeRemove", prefix: route.prefix, prefixLength: route.prefixLength });
+    }
+    this.#leaseRoutes = [];
+  }
+}
+
+/** Starts the control path in the kernel that owns the device, and ends it in one that no longer does. */
+export function controlNetwork(
+  host: KernelHost,
+  owner: number,
+  random: PortRandom,
+  tell: Pick<NetworkControlOptions, "change" | "conflict">,
+): void {
+  if (owner !== host.kernelId) {
+    host.network?.close(false);
+    host.network = undefined;
+  } else if (!host.network && needsControl(host.config.network ?? NO_CONTROL)) {
+    host.network = new NetworkControl({ host, random, ...tell });
+  }
+}
+
+/** Own addresses that say what is to be configured by others. */
+export function isConfigured(network: NetworkOptions, changes: readonly NetworkChange[]): boolean {
+  const has = (family: Cidr["family"]) =>
+    changes.some(
+      (change) =>
+        change.type === "addressAdd" &&
+        addressFamily(change.address) === family &&
+        !(change.address[0] === 0xfe && ((change.address[1] as number) & 0xc0) === 0x80),
+    );
+  return (!network.dhcp || has(4)) && (!network.slaac || has(6));
+}
