@@ -69,7 +69,7 @@ export const CODE_FIRST_FRAGMENT: u32 = 3;
 /** Made by ipv6Walk: the packet's protocol, and where its header stands, from the packet's start. */
 export let v6Protocol: u32 = 0;
 export let v6Transport: u32 = 0;
-/** Offset of the byte that names the protocol. */
+/** Offset of the byte that names the protocol, or the fragment header. */
 export let v6ProtocolAt: u32 = 0;
 
 const IDENT_COUNTERS: u32 = 256;
@@ -133,7 +133,10 @@ export function ipv6Walk(packet: usize, totalBytes: u32, toGroup: bool): i32 {
     if (at + 8 > totalBytes) return drop(DROP_IP6_LENGTH);
     if (header == HEADER_FRAGMENT) {
       // Offset and more-fragments flag; the two reserved bits do not count.
-      if ((load<u16>(packet + at, 2) & 0xf9ff) != 0) return <i32>at;
+      if ((load<u16>(packet + at, 2) & 0xf9ff) != 0) {
+        v6ProtocolAt = namedAt;
+        return <i32>at;
+      }
     } else {
       const bytes = (<u32>load<u8>(packet + at, 1) + 1) << 3;
       if (at + bytes > totalBytes) return drop(DROP_IP6_LENGTH);

@@ -62,7 +62,10 @@ function serveCommand(): Command {
   return new Command("serve")
     .description("answer on a TAP device until SIGINT, with one of the built-in applications or a module of yours")
     .requiredOption("--tap <name>", "TAP device, created when there is none of that name")
-    .requiredOption("--address <cidr>", "own address with prefix length: 10.7.0.2/24")
+    .requiredOption(
+      "--address <list>",
+      "own addresses with prefix length: 10.7.0.2/24,fd07::2/64; dhcp: ask a server; slaac: as routers advertise",
+    )
     .addOption(kernelsOption(1))
     .option("--app <app>", "echo, http, discard, chargen, or a module file", "http")
     .option(
@@ -71,8 +74,9 @@ function serveCommand(): Command {
       integerOption("--port", 1, 65535),
     )
     .option("--pcap <file>", "write all frames to a pcapng file")
-    .option("--gateway <address>", "default gateway: 10.7.0.1")
-    .option("--host-address <cidr>", "address to give to the host's end of the device: 10.7.0.1/24")
+    .option("--gateway <list>", "default gateway, one of each family: 10.7.0.1,fd07::1")
+    .option("--route <list>", "other routes: 10.8.0.0/16=10.7.0.9")
+    .option("--host-address <list>", "addresses to give to the host's end of the device: 10.7.0.1/24,fd07::1/64")
     .addOption(
       new Option("--chaos [s]", "end a random kernel every so many seconds, to see what happens then")
         .argParser(numberOption("--chaos", 0.1, 3600))

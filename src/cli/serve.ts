@@ -8,6 +8,7 @@ import { openTap } from "../device/tap/device.ts";
 import { NetPopcornError } from "../errors.ts";
 import { formatAddress, parseAddress, parseCidr } from "../ip/address.ts";
 import { PROCESS_EPOCH_MS } from "../kernel/clock.ts";
+import { DHCP, type RouteOption, SLAAC } from "../kernel/networkPlan.ts";
 import { createStack, type Stack } from "../stack.ts";
 import { createInterrupt, type Interrupt } from "./interrupt.ts";
 import { CHAOS_RESTART, startChaos } from "./chaos.ts";
@@ -15,13 +16,15 @@ import type { Output } from "./output.ts";
 
 export type ServeOptions = {
   readonly tap: string;
-  /** Own address, CIDR. */
+  /** Own addresses, CIDR, "dhcp" or "slaac", with commas between them; as the lists below. */
   readonly address: string;
   readonly kernels: number;
   /** Name of a built-in application or a module file. */
   readonly app: string;
   readonly port?: number;
   readonly gateway?: string;
+  /** "10.8.0.0/16=10.7.0.9" */
+  readonly route?: string;
   /** Address for the host's end of the device, CIDR. */
   readonly hostAddress?: string;
   /** Capture file to write. */
@@ -49,17 +52,25 @@ type Cleanups = (() => void | Promise<void>)[];
  * @throws NetPopcornError for what is wrong with the options, the device or the application.
  */
 export async function serve(options: ServeOptions, output: Output): Promise<void> {
-  const { address } = parseCidr(options.address);
-  if (options.gateway !== undefined) parseAddress(options.gateway);
+  const given = listOf(options.address);
+  for (const text of given) if (text !== DHCP && text !== SLAAC) parseCidr(text);
+  for (const text of listOf(options.gateway)) parseAddress(text);
+  const routes = listOf(options.route).map(parseRoute);
   const app = findApplication(options.app);
   const interrupt = createInterrupt();
   const cleanups: Cleanups = [() => interrupt.close()];
   try {
     const device = await openDevice(options, cleanups);
-    const stack = await startStack(options, app, device);
+    const stack = await startStack(options, routes, app, device);
     cleanups.push(() => stack.close());
-    const ready = { event: "ready", address: formatAddress(address), port: portOf(options), kernels: options.kernels };
-    output.result(ready, `ready ${ready.address}:${ready.port} kernels=${ready.kernels}`);
+    stack.on("address", ({ address, state }) => output.progress(`address ${address} ${state}`));
+    await Promise.race([stack.configured(), aborted(interrupt.signal)]);
+    const addresses = stack.addresses.map((text) => formatAddress(parseCidr(text).address));
+    // A link-local address is of no use to whoever reads this.
+    const address = addresses.find((text) => !/^fe[89ab]/.test(text)) ?? addresses[0] ?? "";
+    const ready = { event: "ready", address, addresses, port: portOf(options), kernels: options.kernels };
+    const shown = address.includes(":") ? `[${address}]` : address;
+    output.result(ready, `ready ${shown}:${ready.port} kernels=${ready.kernels}`);
     if (options.chaos !== undefined)
       cleanups.push(
         startChaos(stack, options.chaos, options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0),
@@ -69,6 +80,26 @@ export async function serve(options: ServeOptions, output: Output): Promise<void
   } finally {
     for (const cleanup of cleanups.reverse()) await cleanup();
   }
+}
+
+/** What stands between commas. */
+function listOf(text: string | undefined): string[] {
+  return text === undefined ? [] : text.split(",").map((part) => part.trim());
+}
+
+/** @throws NetPopcornError ERR_ADDRESS_FORMAT. */
+function parseRoute(text: string): RouteOption {
+  const [to = "", via] = text.split("=");
+  parseCidr(to);
+  if (via !== undefined) parseAddress(via);
+  return { to, ...(via === undefined ? {} : { via }) };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve());
+  });
 }
 
 function portOf(options: ServeOptions): number {
@@ -92,7 +123,11 @@ async function openDevice(options: ServeOptions, cleanups: Cleanups): Promise<De
   const sink = pcap === undefined ? undefined : await openFileSink(pcap);
   // Closed after the device, so that it gets all that the device still has.
   if (sink !== undefined) cleanups.push(() => sink.close());
-  const tap = await openTap({ name, queues, ...(hostAddress === undefined ? {} : { hostAddress }) });
+  const tap = await openTap({
+    name,
+    queues,
+    ...(hostAddress === undefined ? {} : { hostAddress: listOf(hostAddress) }),
+  });
   const device = sink === undefined ? tap : captureDevice(tap, sink, { name, epochMs: PROCESS_EPOCH_MS });
   cleanups.push(() => device.close());
   if (tap.steeringRefusal !== undefined) {
@@ -101,16 +136,17 @@ async function openDevice(options: ServeOptions, cleanups: Cleanups): Promise<De
   return device;
 }
 
-function startStack(options: ServeOptions, app: URL, device: Device): Promise<Stack> {
+function startStack(options: ServeOptions, routes: RouteOption[], app: URL, device: Device): Promise<Stack> {
   const { kernels, address, gateway, seed } = options;
   return createStack({
     kernels,
     mode: "threads",
     device,
-    address,
+    address: listOf(address),
+    routes,
     app,
     appArguments: { port: portOf(options) },
-    ...(gateway === undefined ? {} : { gateway }),
+    ...(gateway === undefined ? {} : { gateway: listOf(gateway) }),
     ...(seed === undefined ? {} : { seed }),
     ...(options.chaos === undefined ? {} : { restart: CHAOS_RESTART }),
   });

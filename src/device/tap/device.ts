@@ -78,7 +78,7 @@ export type TapOptions = {
   /** Our Ethernet address (the host's end has its own), 6 bytes. @default made from host name and device name */
   readonly mac?: Uint8Array;
   /** Address for the host's end of the interface in CIDR form, e.g. "10.7.0.1/24". @default none is set */
-  readonly hostAddress?: string;
+  readonly hostAddress?: string | readonly string[];
   /** Network namespace in which the device is to be: a name from `ip netns`, or the path of a namespace file. */
   readonly netns?: string;
   /** Destination ports that are taken as chosen by us (see ebpf.ts). @default 32768..60999, the ephemeral ports */
@@ -173,7 +173,7 @@ function openQueues(
   try {
     if (!existed) link.raiseQueueLength();
     if (options.mtuBytes !== undefined && options.mtuBytes !== link.mtuBytes()) link.setMtu(options.mtuBytes);
-    if (options.hostAddress !== undefined) link.setAddress(parseCidr(options.hostAddress));
+    for (const text of [options.hostAddress ?? []].flat()) link.setAddress(parseCidr(text));
     link.bringUp();
     return { name, mtuBytes: link.mtuBytes() };
   } finally {
@@ -306,7 +306,7 @@ function checkOptions({ name, queues, mtuBytes, mac, localPorts, hostAddress }: 
   ) {
     refuse(`localPorts must be a range within 1..65535, not ${localPorts.first}..${localPorts.last}`);
   }
-  if (hostAddress !== undefined) parseCidr(hostAddress);
+  for (const text of [hostAddress ?? []].flat()) parseCidr(text);
 }
 
 type Opened = {
