@@ -26,7 +26,8 @@ export type StackOptions = {
   readonly device: Device;
   /**
    * Own addresses with prefix length, "10.7.0.2/24" or "fd07::2/64"; "dhcp": ask a server for an IPv4 address; "slaac":
-   * take the IPv6 addresses and routes that routers advertise (docs/api.md). With an IPv6 address comes a link-local one.
+   * take the IPv6 addresses and routes that routers advertise (docs/ip.md). With an IPv6 address comes a link-local
+   * one.
    */
   readonly address: string | readonly string[];
   /** Default gateway, "10.7.0.1"; one of each family at most. */

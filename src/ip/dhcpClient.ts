@@ -5,8 +5,8 @@
  * ```
  *            DISCOVER            OFFER: REQUEST          ACK: probe            nobody has it
  *   (start) ──────────► selecting ────────────► requesting ────────► probing ───────────────► bound
- *                           ▲                       │ NAK               │ taken: DECLINE        │ T1: REQUEST to the server
- *                           └───────────────────────┴───────────────────┴──── NAK, end of ── renewing, T2: to everybody
+ *                           ▲                       │ NAK               │ taken: DECLINE        │ T1: ask the server
+ *                           └───────────────────────┴───────────────────┴──── NAK, end of ── renewing, T2: all
  * ```
  */
 import {

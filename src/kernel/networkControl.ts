@@ -1,6 +1,6 @@
 /**
- * The control path of addresses, in the kernel that owns the device: it runs DHCP and autoconfiguration on this kernel's
- * sockets and control queue. What they decide goes to all kernels (ip/networkChange.ts), this one among them.
+ * The control path of addresses, in the kernel that owns the device: it runs DHCP and autoconfiguration on this
+ * kernel's sockets and control queue. What they decide goes to all kernels (ip/networkChange.ts), this one among them.
  */
 import { addressFamily, formatAddress, type Cidr } from "../ip/address.ts";
 import { Autoconfiguration } from "../ip/autoconfiguration.ts";

@@ -58,6 +58,17 @@ class OwnerClaims implements PortClaims {
   }
 }
 
+/** What this kernel decides about addresses holds here at once; the owner's thread tells the other kernels. */
+function networkTeller(host: KernelHost): Parameters<typeof controlNetwork>[3] {
+  return {
+    change: (change) => {
+      host.changeNetwork([change]);
+      post({ type: "network", change });
+    },
+    conflict: (address) => post({ type: "conflict", address }),
+  };
+}
+
 async function run(start: WorkerStart): Promise<void> {
   const clock = createRealClock(start.epochMs);
   const reactor = reactorOf(clock);
@@ -79,22 +90,12 @@ async function run(start: WorkerStart): Promise<void> {
   host.attach(port, random);
   const setView = (view: View) => {
     if (host.messages) connectView(host.messages, view, () => {});
-    controlNetwork(host, view.owner, random, {
-      change: (change) => {
-        host.changeNetwork([change]);
-        post({ type: "network", change });
-      },
-      conflict: (address) => post({ type: "conflict", address }),
-    });
+    controlNetwork(host, view.owner, random, networkTeller(host));
     reactor.wake();
   };
   setView(start.view);
   const claims = new OwnerClaims();
-  const sockets = new Sockets({
-    hosts: [host],
-    reactor,
-    claims,
-  });
+  const sockets = new Sockets({ hosts: [host], reactor, claims });
   const stack = new KernelStack({
     host,
     kernels: start.kernels,

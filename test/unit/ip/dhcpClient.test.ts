@@ -44,7 +44,10 @@ function create() {
   let draws = 0;
   const client = new DhcpClient({
     mac: MAC,
-    random: () => ((draws += 0.37) * 0.618) % 1,
+    random: () => {
+      draws += 0.37;
+      return (draws * 0.618) % 1;
+    },
     send: (bytes, to) => sent.push({ message: request(bytes), to: to && [...to] }),
     probe: () => {
       world.probes++;
