@@ -13,18 +13,6 @@ export const CLAIMS: readonly Claim[] = [
 ];
 
 export const OPEN_CLAIMS: readonly OpenClaim[] = [
-  {
-    id: "FS8",
-    what: "share of time in the listener look-up, 0.26 % to 24 %",
-    source: "ASPLOS 2016, remembered",
-    reason: "results do not tell the look-up from the rest of the stack",
-  },
-  {
-    id: "AA7",
-    what: "softirq cycles per request, affinity-accept / fine-accept, 0.71",
-    source: "EuroSys 2012, remembered",
-    reason: "results do not tell soft interrupts from the rest of the stack; AA2 is about both",
-  },
   { id: "MT3", what: "mtcp / MegaPipe, 2.75", source: "NSDI 2014", reason: "MegaPipe is no design here" },
   { id: "IX1", what: "IX / mtcp, 1.9", source: "OSDI 2014", reason: "IX is no design here" },
   {
