@@ -63,6 +63,8 @@ const MSS_MIN: u32 = 64;
 const TCP_BYTES: u32 = 20;
 /** Ports tried before an active open is refused. */
 const PORT_TRIES_MAX: u32 = 4096;
+/** RSTs per kernel and second for SYNs to closed ports. */
+const RST_PER_SECOND: u32 = 1000;
 /**
  * ISN of RFC 6528: a clock of 4 us per step plus a secret function of the connection.
  * @param pair both addresses (tcp/addresses.ts).
@@ -142,6 +144,24 @@ function setMss(tcb: Tcb, announced: u32): void {
   congestionStart(tcb);
 }
 
+let resetSecond: u32 = 0;
+let resetsSent: u32 = 0;
+
+/**
+ * Whether a SYN for a closed port may still be answered in this second: a scan or a flood must not make us send as much
+ * as it does. Deviates: RFC 9293 3.10.7.1 answers each; FreeBSD limits them likewise (net.inet.icmp.icmplim).
+ */
+function closedPortReset(): bool {
+  const present = nowMs / 1000;
+  if (present != resetSecond) {
+    resetSecond = present;
+    resetsSent = 0;
+  }
+  if (++resetsSent <= RST_PER_SECOND) return true;
+  count(C.TCP_RST_LIMITED);
+  return false;
+}
+
 /** A segment for which there is no connection (RFC 9293 3.10.7.1, 3.10.7.2). */
 export function listenInput(): void {
   const flags = S.segFlags;
@@ -150,7 +170,8 @@ export function listenInput(): void {
   const listener = listenerFind(localPortOf(S.segPorts), S.segLocalIndex);
   if (changetype<usize>(listener) == 0) {
     count(C.TCP_NO_LISTENER);
-    sendResetForSegment();
+    // Only SYNs are limited: the RST for anything else ends a connection whose other end has nobody any more.
+    if (flags & S.FLAG_ACK || closedPortReset()) sendResetForSegment();
     return;
   }
   if (flags & S.FLAG_ACK) {

@@ -225,7 +225,17 @@ export const TRAIT_CONGESTION_MASK: u32 = 3 << 8;
 
 let hotBase: usize = 0;
 let coldBase: usize = 0;
+/** Free slots whose handles have been stale for long, the last one first: it is in the cache. */
 let freeHead: u32 = TCB_NONE;
+/**
+ * Slots that have become free lately, the first one first. A handle has few bits for its generation, so a slot rests
+ * until RESTING_MAX others have become free after it, and an application that still uses the handle of a connection
+ * that has ended does not reach another one.
+ */
+let restingHead: u32 = TCB_NONE;
+let restingTail: u32 = TCB_NONE;
+let restingCount: u32 = 0;
+const RESTING_MAX: u32 = 256;
 let highWater: u32 = 0;
 export let tcbCount: u32 = 0;
 
@@ -281,7 +291,8 @@ export function tcbAlloc(): Tcb {
     index = highWater++;
     store<u32>(MAP_BASE, highWater, MAP_TCB_HIGH_WATER);
   } else {
-    return changetype<Tcb>(0);
+    index = restingShift();
+    if (index == TCB_NONE) return changetype<Tcb>(0);
   }
   const tcb = tcbAt(index);
   const generation = (tcb.generation + 1) & HANDLE_GENERATION_MASK;
@@ -313,8 +324,25 @@ export function tcbRetire(tcb: Tcb): void {
   counterSet(GAUGE_CONNECTIONS, tcbCount);
 }
 
-/** The slot of a retired connection may be used again. */
+/** The slot of a retired connection may be used again, but rather later than sooner. */
 export function tcbReturn(tcb: Tcb): void {
-  tcb.timerNext = freeHead;
-  freeHead = tcbIndex(tcb);
+  const index = tcbIndex(tcb);
+  tcb.timerNext = TCB_NONE;
+  if (restingTail == TCB_NONE) restingHead = index;
+  else tcbAt(restingTail).timerNext = index;
+  restingTail = index;
+  if (++restingCount <= RESTING_MAX) return;
+  const rested = restingShift();
+  tcbAt(rested).timerNext = freeHead;
+  freeHead = rested;
+}
+
+/** The slot that has been free for longest, of those that rest. */
+function restingShift(): u32 {
+  const index = restingHead;
+  if (index == TCB_NONE) return index;
+  restingHead = tcbAt(index).timerNext;
+  if (restingHead == TCB_NONE) restingTail = TCB_NONE;
+  restingCount--;
+  return index;
 }

@@ -142,4 +142,6 @@ export const TCP_TAIL_LOSS_PROBES = 148;
 export const DROP_TCP_SACK_INVALID = 149;
 /** Window reductions for ECN's echo of congestion (RFC 3168). */
 export const TCP_ECN_REDUCTIONS = 150;
+/** SYNs for closed ports that were not answered with RST: more than RST_PER_SECOND of them in a second. */
+export const TCP_RST_LIMITED = 151;
 export const COUNTER_COUNT = 192;

@@ -362,6 +362,19 @@ describe.each(KERNEL_BUILDS)("TCP states, %s build", (build) => {
   });
 
   describe("no connection (RFC 9293 3.10.7.1, 3.10.7.2)", () => {
+    test("a scan of closed ports gets 1000 RSTs a second; segments of lost connections are all answered", () => {
+      const bench = new KernelBench({ build });
+      const peer = new Peer(bench, { kernelPort: 81 });
+      for (let syns = 0; syns < 1100; syns++) peer.send({ flags: "syn" });
+      expect(bench.counters()).toMatchObject({ tcpRstSent: 1000, tcpRstLimited: 100, tcpNoListener: 1100 });
+      bench.sent();
+      peer.send({ flags: "ack", ack: 1234 });
+      peer.expect({ flags: "rst", seq: 1234 });
+      bench.advance(1000);
+      peer.send({ flags: "syn" });
+      peer.expect({ flags: "rst ack" });
+    });
+
     test.each([
       ["SYN to a port where nobody listens", { flags: "syn" }, { flags: "rst ack", seq: 0, ack: 1 }],
       ["data without ACK", { flags: "psh", payload: pattern(9) }, { flags: "rst ack", seq: 0, ack: 9 }],
