@@ -256,6 +256,8 @@ export class Rehoming {
   /** Looks for connections that were being opened at the old queue when their entry went. */
   #settle(nowMs: number): void {
     const placement = this.#placement as Placement;
+    // Late SYNs may have been answered with cookies meanwhile.
+    this.#trustCookies(nowMs);
     const present = this.#settling.filter(
       ({ entry, to, from }) => placement.queueOf(entry) === to && !this.#isGone(from),
     );

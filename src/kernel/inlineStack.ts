@@ -1,13 +1,14 @@
 /** All kernels on the calling thread. */
+
+import { Balancing } from "../balancer/balancing.ts";
 import { localClaims, PortRegistry } from "../control/ports.ts";
 import { connectView, type View } from "../control/view.ts";
-import { Balancing } from "../balancer/balancing.ts";
 import { NetPopcornError } from "../errors.ts";
-import { setDefaultStack } from "../net/stackOf.ts";
-import { Sockets } from "../socket/sockets.ts";
 import type { MigrationAgent } from "../migration/agent.ts";
 import { CallCarrier } from "../migration/carrier.ts";
 import { createMigrator, type MigrationResult, type Migrator } from "../migration/migrator.ts";
+import { setDefaultStack } from "../net/stackOf.ts";
+import { Sockets } from "../socket/sockets.ts";
 import type { Stack, StackPlan } from "../stack.ts";
 import type { CloseOptions, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
@@ -325,11 +326,19 @@ class InlineStack extends StackBase implements Stack {
     const own = this.#kernelSockets[host.kernelId];
     own?.closeListeners();
     this.#sockets.closeReplicas(host);
-    if (!host.failure) {
-      host.exports.tcpAbortAll();
-      host.turn(this.#reactor ? (this.#plan.options.clock ?? realClock).nowNs() : Math.max(host.nowNs, this.#turnNs));
-    }
+    this.#lastTurn(host, () => host.exports.tcpAbortAll());
     this.#lose(host, new NetPopcornError("ECONNABORTED", `kernel ${host.kernelId} has been removed`));
+  }
+
+  /** What its connections have to say at their end is sent. A trap changes nothing any more: it ends anyway. */
+  #lastTurn(host: KernelHost, before: () => void): void {
+    if (host.failure) return;
+    try {
+      before();
+      host.turn(this.#reactor ? this.#nowNs() : Math.max(host.nowNs, this.#turnNs));
+    } catch (error) {
+      if (!(error instanceof NetPopcornError || error instanceof WebAssembly.RuntimeError)) throw error;
+    }
   }
 
   async #restart(life: KernelLife): Promise<void> {
@@ -368,7 +377,7 @@ class InlineStack extends StackBase implements Stack {
       if (!host.failure) host.network?.close(true);
       host.network = undefined;
       // The last resets and FINs are sent by one more turn.
-      if (this.#supervision.isRunning(host.kernelId)) host.turn(this.#reactor ? this.#nowNs() : host.nowNs);
+      if (this.#supervision.isRunning(host.kernelId)) this.#lastTurn(host, () => {});
       this.#reactor?.remove(host);
       host.close();
     }

@@ -1,8 +1,9 @@
 /** What the supervisor decides, done: for both kinds of stack. */
-import type { Member, View } from "../control/view.ts";
+
 import { Rehoming } from "../control/rehoming.ts";
+import type { Member, View } from "../control/view.ts";
 import { NetPopcornError } from "../errors.ts";
-import { GAUGE_CONNECTIONS, GAUGE_TIME_WAIT } from "../layout/counters.ts";
+import { GAUGE_CONNECTIONS, GAUGE_STREAM_BYTES, GAUGE_TIME_WAIT } from "../layout/counters.ts";
 import type { StackPlan } from "../stack.ts";
 import type { KernelStatus } from "../types.ts";
 import { addCounters, type Counters, type KernelMemory } from "../views/kernelMemory.ts";
@@ -238,7 +239,11 @@ export class Supervision implements SupervisedKernels {
   isEmpty(kernelId: number): boolean {
     if (!this.rehoming.hasLeft(kernelId)) return false;
     const memory = this.#plan.memories[kernelId];
-    return !memory || memory.counter(GAUGE_CONNECTIONS) <= memory.counter(GAUGE_TIME_WAIT);
+    // What has arrived may still have to be read when a connection is over on the wire.
+    return (
+      !memory ||
+      (memory.counter(GAUGE_CONNECTIONS) <= memory.counter(GAUGE_TIME_WAIT) && memory.counter(GAUGE_STREAM_BYTES) === 0)
+    );
   }
 
   async dismiss(kernelId: number): Promise<void> {

@@ -201,9 +201,12 @@ export class Supervisor {
     const watched = this.#of(kernelId);
     if (this.#closed || (watched.state !== "up" && watched.state !== "leaving")) return;
     const { kernels, restart } = this.#options;
+    const wasLeaving = watched.state === "leaving";
+    // First of all: whoever hears of its end must not find it up and give it something.
+    watched.state = "ending";
     kernels.retire(kernelId, error);
     if (restart && kernels.nowMs() - watched.upAtMs >= restart.quietMs) watched.ends = 0;
-    void this.#end(kernelId, reason, error);
+    void this.#end(kernelId, reason, error, wasLeaving);
   }
 
   /** Does what is due. */
@@ -288,10 +291,9 @@ export class Supervisor {
     watched.onRemoved = undefined;
   }
 
-  async #end(kernelId: number, reason: KernelReason, error: Error): Promise<void> {
+  async #end(kernelId: number, reason: KernelReason, error: Error, wasLeaving = false): Promise<void> {
     const { kernels, restart } = this.#options;
     const watched = this.#of(kernelId);
-    const wasLeaving = watched.state === "leaving";
     watched.state = "ending";
     watched.leaveLookAtMs = Number.POSITIVE_INFINITY;
     const willRestart = restart !== undefined && !wasLeaving && watched.failures < restart.failuresMax;
