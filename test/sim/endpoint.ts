@@ -65,8 +65,8 @@ export class Endpoint {
   behaviour: Behaviour;
   /** -1: the stream says so itself later (a server before it has read the header). */
   readonly id: number;
-  readonly #handles: Handles;
-  readonly #buffers: Buffers;
+  #handles: Handles;
+  #buffers: Buffers;
   readonly #prng: Prng;
   readonly #sendOffset: number;
   readonly #receiveOffset: number;
@@ -96,6 +96,13 @@ export class Endpoint {
 
   get finished(): boolean {
     return this.over && this.closed;
+  }
+
+  /** The connection lives in another kernel from now on; events follow. */
+  moveTo(handles: Handles, buffers: Buffers, handle: number): void {
+    this.#handles = handles;
+    this.#buffers = buffers;
+    this.handle = handle;
   }
 
   /** Does what can be done now. */

@@ -3,6 +3,8 @@
  * completed, in that order. An accept must return the head of one of the lists; no connection is returned twice, and
  * none is lost but with its kernel or its listener.
  */
+
+import { NetPopcornError } from "../../../src/errors.ts";
 import type { EventSink, KernelHost } from "../../../src/kernel/host.ts";
 import { SYN_COOKIES_ACCEPTED } from "../../../src/layout/counters.ts";
 import { EVENT_CLOSED, EVENT_CONNECTED } from "../../../src/layout/event.ts";
@@ -15,15 +17,14 @@ import {
   STATE_FREE,
 } from "../../../src/layout/option.ts";
 import { TCB_PORTS, TCB_SIZE_BYTES, TCB_STATE } from "../../../src/layout/tcb.ts";
-import { NetPopcornError } from "../../../src/errors.ts";
 import { Prng } from "../../../src/sim/prng.ts";
 import type { Connection, OpenConnection } from "../../../src/socket/connection.ts";
 import type { Listener } from "../../../src/socket/listener.ts";
 import type { Sockets } from "../../../src/socket/sockets.ts";
 import type { ModuleBuild } from "../../../src/wasm/load.ts";
 import { type Blow, drawRun, type RunPlan } from "./plan.ts";
-import { sideOptions, strike } from "./run.ts";
-import { ADDRESSES, CLIENT, type Side, SERVER, Stage } from "./stage.ts";
+import { isStart, sideOptions, strike } from "./run.ts";
+import { ADDRESSES, CLIENT, SERVER, type Side, Stage } from "./stage.ts";
 
 const MS = 1e6;
 const PORT = 80;
@@ -151,8 +152,8 @@ class AcceptRun {
     stage.onTurn = (side, host) => {
       if (side === SERVER) this.#look(host);
     };
-    stage.onKernel = (side, _kernelId, state, host) => {
-      if (side !== SERVER || state === "up") return;
+    stage.onKernel = (side, _kernelId, reason, host) => {
+      if (side !== SERVER || isStart(reason)) return;
       this.#queues.delete(host);
       // Which of those that wait were the dead kernel's only it knew.
       for (const visitor of this.#visitors) if (visitor.accepted === 0 && !visitor.isOver) visitor.isExcused = true;

@@ -3,7 +3,7 @@ import { NetPopcornError } from "../../../src/errors.ts";
 import type { Datagram, UdpSocket } from "../../../src/socket/udp.ts";
 import { PATTERN_BYTES } from "../endpoint.ts";
 import { UDP_PORT } from "./plan.ts";
-import { ADDRESSES, CLIENT, type Side, SERVER, type Stage } from "./stage.ts";
+import { ADDRESSES, CLIENT, SERVER, type Side, type Stage } from "./stage.ts";
 
 /** What a send or a receive may say when kernels are gone or a socket is closed at the other side. */
 const EXPECTED = new Set(["EBADF", "ECONNREFUSED", "ENOBUFS", "EHOSTUNREACH"]);

@@ -33,6 +33,8 @@ export function isOrderly(plan: Plan): boolean {
 export type Fate = {
   readonly plan: Plan;
   client: End | undefined;
+  /** The client's, 0 before it has one. */
+  localPort: number;
   server: End | undefined;
   /** What connect() has said, if it has refused. */
   refused: string | undefined;
@@ -72,16 +74,20 @@ export type EndOptions = {
 
 /** One end of a connection, as net.Socket's transport is one: fed by its handle's events. */
 export class End implements EventSink, OpenConnection {
-  readonly handle: number;
-  readonly host: KernelHost;
+  handle: number;
+  host: KernelHost;
   readonly endpoint: Endpoint;
+  /** Times that it has gone to another kernel. */
+  moves = 0;
   /** Its kernel has ended. */
   isLost = false;
   isConnected: boolean;
   readonly #sockets: Sockets;
+  readonly #pattern: Uint8Array;
 
   constructor({ sockets, host, handle, pattern, prng, id, isClient, behaviour }: EndOptions) {
     this.#sockets = sockets;
+    this.#pattern = pattern;
     this.host = host;
     this.handle = handle;
     this.isConnected = !isClient;
@@ -127,6 +133,14 @@ export class End implements EventSink, OpenConnection {
     if (mask & (EVENT_READABLE | EVENT_PEER_CLOSED | EVENT_CLOSED)) endpoint.readable(nowNs);
     endpoint.progress(nowNs, (mask & WRITING) !== 0);
     this.#forgetFinished();
+  }
+
+  moveTo(host: KernelHost, handle: number): void {
+    this.host = host;
+    this.handle = handle;
+    this.moves++;
+    this.endpoint.moveTo(host.handles, buffers(host, this.#pattern), handle);
+    host.addSink(this);
   }
 
   abort(): void {

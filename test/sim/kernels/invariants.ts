@@ -1,10 +1,11 @@
 /** What must hold at every instant of a run, whatever kernels come and go, and what must be left when all is over. */
-import { forEachConnection } from "../../../src/views/connections.ts";
-import * as COUNTER from "../../../src/layout/counters.ts";
+
 import type { KernelHost } from "../../../src/kernel/host.ts";
+import * as COUNTER from "../../../src/layout/counters.ts";
 import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../../../src/layout/kernelMemory.ts";
 import { INFO_SND_NXT, INFO_SND_UNA, STATE_FREE, STATE_TIME_WAIT } from "../../../src/layout/option.ts";
 import { TCB_SIZE_BYTES, TCB_STATE } from "../../../src/layout/tcb.ts";
+import { forEachConnection } from "../../../src/views/connections.ts";
 import type { End } from "./ends.ts";
 import type { Side } from "./stage.ts";
 

@@ -14,7 +14,15 @@ describeSuite({
     return { ...reached, hit, delivered, frames };
   },
   show: drawRun,
-  found: [],
+  found: [
+    {
+      seed: 97,
+      what: "a SYN that was late when its entry went to a new kernel was answered with a cookie, then reset",
+    },
+    { seed: 141, what: "a migration was undone towards the kernel whose end undid it" },
+    { seed: 330, what: "a kernel that left took received bytes along that the application had not read yet" },
+    { seed: 500, what: "the next migration began towards a kernel that was just ending" },
+  ],
   reached: [
     "ended exit",
     "ended trap",
@@ -23,6 +31,10 @@ describeSuite({
     "hit",
     "delivered",
     "moves",
+    "join done",
+    "leave done",
+    "migrate done",
+    "migrated",
     "refused live",
     "tcpRstWithheld",
     "tcpRetransmits",

@@ -18,6 +18,8 @@ const MS = 1e6;
 const SECOND = 1e9;
 export const PORTS = [80, 81] as const;
 export const UDP_PORT = 53;
+/** A kernel that leaves with so much time loses no connection. */
+export const DRAIN_ENOUGH_MS = 3_600_000;
 
 /** What befalls a kernel: ended from outside, ended by itself, standing still for ever, or for a while. */
 export type Blow = "kill" | "trap" | "hang" | "pause";
@@ -33,11 +35,22 @@ export type Event =
       /** Of a pause, ns. */
       readonly forNs: number;
     }
+  | { readonly atNs: number; readonly what: "join"; readonly side: number }
+  | {
+      readonly atNs: number;
+      readonly what: "leave";
+      readonly side: number;
+      readonly draw: number;
+      readonly drainMs: number;
+    }
+  | { readonly atNs: number; readonly what: "migrate"; readonly draw: number }
   | { readonly atNs: number; readonly what: "listen" | "unlisten"; readonly port: number }
   | { readonly atNs: number; readonly what: "datagram"; readonly index: number; readonly bytes: number };
 
 export type SidePlan = {
   readonly card: CardOptions;
+  /** At first; the card may have queues for more. */
+  readonly kernels: number;
   readonly balancer: string;
   readonly restart: false | Partial<RestartOptions>;
   readonly hangMs: number | undefined;
@@ -142,19 +155,20 @@ function drawTuning(prng: Prng): Partial<Tuning> {
   };
 }
 
-function drawSide(prng: Prng, kernels: number, mtuBytes: number, hangs: boolean): SidePlan {
+function drawSide(prng: Prng, kernels: number, joins: boolean, mtuBytes: number, hangs: boolean): SidePlan {
   const flowGroups = prng.below(4) !== 0;
   const checksumOffload = prng.below(2) === 0;
   const policies = ["static", "angel", "opportunistic", "affinity-accept", "reckless", "reckless", "reckless"];
   return {
     card: {
-      queues: kernels,
+      queues: kernels + (joins ? prng.below(3) : 0),
       preset: pick(prng, ["generic", "generic", "82599"] as const),
       flowGroups,
       mtuBytes,
       checksumOffload,
       tsoBytesMax: checksumOffload && prng.below(2) === 0 ? 65_483 : 0,
     },
+    kernels,
     balancer: flowGroups && prng.below(3) !== 0 ? pick(prng, policies) : "static",
     restart: prng.below(8) === 0 ? false : { delayMs: pick(prng, [0, 1, 20, 200]), delayMsMax: 400, failuresMax: 100 },
     hangMs: hangs ? pick(prng, [400, 2000]) : undefined,
@@ -162,9 +176,26 @@ function drawSide(prng: Prng, kernels: number, mtuBytes: number, hangs: boolean)
   };
 }
 
-function drawEvents(prng: Prng, spanNs: number, blows: readonly Blow[]): Event[] {
+/** Kernels that come and go as they are told, and flow groups that move with their connections. */
+function drawChanges(prng: Prng, at: () => number, joins: boolean): Event[] {
   const events: Event[] = [];
+  for (let i = joins ? 1 + prng.below(6) : 0; i > 0; i--) {
+    const side = prng.below(4) === 0 ? CLIENT : SERVER;
+    if (prng.below(2) === 0) events.push({ atNs: at(), what: "join", side });
+    else {
+      const drainMs = prng.below(2) === 0 ? DRAIN_ENOUGH_MS : prng.below(50);
+      events.push({ atNs: at(), what: "leave", side, draw: prng.u32(), drainMs });
+    }
+  }
+  for (let i = prng.below(2) === 0 ? 0 : 1 + prng.below(20); i > 0; i--) {
+    events.push({ atNs: at(), what: "migrate", draw: prng.u32() });
+  }
+  return events;
+}
+
+function drawEvents(prng: Prng, spanNs: number, blows: readonly Blow[], joins: boolean): Event[] {
   const at = () => Math.floor(prng.fraction() * spanNs * 1.2);
+  const events = drawChanges(prng, at, joins);
   const count = blows.length === 0 ? 0 : logarithmic(prng, 12);
   for (let i = 0; i < count; i++) {
     const side = prng.below(4) === 0 ? CLIENT : SERVER;
@@ -195,9 +226,10 @@ export function drawRun(seed: number): RunPlan {
   const blows = (["kill", "trap", "hang", "pause"] as const).filter(() => prng.below(2) === 0);
   const mtuBytes = pick(prng, [576, 1500, 9000]);
   const hangs = blows.includes("hang");
+  const joins = prng.below(2) === 0;
   const sides: [SidePlan, SidePlan] = [
-    drawSide(prng, 1 + prng.below(3), mtuBytes, hangs),
-    drawSide(prng, 1 + prng.below(4), mtuBytes, hangs),
+    drawSide(prng, 1 + prng.below(3), joins, mtuBytes, hangs),
+    drawSide(prng, 1 + prng.below(4), joins, mtuBytes, hangs),
   ];
   return {
     seed,
@@ -206,7 +238,7 @@ export function drawRun(seed: number): RunPlan {
     timestamps: prng.below(2) === 0,
     backlogs: [1 + prng.below(15), 16 * (1 + prng.below(15))],
     plans: drawPlans(prng, spanNs),
-    events: drawEvents(prng, spanNs, blows),
+    events: drawEvents(prng, spanNs, blows, joins),
     sparesNone: prng.below(4) === 0,
   };
 }

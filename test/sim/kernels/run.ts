@@ -1,18 +1,22 @@
 /** One run: what its plan says, carried out, checked after every instant, and judged at its end. */
+
+import { NetPopcornError } from "../../../src/errors.ts";
 import type { KernelHost } from "../../../src/kernel/host.ts";
+import type { KernelReason } from "../../../src/kernel/supervisor.ts";
 import { GAUGE_CONNECTIONS, GAUGE_REASSEMBLY_BYTES, SYN_COOKIES_ACCEPTED } from "../../../src/layout/counters.ts";
+import { FLOW_GROUPS } from "../../../src/layout/flowGroup.ts";
 import { INFO_LOCAL_PORT, INFO_REMOTE_PORT } from "../../../src/layout/option.ts";
 import { ECONNRESET } from "../../../src/layout/status.ts";
-import { NetPopcornError } from "../../../src/errors.ts";
 import { Prng } from "../../../src/sim/prng.ts";
 import type { Listener } from "../../../src/socket/listener.ts";
+import type { Stack } from "../../../src/stack.ts";
 import type { ModuleBuild } from "../../../src/wasm/load.ts";
 import { PATTERN_BYTES } from "../endpoint.ts";
 import { Datagrams } from "./datagrams.ts";
 import { End, type Fate, isLive, isOrderly } from "./ends.ts";
 import * as INVARIANT from "./invariants.ts";
-import { balancerOf, type Event, PORTS, type RunPlan, type SidePlan } from "./plan.ts";
-import { ADDRESSES, CLIENT, type Side, SERVER, Stage, type SideOptions } from "./stage.ts";
+import { balancerOf, DRAIN_ENOUGH_MS, type Event, PORTS, type RunPlan, type SidePlan } from "./plan.ts";
+import { ADDRESSES, CLIENT, SERVER, type Side, type SideOptions, Stage } from "./stage.ts";
 
 const SECOND = 1e9;
 /** Virtual time until all connections are over, and then until nothing moves any more. */
@@ -43,11 +47,17 @@ export async function runPlan(plan: RunPlan, build: ModuleBuild, trace?: (line: 
   return new Run(plan, stage).go();
 }
 
+export function isStart(reason: KernelReason): boolean {
+  return reason === "restarted" || reason === "added";
+}
+
 export function sideOptions({ seed, timestamps }: RunPlan, side: SidePlan, index: number): SideOptions {
-  const { card, balancer, restart, hangMs, tuning } = side;
+  const { card, kernels, balancer, restart, hangMs, tuning } = side;
   return {
     card,
     stack: {
+      kernels,
+      kernelsMax: card.queues ?? kernels,
       balancer: balancerOf(balancer, new Prng(seed, 500 + index)),
       restart,
       timestamps,
@@ -84,6 +94,11 @@ class Run {
   readonly #placements: (number | undefined)[][];
   #placementDue = true;
   #nextBalanceNs = 0;
+  /** Kernels that leave, and whether they have time enough for all that they have. */
+  readonly #leavers = new Map<KernelHost, boolean>();
+  /** Times that a kernel has joined or left, so that the tables need not be as at first. */
+  #changes = 0;
+  readonly #asked: Record<string, number> = {};
   #failure: Error | undefined;
 
   constructor(plan: RunPlan, stage: Stage) {
@@ -95,6 +110,7 @@ class Run {
     this.#fates = plan.plans.map((one) => ({
       plan: one,
       client: undefined,
+      localPort: 0,
       server: undefined,
       refused: undefined,
       hit: false,
@@ -105,7 +121,7 @@ class Run {
     this.#placements = stage.sides.map(({ card: { placement } }) =>
       Array.from({ length: placement.entries }, (_, entry) => placement.queueOf(entry)),
     );
-    stage.onKernel = (side, kernelId, state, host) => this.#onKernel(side, kernelId, state, host);
+    stage.onKernel = (side, kernelId, reason, host) => this.#onKernel(side, kernelId, reason, host);
     const onBalance = () => {
       this.#placementDue = true;
     };
@@ -173,10 +189,54 @@ class Run {
   }
 
   #happen(event: Event, nowNs: number): void {
-    if (event.what === "blow") strike(this.#stage, event, nowNs, this.#plan.sparesNone);
+    if (event.what === "join") void this.#ask(event.side, "join", (stack) => stack.addKernel());
+    else if (event.what === "leave") this.#leave(event);
+    else if (event.what === "migrate") this.#migrate(event.draw);
+    else if (event.what === "blow") strike(this.#stage, event, nowNs, this.#plan.sparesNone);
     else if (event.what === "datagram") this.#datagrams.send(event.index, event.bytes);
     else if (event.what === "listen") void this.#listen(event.port);
     else this.#unlisten(event.port);
+  }
+
+  async #ask(side: number, what: string, call: (stack: Stack) => Promise<unknown>): Promise<void> {
+    this.#changes++;
+    try {
+      const { name } = this.#stage.sides[side] as Side;
+      const outcome = `${what} ${(await this.#stage.ask(name, what, call, side)) || "done"}`;
+      this.#asked[outcome] = (this.#asked[outcome] ?? 0) + 1;
+    } catch (error) {
+      this.#failure ??= error as Error;
+    }
+  }
+
+  #leave({ side, draw, drainMs }: Extract<Event, { what: "leave" }>): void {
+    const hosts = this.#stage.hostsUp(side);
+    const host = hosts[draw % Math.max(hosts.length, 1)];
+    if (!host) return;
+    this.#stage.trace((this.#stage.sides[side] as Side).name, `kernel ${host.kernelId} is to leave in ${drainMs} ms`);
+    const isFirst = !this.#leavers.has(host);
+    if (isFirst) this.#leavers.set(host, drainMs >= DRAIN_ENOUGH_MS);
+    void this.#ask(side, "leave", async (stack) => {
+      try {
+        await stack.removeKernel(host.kernelId, { drainMs });
+      } catch (error) {
+        if (isFirst) this.#leavers.delete(host);
+        throw error;
+      }
+    });
+  }
+
+  /** Moves the flow group of some connection, with all that it has, to some kernel. */
+  #migrate(draw: number): void {
+    const hosts = this.#stage.hostsUp(SERVER);
+    const to = hosts[(draw >>> 8) % Math.max(hosts.length, 1)];
+    const live = this.#fates.filter((fate) => fate.client && isLive(fate));
+    const fate = live[draw % Math.max(live.length, 1)];
+    if (!to || !fate?.client || this.#stage.isStill(to)) return;
+    const group = fate.localPort & (FLOW_GROUPS - 1);
+    void this.#ask(SERVER, `migrate group ${group} to kernel ${to.kernelId}`, (stack) =>
+      stack.migrate(group, to.kernelId),
+    );
   }
 
   async #listen(port: number): Promise<void> {
@@ -221,6 +281,7 @@ class Run {
         return;
       }
       this.#byPort.set(localPort, fate);
+      fate.localPort = localPort;
       const options = {
         sockets,
         host,
@@ -263,13 +324,21 @@ class Run {
     fate.server.begin(host.nowNs, true);
   }
 
-  #onKernel(side: number, kernelId: number, state: "up" | "down", host: KernelHost): void {
+  #onKernel(side: number, kernelId: number, reason: KernelReason, host: KernelHost): void {
     this.#placementDue = true;
-    if (state === "up") return;
+    const isGraceful = reason === "removed" && this.#leavers.get(host) === true;
+    // What it had has had time to end.
+    if (isStart(reason) || isGraceful) return;
+    // A kernel that had no time to let its connections end has reset them just now.
+    const isCut = reason === "removed";
     for (const fate of this.#fates) {
       const end = side === CLIENT ? fate.client : fate.server;
       // Not accepted yet: it may have been the dead kernel's.
-      if (end ? end.isLost && end.host === host : side === SERVER && fate.client && isLive(fate)) fate.hit = true;
+      if (
+        end ? end.host === host && (end.isLost || isCut) : side === SERVER && fate.client && (isCut || isLive(fate))
+      ) {
+        fate.hit = true;
+      }
     }
     this.#stage.trace((this.#stage.sides[side] as Side).name, `kernel ${kernelId} is gone`);
   }
@@ -371,7 +440,7 @@ class Run {
     if (stats.balancer && stats.balancer.pinned > 0)
       throw new Error(`${side.name}: ${stats.balancer.pinned} pins are left`);
     const { balancer } = this.#plan.sides[index as 0 | 1];
-    if (balancer !== "static" || hosts.length < side.stack.kernelCount) return;
+    if (balancer !== "static" || this.#changes > 0 || hosts.length < side.stack.kernelCount) return;
     const { placement } = side.card;
     const before = this.#placements[index] as (number | undefined)[];
     const away = before.filter((queue, entry) => placement.queueOf(entry) !== queue).length;
@@ -383,6 +452,8 @@ class Run {
     const add = (name: string, value: number) => {
       sums[name] = (sums[name] ?? 0) + value;
     };
+    for (const [outcome, count] of Object.entries(this.#asked)) add(outcome.replace(/group .* /, ""), count);
+    for (const { client, server } of this.#fates) add("migrated", (client?.moves ?? 0) + (server?.moves ?? 0));
     for (const { stack, ended } of this.#stage.sides) {
       for (const [reason, count] of Object.entries(ended)) add(`ended ${reason}`, count);
       const { balancer, statuses, total } = await stack.stats();

@@ -7,7 +7,9 @@ import type { Card, CardOptions } from "../../../src/device/card/card.ts";
 import type { Impairments } from "../../../src/device/card/impairment.ts";
 import { createSegment, type Segment } from "../../../src/device/card/segment.ts";
 import type { DevicePort } from "../../../src/device/device.ts";
+import { NetPopcornError } from "../../../src/errors.ts";
 import type { KernelHost } from "../../../src/kernel/host.ts";
+import type { KernelReason } from "../../../src/kernel/supervisor.ts";
 import { Prng } from "../../../src/sim/prng.ts";
 import type { Sockets } from "../../../src/socket/sockets.ts";
 import { createStack, type Stack } from "../../../src/stack.ts";
@@ -64,7 +66,7 @@ export class Stage {
   /** Called after every turn of a kernel. */
   onTurn: ((side: number, host: KernelHost) => void) | undefined;
   /** Called when a kernel has ended, and when one is back. */
-  onKernel: ((side: number, kernelId: number, state: "up" | "down", host: KernelHost) => void) | undefined;
+  onKernel: ((side: number, kernelId: number, reason: KernelReason, host: KernelHost) => void) | undefined;
   readonly #options: StageOptions;
   readonly #order: Prng;
   readonly #drives = new WeakMap<KernelHost, Drive>();
@@ -125,8 +127,28 @@ export class Stage {
   }
 
   kill(side: number, kernelId: number): void {
-    (this.sides[side] as Side).stack.killKernel(kernelId);
     this.#promisesDue = true;
+    try {
+      (this.sides[side] as Side).stack.killKernel(kernelId);
+    } catch (error) {
+      // It is leaving already.
+      if (!(error instanceof NetPopcornError && error.code === "ERR_NO_SUCH_KERNEL")) throw error;
+    }
+  }
+
+  /** @returns what it has come to: "" when it was done, else the code of the refusal. */
+  async ask(who: string, what: string, call: (stack: Stack) => Promise<unknown>, side: number): Promise<string> {
+    this.#promisesDue = true;
+    let outcome = "";
+    try {
+      await call((this.sides[side] as Side).stack);
+    } catch (error) {
+      if (!(error instanceof NetPopcornError)) throw error;
+      outcome = error.code;
+    }
+    this.#promisesDue = true;
+    this.trace(who, `${what}: ${outcome || "done"}`);
+    return outcome;
   }
 
   /** Promises are to be given time: an asynchronous call of the API has been made. */
@@ -185,7 +207,7 @@ export class Stage {
       if (state === "down") ended.add(kernelId);
       else ended.delete(kernelId);
       this.#promisesDue = true;
-      this.onKernel?.(index, kernelId, state, stack.kernels[kernelId] as KernelHost);
+      this.onKernel?.(index, kernelId, reason, (this.#known[index] as KernelHost[])[kernelId] as KernelHost);
     });
     stack.on("error", ({ error, fatal }) => {
       if (!fatal) this.#failure ??= error;
