@@ -36,6 +36,7 @@ async function sweep(executor: Executor, cells: ReturnType<typeof cellsOf>, sign
     onCell: (cell: CellResult) => told.push(cell),
     onProgress: () => {},
     onNote: (text: string) => notes.push(text),
+    nowMs: () => 0,
   };
   await runSweep(cells, executor, undefined, events, signal);
   return { rates: told.map(({ result }) => result.connsPerSec), notes };
@@ -63,6 +64,7 @@ describe("threads", () => {
       onCell: ({ result }: CellResult) => told.push(result.seed),
       onProgress: () => {},
       onNote: () => {},
+      nowMs: () => 0,
     };
     const run = runSweep([...bad, ...good], executor, undefined, events, new AbortController().signal);
     await expect(run).rejects.toMatchObject({

@@ -14,7 +14,9 @@ import { sweepCharts } from "../sim/report.ts";
 
 /** NetPopcorn's own testbed: where a second socket begins, and all of it. */
 const CORES = [4, 12, 24];
-const COMMAND = `netpopcorn sim --cores ${CORES.join(",")}`;
+/** Virtual seconds: enough for a picture, and short. */
+const DURATION_S = 0.2;
+const COMMAND = `netpopcorn sim --cores ${CORES.join(",")} --duration ${DURATION_S}`;
 
 /** @throws the signal's reason when aborted. */
 export async function compareDesigns(
@@ -23,10 +25,10 @@ export async function compareDesigns(
   signal: AbortSignal,
 ): Promise<readonly CellResult[]> {
   const points = DESIGNS_DEFAULT.flatMap((design) =>
-    CORES.map((cores) => parsePoint({ design, cores, workload: "web-epoll", seed })),
+    CORES.map((cores) => parsePoint({ design, cores, workload: "web-epoll", durationS: DURATION_S, seed })),
   );
   const executor = new PoolExecutor();
-  const events = { onCell: () => {}, onProgress: view.show, onNote: view.note };
+  const events = { onCell: () => {}, onProgress: view.show, onNote: view.note, nowMs: () => performance.now() };
   try {
     const cells = planCells(points, 1, await buildFingerprint());
     return (await runSweep(cells, executor, undefined, events, signal)).results;

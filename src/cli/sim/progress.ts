@@ -72,7 +72,7 @@ function createLineView(): SweepView {
       if (nowMs - saidMs < LINE_MS || done >= total) return;
       saidMs = nowMs;
       process.stderr.write(
-        `${Math.floor(done)}/${total} simulations, ${leftText(leftMs)}${last && `, last: ${last}`}\n`,
+        `${Math.floor(10 * done) / 10}/${total} simulations, ${leftText(leftMs)}${last && `, last: ${last}`}\n`,
       );
     },
     note: (text) => process.stderr.write(`${text}\n`),

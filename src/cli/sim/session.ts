@@ -40,7 +40,8 @@ export async function withSweep<Result>(
     const [used, kept, shown] = [executor, store, view];
     return await body(async (cells, onCell) => {
       const startMs = performance.now();
-      const events = { onCell: (cell: CellResult) => around(() => onCell(cell)), onProgress, onNote };
+      const nowMs = () => performance.now();
+      const events = { onCell: (cell: CellResult) => around(() => onCell(cell)), onProgress, onNote, nowMs };
       const summary = await runSweep(cells, used, kept, events, interrupt.signal);
       shown.close();
       if (summary.simulated > 0) onNote(paceText(summary, performance.now() - startMs));

@@ -14,6 +14,8 @@ export type SweepEvents = {
   /** After every simulation and now and then within one. */
   onProgress(progress: SweepProgress): void;
   onNote(text: string): void;
+  /** Real time, from any start. */
+  nowMs(): number;
 };
 
 export type SweepProgress = {
@@ -61,7 +63,11 @@ export async function runSweep(
   const failures: { task: Task; code: string; message: string }[] = [];
   const results: CellResult[] = [];
   let last = "";
-  const tell = () => events.onProgress({ done: kept + timeLeft.done, total, leftMs: timeLeft.leftMs, last });
+  const startMs = events.nowMs();
+  const tell = () => {
+    const leftMs = timeLeft.leftMs(events.nowMs() - startMs);
+    events.onProgress({ done: kept + timeLeft.done, total, leftMs, last });
+  };
   const failed = new Set<string>();
   let next = 0;
   const handOver = () => {

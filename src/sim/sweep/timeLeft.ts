@@ -3,6 +3,9 @@ import type { SimPoint } from "../types.ts";
 
 type Pace = { weight: number; ms: number };
 
+/** Of the first simulation: what came before it, such as compiling, would tell more than its own pace. */
+const FRACTION_MIN = 0.1;
+
 /** A design with many cores simulates more packets, up to where cards and clients end. */
 const CORES_MAX = 32;
 
@@ -52,10 +55,13 @@ export class TimeLeft {
     return done;
   }
 
-  /** Milliseconds; undefined before anything is known. */
-  get leftMs(): number | undefined {
+  /**
+   * Milliseconds; undefined before anything is known.
+   * @param elapsedMs since the start: all there is to go by until the first simulation is done.
+   */
+  leftMs(elapsedMs: number): number | undefined {
     if (this.#open.size === 0) return 0;
-    if (this.#all.weight === 0) return undefined;
+    if (this.#all.weight === 0) return this.#leftByFractions(elapsedMs);
     let ms = 0;
     let longestMs = 0;
     for (const { point, fraction } of this.#open.values()) {
@@ -65,6 +71,16 @@ export class TimeLeft {
       longestMs = Math.max(longestMs, oneMs);
     }
     return Math.max(longestMs, ms / this.#jobs);
+  }
+
+  #leftByFractions(elapsedMs: number): number | undefined {
+    let done = 0;
+    let all = 0;
+    for (const { point, fraction } of this.#open.values()) {
+      done += fraction * pointWeight(point);
+      all += pointWeight(point);
+    }
+    return this.done >= FRACTION_MIN ? (elapsedMs * (all - done)) / done : undefined;
   }
 }
 

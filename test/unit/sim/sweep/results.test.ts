@@ -74,9 +74,12 @@ describe("the time left", () => {
 
   test("is unknown until something is done, and 0 at the end", () => {
     const timeLeft = new TimeLeft(new Map([["a", at("linux", 1)]]), 1);
-    expect(timeLeft.leftMs).toBeUndefined();
+    expect(timeLeft.leftMs(1e6)).toBeUndefined();
+    // Before the first is done, its fraction tells.
+    timeLeft.onProgress("a", 0.25);
+    expect(timeLeft.leftMs(100)).toBeCloseTo(300, 6);
     timeLeft.onDone("a", 100);
-    expect(timeLeft.leftMs).toBe(0);
+    expect(timeLeft.leftMs(1e6)).toBe(0);
     expect(timeLeft.done).toBe(1);
   });
 
@@ -90,19 +93,19 @@ describe("the time left", () => {
     const timeLeft = new TimeLeft(tasks, 1);
     timeLeft.onDone("a", 1_000);
     // mtcp is taken to be like what is known.
-    expect(timeLeft.leftMs).toBeCloseTo(3_000, 6);
+    expect(timeLeft.leftMs(1e6)).toBeCloseTo(3_000, 6);
     timeLeft.onDone("c", 200);
-    expect(timeLeft.leftMs).toBeCloseTo(1_200, 6);
+    expect(timeLeft.leftMs(1e6)).toBeCloseTo(1_200, 6);
     timeLeft.onProgress("b", 0.5);
-    expect(timeLeft.leftMs).toBeCloseTo(700, 6);
+    expect(timeLeft.leftMs(1e6)).toBeCloseTo(700, 6);
     expect(timeLeft.done).toBeCloseTo(2.5, 9);
     const two = new TimeLeft(tasks, 2);
     two.onDone("a", 1_000);
-    expect(two.leftMs).toBeCloseTo(1_500, 6);
+    expect(two.leftMs(1e6)).toBeCloseTo(1_500, 6);
     // However many jobs, the longest simulation takes its time.
     two.onDone("b", 1_000);
     two.onDone("c", 1_000);
-    expect(two.leftMs).toBeCloseTo(1_000, 6);
+    expect(two.leftMs(1e6)).toBeCloseTo(1_000, 6);
   });
 
   test("more cores weigh more, up to a limit; unknown keys change nothing", () => {

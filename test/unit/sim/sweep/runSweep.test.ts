@@ -67,6 +67,7 @@ async function run(executor: Executor, store?: ResultStore, signal = new AbortCo
     onCell: (cell: CellResult) => told.push(cell),
     onProgress: (one: { done: number; total: number }) => progress.push(one),
     onNote: (text: string) => notes.push(text),
+    nowMs: () => 0,
   };
   const summary = await runSweep(cells, executor, store, events, signal);
   return { told, progress, notes, summary };
@@ -92,6 +93,7 @@ test("results are told before the last one is there", async () => {
       },
       onProgress: () => {},
       onNote: () => {},
+      nowMs: () => 0,
     },
     new AbortController().signal,
   );
@@ -142,7 +144,7 @@ test("two cells that are the same are simulated once", async () => {
   const [cell] = cells;
   if (cell === undefined) throw new Error("no cell");
   const executor = new ShuffledExecutor(8);
-  const events = { onCell: () => {}, onProgress: () => {}, onNote: () => {} };
+  const events = { onCell: () => {}, onProgress: () => {}, onNote: () => {}, nowMs: () => 0 };
   const { results } = await runSweep([cell, cell], executor, undefined, events, new AbortController().signal);
   expect(executor.ran).toHaveLength(2);
   expect(results).toHaveLength(2);
