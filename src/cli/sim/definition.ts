@@ -2,6 +2,7 @@
 import { availableParallelism } from "node:os";
 import { Command, Option } from "commander";
 import { NetPopcornError } from "../../errors.ts";
+import { MACHINE_NAMES } from "../../sim/machines/index.ts";
 import { BALANCER_POLICIES, DESIGNS, type DesignName, OS_VERSIONS, PROTOCOLS, WORKLOADS } from "../../sim/types.ts";
 import { choiceOption, integerOption, numberOption, SEED_MAX } from "../options.ts";
 
@@ -53,7 +54,7 @@ const choice = (flags: string, what: string, choices: readonly string[]) =>
 
 const workloadOptions = (): Option[] => [
   choice("--workload <w>", "workload", WORKLOADS).default("web-epoll"),
-  new Option("--machine <m>", "machine by name, or a JSON file with its constants").default("e5-2695v2"),
+  new Option("--machine <m>", `${MACHINE_NAMES.join(", ")}, or a JSON file with its constants`).default("e5-2695v2"),
   integer("--app-cycles <c>", "cycles of the application for a request", 0, 1e9),
   integer("--procs-per-core <p>", "processes of the application on each core", 1, 31),
   integer("--requests-per-conn <r>", "requests on each connection", 1, 1e6),

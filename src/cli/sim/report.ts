@@ -200,17 +200,32 @@ function failureChart(grid: Grid): Chart {
 }
 
 function resultTable(results: readonly CellResult[]): Table {
+  const areRepeated = results.some(({ intervals }) => intervals !== undefined);
+  const half = (interval: Interval | undefined) =>
+    interval === undefined ? "" : `${relativeHalfWidth(interval).toFixed(1)} %`;
   return {
     title: "Results",
     columns: [
-      ...["design", "cores", "conn/s", "±", "requests/s", "mean", "p50", "p99", "p99.9", "failed", "cycles/conn"],
+      ...[
+        "design",
+        "cores",
+        "conn/s",
+        ...(areRepeated ? ["±"] : []),
+        "requests/s",
+        "mean",
+        "p50",
+        "p99",
+        "p99.9",
+        "failed",
+        "cycles/conn",
+      ],
       ...["local packets", "packets"],
     ],
     rows: results.map(({ result, intervals }) => [
       result.design,
       String(result.cores),
       formatInteger(result.connsPerSec),
-      intervals === undefined ? "" : `${relativeHalfWidth(intervals.connsPerSec).toFixed(1)} %`,
+      ...(areRepeated ? [half(intervals?.connsPerSec)] : []),
       formatInteger(result.requestsPerSec),
       ...[result.latencyUs.mean, result.latencyUs.p50, result.latencyUs.p99, result.latencyUs.p999].map(formatUs),
       formatInteger(result.failedConnections),

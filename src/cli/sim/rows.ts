@@ -1,6 +1,6 @@
 /** A result as a line of a table, and as the JSON object that scripts read (the fields are a contract). */
 import type { CellResult } from "../../sim/sweep/combine.ts";
-import { SHARES } from "../../sim/types.ts";
+import { SHARES, type ShareName } from "../../sim/types.ts";
 import { formatCompact, formatInteger, formatUs } from "../format.ts";
 
 /** Everything but what is only for pictures, and real time: the same command has the same lines, to the byte. */
@@ -14,6 +14,17 @@ export function recordOf({ result, repeats, intervals }: CellResult, isExplained
   };
 }
 
+const shareTitles: Readonly<Record<ShareName, string>> = {
+  app: "app",
+  stack: "stack",
+  lockSpin: "lock",
+  cacheMiss: "cache",
+  switch: "switch",
+  vfs: "vfs",
+  background: "other",
+  idle: "idle",
+};
+
 const columns = [
   ["design", -15],
   ["cores", 5],
@@ -24,7 +35,7 @@ const columns = [
   ["p99.9", 8],
   ["failed", 7],
   ["busy", 5],
-  ...SHARES.map((name) => [name === "background" ? "other" : name, name.length > 6 ? 9 : 6] as const),
+  ...SHARES.map((name) => [shareTitles[name], 6] as const),
 ] as const;
 
 /** @param width negative: to the left. */
@@ -49,13 +60,13 @@ export function rowLine({ result, intervals }: CellResult): string {
     result.design,
     String(result.cores),
     formatInteger(result.connsPerSec),
-    intervals === undefined ? "" : `${relativeHalfWidth(intervals.connsPerSec).toFixed(1)} %`,
+    intervals === undefined ? "" : `${relativeHalfWidth(intervals.connsPerSec).toFixed(1)}%`,
     formatUs(latencyUs.p50),
     formatUs(latencyUs.p99),
     formatUs(latencyUs.p999),
     formatCompact(result.failedConnections),
-    `${(100 * busy).toFixed(0)} %`,
-    ...SHARES.map((name) => `${(100 * result.shares[name]).toFixed(1)} %`),
+    `${(100 * busy).toFixed(0)}%`,
+    ...SHARES.map((name) => `${(100 * result.shares[name]).toFixed(1)}%`),
   ];
   return columns.map(([, width], index) => place(cells[index] ?? "", width)).join(" ");
 }

@@ -12,7 +12,7 @@ import {
 } from "./scheme.ts";
 
 // With the colours, a second way to tell lines apart.
-const SYMBOLS = ["circle", "rect", "triangle", "diamond", "emptyCircle", "emptyRect", "emptyTriangle"];
+const SYMBOLS = ["circle", "rect", "triangle", "diamond", "roundRect", "arrow"];
 /** Half the width of the caps of an interval, in pixels. */
 const CAP_PIXELS = 4;
 
