@@ -31,7 +31,9 @@ export function explainLines({ result }: CellResult): string[] {
     "",
     ...(locks.length > 0 ? ["  locks", ...locks, ""] : []),
     `  ${formatInteger(result.cyclesPerConn)} cycles per connection, ` +
-      `${(100 * result.localPacketShare).toFixed(1)} % of packets arrive on the core of their process`,
+      `${(100 * result.localPacketShare).toFixed(1)} % of packets arrive on the core of their process, ` +
+      `${(100 * result.softirqShare).toFixed(1)} % of the time in softirqs, ` +
+      `${(100 * result.lookUpShare).toFixed(1)} % looking listeners up`,
     `  lost: ${formatInteger(losses.ringFull)} frames at full rings, ` +
       `${formatInteger(losses.acceptQueueFull)} at full accept queues, ` +
       `${formatInteger(losses.synRetransmits)} SYNs sent again, ` +

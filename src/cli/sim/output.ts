@@ -58,7 +58,7 @@ function resultsCsv(results: readonly CellResult[]): string {
     ...["connsPerSec", "connsPerSecLow", "connsPerSecHigh", "requestsPerSec"],
     ...["latencyMeanUs", "latencyP50Us", "latencyP99Us", "latencyP999Us", "failedConnections", "utilization"],
     ...SHARES,
-    ...["localPacketShare", "cyclesPerConn", "warmUpS", "measuredS", "simulatedPackets"],
+    ...["localPacketShare", "softirqShare", "lookUpShare", "cyclesPerConn", "warmUpS", "measuredS", "simulatedPackets"],
   ];
   const rows = results.map(({ result, repeats, intervals }) => [
     ...[result.design, result.cores, result.workload, result.machine, result.protocol, result.seed, repeats],
@@ -67,7 +67,15 @@ function resultsCsv(results: readonly CellResult[]): string {
     result.failedConnections,
     result.utilization.reduce((sum, share) => sum + share, 0) / Math.max(1, result.utilization.length),
     ...SHARES.map((share) => result.shares[share]),
-    ...[result.localPacketShare, result.cyclesPerConn, result.warmUpS, result.measuredS, result.simulatedPackets],
+    ...[
+      result.localPacketShare,
+      result.softirqShare,
+      result.lookUpShare,
+      result.cyclesPerConn,
+      result.warmUpS,
+      result.measuredS,
+      result.simulatedPackets,
+    ],
   ]);
   return toCsv(columns, rows);
 }

@@ -58,6 +58,8 @@ export function combineCell(cell: Cell, results: readonly PointResult[]): CellRe
       latencyCdf: mergeCdfs(results.map((result) => result.latencyCdf)),
       losses: meanLosses(results.map((result) => result.losses)),
       localPacketShare: mean((result) => result.localPacketShare),
+      softirqShare: mean((result) => result.softirqShare),
+      lookUpShare: mean((result) => result.lookUpShare),
       cyclesPerConn: mean((result) => result.cyclesPerConn),
       warmUpS: mean((result) => result.warmUpS),
       measuredS: mean((result) => result.measuredS),
