@@ -272,7 +272,7 @@ test("workers elsewhere give the same results, also when one is killed", async (
   const server = await RedisServer.start();
   const children: ChildProcess[] = [];
   const startWorker = (...args: string[]) => {
-    const words = ["worker", "--queue", server.address, "--jobs", "1", "--lost-after", "1", "--json", ...args];
+    const words = ["worker", "--queue", server.address, "--jobs", "1", "--lost-after", "3", "--json", ...args];
     const child = spawn(process.execPath, [cli, ...words], { stdio: ["ignore", "pipe", "inherit"] });
     children.push(child);
     let text = "";

@@ -112,7 +112,7 @@ describe("an address", () => {
 
 const missing = redisMissing();
 /** The same for all: who looks for lost points does so for the whole queue, as often as it was told itself. */
-const LOST_AFTER_MS = 1_000;
+const LOST_AFTER_MS = 3_000;
 
 describe("a queue", () => {
   let server: RedisServer;
@@ -182,7 +182,9 @@ describe("a queue", () => {
     const other = await startWorker();
     expect((await running).rates).toEqual(expected(cells));
     expect(killed.done()).toBeLessThan(6);
-    expect(killed.done() + other.done()).toBe(6);
+    // What the killed one had in its two threads may be done again, nothing else.
+    expect(killed.done() + other.done()).toBeGreaterThanOrEqual(6);
+    expect(killed.done() + other.done()).toBeLessThanOrEqual(8);
     await executor.close();
   });
 

@@ -3,7 +3,6 @@
  * (queueWorker.ts) have made of them. A job's id is its task's key, so a task is in the queue once however often it is
  * asked for, and a sweep that starts again finds the results that have come in the meantime.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Job, Queue, QueueEvents } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Executor, ExecutorEvents, Outcome } from "./executor.ts";
@@ -95,10 +94,13 @@ export class QueueExecutor implements Executor {
         isBroken = false;
         isAlone = await this.#tellWhenAlone(isAlone, open.size, events);
         if (open.size === 0 || changed.size > 0) continue;
-        const woken = new Promise<void>((resolve) => {
-          wake = resolve;
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, LOOK_MS);
+          wake = () => {
+            clearTimeout(timer);
+            resolve();
+          };
         });
-        await Promise.race([woken, sleep(LOOK_MS, undefined, { ref: true })]);
       }
     } catch (error) {
       if (signal.aborted) await this.#takeBack(open.keys());
