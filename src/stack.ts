@@ -114,8 +114,10 @@ export type StackPlan = {
   readonly memories: KernelMemory[];
   /** Application module, a URL. */
   readonly app: string | undefined;
-  /** Seeds of the host side's own draws, one per kernel and one more. */
+  /** Seeds of the host side's own draws, one per kernel. */
   readonly hostSeeds: readonly Uint32Array[];
+  /** Of the ports that the owner draws for port 0. */
+  readonly drawSeed: Uint32Array;
   /** Of the balancer. */
   readonly policy: Policy;
   /** What a kernel that is started again starts with: the same but for its seeds. @param restarts from 1 on. */
@@ -194,7 +196,8 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
     return memory;
   };
   const memories = configs.slice(0, kernels).map(createKernelMemory);
-  const hostSeeds = Array.from({ length: kernels + 1 }, (_, index) => seeds(KERNELS_MAX + index));
+  const hostSeeds = Array.from({ length: kernels }, (_, index) => seeds(KERNELS_MAX + index));
+  const drawSeed = seeds(KERNELS_MAX + kernels);
   const renewKernel = (kernelId: number, restarts: number): KernelLife => {
     // A block of streams for each generation; the first has those above.
     const stream = restarts * SEED_STREAMS + kernelId;
@@ -211,6 +214,7 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
     memories,
     app,
     hostSeeds,
+    drawSeed,
     policy,
     renewKernel,
     restart,

@@ -109,7 +109,7 @@ function startWorkload(pair: KernelPair, { workload, connections, seed }: Measur
 function netOf(host: KernelHost, seed: number): Net {
   const random = new PortRandom(createSeedSource(seed)(host.kernelId));
   const registry = new PortRegistry(() => random.draw(32768, 60999));
-  const claims = localClaims(registry, [host.kernelId]);
+  const claims = localClaims(registry, host.kernelId);
   const sockets = new Sockets({ hosts: [host], reactor: undefined, claims });
   return createNetOf(() => sockets);
 }

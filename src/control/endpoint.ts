@@ -50,6 +50,8 @@ const EMPTY = new Uint8Array(0);
 export type Message = {
   /** Kernel that has sent it. */
   readonly from: number;
+  /** Its life. */
+  readonly life: number;
   readonly type: number;
   readonly version: number;
   /** 0: none. */
@@ -227,7 +229,7 @@ export class Endpoint {
     for (let own = this.#own.length; own > 0 && handled < messagesMax; own--) {
       const { type, version, correlation, payload } = this.#own.shift() as Held;
       handled++;
-      this.#dispatch({ from: this.kernelId, type, version, correlation, payload });
+      this.#dispatch({ from: this.kernelId, life: this.life, type, version, correlation, payload });
     }
     const first = this.#next;
     for (let i = 0; i < MESSAGE_KERNELS_MAX; i++) {
@@ -275,7 +277,7 @@ export class Endpoint {
       const { type, version, correlation, payloadAt, payloadBytes } = ring;
       const payload = this.#options.memory.bytes.subarray(payloadAt, payloadAt + payloadBytes);
       if (type < MESSAGE_TYPES_MAX) this.#count(MESSAGE_COUNTS_RECEIVED + type, 1);
-      this.#dispatch({ from: sender, type, version, correlation, payload });
+      this.#dispatch({ from: sender, life: ring.life, type, version, correlation, payload });
     }
     if (ring.corrupt) this.#count(MESSAGE_COUNT_CORRUPT, 1);
     else if (handled === messagesMax) this.#left = true;

@@ -1,12 +1,12 @@
 /**
- * Control messages between the stack's owner (main thread) and its kernels' threads: starting, ending, ports, errors.
- * None per packet and none per connection. Structured-clonable; each direction is one union.
+ * What the stack's thread, where the supervisor lives, and its kernels' threads tell each other: starting, ending, the
+ * view, errors. What kernels have to agree on goes between them (endpoint.ts). None per packet and none per connection.
+ * Structured-clonable; each direction is one union.
  */
 import type { PortDescriptor } from "../device/device.ts";
 import type { KernelConfig } from "../kernel/config.ts";
 import type { MigrationAnswer, MigrationRequest } from "../migration/request.ts";
 import type { NetworkChange } from "../ip/networkChange.ts";
-import type { PortRequest } from "./ports.ts";
 import type { View } from "./view.ts";
 
 /** What a worker is started with. */
@@ -23,6 +23,8 @@ export type WorkerStart = {
   readonly appArguments: unknown;
   /** Seed of the host side's own draws. */
   readonly seed: Uint32Array;
+  /** Seed of the ports that it draws for all while it is the owner. */
+  readonly drawSeed: Uint32Array;
   /** 0 ns of the stack's clock (kernel/clock.ts). */
   readonly epochMs: number;
   /** How often the kernel has been started before. */
@@ -31,7 +33,6 @@ export type WorkerStart = {
 };
 
 export type ToWorker =
-  | { readonly type: "claimed"; readonly id: number; readonly result: number }
   | { readonly type: "message"; readonly data: unknown }
   | { readonly type: "view"; readonly view: View }
   /** Addresses and routes have changed. */
@@ -44,8 +45,6 @@ export type ToWorker =
 export type FromWorker =
   /** The kernel runs and the application's start has completed. */
   | { readonly type: "ready" }
-  | { readonly type: "claim"; readonly id: number; readonly request: PortRequest }
-  | { readonly type: "release"; readonly request: PortRequest }
   | { readonly type: "message"; readonly data: unknown }
   /** What this kernel, the device's owner, has decided about addresses (it has applied it itself). */
   | { readonly type: "network"; readonly change: NetworkChange }

@@ -1,7 +1,7 @@
 /**
  * Who has which port. The application listens once: kernels of one stack that ask for the same port share it, one
- * listen replica each; asking twice from the same kernel is EADDRINUSE. Kept by the stack's owner; kernels on other
- * threads ask by message (control/messages.ts).
+ * listen replica each; asking twice from the same kernel is EADDRINUSE. The registry is the owner's (portOwner.ts);
+ * kernels ask it by message (portProxy.ts), and tell a new owner what they have.
  */
 import { EADDRINUSE } from "../layout/status.ts";
 
@@ -9,7 +9,7 @@ export type PortProtocol = "tcp" | "udp";
 
 export type PortRequest = {
   readonly protocol: PortProtocol;
-  /** Text of the local address, "0.0.0.0" for any. */
+  /** Text of the local address, "0.0.0.0" or "::" for any. */
   readonly address: string;
   /** 0: draw one. */
   readonly port: number;
@@ -20,92 +20,125 @@ export interface PortClaims {
   /** @returns the port, or a negative status. */
   claim(request: PortRequest): Promise<number>;
   release(request: PortRequest): void;
+  /** What was claimed cannot be opened: other kernels that share it are to give it up, too. */
+  fail(request: PortRequest, status: number): void;
+  /** Called when another kernel could not open what it shares with us. */
+  onRevoked?: ((request: PortRequest, status: number) => void) | undefined;
 }
 
-function keyOf({ protocol, address, port }: PortRequest): string {
+/** Holder of what the stack itself has, in all kernels; others are kernel ids. */
+export const HOLDER_STACK = 255;
+
+export type Claim = {
+  /** Port, or a negative status. */
+  readonly result: number;
+  /** Of a drawn port: its place in the holder's series. */
+  readonly turn: number;
+};
+
+export function portKey({ protocol, address, port }: PortRequest): string {
   return `${protocol} ${address} ${port}`;
 }
 
 export class PortRegistry {
   readonly #drawPort: () => number;
-  /** Kernels that hold each port. */
+  /** Holders of each port. */
   readonly #holders = new Map<string, Set<number>>();
-  /** Ports drawn for requests of port 0, in order: the n-th request of every kernel gets the same. */
-  readonly #drawn = new Map<string, number[]>();
-  readonly #drawnBy = new Map<string, number>();
+  /** Ports drawn for requests of port 0, in order: the n-th request of every holder gets the same. */
+  readonly #drawn = new Map<string, (number | undefined)[]>();
+  /** Who could not open a port that it had got, and why: until it has succeeded, or is gone, nobody gets that port. */
+  readonly #failed = new Map<string, { readonly holder: number; readonly status: number }>();
+  /** How many each holder has drawn of a series. */
+  readonly #drawnBy = new Map<number, Map<string, number>>();
 
   /** @param drawPort an ephemeral port, uniformly. */
   constructor(drawPort: () => number) {
     this.#drawPort = drawPort;
   }
 
-  /** Claims a port for all of `kernels` or for none. @returns the port, or EADDRINUSE. */
-  claim(kernels: readonly number[], request: PortRequest): number {
-    const port = request.port === 0 ? this.#nextDrawn(kernels, request) : request.port;
-    if (port < 0) return port;
-    const key = keyOf({ ...request, port });
-    let holders = this.#holders.get(key);
-    if (!holders) {
-      holders = new Set();
-      this.#holders.set(key, holders);
-    }
-    for (const kernel of kernels) if (holders.has(kernel)) return EADDRINUSE;
-    for (const kernel of kernels) holders.add(kernel);
-    return port;
+  /** Claims a port. @returns it, or EADDRINUSE: the holder has it, or the whole stack has. */
+  claim(holder: number, request: PortRequest): Claim {
+    const turn = this.#turnOf(holder, portKey(request));
+    const port = request.port === 0 ? this.#drawnPort(request, turn) : request.port;
+    if (port < 0) return { result: port, turn: 0 };
+    const key = portKey({ ...request, port });
+    const failed = this.#failed.get(key);
+    if (failed && failed.holder !== holder) return { result: failed.status, turn: 0 };
+    this.#failed.delete(key);
+    const holders = this.#holders.get(key) ?? new Set();
+    const taken = holder === HOLDER_STACK ? holders.size > 0 : holders.has(holder) || holders.has(HOLDER_STACK);
+    if (taken) return { result: EADDRINUSE, turn: 0 };
+    this.#holders.set(key, holders.add(holder));
+    if (request.port === 0) this.noteDrawn(holder, { ...request, port }, turn);
+    return { result: port, turn };
   }
 
-  release(kernels: readonly number[], request: PortRequest): void {
-    const key = keyOf(request);
+  release(holder: number, request: PortRequest): void {
+    const key = portKey(request);
     const holders = this.#holders.get(key);
-    for (const kernel of kernels) holders?.delete(kernel);
+    holders?.delete(holder);
     if (holders?.size === 0) this.#holders.delete(key);
   }
 
-  /** A kernel is gone, with all that it held. */
-  releaseAll(kernel: number): void {
+  /** A holder could not open a port that it has got: nobody has it any more. */
+  fail(holder: number, request: PortRequest, status: number): void {
+    const key = portKey(request);
+    this.#holders.delete(key);
+    this.#failed.set(key, { holder, status });
+  }
+
+  /** A holder is gone, with all that it had; if it comes back, its n-th request of port 0 gets what its n-th got. */
+  releaseAll(holder: number): void {
     for (const [key, holders] of this.#holders) {
-      holders.delete(kernel);
+      holders.delete(holder);
       if (holders.size === 0) this.#holders.delete(key);
     }
-    this.forgetDraws(kernel);
+    this.#drawnBy.delete(holder);
+    for (const [key, failed] of this.#failed) if (failed.holder === holder) this.#failed.delete(key);
   }
 
-  /** The kernel starts again: its n-th request of port 0 gets what its n-th got before. */
-  forgetDraws(kernel: number): void {
-    for (const key of this.#drawnBy.keys()) if (key.startsWith(`${kernel} `)) this.#drawnBy.delete(key);
+  /** Believes a holder that it has a port. */
+  restore(holder: number, request: PortRequest): void {
+    const key = portKey(request);
+    this.#holders.set(key, (this.#holders.get(key) ?? new Set()).add(holder));
   }
 
-  #nextDrawn(kernels: readonly number[], request: PortRequest): number {
-    const series = keyOf(request);
-    let ports = this.#drawn.get(series);
-    if (!ports) {
-      ports = [];
-      this.#drawn.set(series, ports);
-    }
-    const counts = kernels.map((kernel) => this.#drawnBy.get(`${kernel} ${series}`) ?? 0);
-    const turn = Math.max(...counts);
-    if (turn === ports.length) {
-      const port = this.#drawFree(request);
-      if (port < 0) return port;
-      ports.push(port);
-    }
-    for (const kernel of kernels) this.#drawnBy.set(`${kernel} ${series}`, turn + 1);
-    return ports[turn] as number;
+  /** Believes a holder that `port` was drawn for its request number `turn` of this series. */
+  noteDrawn(holder: number, { protocol, address, port }: PortRequest, turn: number): void {
+    const series = portKey({ protocol, address, port: 0 });
+    const ports = this.#drawn.get(series) ?? [];
+    ports[turn] = port;
+    this.#drawn.set(series, ports);
+    const counts = this.#drawnBy.get(holder) ?? new Map<string, number>();
+    counts.set(series, Math.max(counts.get(series) ?? 0, turn + 1));
+    this.#drawnBy.set(holder, counts);
   }
 
-  #drawFree(request: PortRequest): number {
+  /** Ports that somebody has. */
+  get size(): number {
+    return this.#holders.size;
+  }
+
+  #turnOf(holder: number, series: string): number {
+    return this.#drawnBy.get(holder)?.get(series) ?? 0;
+  }
+
+  #drawnPort(request: PortRequest, turn: number): number {
+    const known = this.#drawn.get(portKey(request))?.[turn];
+    if (known !== undefined) return known;
     for (let attempt = 0; attempt < 1000; attempt++) {
       const port = this.#drawPort();
-      if (!this.#holders.has(keyOf({ ...request, port }))) return port;
+      if (!this.#holders.has(portKey({ ...request, port }))) return port;
     }
     return EADDRINUSE;
   }
 }
 
-/** The registry on the owner's own thread, for sockets that stand for `kernels`. */
-export function localClaims(registry: PortRegistry, kernels: readonly number[]): PortClaims {
+/** A registry on this thread, for sockets of one holder that share it with nobody. */
+export function localClaims(registry: PortRegistry, holder: number): PortClaims {
   return {
-    claim: (request) => Promise.resolve(registry.claim(kernels, request)),
-    release: (request) => registry.release(kernels, request),
+    claim: (request) => Promise.resolve(registry.claim(holder, request).result),
+    release: (request) => registry.release(holder, request),
+    fail: (request, status) => registry.fail(holder, request, status),
   };
 }

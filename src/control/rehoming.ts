@@ -33,6 +33,10 @@ const RETRY_MS = 200;
 /** The same while a kernel is to leave. */
 const LEAVE_RETRY_MS = 20;
 
+const WITHHOLD_WORD = (HEALTH_BASE + HEALTH_WITHHOLD_RST) >> 2;
+/** Bit of HEALTH_WITHHOLD_RST that is ours; others are the balancer's and the migrator's. */
+const WITHHOLD_REHOMING = 1;
+
 export type RehomingOptions = {
   readonly device: Device;
   /** Queues of the device, one kernel each. */
@@ -68,6 +72,9 @@ export class Rehoming {
   #backlog: { readonly ring: FrameRing; readonly tail: number }[] = [];
   #retryAtMs = Number.POSITIVE_INFINITY;
   #torn = 0;
+  /** Kernels that answer unknown segments with silence, and until when. */
+  readonly #silent = new Set<number>();
+  #releaseAtMs = Number.POSITIVE_INFINITY;
 
   constructor(options: RehomingOptions) {
     this.#options = options;
@@ -92,7 +99,7 @@ export class Rehoming {
 
   /** When step() has something to do, ms; Infinity: never. */
   get deadlineMs(): number {
-    return this.#settling.length > 0 ? this.#settledAtMs : this.#retryAtMs;
+    return Math.min(this.#releaseAtMs, this.#settling.length > 0 ? this.#settledAtMs : this.#retryAtMs);
   }
 
   /**
@@ -184,6 +191,7 @@ export class Rehoming {
 
   /** Does what is due. */
   step(nowMs: number): void {
+    if (nowMs >= this.#releaseAtMs) this.#release();
     if (nowMs >= this.#settledAtMs) {
       if (this.#isBacklogged() && ++this.#settleRounds < SETTLE_ROUNDS_MAX) this.#settledAtMs = nowMs + SETTLE_MS;
       else this.#settle(nowMs);
@@ -248,7 +256,7 @@ export class Rehoming {
       this.#settledAtMs = nowMs + SETTLE_MS;
       this.#trustCookies(nowMs);
     }
-    this.#withholdReset(settling.to, true);
+    this.#withhold(settling.to);
     this.#placement?.place(settling.entry, settling.to);
     this.#settling.push(settling);
   }
@@ -275,7 +283,8 @@ export class Rehoming {
       if (goesHome) this.#displaced.set(entry, { home: to, standIn: from });
       else if (this.#displaced.get(entry)?.home === from) this.#displaced.delete(entry);
     }
-    for (const to of new Set(this.#settling.map((settling) => settling.to))) this.#withholdReset(to, false);
+    // What had been steered the old way may still lie before the new one.
+    this.#releaseAtMs = nowMs + SETTLE_MS;
     this.#settling = [];
     this.#settledAtMs = Number.POSITIVE_INFINITY;
     if ([...this.#out.values()].includes("leaving")) this.#retryAtMs = nowMs;
@@ -358,8 +367,20 @@ export class Rehoming {
     );
   }
 
-  #withholdReset(queue: number, withhold: boolean): void {
+  #withhold(queue: number): void {
     const memory = this.#options.memoryOf(queue);
-    if (memory) Atomics.store(memory.words, (HEALTH_BASE + HEALTH_WITHHOLD_RST) >> 2, withhold ? 1 : 0);
+    if (!memory) return;
+    this.#silent.add(queue);
+    Atomics.or(memory.words, WITHHOLD_WORD, WITHHOLD_REHOMING);
+  }
+
+  #release(): void {
+    this.#releaseAtMs = Number.POSITIVE_INFINITY;
+    for (const queue of this.#silent) {
+      if (this.#settling.some(({ to }) => to === queue)) continue;
+      this.#silent.delete(queue);
+      const memory = this.#options.memoryOf(queue);
+      if (memory) Atomics.and(memory.words, WITHHOLD_WORD, ~WITHHOLD_REHOMING);
+    }
   }
 }

@@ -1,3 +1,7 @@
+import type { PortProtocol, PortRequest } from "../control/ports.ts";
+import { formatAddress } from "../ip/address.ts";
+import { ownAddress } from "../ip/ownAddresses.ts";
+import { ADDRESS_ANY_V4 } from "../layout/config.ts";
 import { RESULT_BASE, SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
 import { INFO_SIZE_BYTES } from "../layout/option.ts";
 import type { KernelExports } from "../wasm/exports.ts";
@@ -48,6 +52,8 @@ export class Handles {
   available = 0;
   #handOver: HandOver | undefined;
   readonly #host: KernelHost;
+  /** What the owner has been told of: the kernel itself has decided. */
+  readonly #bound = new Map<number, PortRequest>();
 
   constructor(host: KernelHost) {
     this.#host = host;
@@ -95,11 +101,14 @@ export class Handles {
    * @returns listener handle or status.
    */
   listen(port: number, backlog = 1024, addressIndex = -1): number {
-    return this.exports.tcpListen(addressIndex, port, backlog);
+    const handle = this.exports.tcpListen(addressIndex, port, backlog);
+    if (handle >= 0) this.#bound.set(handle, this.#claim("tcp", addressIndex, port));
+    return handle;
   }
 
   /** Stops listening and resets connections not yet accepted. */
   closeListener(listener: number): number {
+    this.#release(listener);
     return this.exports.tcpListenClose(listener);
   }
 
@@ -200,7 +209,9 @@ export class Handles {
   }
 
   udpBind(port: number, addressIndex = -1): number {
-    return this.exports.udpBind(addressIndex, port);
+    const handle = this.exports.udpBind(addressIndex, port);
+    if (handle >= 0) this.#bound.set(handle, this.#claim("udp", addressIndex, this.exports.udpLocalPort(handle)));
+    return handle;
   }
 
   /** Sends the datagram at `source` in the kernel's own memory. @param remoteAddress 16 bytes. */
@@ -223,7 +234,25 @@ export class Handles {
   }
 
   udpClose(handle: number): number {
+    this.#release(handle);
     return this.exports.udpClose(handle);
+  }
+
+  #claim(protocol: PortProtocol, addressIndex: number, port: number): PortRequest {
+    const own = addressIndex < 0 ? undefined : ownAddress(this.#host.memory, addressIndex);
+    const request = {
+      protocol,
+      address: own ? formatAddress(own) : addressIndex === ADDRESS_ANY_V4 ? "0.0.0.0" : "::",
+      port,
+    };
+    this.#host.control.ports.hold(request);
+    return request;
+  }
+
+  #release(handle: number): void {
+    const request = this.#bound.get(handle);
+    if (!request || !this.#bound.delete(handle)) return;
+    this.#host.control.ports.release(request);
   }
 
   /**

@@ -4,6 +4,7 @@
  * of other kernels are handled before.
  */
 import { Endpoint } from "../control/endpoint.ts";
+import { KernelControl } from "../control/kernelControl.ts";
 import type { DevicePort } from "../device/device.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
 import {
@@ -27,7 +28,7 @@ import type { KernelConfig } from "./config.ts";
 import { Handles } from "./handles.ts";
 import type { NetworkControl } from "./networkControl.ts";
 import type { Drivable } from "./reactor.ts";
-import type { PortRandom } from "./seed.ts";
+import { PortRandom } from "./seed.ts";
 
 /**
  * All events of one poll at once: `count` records of EVENT_SIZE_BYTES from `words[first]` on (layout/event.ts), valid
@@ -62,6 +63,10 @@ export type KernelHostOptions = {
   readonly onApplicationError: (error: unknown) => void;
   /** Called when a socket has given the kernel work outside a turn. */
   readonly onWork: () => void;
+  /** Called when messages have been sent outside a turn. Default: onWork. */
+  readonly onMessages?: () => void;
+  /** Of the ports that are drawn for port 0 while this kernel is the owner. Default: the configuration's seed. */
+  readonly drawSeed?: Uint32Array;
 };
 
 export class KernelHost implements Drivable {
@@ -77,8 +82,10 @@ export class KernelHost implements Drivable {
   opener: ActiveOpener | undefined;
   /** Decides about addresses, in the kernel that owns the device, where there is something to decide. */
   network: NetworkControl | undefined;
-  /** Messages to and from other kernels; undefined: this kernel is alone for good. */
-  readonly messages: Endpoint | undefined;
+  /** Messages to and from other kernels. */
+  readonly messages: Endpoint;
+  /** Its part in the control of the stack. */
+  readonly control: KernelControl;
   readonly #rx: readonly FrameRing[];
   readonly #tx: FrameRing;
   readonly #budgetFrames: number;
@@ -120,15 +127,16 @@ export class KernelHost implements Drivable {
     this.#rx = Array.from({ length: options.config.rxLanes }, (_, lane) => this.memory.rxRing(lane));
     this.#tx = this.memory.txRing();
     this.handles = new Handles(this);
-    if ((options.config.kernelsMax ?? 1) > 1) {
-      this.messages = new Endpoint({
-        kernelId: this.kernelId,
-        life: options.life ?? 0,
-        memory: this.memory,
-        onWork: this.#onWork,
-        onError: options.onApplicationError,
-      });
-    }
+    this.messages = new Endpoint({
+      kernelId: this.kernelId,
+      life: options.life ?? 0,
+      memory: this.memory,
+      onWork: options.onMessages ?? this.#onWork,
+      onError: options.onApplicationError,
+    });
+    const { ephemeralPortFirst, ephemeralPortLast } = options.config.tuning;
+    const random = new PortRandom(options.drawSeed ?? options.config.seed);
+    this.control = new KernelControl(this.messages, () => random.draw(ephemeralPortFirst, ephemeralPortLast));
   }
 
   /** Gives the kernel its queue pair. Once, after construction. @param random draws local ports. */
@@ -165,7 +173,7 @@ export class KernelHost implements Drivable {
     this.opener?.turn(nowNs);
     try {
       const port = this.#port;
-      const messages = this.messages ? this.messages.poll() : 0;
+      const messages = this.messages.poll();
       const migrating = this.#migration ? this.#migration.turn(nowNs, this.#quiet) : false;
       const received = port ? port.receive(nowNs) : 0;
       if (this.#migration) this.#quiet = received === 0 && !this.#lanesUsed();
@@ -174,7 +182,7 @@ export class KernelHost implements Drivable {
       this.network?.turn(nowNs);
       const flushed = this.exports.flush();
       const sent = port ? port.transmit(nowNs) : 0;
-      this.messages?.flush();
+      this.messages.flush();
       return migrating || (messages | received | events | flushed | sent) !== 0 || this.#hasWork();
     } catch (cause) {
       throw this.#fail(cause);
@@ -295,7 +303,7 @@ export class KernelHost implements Drivable {
    * for it would take the CPU from whoever is to make room, and the device rings when there is some.
    */
   #hasWork(): boolean {
-    if (this.messages?.pending) return true;
+    if (this.messages.pending) return true;
     if (this.exports.hasWork() === 0) return false;
     if (!this.transmitPending) return true;
     return this.#lanesUsed();

@@ -1,8 +1,9 @@
 /** All kernels on the calling thread. */
 
+import { PortProxy } from "../control/portProxy.ts";
+import { HOLDER_STACK } from "../control/ports.ts";
+import type { View } from "../control/view.ts";
 import { Balancing } from "../balancer/balancing.ts";
-import { localClaims, PortRegistry } from "../control/ports.ts";
-import { connectView, type View } from "../control/view.ts";
 import { NetPopcornError } from "../errors.ts";
 import type { MigrationAgent } from "../migration/agent.ts";
 import { CallCarrier } from "../migration/carrier.ts";
@@ -25,6 +26,8 @@ import { type KernelLife, type KernelRunner, Supervision } from "./supervision.t
 import type { RemoveOptions } from "./supervisor.ts";
 
 const DRAIN_MS_DEFAULT = 1000;
+/** Bounds what a pump does; more waits for turns. */
+const PUMP_ROUNDS_MAX = 100;
 
 export async function startInlineStack(plan: StackPlan): Promise<Stack> {
   const stack = new InlineStack(plan);
@@ -43,7 +46,10 @@ class InlineStack extends StackBase implements Stack {
   readonly kernels: KernelHost[] = [];
   readonly #plan: StackPlan;
   readonly #reactor: Reactor | undefined;
-  readonly #ports: PortRegistry;
+  /** Ports of the stack's own sockets; one of the kernels speaks for them. */
+  readonly #ports = new PortProxy(HOLDER_STACK);
+  #sponsor: KernelHost | undefined;
+  #pumping = false;
   readonly #sockets: Sockets;
   readonly #supervision: Supervision;
   readonly #balancing: Balancing;
@@ -73,10 +79,7 @@ class InlineStack extends StackBase implements Stack {
       for (const host of hosts) host.close();
       throw error;
     }
-    const { ephemeralPortFirst, ephemeralPortLast } = (plan.configs[0] as (typeof plan.configs)[0]).tuning;
-    const portRandom = new PortRandom(plan.hostSeeds[hosts.length] as Uint32Array);
-    this.#ports = new PortRegistry(() => portRandom.draw(ephemeralPortFirst, ephemeralPortLast));
-    this.#sockets = this.#createSockets(hosts);
+    this.#sockets = this.#createSockets(hosts, this.#ports);
     this.#supervision = new Supervision(plan, this.#createRunner());
     this.#balancing = new Balancing({
       plan,
@@ -116,7 +119,7 @@ class InlineStack extends StackBase implements Stack {
   async #startApplication(host: KernelHost, application: Application): Promise<void> {
     const { options } = this.#plan;
     const { kernelId } = host;
-    const sockets = this.#createSockets([host]);
+    const sockets = this.#createSockets([host], host.control.ports);
     this.#kernelSockets[kernelId] = sockets;
     const stack = new KernelStack({
       host,
@@ -244,6 +247,8 @@ class InlineStack extends StackBase implements Stack {
       memory,
       config,
       life,
+      drawSeed: this.#plan.drawSeed,
+      onMessages: () => this.#pump(),
       onApplicationError: (error) => this.reportError(error, kernelId, false),
       onWork: wake,
     });
@@ -286,12 +291,35 @@ class InlineStack extends StackBase implements Stack {
 
   /** Tells every kernel that runs which there are. */
   #tell(view: View): void {
-    const wake = () => this.#reactor?.wake();
-    for (const { kernelId, life } of view.members) {
-      this.#control(kernelId, view.owner);
-      const messages = this.kernels[kernelId]?.messages;
-      if (messages?.life === life) connectView(messages, view, wake);
-    }
+    const hosts = view.members.flatMap(({ kernelId, life }) => {
+      const host = this.kernels[kernelId];
+      return host?.messages.life === life ? [host] : [];
+    });
+    const sponsor = this.#sponsor && hosts.includes(this.#sponsor) ? this.#sponsor : hosts[0];
+    const sameOwner = sponsor?.control.owner === view.owner;
+    if (sponsor !== this.#sponsor) sponsor?.control.sponsor(this.#ports, false);
+    for (const host of hosts) host.control.setView(view, () => this.#pump());
+    for (const { kernelId } of hosts) this.#control(kernelId, view.owner);
+    // What the last sponsor has asked for may have been lost with it.
+    if (sponsor !== this.#sponsor && sameOwner) this.#ports.reclaim();
+    this.#sponsor = sponsor;
+  }
+
+  /** Has messages handled soon, without turns: a stack that is driven by hand must not need any to listen. */
+  #pump(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    queueMicrotask(() => {
+      this.#pumping = false;
+      for (let handled = 1, round = 0; handled > 0 && round < PUMP_ROUNDS_MAX; round++) {
+        handled = 0;
+        for (const host of this.kernels) {
+          if (!this.#supervision.isLive(host.kernelId) || host.failure) continue;
+          handled += host.messages.poll();
+          host.messages.flush();
+        }
+      }
+    });
   }
 
   /** The control path of addresses runs in the kernel that owns the device. */
@@ -317,7 +345,6 @@ class InlineStack extends StackBase implements Stack {
     // Connections of any kernel's application may have moved here.
     for (const sockets of [this.#sockets, ...this.#kernelSockets]) sockets?.dropKernel(host, error);
     this.#kernelSockets[host.kernelId]?.closeListeners();
-    this.#ports.forgetDraws(host.kernelId);
   }
 
   /** The kernel leaves in order: its own resets go out before it ends. */
@@ -355,14 +382,12 @@ class InlineStack extends StackBase implements Stack {
     }
   }
 
-  #createSockets(hosts: readonly KernelHost[]): Sockets {
+  #createSockets(hosts: readonly KernelHost[], claims: PortProxy): Sockets {
     return new Sockets({
       hosts,
       reactor: this.#reactor,
-      claims: localClaims(
-        this.#ports,
-        hosts.map(({ kernelId }) => kernelId),
-      ),
+      claims,
+      onError: (error) => this.reportError(error, hosts[0]?.kernelId ?? 0, false),
     });
   }
 

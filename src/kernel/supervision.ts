@@ -145,6 +145,11 @@ export class Supervision implements SupervisedKernels {
     return this.supervisor.isUp(kernelId);
   }
 
+  /** It has been started and has not ended. */
+  isLive(kernelId: number): boolean {
+    return this.#members.has(kernelId);
+  }
+
   /** It is up, or about to leave: its turns go on. */
   isRunning(kernelId: number): boolean {
     return this.supervisor.isUp(kernelId) || this.supervisor.isLeaving(kernelId);

@@ -1,7 +1,6 @@
 /** The owner's side of a kernel that runs in a worker: one life of it, from its start to its end. */
 import type { Worker } from "node:worker_threads";
 import type { ErrorRecord, FromWorker, ToWorker, WorkerStart } from "../control/messages.ts";
-import type { PortRegistry } from "../control/ports.ts";
 import type { View } from "../control/view.ts";
 import { NetPopcornError } from "../errors.ts";
 import type { NetworkChange } from "../ip/networkChange.ts";
@@ -17,7 +16,6 @@ export type KernelEnd = "exit" | "error" | "trap";
 export type ThreadKernelOptions = {
   readonly start: WorkerStart;
   readonly transfer: readonly Transferable[];
-  readonly ports: PortRegistry;
   /** What the application's handlers threw; the kernel goes on. */
   readonly onError: (error: Error) => void;
   /** Called once, when a kernel that has started ends without having been told to; its thread may still run. */
@@ -60,7 +58,6 @@ export class ThreadKernel {
           "exit",
           new NetPopcornError("ERR_KERNEL_EXIT", `kernel ${this.kernelId}: its thread ended (status ${code})`),
         );
-        options.ports.releaseAll(this.kernelId);
         resolve();
       });
     });
@@ -126,23 +123,10 @@ export class ThreadKernel {
   }
 
   #onMessage(message: FromWorker): void {
-    const { ports } = this.#options;
     switch (message.type) {
       case "ready":
         this.#started = true;
         this.#settleReady.resolve();
-        break;
-      case "claim": {
-        const result = ports.claim([this.kernelId], message.request);
-        this.#post({ type: "claimed", id: message.id, result });
-        break;
-      }
-      case "release":
-        ports.release([this.kernelId], message.request);
-        break;
-      case "migrated":
-        this.#asked.get(message.id)?.(message.answer);
-        this.#asked.delete(message.id);
         break;
       case "message":
         this.#options.onMessage(message.data);

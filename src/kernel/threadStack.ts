@@ -1,5 +1,4 @@
-/** Every kernel in a worker of its own. The calling thread keeps the port registry and watches. */
-import { PortRegistry } from "../control/ports.ts";
+/** Every kernel in a worker of its own. The calling thread watches. */
 import { Balancing } from "../balancer/balancing.ts";
 import { NetPopcornError } from "../errors.ts";
 import { createMigrator, type MigrationResult, type Migrator } from "../migration/migrator.ts";
@@ -7,7 +6,6 @@ import type { Stack, StackPlan } from "../stack.ts";
 import type { CloseOptions, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
 import { PROCESS_EPOCH_MS, realClock } from "./clock.ts";
-import { PortRandom } from "./seed.ts";
 import { StackNetwork } from "./stackNetwork.ts";
 import { StackBase } from "./stackBase.ts";
 import { type KernelLife, type KernelRunner, Supervision } from "./supervision.ts";
@@ -34,7 +32,6 @@ class ThreadStack extends StackBase implements Stack {
   readonly kernels = [];
   readonly sockets = undefined;
   readonly #plan: StackPlan;
-  readonly #ports: PortRegistry;
   readonly #supervision: Supervision;
   readonly #balancing: Balancing;
   readonly #network: StackNetwork;
@@ -48,9 +45,6 @@ class ThreadStack extends StackBase implements Stack {
     super();
     this.#plan = plan;
     this.#network = new StackNetwork(plan.configs[0], (event) => void this.emit("address", event));
-    const { ephemeralPortFirst, ephemeralPortLast } = (plan.configs[0] as (typeof plan.configs)[0]).tuning;
-    const random = new PortRandom(plan.hostSeeds[plan.memories.length] as Uint32Array);
-    this.#ports = new PortRegistry(() => random.draw(ephemeralPortFirst, ephemeralPortLast));
     this.#supervision = new Supervision(plan, this.#createRunner());
     this.#balancing = new Balancing({
       plan,
@@ -209,12 +203,12 @@ class ThreadStack extends StackBase implements Stack {
         app: app as string,
         appArguments: options.appArguments,
         seed: hostSeed,
+        drawSeed: this.#plan.drawSeed,
         epochMs: PROCESS_EPOCH_MS,
         life,
         view: this.#supervision.view,
       },
       transfer,
-      ports: this.#ports,
       onError: (error) => this.reportError(error, kernelId, false),
       onEnd: (end, error) => this.#supervision.down(kernelId, end, error),
       onMessage: (data) => this.deliverMessage(data, kernelId),

@@ -4,8 +4,7 @@
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { type FromWorker, type ToWorker, toErrorRecord, type WorkerStart } from "../control/messages.ts";
-import type { PortClaims } from "../control/ports.ts";
-import { connectView, type View } from "../control/view.ts";
+import type { View } from "../control/view.ts";
 import { openPort } from "../device/openPort.ts";
 import { NetPopcornError } from "../errors.ts";
 import { runApplication } from "../net/application.ts";
@@ -37,27 +36,6 @@ function exit(): void {
   setTimeout(() => process.exit(0), EXIT_DELAY_MS).unref();
 }
 
-/** Asks the owner's registry. */
-class OwnerClaims implements PortClaims {
-  #nextId = 0;
-  readonly #waiting = new Map<number, (result: number) => void>();
-
-  claim(request: Parameters<PortClaims["claim"]>[0]): Promise<number> {
-    const id = this.#nextId++;
-    post({ type: "claim", id, request });
-    return new Promise((resolve) => this.#waiting.set(id, resolve));
-  }
-
-  release(request: Parameters<PortClaims["release"]>[0]): void {
-    post({ type: "release", request });
-  }
-
-  answer(id: number, result: number): void {
-    this.#waiting.get(id)?.(result);
-    this.#waiting.delete(id);
-  }
-}
-
 /** What this kernel decides about addresses holds here at once; the owner's thread tells the other kernels. */
 function networkTeller(host: KernelHost): Parameters<typeof controlNetwork>[3] {
   return {
@@ -78,6 +56,7 @@ async function run(start: WorkerStart): Promise<void> {
     memory,
     config: start.config,
     life: start.life,
+    drawSeed: start.drawSeed,
     onApplicationError: (error) => reportError(error, false),
     onWork: () => reactor.wake(),
   });
@@ -89,13 +68,18 @@ async function run(start: WorkerStart): Promise<void> {
   const random = new PortRandom(start.seed);
   host.attach(port, random);
   const setView = (view: View) => {
-    if (host.messages) connectView(host.messages, view, () => {});
+    // Others' threads are woken by their doorbells.
+    host.control.setView(view, () => {});
     controlNetwork(host, view.owner, random, networkTeller(host));
     reactor.wake();
   };
   setView(start.view);
-  const claims = new OwnerClaims();
-  const sockets = new Sockets({ hosts: [host], reactor, claims });
+  const sockets = new Sockets({
+    hosts: [host],
+    reactor,
+    claims: host.control.ports,
+    onError: (error) => reportError(error, false),
+  });
   const stack = new KernelStack({
     host,
     kernels: start.kernels,
@@ -119,9 +103,6 @@ async function run(start: WorkerStart): Promise<void> {
   };
   owner.on("message", (message: ToWorker) => {
     switch (message.type) {
-      case "claimed":
-        claims.answer(message.id, message.result);
-        break;
       case "view":
         setView(message.view);
         break;

@@ -62,6 +62,19 @@ export const MESSAGE_TYPES_MAX = 64;
 /** Fills the end of a ring. */
 export const MESSAGE_TYPE_PAD = 0;
 
+/** Ports (docs/messages.md): a kernel asks the owner for a port; its answer. */
+export const MESSAGE_TYPE_CLAIM = 1;
+export const MESSAGE_TYPE_CLAIMED = 2;
+export const MESSAGE_TYPE_RELEASE = 3;
+/** The owner is told what a holder has: forget all, one port, one draw; then that this was all of a kernel. */
+export const MESSAGE_TYPE_RESET = 4;
+export const MESSAGE_TYPE_HOLDS = 5;
+export const MESSAGE_TYPE_DRAWN = 6;
+export const MESSAGE_TYPE_RECLAIMED = 7;
+/** A kernel could not open what it had got; the owner has the others give it back. */
+export const MESSAGE_TYPE_FAILED = 8;
+export const MESSAGE_TYPE_REVOKED = 9;
+
 /** Live migration (docs/migration.md): a piece of a stream of records, the end of one, a part of a late frame. */
 export const MESSAGE_TYPE_MIGRATION_PIECE = 40;
 export const MESSAGE_TYPE_MIGRATION_END = 41;

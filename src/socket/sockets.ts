@@ -5,9 +5,9 @@
  */
 
 import { onAbort } from "../abort.ts";
-import type { PortClaims, PortProtocol } from "../control/ports.ts";
+import { type PortClaims, portKey, type PortProtocol, type PortRequest } from "../control/ports.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
-import { parseAddress } from "../ip/address.ts";
+import { formatAddress, parseAddress } from "../ip/address.ts";
 import { ownAddressIndex, speaks } from "../ip/ownAddresses.ts";
 import { checkInteger } from "../kernel/config.ts";
 import type { KernelHost } from "../kernel/host.ts";
@@ -31,6 +31,8 @@ export type SocketsOptions = {
   /** Keeps the process alive while sockets are open; missing: the group is driven by hand. */
   readonly reactor: Reactor | undefined;
   readonly claims: PortClaims;
+  /** A socket had to be closed because another kernel could not open its replica. */
+  readonly onError?: (error: NetPopcornError) => void;
 };
 
 type Replicated = {
@@ -46,6 +48,8 @@ export class Sockets implements ConnectionOwner {
   readonly #connections = new Set<OpenConnection>();
   /** With what opens one more replica. @returns handle or status. */
   readonly #listening = new Map<Replicated, (host: KernelHost) => number>();
+  /** By port, as claimed. */
+  readonly #keys = new Map<string, Replicated>();
   #nextHost = 0;
   #closed = false;
   /** Of a kernel that is or was there: all have the same addresses. One listens also while none is up. */
@@ -55,6 +59,7 @@ export class Sockets implements ConnectionOwner {
     this.#options = options;
     this.#hosts = [...options.hosts];
     this.#memory = this.#hosts[0]?.memory;
+    options.claims.onRevoked = (request, status) => this.#revoked(request, status);
   }
 
   /** @throws NetPopcornError EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, ERR_OPTION_RANGE, ERR_STACK_CLOSED. */
@@ -234,13 +239,13 @@ export class Sockets implements ConnectionOwner {
     const port = await claims.claim({ protocol, address, port: wanted });
     const what = `${verb} ${address}:${wanted}`;
     if (port < 0) throw statusError(port, what);
-    const claimed = { protocol, address, port };
+    const claimed = { protocol, address: formatAddress(parseAddress(address)), port };
     const opened: { host: KernelHost; handle: number }[] = [];
     for (const host of this.#hosts) {
       const handle = socket.open(host, addressIndex, port);
       if (handle < 0) {
         for (const done of opened) socket.undo(done.host, done.handle);
-        claims.release(claimed);
+        claims.fail(claimed, handle);
         throw statusError(handle, `${what} in kernel ${host.kernelId}`);
       }
       opened.push({ host, handle });
@@ -249,13 +254,24 @@ export class Sockets implements ConnectionOwner {
     const created = socket.create(address, port, (closed) => {
       forget();
       claims.release(claimed);
+      this.#keys.delete(portKey(claimed));
       if (this.#listening.delete(closed)) reactor?.unref();
     });
     for (const { host, handle } of opened) created.addReplica(host, handle);
     this.#listening.set(created, (host) => socket.open(host, addressIndex, port));
+    this.#keys.set(portKey(claimed), created);
     reactor?.ref();
     forget = onAbort(signal, () => void created.close());
     return created;
+  }
+
+  /** A listener is everywhere or nowhere: one that another kernel could not open is closed here, too. */
+  #revoked(request: PortRequest, status: number): void {
+    const socket = this.#keys.get(portKey(request));
+    if (!socket) return;
+    void socket.close();
+    const { protocol, address, port } = request;
+    this.#options.onError?.(statusError(status, `${protocol} ${address}:${port} in another kernel, so closed here`));
   }
 
   #addressIndex(text: string, what: string): number {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { PortRegistry } from "../../../src/control/ports.ts";
-import { EADDRINUSE } from "../../../src/layout/status.ts";
+import { HOLDER_STACK, PortRegistry, type PortRequest } from "../../../src/control/ports.ts";
+import { EADDRINUSE, ENOBUFS } from "../../../src/layout/status.ts";
 
 const http = { protocol: "tcp", address: "0.0.0.0", port: 80 } as const;
 const any = { protocol: "tcp", address: "0.0.0.0", port: 0 } as const;
@@ -10,58 +10,96 @@ function createRegistry(): PortRegistry {
   return new PortRegistry(() => next++);
 }
 
+const claim = (registry: PortRegistry, holder: number, request: PortRequest) => registry.claim(holder, request).result;
+
 describe("PortRegistry", () => {
   it("lets every kernel have a replica of one listener, and no kernel two", () => {
     const registry = createRegistry();
-    expect(registry.claim([0], http)).toBe(80);
-    expect(registry.claim([1], http)).toBe(80);
-    expect(registry.claim([0], http)).toBe(EADDRINUSE);
+    expect(claim(registry, 0, http)).toBe(80);
+    expect(claim(registry, 1, http)).toBe(80);
+    expect(claim(registry, 0, http)).toBe(EADDRINUSE);
   });
 
   it("claims for all kernels or for none", () => {
     const registry = createRegistry();
-    registry.claim([1], http);
-    expect(registry.claim([0, 1], http)).toBe(EADDRINUSE);
-    expect(registry.claim([0], http)).toBe(80);
+    claim(registry, 1, http);
+    expect(claim(registry, HOLDER_STACK, http)).toBe(EADDRINUSE);
+    expect(claim(registry, 0, http)).toBe(80);
   });
 
   it("keeps protocols and addresses apart", () => {
     const registry = createRegistry();
-    registry.claim([0], http);
-    expect(registry.claim([0], { ...http, protocol: "udp" })).toBe(80);
-    expect(registry.claim([0], { ...http, address: "10.7.0.2" })).toBe(80);
+    claim(registry, 0, http);
+    expect(claim(registry, 0, { ...http, protocol: "udp" })).toBe(80);
+    expect(claim(registry, 0, { ...http, address: "10.7.0.2" })).toBe(80);
   });
 
   it("gives a released port again", () => {
     const registry = createRegistry();
-    registry.claim([0, 1], http);
-    registry.release([0], http);
-    expect(registry.claim([0], http)).toBe(80);
-    expect(registry.claim([1], http)).toBe(EADDRINUSE);
+    claim(registry, 0, http);
+    claim(registry, 1, http);
+    registry.release(0, http);
+    expect(claim(registry, 0, http)).toBe(80);
+    expect(claim(registry, 1, http)).toBe(EADDRINUSE);
     registry.releaseAll(1);
-    expect(registry.claim([1], http)).toBe(80);
+    expect(claim(registry, 1, http)).toBe(80);
+    registry.releaseAll(0);
+    registry.releaseAll(1);
+    expect(registry.size).toBe(0);
+    expect(claim(registry, HOLDER_STACK, http)).toBe(80);
+    expect(claim(registry, 0, http)).toBe(EADDRINUSE);
+  });
+
+  it("gives nobody a port that one could not open, until that one can or is gone", () => {
+    const registry = createRegistry();
+    claim(registry, 0, http);
+    claim(registry, 1, http);
+    registry.fail(1, http, ENOBUFS);
+    expect(registry.size).toBe(0);
+    expect(claim(registry, 0, http)).toBe(ENOBUFS);
+    expect(claim(registry, 1, http)).toBe(80);
+    expect(claim(registry, 0, http)).toBe(80);
+    registry.fail(1, http, ENOBUFS);
+    registry.releaseAll(1);
+    expect(claim(registry, 0, http)).toBe(80);
+  });
+
+  it("can be made again from what the holders know", () => {
+    const registry = createRegistry();
+    const first = registry.claim(0, any);
+    const second = registry.claim(0, any);
+    expect([first.turn, second.turn]).toEqual([0, 1]);
+    const again = new PortRegistry(() => 50000);
+    again.noteDrawn(0, { ...any, port: second.result }, 1);
+    again.noteDrawn(0, { ...any, port: first.result }, 0);
+    again.restore(0, { ...any, port: second.result });
+    again.restore(1, http);
+    expect(claim(again, 1, http)).toBe(EADDRINUSE);
+    expect(claim(again, 1, any)).toBe(first.result);
+    expect(claim(again, 1, any)).toBe(second.result);
+    expect(claim(again, 0, any)).toBe(50000);
   });
 
   it("draws for port 0, the same port for the n-th request of every kernel", () => {
     const registry = createRegistry();
-    const first = registry.claim([0], any);
-    const second = registry.claim([0], any);
+    const first = claim(registry, 0, any);
+    const second = claim(registry, 0, any);
     expect(second).not.toBe(first);
-    expect(registry.claim([1], any)).toBe(first);
-    expect(registry.claim([1], any)).toBe(second);
+    expect(claim(registry, 1, any)).toBe(first);
+    expect(claim(registry, 1, any)).toBe(second);
   });
 
   it("draws no port that somebody has, and gives up when all are taken", () => {
     const registry = new PortRegistry(() => 40000);
-    registry.claim([0], { ...any, port: 40000 });
-    expect(registry.claim([0], any)).toBe(EADDRINUSE);
+    claim(registry, 0, { ...any, port: 40000 });
+    expect(claim(registry, 0, any)).toBe(EADDRINUSE);
   });
 
   it("gives a restarted kernel the drawn ports of the others", () => {
     const registry = createRegistry();
-    const port = registry.claim([0], any);
-    registry.claim([1], any);
+    const port = claim(registry, 0, any);
+    claim(registry, 1, any);
     registry.releaseAll(1);
-    expect(registry.claim([1], any)).toBe(port);
+    expect(claim(registry, 1, any)).toBe(port);
   });
 });

@@ -1,0 +1,146 @@
+/**
+ * The owner's side of the messages about ports. Every kernel has one; it is idle while another kernel is the owner.
+ *
+ * ```
+ *  idle ──view names us──▶ gathering ──RECLAIMED of every kernel in the view──▶ serving
+ *    ▲                                                                            │
+ *    └──────────────────────────── view names another ────────────────────────────┘
+ * ```
+ * What the registry holds is known to those who hold it, so an owner that dies takes nothing with it: a new one asks
+ * nobody, every kernel tells it by itself. While it gathers, claims wait; releases and what kernels tell do not.
+ */
+import {
+  MESSAGE_TYPE_CLAIM,
+  MESSAGE_TYPE_CLAIMED,
+  MESSAGE_TYPE_DRAWN,
+  MESSAGE_TYPE_FAILED,
+  MESSAGE_TYPE_HOLDS,
+  MESSAGE_TYPE_RECLAIMED,
+  MESSAGE_TYPE_RELEASE,
+  MESSAGE_TYPE_RESET,
+  MESSAGE_TYPE_REVOKED,
+} from "../layout/message.ts";
+import type { Endpoint, Message } from "./endpoint.ts";
+import {
+  decodePortMessage,
+  encodeClaimed,
+  encodePortMessage,
+  PORT_MESSAGE_VERSION as VERSION,
+  type PortMessage,
+} from "./portMessages.ts";
+import { PortRegistry } from "./ports.ts";
+import type { View } from "./view.ts";
+
+/** A message about ports, taken out of its ring. */
+type Told = {
+  readonly from: number;
+  readonly life: number;
+  readonly type: number;
+  readonly correlation: number;
+  readonly message: PortMessage | undefined;
+};
+
+const TYPES = [
+  MESSAGE_TYPE_CLAIM,
+  MESSAGE_TYPE_RELEASE,
+  MESSAGE_TYPE_RESET,
+  MESSAGE_TYPE_HOLDS,
+  MESSAGE_TYPE_DRAWN,
+  MESSAGE_TYPE_RECLAIMED,
+  MESSAGE_TYPE_FAILED,
+] as const;
+
+export class PortOwner {
+  readonly #endpoint: Endpoint;
+  readonly #drawPort: () => number;
+  #registry: PortRegistry;
+  #serving = false;
+  #owns = false;
+  /** Kernels that have not told all they have. */
+  #missing = new Set<number>();
+  /** Claims that wait until all have. */
+  #waiting: Told[] = [];
+  /** Told to us before we have heard that we are the owner. */
+  #early: Told[] = [];
+  #lives = new Map<number, number>();
+
+  /** @param drawPort an ephemeral port, uniformly. */
+  constructor(endpoint: Endpoint, drawPort: () => number) {
+    this.#endpoint = endpoint;
+    this.#drawPort = drawPort;
+    this.#registry = new PortRegistry(drawPort);
+    for (const type of TYPES) endpoint.on(type, VERSION, (message) => this.#hear(message));
+  }
+
+  /** Ports that somebody has, as far as this kernel knows as the owner; undefined: it is not, or still gathers. */
+  get portCount(): number | undefined {
+    return this.#serving ? this.#registry.size : undefined;
+  }
+
+  setView({ owner, members, term }: View): void {
+    const lives = new Map(members.map(({ kernelId, life }) => [kernelId, life] as const));
+    const owned = this.#owns;
+    this.#owns = owner === this.#endpoint.kernelId;
+    if (this.#owns && !owned) {
+      this.#registry = new PortRegistry(this.#drawPort);
+      // In the first view nobody can have anything.
+      this.#missing = new Set(term > 1 ? lives.keys() : []);
+      for (const told of this.#early.splice(0)) if (lives.get(told.from) === told.life) this.#take(told);
+    } else if (this.#owns) {
+      for (const [kernelId, life] of this.#lives) {
+        if (lives.get(kernelId) === life) continue;
+        this.#registry.releaseAll(kernelId);
+        this.#missing.delete(kernelId);
+        this.#waiting = this.#waiting.filter(({ from }) => from !== kernelId);
+      }
+    } else if (owned) {
+      this.#serving = false;
+      this.#waiting = [];
+    }
+    this.#lives = lives;
+    this.#serveWhenComplete();
+  }
+
+  #hear({ from, life, type, correlation, payload }: Message): void {
+    const told = { from, life, type, correlation, message: decodePortMessage(payload) };
+    if (!told.message && type !== MESSAGE_TYPE_RECLAIMED) return;
+    if (this.#owns) this.#take(told);
+    else this.#early.push(told);
+  }
+
+  #take(told: Told): void {
+    const { from, type, message } = told;
+    if (type === MESSAGE_TYPE_RECLAIMED) this.#missing.delete(from);
+    else if (type === MESSAGE_TYPE_CLAIM) this.#waiting.push(told);
+    else if (message) this.#note(from, type, message);
+    this.#serveWhenComplete();
+  }
+
+  #note(from: number, type: number, message: PortMessage): void {
+    const registry = this.#registry;
+    if (type === MESSAGE_TYPE_RELEASE) registry.release(message.holder, message);
+    else if (type === MESSAGE_TYPE_RESET) registry.releaseAll(message.holder);
+    else if (type === MESSAGE_TYPE_HOLDS) registry.restore(message.holder, message);
+    else if (type === MESSAGE_TYPE_DRAWN) registry.noteDrawn(message.holder, message, message.turn);
+    else if (type === MESSAGE_TYPE_FAILED) this.#revoke(from, message);
+  }
+
+  /** A listener is everywhere or nowhere: what one kernel could not open, the others close. */
+  #revoke(from: number, message: PortMessage): void {
+    this.#registry.fail(message.holder, message, message.status);
+    for (const kernelId of [...this.#endpoint.peers, this.#endpoint.kernelId]) {
+      if (kernelId !== from)
+        this.#endpoint.send(kernelId, MESSAGE_TYPE_REVOKED, VERSION, 0, encodePortMessage(message));
+    }
+  }
+
+  #serveWhenComplete(): void {
+    this.#serving = this.#owns && this.#missing.size === 0;
+    if (!this.#serving) return;
+    for (const { from, correlation, message } of this.#waiting.splice(0)) {
+      if (!message) continue;
+      const { result, turn } = this.#registry.claim(message.holder, message);
+      this.#endpoint.send(from, MESSAGE_TYPE_CLAIMED, VERSION, correlation, encodeClaimed(result, turn));
+    }
+  }
+}
