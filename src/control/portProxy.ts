@@ -11,6 +11,7 @@ import {
   MESSAGE_TYPE_RELEASE,
   MESSAGE_TYPE_RESET,
 } from "../layout/message.ts";
+import { EADDRINUSE } from "../layout/status.ts";
 import { formatAddress, parseAddress } from "../ip/address.ts";
 import { decodeClaimed, encodePortMessage } from "./portMessages.ts";
 import { type PortClaims, portKey, type PortRequest } from "./ports.ts";
@@ -45,11 +46,15 @@ export class PortProxy implements PortClaims {
     this.#holder = holder;
   }
 
-  /** Who speaks for this holder from now on. @param tell the owner does not know yet, or no longer, what we have. */
+  /**
+   * Who speaks for this holder from now on; undefined: no kernel is left, so nobody else has anything.
+   * @param tell the owner does not know yet, or no longer, what we have.
+   */
   attach(line: OwnerLine | undefined, tell: boolean): void {
     if (line !== this.#line) for (const pending of this.#pending) this.#line?.forget(pending.question);
     this.#line = line;
     if (line && tell) this.reclaim();
+    if (!line) for (const pending of this.#pending) this.#decide(pending);
   }
 
   /** Tells a new owner what this holder has, and asks once more for what has not been answered. */
@@ -64,7 +69,8 @@ export class PortProxy implements PortClaims {
     return new Promise((resolve) => {
       const pending = { request: normalised(request), resolve, question: 0 };
       this.#pending.add(pending);
-      this.#ask(pending);
+      if (this.#line) this.#ask(pending);
+      else this.#decide(pending);
     });
   }
 
@@ -99,10 +105,20 @@ export class PortProxy implements PortClaims {
     pending.question = line.ask(MESSAGE_TYPE_CLAIM, payload, (answer) => this.#answered(pending, answer));
   }
 
+  /** Without any kernel, what this holder has is all there is. Only a draw has to wait for an owner. */
+  #decide(pending: Pending): void {
+    const { request } = pending;
+    if (request.port === 0) return;
+    this.#settle(pending, this.#held.has(portKey(request)) ? EADDRINUSE : request.port, 0);
+  }
+
   #answered(pending: Pending, answer: Uint8Array): void {
     const claimed = decodeClaimed(answer);
-    if (!claimed || !this.#pending.delete(pending)) return;
-    const { result, turn } = claimed;
+    if (claimed) this.#settle(pending, claimed.result, claimed.turn);
+  }
+
+  #settle(pending: Pending, result: number, turn: number): void {
+    if (!this.#pending.delete(pending)) return;
     if (result >= 0) {
       const got = { ...pending.request, port: result };
       this.#held.set(portKey(got), got);

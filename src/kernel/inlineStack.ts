@@ -297,7 +297,8 @@ class InlineStack extends StackBase implements Stack {
     });
     const sponsor = this.#sponsor && hosts.includes(this.#sponsor) ? this.#sponsor : hosts[0];
     const sameOwner = sponsor?.control.owner === view.owner;
-    if (sponsor !== this.#sponsor) sponsor?.control.sponsor(this.#ports, false);
+    if (!sponsor) this.#ports.attach(undefined, false);
+    else if (sponsor !== this.#sponsor) sponsor.control.sponsor(this.#ports, false);
     for (const host of hosts) host.control.setView(view, () => this.#pump());
     for (const { kernelId } of hosts) this.#control(kernelId, view.owner);
     // What the last sponsor has asked for may have been lost with it.
