@@ -1,6 +1,7 @@
 /** Options and results of the public API. */
 import type { BalanceEvent, BalancerStats } from "./balancer/balancer.ts";
 import type { BalancerOption } from "./balancer/choosePolicy.ts";
+import type { MessageStats } from "./control/messageStats.ts";
 import type { Device } from "./device/device.ts";
 import type { Clock } from "./kernel/clock.ts";
 import type { Tuning } from "./kernel/config.ts";
@@ -142,6 +143,8 @@ export type StackStats = {
   readonly total: Counters;
   /** Load and flow groups of each kernel, and what has been moved; undefined with the static policy. */
   readonly balancer: BalancerStats | undefined;
+  /** Messages between kernels. */
+  readonly messages: MessageStats;
 };
 
 /** Events of a stack, with what their listeners get. */

@@ -15,6 +15,8 @@ export type BalancingOptions = {
   readonly plan: StackPlan;
   readonly isUp: (kernelId: number) => boolean;
   readonly onBalance: (event: BalanceEvent) => void;
+  /** The policy has thrown: nothing is moved any more. */
+  readonly onError: (error: NetPopcornError) => void;
   /** Undefined: the caller's turns drive the stack, and the balancer with it. */
   readonly clock: Clock | undefined;
 };
@@ -47,7 +49,7 @@ export function resolvePolicy(
 /** Runs a stack's balancer; with the static policy it does nothing at all. */
 export class Balancing {
   readonly #options: BalancingOptions;
-  readonly #balancer: Balancer | undefined;
+  #balancer: Balancer | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #heartbeats = -1;
   #idleMs = 0;
@@ -76,8 +78,23 @@ export class Balancing {
 
   /** Does what is due. */
   step(nowNs: number): void {
-    const event = this.#balancer?.step(nowNs);
+    let event: BalanceEvent | undefined;
+    try {
+      event = this.#balancer?.step(nowNs);
+    } catch (cause) {
+      this.#giveUp(cause);
+    }
     if (event) this.#options.onBalance(event);
+  }
+
+  /** A policy of the user's may throw: connections must not suffer, so all stays where it is. */
+  #giveUp(cause: unknown): void {
+    const { name } = this.#options.plan.policy;
+    this.#balancer?.close();
+    this.#balancer = undefined;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const text = `balancer policy "${name}" has thrown, so nothing is moved any more: ${why}`;
+    this.#options.onError(new NetPopcornError("ERR_BALANCER_POLICY", text, { cause }));
   }
 
   /** Undefined with the static policy. */

@@ -85,6 +85,7 @@ class InlineStack extends StackBase implements Stack {
       plan,
       isUp: (kernelId) => this.#supervision.isUp(kernelId),
       onBalance: (event) => void this.emit("balance", event),
+      onError: (error) => this.reportError(error, this.#supervision.view.owner, false),
       clock: this.#reactor ? (plan.options.clock ?? realClock) : undefined,
     });
     this.#migrator = createMigrator(plan, {
@@ -170,6 +171,7 @@ class InlineStack extends StackBase implements Stack {
       queues: this.#plan.device.queueFrames(),
       total: sumCounters(kernels),
       balancer: this.#balancing.stats(),
+      messages: this.#supervision.messageStats(),
     };
   }
 

@@ -1,7 +1,8 @@
 /** What the supervisor decides, done: for both kinds of stack. */
 
-import { Rehoming } from "../control/rehoming.ts";
+import { MessageCounter, type MessageStats } from "../control/messageStats.ts";
 import type { Member, View } from "../control/view.ts";
+import { Rehoming } from "../control/rehoming.ts";
 import { NetPopcornError } from "../errors.ts";
 import { GAUGE_CONNECTIONS, GAUGE_STREAM_BYTES, GAUGE_TIME_WAIT } from "../layout/counters.ts";
 import type { StackPlan } from "../stack.ts";
@@ -60,6 +61,7 @@ export class Supervision implements SupervisedKernels {
   readonly #runner: KernelRunner;
   /** Counters of the lives before. */
   readonly #past: (Counters | undefined)[];
+  readonly #messages: MessageCounter;
   /** Kernels that run or are being started. */
   readonly #members = new Map<number, Member>();
   #view: View = { term: 0, owner: 0, members: [] };
@@ -69,6 +71,7 @@ export class Supervision implements SupervisedKernels {
   constructor(plan: StackPlan, runner: KernelRunner) {
     this.#plan = plan;
     this.#runner = runner;
+    this.#messages = new MessageCounter(runner.nowNs());
     this.#past = plan.memories.map(() => undefined);
     this.rehoming = new Rehoming({
       device: plan.device,
@@ -182,6 +185,10 @@ export class Supervision implements SupervisedKernels {
     });
   }
 
+  messageStats(): MessageStats {
+    return this.#messages.stats(this.#plan.memories, this.#runner.nowNs());
+  }
+
   statuses(): KernelStatus[] {
     return this.#plan.memories.map((_, kernelId) => ({
       state: this.isRunning(kernelId) ? "up" : this.supervisor.isPresent(kernelId) ? "down" : "removed",
@@ -215,6 +222,7 @@ export class Supervision implements SupervisedKernels {
     const life = this.#plan.renewKernel(kernelId, restarts);
     const last = this.#plan.memories[kernelId]?.counters();
     if (last) {
+      this.#messages.retire(this.#plan.memories[kernelId] as KernelMemory);
       clearGauges(last);
       const past = this.#past[kernelId];
       this.#past[kernelId] = past ? addCounters(past, last) : last;

@@ -50,6 +50,7 @@ class ThreadStack extends StackBase implements Stack {
       plan,
       isUp: (kernelId) => this.#supervision.isUp(kernelId),
       onBalance: (event) => void this.emit("balance", event),
+      onError: (error) => this.reportError(error, this.#supervision.view.owner, false),
       clock: realClock,
     });
     this.#migrator = createMigrator(plan, {
@@ -114,6 +115,7 @@ class ThreadStack extends StackBase implements Stack {
       queues: this.#plan.device.queueFrames(),
       total: sumCounters(kernels),
       balancer: this.#balancing.stats(),
+      messages: this.#supervision.messageStats(),
     };
   }
 
