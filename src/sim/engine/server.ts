@@ -235,7 +235,7 @@ function toServer(world: World, words: Int32Array, at: number, leavesNs: number,
     return;
   }
   const slot = entry & SLOT_MASK;
-  const arrivalNs = leavesNs + world.ns.wireUs * 1000;
+  const arrivalNs = world.passCard(leavesNs) + world.ns.wireUs * 1000;
   const queue = queueOf(world, slot);
   if (!(world.rxQueues[queue] as FrameQueue).push(words, at, arrivalNs, entry)) {
     world.ringFull++;

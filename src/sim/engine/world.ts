@@ -86,6 +86,7 @@ export class World {
   readonly #wireNs: number;
   readonly #nsPerByte: number;
   #linkFreeNs = 0;
+  #cardFreeNs = 0;
 
   constructor(options: WorldOptions) {
     const { connections, costs, design, point, traits } = options;
@@ -211,9 +212,16 @@ export class World {
     return frames;
   }
 
+  /** A packet goes through the card, in either direction. @returns when it is through. */
+  passCard(atNs: number): number {
+    this.#cardFreeNs = Math.max(this.#cardFreeNs, atNs) + 1e9 / this.ns.nicPacketsPerSec;
+    return this.#cardFreeNs;
+  }
+
   #send(words: Int32Array, at: number, core: number, nowNs: number): void {
     this.#linkFreeNs =
-      Math.max(this.#linkFreeNs, nowNs) + wireBytes(words[at + (FRAME_LENGTH >> 2)] as number) * this.#nsPerByte;
+      Math.max(this.#linkFreeNs, this.passCard(nowNs)) +
+      wireBytes(words[at + (FRAME_LENGTH >> 2)] as number) * this.#nsPerByte;
     const arrivalNs = this.#linkFreeNs + this.#wireNs;
     const queue = this.txQueues[core];
     if (!queue) throw new NetPopcornError("ERR_SIM", `there is no core ${core}`);

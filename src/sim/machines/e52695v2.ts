@@ -8,7 +8,7 @@ export const IVY_BRIDGE: readonly Entry[] = [
   ["lineSameSocketCycles", 100, "prior", "dirty in a neighbour's cache: 109 (Xeon, SOSP 2013), 112 (ccbench sample)"],
   ["lineCrossSocketCycles", 280, "prior", "dirty in the other socket: 289 at one hop (Xeon, SOSP 2013)"],
   ["lineMemoryCycles", 200, "prior", "local DRAM"],
-  ["connectionLines", 100, "fitted", "lines of a short connection that change hands; Fastsocket's REUSEPORT curve"],
+  ["connectionLines", 165, "fitted", "the SO_REUSEPORT curves of Fastsocket's (24 cores) and mTCP's (8 cores) figures"],
 ];
 
 export const e52695v2: Machine = {

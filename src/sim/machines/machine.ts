@@ -74,6 +74,7 @@ export const CONSTANT_UNITS = {
   interruptUs: "us",
   napiBudget: "packets",
   linkGbps: "Gbit/s",
+  nicPacketsPerSec: "1/s",
   steerWriteCycles: "cycles",
   // The clients and what lies between.
   wireUs: "us",
