@@ -58,16 +58,48 @@ async function table(inFlight, pinned) {
   return lines.join("\n");
 }
 
+/** Long connections alone, all of them kernel 0's. */
+async function busyTable() {
+  const lines = ["| | exchanges/s | load of each core | moves | refused | failed |", "|---|---:|---|---:|---:|---:|"];
+  for (const [name, migrate] of [
+    ["angel, without migration", false],
+    ["**angel, with migration**", true],
+  ]) {
+    const policy = choosePolicy("angel");
+    const options = { ...common, policy, migrate, hotGroups: 0, inFlight: 0, backlog: 64, pinned: false, busyLong: 64 };
+    const { exchangesPerSec, loads, balancer, failed } = await runSkewedLoad(options);
+    const cells = [
+      name,
+      Math.round(exchangesPerSec).toLocaleString("en"),
+      loads.map((load) => load.toFixed(2)).join(" "),
+      sum(balancer.moves),
+      sum(balancer.refusals),
+      failed,
+    ];
+    lines.push(`| ${cells.join(" | ")} |`);
+    console.error(lines.at(-1));
+  }
+  return lines.join("\n");
+}
+
+function replaceTable(text, mark, lines) {
+  const [from, to] = [`<!-- table ${mark} -->\n`, `\n<!-- end ${mark} -->`];
+  const start = text.indexOf(from) + from.length;
+  const end = text.indexOf(to);
+  if (start < from.length || end < start) throw new Error(`docs/balancer.md has no place for table ${mark}`);
+  return text.slice(0, start) + lines + text.slice(end);
+}
+
 let text = readFileSync(document, "utf8");
+// Names of tables; default: all.
+const wanted = process.argv.length > 2 ? process.argv.slice(2) : ["short", "long", "crowd", "busy"];
 for (const [mark, inFlight, pinned] of [
   ["short", 1024, false],
   ["long", 1024, true],
   ["crowd", 8192, false],
 ]) {
-  const [from, to] = [`<!-- table ${mark} -->\n`, `\n<!-- end ${mark} -->`];
-  const start = text.indexOf(from) + from.length;
-  const end = text.indexOf(to);
-  if (start < from.length || end < start) throw new Error(`docs/balancer.md has no place for table ${mark}`);
-  text = text.slice(0, start) + (await table(inFlight, pinned)) + text.slice(end);
+  if (!wanted.includes(mark)) continue;
+  text = replaceTable(text, mark, await table(inFlight, pinned));
 }
+if (wanted.includes("busy")) text = replaceTable(text, "busy", await busyTable());
 writeFileSync(document, text);

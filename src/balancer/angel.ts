@@ -6,9 +6,12 @@
  * - A group with connections can move as well: they are pinned to their kernel by exact filters, if the device has
  *   some left; the group's next connections go to the new one. At equal heat a group without connections is preferred.
  *   Without filters the balancer waits for a moment when the group has none.
+ * - Where no move of that kind helps, because the load comes from connections that live long, groups move with their
+ *   connections (angelLive.ts).
  * - It does not oscillate: it starts only when the most loaded kernel is `startGap` above the mean, stops at `stopGap`,
  *   never moves more than evens out, waits `settleNs` for the effect, and a moved group rests for `restNs`.
  */
+import { chooseLive, type LiveConstants, type LiveState } from "./angelLive.ts";
 import type { GroupsObservation, Move, Observation, Policy } from "./policy.ts";
 
 export type AngelConstants = {
@@ -29,7 +32,7 @@ export type AngelConstants = {
   readonly restNs: number;
   /** Groups moved in one step. */
   readonly movesMax: number;
-};
+} & LiveConstants;
 
 export const ANGEL_DEFAULTS: AngelConstants = {
   periodNs: 20e6,
@@ -42,6 +45,9 @@ export const ANGEL_DEFAULTS: AngelConstants = {
   settleNs: 100e6,
   restNs: 1e9,
   movesMax: 256,
+  livePeriodNs: 200e6,
+  liveMovesMax: 8,
+  liveRestNs: 5e9,
 };
 
 type State = {
@@ -54,6 +60,8 @@ type State = {
   readonly settledNs: number;
   /** When each group may move again. */
   readonly restUntilNs: Float64Array;
+  /** Undefined while nothing has been looked for among the connections that are there. */
+  readonly live: LiveState | undefined;
 };
 
 export function angel(constants: Partial<AngelConstants> = {}): Policy {
@@ -79,10 +87,20 @@ function decide(
   const balancing = alive.length > 1 && crowded && gap > (next.balancing ? options.stopGap : options.startGap);
   if (!balancing || nowNs < next.settledNs) return { moves: [], state: { ...next, balancing } };
   const moves = choose(options, observation, next, { alive, meanLoad, nowNs });
-  if (moves.length === 0) return { moves, state: { ...next, balancing } };
+  let { live } = next;
+  if (moves.length === 0 && observation.canMigrate) {
+    const { loads, restUntilNs } = next;
+    const { stopGap } = options;
+    const chosen = chooseLive(options, observation, live, { alive, loads, meanLoad, stopGap, nowNs, restUntilNs });
+    live = chosen.state;
+    moves.push(...chosen.moves);
+  }
+  if (moves.length === 0) return { moves, state: { ...next, live, balancing } };
   const restUntilNs = next.restUntilNs.slice();
-  for (const { group } of moves) restUntilNs[group] = nowNs + options.restNs;
-  return { moves, state: { ...next, balancing, restUntilNs, settledNs: nowNs + options.settleNs } };
+  for (const move of moves) {
+    restUntilNs[move.group] = nowNs + (move.live === true ? options.liveRestNs : options.restNs);
+  }
+  return { moves, state: { ...next, live, balancing, restUntilNs, settledNs: nowNs + options.settleNs } };
 }
 
 /** Averages go on from the last state. During the settling time the load's starts afresh: what was is over. */
@@ -103,6 +121,7 @@ function observe(
       // Rates are known from the second look on.
       settledNs: nowNs + options.settleNs,
       restUntilNs: new Float64Array(groups.opened.length).fill(Number.NEGATIVE_INFINITY),
+      live: undefined,
     };
   }
   const spanNs = Math.max(nowNs - state.atNs, 1);

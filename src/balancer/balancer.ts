@@ -31,8 +31,11 @@ const NS_PER_MS = 1e6;
 /** Bit of HEALTH_WITHHOLD_RST that is ours; the other belongs to the supervisor (control/rehoming.ts). */
 const WITHHOLD_BALANCER = 2;
 
-/** Why a move was not made: the policy's picture was old, connections live in the group, or the filters are used up. */
-export type Refusal = "stale" | "live" | "arriving" | "filters";
+/**
+ * Why a move was not made: the policy's picture was old, connections live in the group, the filters are used up, or a
+ * live migration was refused.
+ */
+export type Refusal = "stale" | "live" | "arriving" | "filters" | "migration";
 
 export type BalancerOptions = {
   readonly device: Device;
@@ -46,6 +49,8 @@ export type BalancerOptions = {
   readonly localPorts: { readonly first: number; readonly last: number };
   /** Exact filters to use for connections whose group moves. Default: half of what the device has. */
   readonly pinsMax?: number;
+  /** Moves a group with its connections; `settled` is called at its end. Missing: that cannot be done. */
+  readonly migrate?: (group: number, to: number, settled: (refusal?: Error) => void) => void;
 };
 
 /** One step that has moved or refused something. */
@@ -82,7 +87,11 @@ export class Balancer {
   readonly #pins: Pins;
   readonly #localPorts: BalancerOptions["localPorts"];
   readonly #moves: Record<string, number> = {};
-  readonly #refusals: Record<Refusal, number> = { stale: 0, live: 0, arriving: 0, filters: 0 };
+  readonly #refusals: Record<Refusal, number> = { stale: 0, live: 0, arriving: 0, filters: 0, migration: 0 };
+  /** Live moves under way, by group, and those that have ended since the last step. */
+  readonly #migrating = new Map<number, Move>();
+  #migrated: Move[] = [];
+  #notMigrated: (Move & { readonly refusal: Refusal })[] = [];
   #state: unknown;
   #loads: readonly number[];
   #strays = 0;
@@ -108,7 +117,8 @@ export class Balancer {
     const onStray = (kernel: number, group: number, opened: number) => {
       if (!this.#pins.has(kernel, group) && this.#settling.get(group)?.from !== kernel) this.#strays += opened;
     };
-    this.#observer = new Observer({ ...options, onStray });
+    const canMigrate = options.migrate !== undefined;
+    this.#observer = new Observer({ ...options, onStray, canMigrate, localPorts: this.#localPorts });
     for (let group = 0; group < FLOW_GROUPS; group++) {
       if (device.flowGroupQueue?.(group) === undefined) device.moveFlowGroup?.(group, initialQueue(group, kernels));
     }
@@ -133,7 +143,8 @@ export class Balancer {
     this.#loads = observation.kernels.map(({ load }) => load);
     const { moves, state } = this.#options.policy.decide(observation, this.#state, nowNs);
     this.#state = state;
-    if (moves.length === 0) return nowNs < this.#waitAtNs ? undefined : this.#tryWaiting(nowNs);
+    const ended = this.#migrated.length + this.#notMigrated.length > 0;
+    if (moves.length === 0 && !ended) return nowNs < this.#waitAtNs ? undefined : this.#tryWaiting(nowNs);
     // What still waits belongs to an old picture.
     this.#refusals.live += this.#waiting.size;
     this.#waiting.clear();
@@ -158,7 +169,13 @@ export class Balancer {
 
   #make(moves: readonly Move[], nowNs: number): BalanceEvent {
     const done: Move[] = [];
-    const all = this.#apply(moves, done, nowNs);
+    const all = this.#apply(
+      moves.filter(({ live }) => live !== true),
+      done,
+      nowNs,
+    );
+    done.push(...this.#migrated.splice(0));
+    all.push(...this.#notMigrated.splice(0), ...this.#migrate(moves.filter(({ live }) => live === true)));
     const waits = ({ refusal, wait }: (typeof all)[number]) =>
       wait === true && (refusal === "live" || refusal === "arriving");
     const refused = all.filter((move) => !waits(move));
@@ -167,6 +184,26 @@ export class Balancer {
     for (const { reason } of done) this.#moves[reason] = (this.#moves[reason] ?? 0) + 1;
     for (const { refusal } of refused) this.#refusals[refusal]++;
     return { nowNs, moves: done, refused, loads: this.#loads, groups: this.#groupCounts() };
+  }
+
+  /** Begins the live moves. @returns those that cannot be. */
+  #migrate(moves: readonly Move[]): (Move & { refusal: Refusal })[] {
+    const { migrate } = this.#options;
+    const refused: (Move & { refusal: Refusal })[] = [];
+    for (const move of moves) {
+      const { group, to } = move;
+      if (!migrate || !this.#isPossible(move)) {
+        refused.push({ ...move, refusal: "stale" });
+        continue;
+      }
+      this.#migrating.set(group, move);
+      migrate(group, to, (refusal) => {
+        this.#migrating.delete(group);
+        if (refusal) this.#notMigrated.push({ ...move, refusal: "migration" });
+        else this.#migrated.push(move);
+      });
+    }
+    return refused;
   }
 
   stats(): BalancerStats {
@@ -197,7 +234,7 @@ export class Balancer {
     this.#pins.clear();
   }
 
-  #apply(moves: readonly Move[], done: Move[], nowNs: number): BalanceEvent["refused"] {
+  #apply(moves: readonly Move[], done: Move[], nowNs: number): (Move & { refusal: Refusal })[] {
     const { device } = this.#options;
     const refused: (Move & { refusal: Refusal })[] = [];
     const wanted = new Map<number, Move>();
@@ -245,6 +282,7 @@ export class Balancer {
 
   #isPossible({ group, from, to }: Move): boolean {
     const { device, kernels, memoryOf } = this.#options;
+    if (this.#migrating.has(group)) return false;
     if (!(group >= 0 && group < FLOW_GROUPS && to >= 0 && to < kernels) || from === to) return false;
     return device.flowGroupQueue?.(group) === from && memoryOf(to)?.booted === true;
   }

@@ -3,7 +3,7 @@ import type { DeviceCapabilities } from "../device/device.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { StackPlan } from "../stack.ts";
 import { NetPopcornError } from "../errors.ts";
-import { Balancer, type BalanceEvent, type BalancerStats } from "./balancer.ts";
+import { Balancer, type BalanceEvent, type BalancerOptions, type BalancerStats } from "./balancer.ts";
 import { type BalancerOption, choosePolicy } from "./choosePolicy.ts";
 import { type Policy, staticPolicy } from "./policy.ts";
 
@@ -19,6 +19,8 @@ export type BalancingOptions = {
   readonly onError: (error: NetPopcornError) => void;
   /** Undefined: the caller's turns drive the stack, and the balancer with it. */
   readonly clock: Clock | undefined;
+  /** Of the stack's migrator. */
+  readonly migrate: NonNullable<BalancerOptions["migrate"]>;
 };
 
 type BalancedCapabilities = Pick<DeviceCapabilities, "flowGroups" | "exactFilters" | "groupsByLocalPort">;
@@ -68,6 +70,7 @@ export class Balancing {
       memoryOf: (kernel) => (options.isUp(kernel) ? memories[kernel] : undefined),
       addresses: config.addresses.map(({ address }) => address),
       localPorts: { first: ephemeralPortFirst, last: ephemeralPortLast },
+      migrate: options.migrate,
     });
   }
 

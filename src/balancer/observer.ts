@@ -8,6 +8,8 @@ import { TCP_ACTIVE_OPENS, TCP_PASSIVE_OPENS } from "../layout/counters.ts";
 import { FLOW_GROUPS, GROUP_LIVE, GROUP_OPENED, GROUP_SIZE_BYTES } from "../layout/flowGroup.ts";
 import { MAP_BASE, MAP_FLOW_GROUPS } from "../layout/kernelMemory.ts";
 import type { FrameRing } from "../views/frameRing.ts";
+import { groupOfPorts } from "../migration/survey.ts";
+import { forEachProgress } from "../views/connections.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { GroupsObservation, KernelObservation, Observation } from "./policy.ts";
 
@@ -26,6 +28,9 @@ export type ObserverOptions = {
   readonly memoryOf: (kernel: number) => KernelMemory | undefined;
   /** Called for openings in a kernel that does not own the group, once for each look that finds some. */
   readonly onStray: (kernel: number, group: number, opened: number) => void;
+  /** Ports of ours that name a connection's group. */
+  readonly localPorts: { readonly first: number; readonly last: number };
+  readonly canMigrate: boolean;
 };
 
 /** One kernel, in one of its lives. */
@@ -58,6 +63,7 @@ export class Observer {
     return {
       kernels,
       pinsFree,
+      canMigrate: this.#options.canMigrate,
       get groups() {
         groups ??= gather();
         return groups;
@@ -141,6 +147,30 @@ export class Observer {
         if (owner[group] !== kernel) onStray(kernel, group, fresh);
       }
     }
-    return { owner, live, opened: this.#opened.slice() };
+    let progress: Uint32Array | undefined;
+    const measure = () => this.#measureProgress();
+    return {
+      owner,
+      live,
+      opened: this.#opened.slice(),
+      get progress() {
+        progress ??= measure();
+        return progress;
+      },
+    };
+  }
+
+  #measureProgress(): Uint32Array {
+    const { localPorts } = this.#options;
+    const progress = new Uint32Array(FLOW_GROUPS);
+    for (const kernel of this.#watched.keys()) {
+      const watched = this.#watch(kernel);
+      if (!watched) continue;
+      forEachProgress(watched.memory, (remotePort, localPort, sum) => {
+        const group = groupOfPorts(remotePort, localPort, localPorts);
+        progress[group] = (progress[group] as number) + sum;
+      });
+    }
+    return progress;
   }
 }

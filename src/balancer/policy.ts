@@ -27,6 +27,11 @@ export type GroupsObservation = {
   readonly live: Uint32Array;
   /** Connections ever begun, in all kernels together; wraps. */
   readonly opened: Uint32Array;
+  /**
+   * Sum of RCV.NXT and SND.UNA over the connections that live now; wraps. Where neither `live` nor `opened` has changed,
+   * it grows by the bytes that the group's connections carry. Gathered when it is first asked for: it is costly.
+   */
+  readonly progress: Uint32Array;
 };
 
 export type Observation = {
@@ -35,6 +40,8 @@ export type Observation = {
   readonly groups: GroupsObservation;
   /** Exact filters that are left for connections that stay where they are when their group moves; 0: none. */
   readonly pinsFree: number;
+  /** Groups can move with their connections (`live` in a move). */
+  readonly canMigrate: boolean;
 };
 
 export type Move = {
@@ -49,6 +56,11 @@ export type Move = {
   readonly pin?: boolean;
   /** If the group has connections, the move is tried again for a while, to catch a moment when it has none. */
   readonly wait?: boolean;
+  /**
+   * The group moves with its connections (docs/migration.md). Such moves are made one after the other and may take a
+   * while; one that is refused, by an application that cannot follow or for lack of room, changes nothing.
+   */
+  readonly live?: boolean;
 };
 
 export type Decision = {

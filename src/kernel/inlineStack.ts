@@ -87,6 +87,7 @@ class InlineStack extends StackBase implements Stack {
       onBalance: (event) => void this.emit("balance", event),
       onError: (error) => this.reportError(error, this.#supervision.view.owner, false),
       clock: this.#reactor ? (plan.options.clock ?? realClock) : undefined,
+      migrate: (group, to, settled) => void this.#migrator.migrate(group, to, settled).catch(() => {}),
     });
     this.#migrator = createMigrator(plan, {
       isUp: (kernelId) => this.#supervision.isUp(kernelId),

@@ -52,6 +52,7 @@ class ThreadStack extends StackBase implements Stack {
       onBalance: (event) => void this.emit("balance", event),
       onError: (error) => this.reportError(error, this.#supervision.view.owner, false),
       clock: realClock,
+      migrate: (group, to, settled) => void this.#migrator.migrate(group, to, settled).catch(() => {}),
     });
     this.#migrator = createMigrator(plan, {
       isUp: (kernelId) => this.#supervision.isUp(kernelId),

@@ -19,4 +19,7 @@ export const TCB_LOCAL_INDEX = 28;
 export const TCB_STATE = 29;
 /** u8: with the index it makes the handle (layout/event.ts). */
 export const TCB_GENERATION = 30;
+/** u32 each: RCV.NXT and SND.UNA, whose progress is the bytes that a connection has carried. */
+export const TCB_RCV_NXT = 32;
+export const TCB_SND_UNA = 36;
 export const TCB_SIZE_BYTES = 128;

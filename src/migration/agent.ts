@@ -33,7 +33,15 @@ const AREA_BYTES = 68 * 1024;
 type Draining = { readonly reply: Reply; turns: number };
 type Freezing = { readonly group: number; readonly to: number; readonly reply: Reply; first: number };
 type Leaving = { readonly untilNs: number; readonly reply: Reply; frames: number };
-type Transfer = { readonly move: MoveId; readonly to: number; readonly reply: Reply; bytes: number; first: number };
+type Transfer = {
+  readonly move: MoveId;
+  readonly to: number;
+  readonly reply: Reply;
+  bytes: number;
+  first: number;
+  /** A piece that found no room yet. */
+  waiting: Uint8Array | undefined;
+};
 type Received = { readonly handles: Map<number, number>; readonly status: number };
 type Listed = { readonly sourceHandle: number; readonly handle: number; readonly flags: number };
 
@@ -87,7 +95,7 @@ export class MigrationAgent implements Parcels {
         this.#freeze(request.group, request.to, reply);
         break;
       case "transfer":
-        this.#transfer = { move: request.move, to: request.to, reply, bytes: 0, first: 1 };
+        this.#transfer = { move: request.move, to: request.to, reply, bytes: 0, first: 1, waiting: undefined };
         this.#sendPieces();
         break;
       case "receive":
@@ -114,6 +122,7 @@ export class MigrationAgent implements Parcels {
 
   /** When turn() has something to do, ns; Infinity: never. */
   get deadlineNs(): number {
+    if (this.#draining || this.#freezing || this.#transfer) return this.#host.nowNs;
     let deadlineNs = Number.POSITIVE_INFINITY;
     for (const { untilNs } of this.#left.values()) deadlineNs = Math.min(deadlineNs, untilNs);
     return deadlineNs;
@@ -197,33 +206,24 @@ export class MigrationAgent implements Parcels {
     const { exports, memory } = this.#host;
     const { to, move } = transfer;
     const at = this.#area();
+    if (transfer.waiting && !this.#carrier.sendPiece(to, move, transfer.waiting)) return;
+    transfer.waiting = undefined;
     for (;;) {
       const bytesMax = Math.min(this.#carrier.pieceBytesMax(to), AREA_BYTES);
       // A kernel that has gone: the owner will say so.
       if (bytesMax === 0) return;
       const bytes = exports.migrationExport(transfer.first, at, bytesMax);
       if (bytes === 0) break;
-      if (!this.#carrier.sendPiece(to, move, memory.bytes.subarray(at, at + bytes))) {
-        this.#rewind(transfer);
-        return;
-      }
       transfer.first = 0;
       transfer.bytes += bytes;
+      const piece = memory.bytes.subarray(at, at + bytes);
+      if (this.#carrier.sendPiece(to, move, piece)) continue;
+      transfer.waiting = piece.slice();
+      return;
     }
     if (!this.#carrier.sendEnd(to, move)) return;
     this.#transfer = undefined;
     transfer.reply({ status: OK, bytes: transfer.bytes });
-  }
-
-  /** The piece was not taken: the stream goes on behind what was. */
-  #rewind(transfer: Transfer): void {
-    const { exports } = this.#host;
-    const at = this.#area();
-    let first = 1;
-    for (let left = transfer.bytes; left > 0; first = 0) {
-      left -= exports.migrationExport(first, at, Math.min(left, AREA_BYTES));
-    }
-    transfer.first = first;
   }
 
   #gone(group: number, reply: Reply): void {

@@ -57,6 +57,7 @@ type MoveState = {
   readonly to: number;
   readonly resolve: (result: MigrationResult) => void;
   readonly reject: (error: NetPopcornError) => void;
+  readonly committed: () => void;
   phase: Phase;
   /** Kernels that have connections of the group, or had it. */
   sources: number[];
@@ -91,8 +92,9 @@ export class Migrator {
    * @throws NetPopcornError ERR_OPTION_RANGE, EOPNOTSUPP (the device has no flow groups), ERR_MIGRATION_PINNED
    * (a connection's application cannot follow), ENOBUFS (no room there), EADDRINUSE, ERR_KERNEL_DOWN,
    * ERR_STACK_CLOSED: everything is as it was.
+   * @param settled called once the connections go on in the new kernel, or are not moved: before the promise settles.
    */
-  migrate(group: number, to: number): Promise<MigrationResult> {
+  migrate(group: number, to: number, settled?: (refusal?: Error) => void): Promise<MigrationResult> {
     const { device, kernels, isUp } = this.#options;
     return new Promise((resolve, reject) => {
       checkInteger("group", group, 0, FLOW_GROUPS - 1);
@@ -108,7 +110,11 @@ export class Migrator {
         group,
         to,
         resolve,
-        reject,
+        reject: (error) => {
+          settled?.(error);
+          reject(error);
+        },
+        committed: () => settled?.(),
         phase: "survey",
         sources: [],
         waiting: new Set(),
@@ -162,6 +168,7 @@ export class Migrator {
     if (others.length === 0) {
       // Nobody else can have anything of the group.
       this.#options.device.moveFlowGroup?.(move.group, move.to);
+      move.committed();
       this.#end(move, () => move.resolve({ group: move.group, to: move.to, ...move.figures }));
       return;
     }
@@ -275,6 +282,7 @@ export class Migrator {
     for (const source of move.sources) {
       ask(source, { ask: "gone", group: move.group }, (answer) => this.#goneAnswer(move, source, answer));
     }
+    move.committed();
     this.#resolveIfOver(move);
     this.#end(move, () => {});
   }

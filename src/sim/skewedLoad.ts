@@ -2,7 +2,7 @@
  * The balancer's test bench: one server of several kernels, each on a virtual core, and clients without cost that keep
  * a number of connections in flight, most of them in few flow groups. Real kernels, real frames, virtual time.
  */
-import { Balancer, type BalancerStats } from "../balancer/balancer.ts";
+import { Balancer, type BalancerOptions, type BalancerStats } from "../balancer/balancer.ts";
 import type { Policy } from "../balancer/policy.ts";
 import { createSegment, type Segment } from "../device/card/segment.ts";
 import type { Device } from "../device/device.ts";
@@ -24,6 +24,9 @@ import {
 } from "../layout/event.ts";
 import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { EADDRINUSE } from "../layout/status.ts";
+import type { MigrationAgent } from "../migration/agent.ts";
+import { CallCarrier } from "../migration/carrier.ts";
+import { Migrator } from "../migration/migrator.ts";
 import { KernelMemory } from "../views/kernelMemory.ts";
 import { createMemory, loadModule } from "../wasm/load.ts";
 import { Prng } from "./prng.ts";
@@ -45,6 +48,13 @@ export type SkewedLoadOptions = {
   readonly pinned: boolean;
   /** Exact filters for the balancer. Default: half of the card's. */
   readonly pinsMax?: number;
+  /**
+   * Long connections, one in each of so many of kernel 0's flow groups, that send and get messages as fast as they can.
+   * Default 0.
+   */
+  readonly busyLong?: number;
+  /** The balancer may move groups with their connections. What that costs the cores is not charged. Default false. */
+  readonly migrate?: boolean;
   readonly warmUpNs: number;
   readonly measureNs: number;
 };
@@ -53,6 +63,8 @@ export type SkewedLoadResult = {
   readonly policy: string;
   /** Completed in the measured time, per second. */
   readonly connsPerSec: number;
+  /** Of messages and answers on the busy long connections. */
+  readonly exchangesPerSec: number;
   /** From the SYN to the answer. */
   readonly latencyMs: { readonly p50: number; readonly p99: number };
   /** Connections that ended in an error, long ones too. */
@@ -67,10 +79,14 @@ export type SkewedLoadResult = {
 const SERVER = "10.7.255.1";
 const PORT = 80;
 const MESSAGE_BYTES = 64;
+/** First byte of the messages of a busy long connection. */
+const BUSY = 255;
 const CLIENT_ADDRESSES = 32;
 /** Ports of one group that a client address uses: 32768 + group, and every 4096 from there. */
 const PORTS_PER_GROUP = 8;
 const PORT_FIRST = 32768;
+/** Streams of the seed source: the kernels' own, then one for each stack. */
+const KERNELS_MAX = 64;
 const EVENT_WORDS = EVENT_SIZE_BYTES >> 2;
 const TUNING: Partial<Tuning> = {
   memoryBytes: 64 << 20,
@@ -126,12 +142,14 @@ class SkewedLoad {
       // The server opens no connections: all ports are the clients'.
       localPorts: { first: 1, last: 0 },
       ...(pinsMax === undefined ? {} : { pinsMax }),
+      ...(this.#options.migrate === true ? { migrate: this.#createMigrate(device, servers) } : {}),
     });
     // The first connection finds out the server's Ethernet address: SYNs beyond a few would not wait for that.
     client.fill(this.#nowNs, 1);
     this.#runUntil(this.#nowNs + 10e6, client, cores, undefined);
     if (client.completed !== 1) throw new NetPopcornError("ERR_SIM", "the server does not answer");
     if (this.#options.pinned) this.#openLong(client, cores);
+    this.#openBusy(client, cores);
     const startNs = this.#nowNs;
     this.#runUntil(startNs + warmUpNs, client, cores, balancer);
     const busyUs = servers.map(({ memory }) => memory.busyUs);
@@ -142,6 +160,7 @@ class SkewedLoad {
     const result = {
       policy: policy.name,
       connsPerSec: (client.completed * 1e9) / spanNs,
+      exchangesPerSec: (client.exchanges * 1e9) / spanNs,
       latencyMs: { p50: client.latencyMs(0.5), p99: client.latencyMs(0.99) },
       failed: client.failed,
       longLived: client.longLived,
@@ -169,6 +188,7 @@ class SkewedLoad {
     const config = {
       kernelId: queue,
       seed,
+      stackSeed: createSeedSource(this.#options.seed)(device.capabilities.queues + KERNELS_MAX),
       mac: device.mac,
       addresses: addresses.map(parseCidr),
       gateway: new Uint8Array(16),
@@ -192,6 +212,32 @@ class SkewedLoad {
     host.attach(port, new PortRandom(seed));
     this.#hosts.push(host);
     return host;
+  }
+
+  #createMigrate(device: Device, servers: readonly KernelHost[]): NonNullable<BalancerOptions["migrate"]> {
+    const agentOf = (id: number): MigrationAgent | undefined =>
+      servers[id]?.migrationAgent(new CallCarrier(id, agentOf));
+    const migrator = new Migrator({
+      device,
+      kernels: () => servers.length,
+      isUp: () => true,
+      ask: (id, request, reply) => agentOf(id)?.handle(request, reply),
+      commitsOf: () => 0,
+      nowNs: () => this.#nowNs,
+    });
+    return (group, to, settled) => void migrator.migrate(group, to, settled).catch(() => {});
+  }
+
+  /** In groups that follow each other in kernel 0's share, so that each has one. */
+  #openBusy(client: Client, cores: readonly VirtualCore[]): void {
+    const { busyLong = 0, kernels } = this.#options;
+    const groups = Array.from({ length: FLOW_GROUPS }, (_, group) => group).filter(
+      (g) => initialQueue(g, kernels) === 0,
+    );
+    for (const group of groups.slice(0, busyLong)) {
+      client.openBusy(group);
+      this.#runUntil(this.#nowNs + 1e6, client, cores, undefined);
+    }
   }
 
   #openLong(client: Client, cores: readonly VirtualCore[]): void {
@@ -230,6 +276,8 @@ class ServerTask implements CoreTask {
     this.memory = host.memory;
     const { handles } = host;
     this.#area = handles.alloc(MESSAGE_BYTES);
+    // A connection's state is in the kernel, all of it.
+    handles.onHandOver({ leave: () => true, arrive: () => {} });
     this.#listener = handles.listen(PORT, backlog);
     if (this.#listener < 0) throw statusError(this.#listener, `listen ${PORT}`);
     handles.onEvents((words, first, count) => {
@@ -239,7 +287,7 @@ class ServerTask implements CoreTask {
         if (handle === this.#listener) continue;
         if (mask & EVENT_READABLE && handles.receive(handle, this.#area, MESSAGE_BYTES) === MESSAGE_BYTES) {
           handles.send(handle, this.#area, MESSAGE_BYTES);
-          handles.close(handle);
+          if (handles.bytes[this.#area] !== BUSY) handles.close(handle);
         } else if (mask & (EVENT_ERROR | EVENT_PEER_CLOSED)) handles.close(handle);
       }
     });
@@ -264,6 +312,9 @@ class Client {
   completed = 0;
   failed = 0;
   longLived = 0;
+  /** Messages of busy connections that were answered. */
+  exchanges = 0;
+  readonly #busyMessage: number;
   readonly #hotShare: number;
   readonly #handles: Handles;
   readonly #server = parseAddress(SERVER);
@@ -286,6 +337,8 @@ class Client {
     this.#hot = chooseHot(options, this.#random);
     this.#message = this.#handles.alloc(MESSAGE_BYTES);
     this.#area = this.#handles.alloc(MESSAGE_BYTES);
+    this.#busyMessage = this.#handles.alloc(MESSAGE_BYTES);
+    this.#handles.bytes[this.#busyMessage] = BUSY;
     for (let i = 0; i < MESSAGE_BYTES; i++) this.#handles.bytes[this.#message + i] = i;
     this.#handles.onEvents((words, first, count) => {
       for (let at = first, end = first + count * EVENT_WORDS; at < end; at += EVENT_WORDS) {
@@ -296,6 +349,7 @@ class Client {
 
   startMeasuring(): void {
     this.completed = 0;
+    this.exchanges = 0;
     this.#latenciesNs = [];
   }
 
@@ -315,6 +369,10 @@ class Client {
   /** One connection in each of the groups, that stays. */
   openLong(first: number, end: number): void {
     for (let group = first; group < end; group++) this.#open(group, -1);
+  }
+
+  openBusy(group: number): void {
+    this.#open(group, Number.NEGATIVE_INFINITY);
   }
 
   #drawGroup(): number {
@@ -343,13 +401,17 @@ class Client {
     const long = startedNs < 0;
     if (mask & EVENT_CONNECTED) {
       if (long) this.longLived++;
-      else handles.send(handle, this.#message, MESSAGE_BYTES);
+      if (startedNs === Number.NEGATIVE_INFINITY) handles.send(handle, this.#busyMessage, MESSAGE_BYTES);
+      else if (!long) handles.send(handle, this.#message, MESSAGE_BYTES);
     }
     if (mask & EVENT_READABLE && !(mask & EVENT_ERROR)) {
       if (handles.receive(handle, this.#area, MESSAGE_BYTES) !== MESSAGE_BYTES) {
         throw new NetPopcornError("ERR_SIM", "an answer came in pieces");
       }
-      this.#latenciesNs.push(this.host.nowNs - startedNs);
+      if (long) {
+        this.exchanges++;
+        handles.send(handle, this.#busyMessage, MESSAGE_BYTES);
+      } else this.#latenciesNs.push(this.host.nowNs - startedNs);
     }
     if (mask & (EVENT_PEER_CLOSED | EVENT_ERROR)) handles.close(handle);
     if (!(mask & EVENT_CLOSED)) return;

@@ -1,7 +1,17 @@
 /** Which connections a kernel has, read out of its memory (layout/tcb.ts) from any thread, whatever state it is in. */
 import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../layout/kernelMemory.ts";
 import { STATE_CLOSED, STATE_FREE, STATE_TIME_WAIT } from "../layout/option.ts";
-import { TCB_LOCAL_INDEX, TCB_PORTS, TCB_REMOTE_ADDRESS, TCB_SIZE_BYTES, TCB_STATE } from "../layout/tcb.ts";
+import {
+  TCB_FLAG_IN_FLOW_TABLE,
+  TCB_FLAGS,
+  TCB_RCV_NXT,
+  TCB_SND_UNA,
+  TCB_LOCAL_INDEX,
+  TCB_PORTS,
+  TCB_REMOTE_ADDRESS,
+  TCB_SIZE_BYTES,
+  TCB_STATE,
+} from "../layout/tcb.ts";
 import type { KernelMemory } from "./kernelMemory.ts";
 
 /**
@@ -29,6 +39,24 @@ export function forEachConnection(kernel: KernelMemory, visit: VisitConnection):
       bytes[at + TCB_LOCAL_INDEX] as number,
       portAt(bytes, at + TCB_PORTS + 2),
     );
+  }
+}
+
+/**
+ * Calls `visit` for each connection in the flow table with the sum of its RCV.NXT and SND.UNA. As approximate as
+ * forEachConnection.
+ */
+export function forEachProgress(
+  kernel: KernelMemory,
+  visit: (remotePort: number, localPort: number, progress: number) => void,
+): void {
+  const { bytes } = kernel;
+  const first = kernel.loadU32(MAP_BASE + MAP_TCBS);
+  const end = first + kernel.loadU32(MAP_BASE + MAP_TCB_HIGH_WATER) * TCB_SIZE_BYTES;
+  for (let at = first; at < end; at += TCB_SIZE_BYTES) {
+    if ((kernel.loadU32(at + TCB_FLAGS) & TCB_FLAG_IN_FLOW_TABLE) === 0) continue;
+    const progress = (kernel.loadU32(at + TCB_RCV_NXT) + kernel.loadU32(at + TCB_SND_UNA)) >>> 0;
+    visit(portAt(bytes, at + TCB_PORTS), portAt(bytes, at + TCB_PORTS + 2), progress);
   }
 }
 

@@ -12,6 +12,9 @@ export type WorldOptions = {
   readonly cost: number;
   readonly pinsFree: number;
   readonly acceptQueueMax?: number;
+  /** Bytes per second that each group's connections carry, and the load that a byte per second makes. Default: none. */
+  readonly traffic?: readonly number[];
+  readonly byteCost?: number;
 };
 
 export class BalancedWorld {
@@ -19,6 +22,7 @@ export class BalancedWorld {
   readonly owner: Uint16Array;
   readonly live: Uint32Array;
   readonly opened: Float64Array;
+  readonly progress: Float64Array;
   readonly alive: boolean[];
   nowNs = 1e9;
   #state: unknown;
@@ -28,6 +32,7 @@ export class BalancedWorld {
     this.owner = Uint16Array.from(options.owner);
     this.live = Uint32Array.from(options.live);
     this.opened = new Float64Array(options.rates.length);
+    this.progress = new Float64Array(options.rates.length);
     this.alive = new Array(options.kernels).fill(true);
   }
 
@@ -37,6 +42,10 @@ export class BalancedWorld {
     this.options.rates.forEach((rate, group) => {
       const kernel = this.owner[group] as number;
       demands[kernel] = (demands[kernel] as number) + rate * this.options.cost;
+    });
+    this.options.traffic?.forEach((bytes, group) => {
+      const kernel = this.owner[group] as number;
+      demands[kernel] = (demands[kernel] as number) + bytes * (this.options.byteCost ?? 0);
     });
     return demands;
   }
@@ -64,8 +73,10 @@ export class BalancedWorld {
         owner: this.owner.slice(),
         live: this.live.slice(),
         opened: Uint32Array.from(this.opened, (opened) => Math.floor(opened)),
+        progress: Uint32Array.from(this.progress, (bytes) => Math.floor(bytes) % 2 ** 32),
       },
       pinsFree,
+      canMigrate: this.options.traffic !== undefined,
     };
   }
 
@@ -74,6 +85,9 @@ export class BalancedWorld {
     this.nowNs += policy.periodNs;
     this.options.rates.forEach((rate, group) => {
       this.opened[group] = (this.opened[group] as number) + (rate * policy.periodNs) / 1e9;
+    });
+    this.options.traffic?.forEach((bytes, group) => {
+      this.progress[group] = (this.progress[group] as number) + (bytes * policy.periodNs) / 1e9;
     });
     const decision: Decision = policy.decide(this.observation(), this.#state, this.nowNs);
     this.#state = decision.state;

@@ -137,6 +137,98 @@ describe("angel", () => {
   });
 });
 
+describe("angel, where long-lived connections make the load", () => {
+  const pinnedWorlds = fc.integer({ min: 2, max: 6 }).chain((kernels) =>
+    fc.record({
+      kernels: fc.constant(kernels),
+      rates: fc.constant(new Array<number>(GROUPS).fill(0)),
+      live: fc.array(fc.integer({ min: 1, max: 9 }), { minLength: GROUPS, maxLength: GROUPS }),
+      // Some groups carry a hundred times as much as others.
+      traffic: fc.array(
+        fc.oneof(
+          { weight: 4, arbitrary: fc.integer({ min: 0, max: 5000 }) },
+          fc.integer({ min: 50_000, max: 500_000 }),
+        ),
+        { minLength: GROUPS, maxLength: GROUPS },
+      ),
+      owner: fc.array(fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, fc.nat({ max: kernels - 1 })), {
+        minLength: GROUPS,
+        maxLength: GROUPS,
+      }),
+      cost: fc.constant(0),
+      pinsFree: fc.constantFrom(0, 4096),
+    }),
+  );
+  /** So that all kernels together are loaded to `share`. */
+  const scaled = (drawn: Omit<WorldOptions, "byteCost"> & { traffic: number[] }, share: number): WorldOptions => {
+    const total = drawn.traffic.reduce((sum, bytes) => sum + bytes, 0);
+    return { ...drawn, byteCost: (share * drawn.kernels) / Math.max(total, 1) };
+  };
+  const SECONDS_30 = 1500;
+
+  it("moves groups with their connections, comes to rest, and no group goes to and fro", () => {
+    fc.assert(
+      fc.property(pinnedWorlds, fc.constantFrom(0.3, 0.6, 0.9), (drawn, share) => {
+        const world = new BalancedWorld(scaled(drawn, share));
+        const policy = choosePolicy("angel");
+        const moved = new Map<number, number>();
+        let lastMove = 0;
+        for (let step = 0; step < SECONDS_30; step++) {
+          for (const { group, live } of world.step(policy)) {
+            expect(live).toBe(true);
+            moved.set(group, (moved.get(group) ?? 0) + 1);
+            lastMove = step;
+          }
+        }
+        expect(lastMove).toBeLessThan(SECONDS_30 / 2);
+        expect(Math.max(0, ...moved.values())).toBeLessThanOrEqual(2);
+      }),
+      { numRuns: 40, endOnFailure: true },
+    );
+  });
+
+  it("evens out what can be evened out, and leaves a kernel with one connection too large for any other alone", () => {
+    fc.assert(
+      fc.property(pinnedWorlds, (drawn) => {
+        const options = scaled(drawn, 0.6);
+        const world = new BalancedWorld(options);
+        const policy = choosePolicy("angel");
+        const before = Math.max(...world.demands());
+        for (let step = 0; step < SECONDS_30; step++) world.step(policy);
+        const largest = Math.max(...drawn.traffic) * (options.byteCost as number);
+        const after = Math.max(...world.demands());
+        expect(after).toBeLessThanOrEqual(Math.max(0.6 + ANGEL_DEFAULTS.startGap + largest, largest) + 1e-9);
+        expect(after).toBeLessThanOrEqual(before + 1e-9);
+      }),
+      { numRuns: 40, endOnFailure: true },
+    );
+    const elephant = new BalancedWorld({
+      kernels: 4,
+      rates: [0, 0],
+      live: [1, 1],
+      owner: [0, 0],
+      cost: 0,
+      pinsFree: 0,
+      traffic: [1e6, 0],
+      byteCost: 0.9e-6,
+    });
+    const policy = choosePolicy("angel");
+    for (let step = 0; step < SECONDS_30; step++) expect(elephant.step(policy)).toEqual([]);
+  });
+
+  it("does nothing of the kind where groups cannot move with their connections", () => {
+    const still = new BalancedWorld({
+      kernels: 2,
+      rates: [0, 0],
+      live: [1, 1],
+      owner: [0, 0],
+      cost: 0.5,
+      pinsFree: 0,
+    });
+    for (let step = 0; step < 100; step++) expect(still.step(choosePolicy("angel"))).toEqual([]);
+  });
+});
+
 it("the published constants are the defaults", () => {
   expect(OPPORTUNISTIC_DEFAULTS).toMatchObject({
     thresholdConnections: 5000,

@@ -74,6 +74,17 @@ describe.each([
   });
 });
 
+it("long connections that load one kernel move to the others with angel and live migration, once each", async () => {
+  const busy = { hotGroups: 0, inFlight: 0, backlog: 64, busyLong: 64, warmUpNs: 0.8e9, measureNs: 0.3e9 };
+  const still = await run("angel", busy);
+  expect(Math.max(...still.loads.slice(1))).toBeLessThan(0.01);
+  const result = await run("angel", { ...busy, migrate: true });
+  expect(Math.min(...result.loads)).toBeGreaterThan(0.95);
+  expect(result.exchangesPerSec).toBeGreaterThan(3.8 * still.exchangesPerSec);
+  expect([result.failed, result.longLived, result.balancer.refusals.migration]).toEqual([0, 64, 0]);
+  expect(Object.values(result.balancer.moves).reduce((sum, moves) => sum + moves, 0)).toBeLessThanOrEqual(64);
+});
+
 it("the same seed gives the same run, another seed another", async () => {
   const short = { warmUpNs: 0.2e9, measureNs: 0.1e9 };
   const first = await run("angel", short);

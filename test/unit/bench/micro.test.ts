@@ -6,6 +6,7 @@ import { suite as crossing } from "../../../bench/micro/crossing.bench.ts";
 import { suite as flowLookup } from "../../../bench/micro/flowLookup.bench.ts";
 import { type MicroResult, type MicroSuite, runSuite } from "../../../bench/micro/harness.ts";
 import { suite as messages } from "../../../bench/micro/messages.bench.ts";
+import { suite as migration } from "../../../bench/micro/migration.bench.ts";
 import { suite as parse } from "../../../bench/micro/parse.bench.ts";
 import { suite as tcpInput } from "../../../bench/micro/tcpInput.bench.ts";
 import { suite as toeplitz } from "../../../bench/micro/toeplitz.bench.ts";
@@ -39,6 +40,13 @@ describe("micro-benchmarks", () => {
     const sums = await checksums(messages);
     expect(sums.get("16 B, batches of 16")).toBe(sums.get("16 B, one by one"));
     expect(sums.get("a poll that finds nothing")).toBe("00000000");
+  });
+
+  it("migration: every case moves what it says", async () => {
+    const sums = await checksums(migration);
+    const bytes = [...sums.values()].map((sum) => Number.parseInt(sum, 16));
+    expect(bytes[1]).toBe((bytes[0] as number) + 2 * 1024 * 1024);
+    expect(bytes[2]).toBeGreaterThan(2 * 16 * (1 << 20));
   });
 
   it("parse: wasm and plain JavaScript agree", async () => {
