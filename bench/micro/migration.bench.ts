@@ -1,6 +1,6 @@
 /**
  * What a live migration costs in the kernels: freeze, write, copy, read, thaw, discard, on one thread. Connections are
- * active opens whose SYN is not answered: they have all that an established one has, and a send buffer if it is asked for.
+ * active opens whose SYN is not answered: what an established one has, and a send buffer if it is asked for.
  */
 import { parseAddress, parseCidr } from "../../src/ip/address.ts";
 import { resolveTuning, writeConfig } from "../../src/kernel/config.ts";

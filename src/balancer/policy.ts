@@ -28,7 +28,7 @@ export type GroupsObservation = {
   /** Connections ever begun, in all kernels together; wraps. */
   readonly opened: Uint32Array;
   /**
-   * Sum of RCV.NXT and SND.UNA over the connections that live now; wraps. Where neither `live` nor `opened` has changed,
+   * Sum of RCV.NXT and SND.UNA over the connections that live now; wraps. Where `live` and `opened` have not changed,
    * it grows by the bytes that the group's connections carry. Gathered when it is first asked for: it is costly.
    */
   readonly progress: Uint32Array;
