@@ -74,9 +74,10 @@ import {
   tcpSend,
   tcpSendCommit,
   tcpSendReserve,
-  tcpSetOption,
   tcpShutdownSend,
 } from "./socket/tcpSocket.ts";
+import { tcpListenSetOption, tcpOptionsBoot, tcpSetOption } from "./socket/tcpOptions.ts";
+import { settingsBoot } from "./tcp/settings.ts";
 import { count, countBy } from "./stats.ts";
 import { releaseEnded, tcpTakeEvent } from "./tcp/close.ts";
 import { addressRemove, tcpListenClose } from "./tcp/abort.ts";
@@ -150,6 +151,7 @@ export {
   tcpInfo,
   tcpListen,
   tcpListenClose,
+  tcpListenSetOption,
   tcpRecv,
   tcpRecvConsume,
   tcpRecvPeek,
@@ -219,6 +221,8 @@ export function boot(): i32 {
     migrationBoot() &&
     wheelBoot(0) &&
     listenerBoot() &&
+    tcpOptionsBoot() &&
+    settingsBoot() &&
     cookiesBoot() &&
     neighborBoot() &&
     loopBoot() &&

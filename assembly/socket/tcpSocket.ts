@@ -6,16 +6,15 @@ import * as O from "../../src/layout/option.ts";
 import { EBADF, ECONNABORTED, EINVAL, ENOTCONN, EPIPE } from "../../src/layout/status.ts";
 import { RESULT_BASE } from "../../src/layout/kernelMemory.ts";
 import { addressAt } from "../ip/address.ts";
-import { STREAM_ORDER_MAX, streamOrderFor } from "../mem/streamPool.ts";
 import { resetIfSynchronized } from "../tcp/abort.ts";
 import { detach, finWait2Arm, maySend, readableBytes, tcpDrop } from "../tcp/close.ts";
-import { congestionChoose } from "../tcp/congestion.ts";
 import { windowUpdateDue } from "../tcp/output.ts";
 import { outputMark } from "../tcp/outputQueue.ts";
 import { reassemblyHolds } from "../tcp/reassembly.ts";
+import { SETTING_LINGER_RESET, settingsHas } from "../tcp/settings.ts";
 import * as T from "../tcp/tcb.ts";
 import { Tcb, coldOf, tcbHighWater, tcbOfHandle } from "../tcp/tcb.ts";
-import { LOSS_TIMERS, MAIN_TIMERS, keepaliveArm, persistArm, rtoUs } from "../tcp/timers.ts";
+import { LOSS_TIMERS, persistArm, rtoUs } from "../tcp/timers.ts";
 import { ringRead, ringWrite, rcvBufferRelease, sndBufferFor } from "./buffers.ts";
 
 function isNull(tcb: Tcb): bool {
@@ -157,10 +156,10 @@ export function tcpClose(handle: i32): i32 {
     tcpDrop(tcb, 0);
     return 0;
   }
-  const unread = readableBytes(tcb);
+  const isLost = readableBytes(tcb) > 0 || settingsHas(T.tcbIndex(tcb), SETTING_LINGER_RESET);
   tcb.flags |= T.F_APP_CLOSED;
   tcb.events = 0;
-  if (unread > 0) {
+  if (isLost) {
     // RFC 2525 2.17, RFC 1122 4.2.2.13: bytes that nobody has read are lost, and the peer must know.
     resetIfSynchronized(tcb);
     tcpDrop(tcb, 0);
@@ -198,48 +197,6 @@ export function tcpAbortAll(): i32 {
     reset++;
   }
   return reset;
-}
-
-export function tcpSetOption(handle: i32, option: i32, value: u32): i32 {
-  const tcb = tcbOfHandle(handle);
-  if (isNull(tcb)) return EBADF;
-  switch (option) {
-    case O.OPTION_NODELAY:
-      setFlag(tcb, T.F_NODELAY, value != 0);
-      outputMark(tcb);
-      return 0;
-    case O.OPTION_QUICKACK:
-      setFlag(tcb, T.F_QUICKACK, value != 0);
-      return 0;
-    case O.OPTION_CONGESTION:
-      return congestionChoose(tcb, value) ? 0 : EINVAL;
-    case O.OPTION_KEEPALIVE:
-      setFlag(tcb, T.F_KEEPALIVE, value != 0);
-      if (
-        value != 0 &&
-        tcb.state >= O.STATE_ESTABLISHED &&
-        tcb.state < O.STATE_TIME_WAIT &&
-        !(tcb.flags & MAIN_TIMERS)
-      ) {
-        keepaliveArm(tcb);
-      }
-      return 0;
-    case O.OPTION_RCV_BUFFER_BYTES:
-    case O.OPTION_SND_BUFFER_BYTES: {
-      if (value < 2048) return EINVAL;
-      const order = <u8>min(streamOrderFor(value), STREAM_ORDER_MAX);
-      if (option == O.OPTION_RCV_BUFFER_BYTES) coldOf(tcb).rcvLimitOrder = order;
-      else coldOf(tcb).sndLimitOrder = order;
-      return 0;
-    }
-    default:
-      return EINVAL;
-  }
-}
-
-function setFlag(tcb: Tcb, flag: u32, on: bool): void {
-  if (on) tcb.flags |= flag;
-  else tcb.flags &= ~flag;
 }
 
 export function tcpGetInfo(handle: i32, target: usize): i32 {

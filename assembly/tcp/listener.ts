@@ -35,6 +35,10 @@ export class Listener {
   acceptHead: u32;
   acceptTail: u32;
   cookieMs: u32;
+  /** Bits 1 << OPTION_*: set for the connections to come (socket/tcpOptions.ts has the values). */
+  optionMask: u32;
+  /** 0: a connection is handed out when its handshake is over. */
+  deferAcceptMs: u32;
 }
 
 const LISTENER_SIZE_BYTES: u32 = 64;
@@ -53,13 +57,19 @@ export function listenerAt(index: u32): Listener {
   return changetype<Listener>(base + <usize>index * LISTENER_SIZE_BYTES);
 }
 
-function indexOf(listener: Listener): u32 {
+/** @returns -1: no such listener. */
+export function listenerIndexOf(handle: i32): i32 {
+  const listener = ofHandle(handle);
+  return changetype<usize>(listener) == 0 ? -1 : <i32>listenerIndex(listener);
+}
+
+export function listenerIndex(listener: Listener): u32 {
   return <u32>((changetype<usize>(listener) - base) / LISTENER_SIZE_BYTES);
 }
 
 function handleOf(listener: Listener): i32 {
   return (
-    indexOf(listener) |
+    listenerIndex(listener) |
     ((<u32>listener.generation) << E.HANDLE_GENERATION_SHIFT) |
     (E.HANDLE_KIND_LISTENER << E.HANDLE_KIND_SHIFT)
   );
@@ -110,6 +120,8 @@ export function tcpListen(addressIndex: i32, port: u32, backlog: u32): i32 {
     listener.acceptHead = T.TCB_NONE;
     listener.acceptTail = T.TCB_NONE;
     listener.cookiesActive = 0;
+    listener.optionMask = 0;
+    listener.deferAcceptMs = 0;
     listener.next = load<u16>(head);
     store<u16>(head, <u16>(i + 1));
     return handleOf(listener);
@@ -125,7 +137,7 @@ export function listenerUnlink(handle: i32): bool {
   const listener = ofHandle(handle);
   if (changetype<usize>(listener) == 0) return false;
   let at = byPort + ((<u32>listener.port) << 1);
-  const number = <u16>(indexOf(listener) + 1);
+  const number = <u16>(listenerIndex(listener) + 1);
   while (load<u16>(at) != number) {
     at = changetype<usize>(listenerAt(load<u16>(at) - 1)) + offsetof<Listener>("next");
   }
@@ -174,7 +186,7 @@ export function listenerAcceptRoom(listener: Listener): bool {
 export function listenerSynAdd(listener: Listener, tcb: Tcb): void {
   listener.synCount++;
   tcb.flags |= T.F_IN_SYN_QUEUE;
-  coldOf(tcb).listener = <u16>indexOf(listener);
+  coldOf(tcb).listener = <u16>listenerIndex(listener);
 }
 
 /** The connection leaves the SYN queue: established, or gone. */
@@ -189,7 +201,7 @@ export function listenerSynDone(tcb: Tcb): void {
 export function listenerAcceptAdd(listener: Listener, tcb: Tcb): void {
   const cold = coldOf(tcb);
   const index = T.tcbIndex(tcb);
-  cold.listener = <u16>indexOf(listener);
+  cold.listener = <u16>listenerIndex(listener);
   cold.acceptNext = T.TCB_NONE;
   if (listener.acceptTail == T.TCB_NONE) listener.acceptHead = index;
   else coldOf(T.tcbAt(listener.acceptTail)).acceptNext = index;

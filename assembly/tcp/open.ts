@@ -9,6 +9,7 @@ import {
   ephemeralPortLast,
   nodelayDefault,
   rcvBufferBytesMax,
+  rtoInitialUs,
   sackEnabled,
   sndBufferBytesMax,
   timestamps,
@@ -33,6 +34,7 @@ import * as C from "../../src/layout/counters.ts";
 import { COOKIES_TRUSTED_MS, HEALTH_BASE, HEALTH_COOKIES_UNTIL_MS } from "../../src/layout/kernelMemory.ts";
 import { STATE_SYN_RECEIVED, STATE_SYN_SENT } from "../../src/layout/option.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS } from "../../src/layout/status.ts";
+import { optionsInherit } from "../socket/tcpOptions.ts";
 import { count } from "../stats.ts";
 import { nowMs, nowNs } from "../time.ts";
 import { addressPair, flowFind, flowHash, ipBytesOf, learnWayBack, mtuTo, remoteAt } from "./addresses.ts";
@@ -45,11 +47,12 @@ import {
   listenerAcceptAdd,
   listenerAcceptRoom,
   listenerFind,
+  listenerIndex,
   listenerSynAdd,
   listenerSynDone,
   listenerSynRoom,
 } from "./listener.ts";
-import { emitSyn, ownMss, ownWscale, sendResetForSegment } from "./output.ts";
+import { announcedMss, emitSyn, ownMss, ownWscale, sendResetForSegment } from "./output.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as S from "./segment.ts";
 import { seqGt, seqLeq } from "./seq.ts";
@@ -140,7 +143,7 @@ function setMss(tcb: Tcb, announced: u32): void {
   const options: u32 = tcb.flags & T.F_TIMESTAMPS ? 12 : 0;
   // What the path is known to carry counts as what the peer announces.
   const pathMss = mtuTo(remoteAt(tcb), tcb.localIndex) - ipBytesOf(tcb.localIndex) - TCP_BYTES;
-  tcb.sndMss = <u16>(min(min(max(announced, MSS_MIN), ownMss(tcb.localIndex)), pathMss) - options);
+  tcb.sndMss = <u16>(min(min(max(announced, MSS_MIN), announcedMss(tcb)), pathMss) - options);
   congestionStart(tcb);
 }
 
@@ -195,6 +198,7 @@ function synInput(listener: Listener, iss: u32): void {
   const tcb = create(S.segmentRemoteAt(), S.segLocalIndex, S.segPorts, S.segHash, iss, 0);
   if (changetype<usize>(tcb) == 0) return;
   tcb.state = STATE_SYN_RECEIVED;
+  inherit(listener, tcb);
   startFromSyn(tcb);
   // A SYN's window is not scaled.
   tcb.sndWnd = S.segWndField;
@@ -204,6 +208,11 @@ function synInput(listener: Listener, iss: u32): void {
   tcb.flags |= T.F_SYN_DUE;
   outputMark(tcb);
   count(C.TCP_PASSIVE_OPENS);
+}
+
+/** What was set on the listener counts for its connections from their first segment on. */
+function inherit(listener: Listener, tcb: Tcb): void {
+  if (listener.optionMask != 0) optionsInherit(tcb, listenerIndex(listener), listener.optionMask);
 }
 
 function sendCookie(listener: Listener): void {
@@ -224,6 +233,7 @@ function sendCookie(listener: Listener): void {
     ack,
     flags,
     wnd,
+    ownMss(S.segLocalIndex),
     wscale,
     cookieTsVal(),
     S.segTsVal,
@@ -258,6 +268,7 @@ function cookieInput(listener: Listener): bool {
   }
   const tcb = create(S.segmentRemoteAt(), S.segLocalIndex, S.segPorts, S.segHash, S.segAck - 1, 0);
   if (changetype<usize>(tcb) == 0) return true;
+  inherit(listener, tcb);
   const cold = coldOf(tcb);
   tcb.rcvNxt = S.segSeq;
   tcb.rcvRead = S.segSeq;
@@ -309,6 +320,7 @@ export function handshakeAck(tcb: Tcb): bool {
       tcpDrop(tcb, 0);
       return false;
     }
+    if (isDeferred(listener, tcb)) return false;
     if (!listenerAcceptRoom(listener)) {
       // The SYN-ACK will be sent again, and the peer will ACK again (as Linux does).
       count(C.DROP_ACCEPT_QUEUE_FULL);
@@ -323,6 +335,16 @@ export function handshakeAck(tcb: Tcb): bool {
   tcb.sndWl1 = S.segSeq;
   established(tcb);
   return true;
+}
+
+/**
+ * TCP_DEFER_ACCEPT: an ACK without data is not enough while the SYN-ACK's retransmissions have not taken that long.
+ * Deviates from Linux: meanwhile the SYN-ACK is sent again.
+ */
+function isDeferred(listener: Listener, tcb: Tcb): bool {
+  if (listener.deferAcceptMs == 0 || S.segDataBytes > 0 || S.segFlags & S.FLAG_FIN) return false;
+  const waitedUs = (((<u64>1) << min<u32>(tcb.backoff, 16)) - 1) * rtoInitialUs;
+  return waitedUs < <u64>listener.deferAcceptMs * 1000;
 }
 
 /**

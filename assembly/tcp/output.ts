@@ -61,6 +61,7 @@ import { countRetransmission, isSelective, resendFirst, resendLost } from "./ret
 import { sackOptionBytes, sackWrite } from "./sack.ts";
 import * as S from "./segment.ts";
 import { seqGt, seqLt, seqMax, seqMin } from "./seq.ts";
+import { SETTING_CORK, settingsCount, settingsFind, settingsHas } from "./settings.ts";
 import * as T from "./tcb.ts";
 import { Tcb, TcbCold, coldOf } from "./tcb.ts";
 import { LOSS_TIMERS, delackArm, persistArm, rtoArm, rttTimingStart } from "./timers.ts";
@@ -79,6 +80,13 @@ const TIMESTAMPS_AND_SACK_PERMITTED: u32 = 0x0a080204;
 /** MSS that we announce: what fits into a packet without options (RFC 9293 3.7.1, RFC 6691). */
 export function ownMss(localIndex: u32): u32 {
   return mtuBytes - ipBytesOf(localIndex) - TCP_BYTES;
+}
+
+/** Likewise for this connection, which may have been told a smaller one (TCP_MAXSEG). */
+export function announcedMss(tcb: Tcb): u32 {
+  const settings = settingsFind(T.tcbIndex(tcb));
+  const mss = ownMss(tcb.localIndex);
+  return changetype<usize>(settings) == 0 || settings.mssBytes == 0 ? mss : min<u32>(mss, settings.mssBytes);
 }
 
 /** Shift for our window: the smallest that can express the largest buffer. */
@@ -171,7 +179,12 @@ function congestionRightEdge(tcb: Tcb): u32 {
 function maySendSmall(tcb: Tcb, bytes: u32, queued: u32, finQueued: bool): bool {
   const inFlight = tcb.sndNxt != tcb.sndUna;
   // All there is: Nagle's rule (RFC 9293 3.7.4) holds it back while something is unacknowledged.
-  if (bytes == queued) return !inFlight || finQueued || (tcb.flags & T.F_NODELAY) != 0;
+  if (bytes == queued) {
+    if (finQueued) return true;
+    // The persist timer lets go of what is corked (sendProbe).
+    if (settingsCount != 0 && settingsHas(T.tcbIndex(tcb), SETTING_CORK)) return false;
+    return !inFlight || (tcb.flags & T.F_NODELAY) != 0;
+  }
   // Cut short by a window: RFC 9293 3.8.6.2.1, at least half the largest window the peer ever offered.
   return bytes >= coldOf(tcb).sndWndMax >> 1;
 }
@@ -394,6 +407,7 @@ function sendSyn(tcb: Tcb): bool {
     active ? 0 : tcb.rcvNxt,
     flags,
     wnd,
+    announcedMss(tcb),
     withWscale ? <i32>ownWscale() : -1,
     withTimestamps ? nowMs + timestampOffsetTo(remoteAt(tcb), tcb.localIndex) : 0,
     tcb.tsRecent,
@@ -425,6 +439,7 @@ export function emitSyn(
   ack: u32,
   flags: u32,
   wndField: u32,
+  mss: u32,
   wscale: i32,
   tsVal: u32,
   tsEcr: u32,
@@ -441,7 +456,7 @@ export function emitSyn(
   const tcp = frame + ETH_BYTES + ipBytes;
   writeHeader(tcp, rotl<u32>(ports, 16), seq, ack, headerBytes, flags, wndField);
   let option = tcp + TCP_BYTES;
-  storeBe32(option, 0x02040000 | ownMss(localIndex));
+  storeBe32(option, 0x02040000 | mss);
   option += 4;
   if (withTimestamps) {
     store<u32>(option, sackPermitted ? TIMESTAMPS_AND_SACK_PERMITTED : TIMESTAMPS_ALONE);

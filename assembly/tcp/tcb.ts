@@ -14,6 +14,7 @@ import { STATE_FREE } from "../../src/layout/option.ts";
 import * as LAYOUT from "../../src/layout/tcb.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { counterSet } from "../stats.ts";
+import { settingsDrop } from "./settings.ts";
 
 export const TCB_NONE: u32 = 0xffffffff;
 export const TCB_SIZE_BYTES: u32 = LAYOUT.TCB_SIZE_BYTES;
@@ -322,6 +323,7 @@ export function tcbRenew(tcb: Tcb): void {
 export function tcbRetire(tcb: Tcb): void {
   if (!ASC_NO_ASSERT) assert(tcb.state != STATE_FREE && !(tcb.flags & (F_IN_WHEEL | F_IN_FLOW_TABLE)), "TCB in use");
   tcb.state = STATE_FREE;
+  settingsDrop(tcbIndex(tcb));
   tcbCount--;
   counterSet(GAUGE_CONNECTIONS, tcbCount);
 }

@@ -1,5 +1,5 @@
 /** What happens when a connection's timer is due. */
-import { keepaliveIdleMs, keepaliveProbesMax, retriesMax, synRetriesMax } from "../config.ts";
+import { retriesMax, synRetriesMax } from "../config.ts";
 import { neighborIsFailed, neighborIsResolved } from "../ip/neighbor.ts";
 import {
   TCP_CONNECT_FAILED,
@@ -20,9 +20,10 @@ import { outputMark } from "./outputQueue.ts";
 import { reoTimeout, tlpTimeout } from "./rack.ts";
 import { recoveryTimeout } from "./recovery.ts";
 import { seqLt } from "./seq.ts";
+import { SETTING_USER_TIMING, settingsFind } from "./settings.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
-import { MAIN_TIMERS, keepaliveArm, mainTimerArm, rtoArm, rtoUs } from "./timers.ts";
+import { MAIN_TIMERS, keepIdleMsOf, keepProbesMaxOf, keepaliveArm, mainTimerArm, rtoArm, rtoUs } from "./timers.ts";
 import { wheelArm } from "./wheel.ts";
 
 /** The wheel has handed this connection out: runs what is due and links it again for the rest. */
@@ -69,6 +70,7 @@ function mainTimer(tcb: Tcb, which: u32): bool {
     if (tcb.sndUna == tcb.sndBufEnd) return poolWaitOver(tcb);
     // RFC 9293 3.8.6.1: probing goes on as long as the peer answers; silence is bounded like any other. So is the
     // patience with a peer that keeps its window shut after our application has gone (as in Linux).
+    if (isUserTimeoutOver(tcb, rtoUs(tcb))) return giveUp(tcb);
     const cold = coldOf(tcb);
     const tries = tcb.flags & T.F_APP_CLOSED ? tcb.backoff : cold.unanswered;
     if (<u32>tries >= retriesMax) return giveUp(tcb);
@@ -124,6 +126,7 @@ function giveUp(tcb: Tcb): bool {
 
 function retransmissionTimeout(tcb: Tcb): bool {
   count(TCP_RETRANSMIT_TIMEOUTS);
+  if (isUserTimeoutOver(tcb, rtoUs(tcb))) return giveUp(tcb);
   const opening = tcb.state == STATE_SYN_SENT || tcb.state == STATE_SYN_RECEIVED;
   if (<u32>tcb.backoff >= (opening ? synRetriesMax : retriesMax)) return giveUp(tcb);
   tcb.flags &= ~T.F_RTT_TIMING;
@@ -146,6 +149,7 @@ function retransmissionTimeout(tcb: Tcb): bool {
   }
   tcb.backoff++;
   rtoArm(tcb);
+  cutToUserTimeout(tcb);
   outputMark(tcb);
   return true;
 }
@@ -156,15 +160,48 @@ export function goBack(tcb: Tcb): void {
   flightForget(tcb);
 }
 
+/** A user timeout decides instead of the number of probes (as in Linux). */
+function isKeepaliveOver(tcb: Tcb, idleTicks: u32): bool {
+  const settings = settingsFind(T.tcbIndex(tcb));
+  if (changetype<usize>(settings) != 0 && settings.userTimeoutMs != 0) {
+    return coldOf(tcb).unanswered > 0 && idleTicks >= ticksOfMs(settings.userTimeoutMs);
+  }
+  return <u32>coldOf(tcb).unanswered >= keepProbesMaxOf(tcb);
+}
+
+/**
+ * RFC 5482: has data been unacknowledged, or a window shut, for as long as the user lets it? Else the timer that was
+ * just armed is cut short where it would fire after that.
+ * @param waitedUs how long the timer that is due has run.
+ */
+function isUserTimeoutOver(tcb: Tcb, waitedUs: u32): bool {
+  const settings = settingsFind(T.tcbIndex(tcb));
+  if (changetype<usize>(settings) == 0 || settings.userTimeoutMs == 0) return false;
+  if (tcb.backoff == 0 || !(settings.bits & SETTING_USER_TIMING)) {
+    settings.bits |= SETTING_USER_TIMING;
+    settings.userTimeoutTick = nowTick - ticksOfUs(waitedUs);
+  }
+  return nowTick - settings.userTimeoutTick >= ticksOfMs(settings.userTimeoutMs);
+}
+
+/** Not later than the user timeout. */
+function cutToUserTimeout(tcb: Tcb): void {
+  const settings = settingsFind(T.tcbIndex(tcb));
+  if (changetype<usize>(settings) == 0 || settings.userTimeoutMs == 0 || !(tcb.flags & MAIN_TIMERS)) return;
+  const end = settings.userTimeoutTick + ticksOfMs(settings.userTimeoutMs);
+  if (tickReached(end, tcb.timerTick)) mainTimerArm(tcb, tcb.flags & MAIN_TIMERS, end);
+}
+
 function keepaliveTimeout(tcb: Tcb): bool {
   if (!(tcb.flags & T.F_KEEPALIVE)) return true;
   const cold = coldOf(tcb);
+  const idleTicksMax = ticksOfMs(keepIdleMsOf(tcb));
   const idleTicks = nowTick - cold.lastRcvTick;
-  if (cold.unanswered == 0 && idleTicks < ticksOfMs(keepaliveIdleMs)) {
-    mainTimerArm(tcb, T.F_TIMER_LINGER, cold.lastRcvTick + ticksOfMs(keepaliveIdleMs));
+  if (cold.unanswered == 0 && idleTicks < idleTicksMax) {
+    mainTimerArm(tcb, T.F_TIMER_LINGER, cold.lastRcvTick + idleTicksMax);
     return true;
   }
-  if (<u32>cold.unanswered >= keepaliveProbesMax) return giveUp(tcb);
+  if (isKeepaliveOver(tcb, idleTicks)) return giveUp(tcb);
   cold.unanswered++;
   count(TCP_KEEPALIVE_PROBES);
   tcb.flags |= T.F_PROBE;

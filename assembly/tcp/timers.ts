@@ -3,8 +3,17 @@
  * once: delayed ACK, and one of retransmission / persist / linger (TIME_WAIT, FIN_WAIT_2, keep-alive), which exclude
  * each other. RTT estimation and RTO are RFC 6298.
  */
-import { delayedAckUs, keepaliveIdleMs, keepaliveIntervalMs, rtoInitialUs, rtoMaxUs, rtoMinUs } from "../config.ts";
+import {
+  delayedAckUs,
+  keepaliveIdleMs,
+  keepaliveIntervalMs,
+  keepaliveProbesMax,
+  rtoInitialUs,
+  rtoMaxUs,
+  rtoMinUs,
+} from "../config.ts";
 import { nowTick, nowUs, ticksOfMs, ticksOfUs } from "../time.ts";
+import { settingsFind } from "./settings.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { wheelArm } from "./wheel.ts";
@@ -66,9 +75,28 @@ export function lingerArm(tcb: Tcb, ms: u32): void {
   mainTimerArm(tcb, T.F_TIMER_LINGER, nowTick + ticksOfMs(ms));
 }
 
+/** Silence before the first keep-alive probe. */
+export function keepIdleMsOf(tcb: Tcb): u32 {
+  const settings = settingsFind(T.tcbIndex(tcb));
+  return changetype<usize>(settings) != 0 && settings.keepIdleMs != 0 ? settings.keepIdleMs : keepaliveIdleMs;
+}
+
+function keepIntervalMsOf(tcb: Tcb): u32 {
+  const settings = settingsFind(T.tcbIndex(tcb));
+  const own = changetype<usize>(settings) != 0 && settings.keepIntervalMs != 0;
+  return own ? settings.keepIntervalMs : keepaliveIntervalMs;
+}
+
+/** Unanswered probes before the connection is given up. */
+export function keepProbesMaxOf(tcb: Tcb): u32 {
+  const settings = settingsFind(T.tcbIndex(tcb));
+  const own = changetype<usize>(settings) != 0 && settings.keepProbesMax != 0;
+  return own ? settings.keepProbesMax : keepaliveProbesMax;
+}
+
 export function keepaliveArm(tcb: Tcb): void {
-  const probes = coldOf(tcb).unanswered;
-  mainTimerArm(tcb, T.F_TIMER_LINGER, nowTick + ticksOfMs(probes == 0 ? keepaliveIdleMs : keepaliveIntervalMs));
+  const ms = coldOf(tcb).unanswered == 0 ? keepIdleMsOf(tcb) : keepIntervalMsOf(tcb);
+  mainTimerArm(tcb, T.F_TIMER_LINGER, nowTick + ticksOfMs(ms));
 }
 
 /** RFC 9293 3.8.6.3: an ACK may wait, at most half a second. */

@@ -47,7 +47,10 @@ export type RunResult =
 export function runScript(source: ScriptSource, options: RunOptions): RunResult {
   let run: ScriptRun | undefined;
   try {
-    const script = parseScript(source.text, options.definitions);
+    const script = parseScript(
+      source.text,
+      new Map([...ownDefinitions(source, options), ...(options.definitions ?? [])]),
+    );
     run = new ScriptRun(script, source, options);
     run.run();
     return { outcome: "passed" };
@@ -60,6 +63,16 @@ export function runScript(source: ScriptSource, options: RunOptions): RunResult 
       what: error instanceof Unsupported ? error.what : message,
     };
   }
+}
+
+/** Words that scripts for both families can use: OWN_MSS, the MSS that the kernel announces. */
+function ownDefinitions({ text }: ScriptSource, { options = [] }: RunOptions): [string, string][] {
+  const settings = new Settings();
+  for (const { name, value } of options) settings.apply({ name, value, line: 0 });
+  for (const [, name = "", value] of text.matchAll(/^--(ip_version|mtu|mss)=(\S+)/gm)) {
+    settings.apply({ name, value, line: 0 });
+  }
+  return [["OWN_MSS", String(settings.mtuBytes - (settings.ipVersion === "ipv6" ? 60 : 40))]];
 }
 
 /** A call that has not returned yet. */

@@ -67,7 +67,6 @@ export class Settings {
   }
 
   kernelConfig(): KernelConfig {
-    if (this.ipVersion === "ipv6") throw new Unsupported("IPv6");
     return {
       kernelId: 0,
       seed: createSeedSource(this.seed)(0),

@@ -12,6 +12,8 @@ type OptionValue = number | string;
 type OptionRule = {
   /** OPTION_* of the kernel; undefined: the option is kept here only. */
   readonly kernel?: number;
+  /** The kernel's value for the script's; default: the same. */
+  readonly scaled?: (value: number) => number;
   /** What getsockopt says when nothing was set. */
   readonly initial?: (context: CallContext, socket: Descriptor) => OptionValue;
   /** The value that getsockopt says after one was set. */
@@ -37,6 +39,16 @@ const flag = (kernel?: number): OptionRule => ({ ...(kernel !== undefined && { k
 /** Linux doubles what is set, for its own bookkeeping, and says the doubled value; FreeBSD does not. */
 const doubled = (value: number, context: CallContext) => (context.settings.isFreeBsd ? value : 2 * value);
 
+const SECOND_MS = 1000;
+
+/** A time that scripts give in seconds. */
+const seconds = (kernel: number, tuning: "keepaliveIdleMs" | "keepaliveIntervalMs"): OptionRule => ({
+  kernel,
+  scaled: (value) => value * SECOND_MS,
+  refuses: (value) => (value < 1 || value > 32767 ? "EINVAL" : undefined),
+  initial: (context) => context.settings.kernelConfig().tuning[tuning] / SECOND_MS,
+});
+
 const RULES: Readonly<Record<string, OptionRule>> = {
   "SOL_SOCKET SO_REUSEADDR": flag(),
   "SOL_SOCKET SO_REUSEPORT": flag(),
@@ -56,7 +68,39 @@ const RULES: Readonly<Record<string, OptionRule>> = {
   "SOL_SOCKET SO_ACCEPTCONN": { initial: (_context, socket) => (isListener(socket) ? 1 : 0) },
   "SOL_SOCKET SO_TYPE": { initial: (_context, socket) => (socket.kind === "udp" ? 2 : 1) },
   "IPPROTO_TCP TCP_NODELAY": flag(OPTION.OPTION_NODELAY),
+  "IPPROTO_TCP TCP_CORK": flag(OPTION.OPTION_CORK),
+  "IPPROTO_TCP TCP_KEEPIDLE": seconds(OPTION.OPTION_KEEPALIVE_IDLE_MS, "keepaliveIdleMs"),
+  "IPPROTO_TCP TCP_KEEPINTVL": seconds(OPTION.OPTION_KEEPALIVE_INTERVAL_MS, "keepaliveIntervalMs"),
+  "IPPROTO_TCP TCP_KEEPCNT": {
+    kernel: OPTION.OPTION_KEEPALIVE_PROBES,
+    refuses: (value) => (value < 1 || value > 127 ? "EINVAL" : undefined),
+    initial: (context) => context.settings.kernelConfig().tuning.keepaliveProbesMax,
+  },
+  "IPPROTO_TCP TCP_USER_TIMEOUT": flag(OPTION.OPTION_USER_TIMEOUT_MS),
+  "IPPROTO_TCP TCP_DEFER_ACCEPT": {
+    kernel: OPTION.OPTION_DEFER_ACCEPT_MS,
+    scaled: (value) => value * SECOND_MS,
+    initial: () => 0,
+  },
+  "IPPROTO_TCP TCP_MAXSEG": {
+    kernel: OPTION.OPTION_MSS_BYTES,
+    // Linux: TCP_MIN_MSS and MAX_TCP_WINDOW.
+    refuses: (value) => (value < 88 || value > 32767 ? "EINVAL" : undefined),
+    initial: (_context, socket) => maximumSegment(socket),
+  },
+  "IPPROTO_TCP TCP_CONGESTION": { initial: () => "cubic" },
   "IPPROTO_TCP TCP_QUICKACK": { kernel: OPTION.OPTION_QUICKACK, initial: () => 1 },
+};
+
+/** Of a connection: what it sends in one segment. Without one: what RFC 9293 3.7.1 assumes. */
+function maximumSegment(socket: Descriptor): number {
+  return (socket.kind === "tcp" ? socket.info(OPTION.INFO_SND_MSS_BYTES) : undefined) || 536;
+}
+
+const CONGESTION_NAMES: Readonly<Record<string, number>> = {
+  reno: OPTION.CONGESTION_RENO,
+  cubic: OPTION.CONGESTION_CUBIC,
+  bbr: OPTION.CONGESTION_BBR,
 };
 
 function isListener(descriptor: Descriptor): boolean {
@@ -90,30 +134,48 @@ export function setSocketOption(context: CallContext, args: Args): Attempt {
   if (descriptor.kind === "epoll") return done("ENOTSOCK");
   const { name, rule } = ruleOf(args);
   if (name === "SOL_SOCKET SO_ERROR") return done("ENOPROTOOPT");
-  if (name === "SOL_SOCKET SO_LINGER") return setLinger(args, descriptor);
+  if (name === "SOL_SOCKET SO_LINGER") return setLinger(context, args, descriptor);
   const value = givenValue(args, args.expression(3));
   const refusal = typeof value === "number" ? rule.refuses?.(value, descriptor) : undefined;
   if (refusal !== undefined) return done(refusal);
-  if (rule.kernel !== undefined && typeof value === "number" && descriptor.kind === "tcp") {
-    const status = applyOption(context, descriptor, rule.kernel, value);
+  const [option, number] = kernelValue(name, rule, value);
+  if (option !== undefined && descriptor.kind === "tcp") {
+    const status = applyOption(context, descriptor, option, number);
     if (status < 0) return done(errnoOf(status));
-    descriptor.options.set(rule.kernel, value);
+    descriptor.options.set(option, number);
   }
   const kept = typeof value === "number" && rule.reported ? rule.reported(value, context) : value;
   descriptor.remembered.set(name, kept);
   return done(0);
 }
 
-function setLinger(args: Args, descriptor: Descriptor): Attempt {
-  const linger = structOf(args.expression(3));
-  const [on, seconds] = ["onoff", "linger"].map((field) => linger && fieldOf(linger, field));
-  if (!on || !seconds) return args.fail("SO_LINGER takes {onoff=…, linger=…}");
-  if (descriptor.kind === "tcp") descriptor.lingerSeconds = numberOf(on) === 0 ? undefined : numberOf(seconds);
+/** OPTION_* and its value; undefined: nothing that the kernel knows. */
+function kernelValue(name: string, rule: OptionRule, value: OptionValue): [number | undefined, number] {
+  if (typeof value === "number") return [rule.kernel, rule.scaled?.(value) ?? value];
+  const congestion = CONGESTION_NAMES[value];
+  if (name !== "IPPROTO_TCP TCP_CONGESTION" || congestion === undefined) {
+    throw new Unsupported(`the value ${JSON.stringify(value)} of ${name}`);
+  }
+  return [OPTION.OPTION_CONGESTION, congestion];
+}
+
+function setLinger(context: CallContext, args: Args, descriptor: Descriptor): Attempt {
+  const given = structOf(args.expression(3));
+  const [on, linger] = ["onoff", "linger"].map((field) => given && fieldOf(given, field));
+  if (!on || !linger) return args.fail("SO_LINGER takes {onoff=…, linger=…}");
+  if (descriptor.kind !== "tcp") return done(0);
+  descriptor.lingerSeconds = numberOf(on) === 0 ? undefined : numberOf(linger);
+  const resets = descriptor.lingerSeconds === 0 ? 1 : 0;
+  descriptor.options.set(OPTION.OPTION_LINGER_RESET, resets);
+  applyOption(context, descriptor, OPTION.OPTION_LINGER_RESET, resets);
   return done(0);
 }
 
 /** Tells the kernel, when it knows the socket already. @returns its status. */
 function applyOption(context: CallContext, socket: TcpSocket, option: number, value: number): number {
+  if (socket.listener !== undefined) {
+    return context.machine.exports.tcpListenSetOption(socket.listener, option, value);
+  }
   if (socket.handle === undefined || socket.isOver) return 0;
   return context.machine.exports.tcpSetOption(socket.handle, option, value);
 }

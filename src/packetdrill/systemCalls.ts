@@ -209,13 +209,9 @@ function close(context: CallContext, args: Args): Attempt {
     return done(0);
   }
   if (descriptor.handle === undefined) return done(0);
-  // SO_LINGER with 0 seconds: RST instead of FIN (POSIX; RFC 9293 3.10.5).
-  if (descriptor.lingerSeconds === 0) {
-    exports.tcpAbort(descriptor.handle);
-    return done(0);
-  }
   exports.tcpClose(descriptor.handle);
-  if (descriptor.lingerSeconds === undefined || !mayBlock(descriptor) || descriptor.isOver) return done(0);
+  // With 0 seconds the kernel resets (OPTION_LINGER_RESET).
+  if (!descriptor.lingerSeconds || !mayBlock(descriptor) || descriptor.isOver) return done(0);
   const deadlineUs = context.machine.nowUs + descriptor.lingerSeconds * 1e6;
   return { deadlineUs, poll: () => (descriptor.isOver || context.machine.nowUs >= deadlineUs ? 0 : undefined) };
 }

@@ -118,6 +118,8 @@ export type KernelExports = {
   tcpAbortAll(): number;
   /** @param option OPTION_*, layout/option.ts. */
   tcpSetOption(handle: number, option: number, value: number): number;
+  /** The same for connections that the listener will accept. */
+  tcpListenSetOption(listener: number, option: number, value: number): number;
   /** Writes INFO_* at `target`. */
   tcpGetInfo(handle: number, target: number): number;
   /** Writes TCPI_* (layout/tcpInfo.ts) at `target`. @returns 0 or EBADF. */

@@ -1,0 +1,114 @@
+/**
+ * What an application has set on single connections that differs from the configuration: keep-alive times, user
+ * timeout, cork, linger, MSS. Few connections have any, and it is looked up when a timer fires or a small segment is
+ * about to leave, so it lies in a table beside the TCBs: an idle connection without settings pays nothing for it.
+ */
+import { connectionsMax } from "../config.ts";
+import { arenaAlloc } from "../mem/arena.ts";
+
+/** Connections with settings of their own, at most; more are refused with ENOBUFS. */
+const SETTINGS_MAX: u32 = 65536;
+const BUCKETS_MAX: u32 = 4096;
+const SETTINGS_SIZE_BYTES: u32 = 32;
+
+export const SETTING_CORK: u8 = 1;
+/** tcpClose resets: SO_LINGER with 0 seconds. */
+export const SETTING_LINGER_RESET: u8 = 2;
+/** userTimeoutTick is the instant from which the user timeout counts. */
+export const SETTING_USER_TIMING: u8 = 4;
+
+@unmanaged
+export class Settings {
+  /** Address of the next one in the bucket, or of the next free one. */
+  next: u32;
+  /** Of the TCB. */
+  index: u32;
+  /** 0: as configured. */
+  keepIdleMs: u32;
+  keepIntervalMs: u32;
+  /** 0: none. */
+  userTimeoutMs: u32;
+  userTimeoutTick: u32;
+  /** 0: as the MTU allows. */
+  mssBytes: u16;
+  keepProbesMax: u8;
+  /** SETTING_*. */
+  bits: u8;
+}
+if (offsetof<Settings>() > SETTINGS_SIZE_BYTES) ERROR("Settings does not fit its record");
+
+let buckets: usize = 0;
+let pool: usize = 0;
+let poolSlots: u32 = 0;
+let used: u32 = 0;
+let freeHead: u32 = 0;
+/** Connections that have settings: 0 makes every look-up free. */
+export let settingsCount: u32 = 0;
+
+export function settingsBoot(): bool {
+  poolSlots = min<u32>(connectionsMax, SETTINGS_MAX);
+  buckets = arenaAlloc((<usize>BUCKETS_MAX) << 2, 64);
+  pool = arenaAlloc(<usize>poolSlots * SETTINGS_SIZE_BYTES, 64);
+  return buckets != 0 && pool != 0;
+}
+
+function bucketOf(index: u32): usize {
+  return buckets + ((<usize>(index & (BUCKETS_MAX - 1))) << 2);
+}
+
+/** The settings of the TCB with this index, or null. */
+export function settingsFind(index: u32): Settings {
+  if (settingsCount == 0) return changetype<Settings>(0);
+  let at = <usize>load<u32>(bucketOf(index));
+  while (at != 0 && changetype<Settings>(at).index != index) at = <usize>changetype<Settings>(at).next;
+  return changetype<Settings>(at);
+}
+
+/** Likewise, made when there are none; null: SETTINGS_MAX connections have some. */
+export function settingsOf(index: u32): Settings {
+  const found = settingsFind(index);
+  if (changetype<usize>(found) != 0) return found;
+  let at = <usize>freeHead;
+  if (at != 0) {
+    freeHead = changetype<Settings>(at).next;
+  } else if (used < poolSlots) {
+    at = pool + <usize>used * SETTINGS_SIZE_BYTES;
+    used++;
+  } else {
+    return changetype<Settings>(0);
+  }
+  memory.fill(at, 0, SETTINGS_SIZE_BYTES);
+  const settings = changetype<Settings>(at);
+  const bucket = bucketOf(index);
+  settings.index = index;
+  settings.next = load<u32>(bucket);
+  store<u32>(bucket, <u32>at);
+  settingsCount++;
+  return settings;
+}
+
+/** The connection is gone. */
+export function settingsDrop(index: u32): void {
+  if (settingsCount == 0) return;
+  let link = bucketOf(index);
+  for (;;) {
+    const at = <usize>load<u32>(link);
+    if (at == 0) return;
+    const settings = changetype<Settings>(at);
+    if (settings.index == index) {
+      store<u32>(link, settings.next);
+      settings.next = freeHead;
+      freeHead = <u32>at;
+      settingsCount--;
+      return;
+    }
+    link = at + offsetof<Settings>("next");
+  }
+}
+
+/** @returns true when any of these SETTING_* bits is set. */
+export function settingsHas(index: u32, bits: u8): bool {
+  if (settingsCount == 0) return false;
+  const settings = settingsFind(index);
+  return changetype<usize>(settings) != 0 && (settings.bits & bits) != 0;
+}
