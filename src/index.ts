@@ -25,10 +25,12 @@ export type { Application, KernelStack } from "./kernel/kernelStack.ts";
 export type { Seed } from "./kernel/seed.ts";
 export * from "./layout/event.ts";
 export * from "./layout/option.ts";
+export * as tcpInfo from "./layout/tcpInfo.ts";
 export * as status from "./layout/status.ts";
 export type { MigrationResult } from "./migration/migrator.ts";
 export type { Connection, ConnectionInfo } from "./socket/connection.ts";
 export type { Listener } from "./socket/listener.ts";
+export type { SocketOptionName, SocketOptions } from "./socket/options.ts";
 export type { Datagram, UdpSocket } from "./socket/udp.ts";
 export { createStack, type Stack } from "./stack.ts";
 export type {
@@ -41,4 +43,5 @@ export type {
   StackOptions,
   StackStats,
 } from "./types.ts";
+export type { TcpInfo } from "./views/tcpInfo.ts";
 export type { Counters } from "./views/kernelMemory.ts";

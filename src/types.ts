@@ -10,6 +10,7 @@ import type { RouteOption } from "./kernel/networkPlan.ts";
 import type { AddressEvent } from "./kernel/stackNetwork.ts";
 import type { KernelEvent, RestartOptions } from "./kernel/supervisor.ts";
 import type { Connection } from "./socket/connection.ts";
+import type { SocketOptions } from "./socket/options.ts";
 import type { Counters } from "./views/kernelMemory.ts";
 import type { ModuleBuild } from "./wasm/load.ts";
 
@@ -94,6 +95,8 @@ export type ListenOptions = {
   readonly ipv6Only?: boolean;
   /** Connections per kernel that wait to be accepted, 1..65535. Default 1024. */
   readonly backlog?: number;
+  /** What its connections start with. */
+  readonly socketOptions?: SocketOptions;
   /** Called with every connection as soon as it is there, instead of accept() and iteration. */
   readonly onConnection?: (connection: Connection) => void;
   /** Closes the listener when aborted. */
@@ -108,6 +111,7 @@ export type ConnectOptions = {
   readonly localAddress?: string;
   /** Default: one whose replies the card brings to the kernel that opens. */
   readonly localPort?: number;
+  readonly socketOptions?: SocketOptions;
   /** Gives up (or resets) when aborted. */
   readonly signal?: AbortSignal;
 };

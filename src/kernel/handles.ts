@@ -4,6 +4,7 @@ import { ownAddress } from "../ip/ownAddresses.ts";
 import { ADDRESS_ANY_V4 } from "../layout/config.ts";
 import { RESULT_BASE, SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
 import { INFO_SIZE_BYTES } from "../layout/option.ts";
+import { TCPI_SIZE_BYTES } from "../layout/tcpInfo.ts";
 import type { KernelExports } from "../wasm/exports.ts";
 import type { EventHandler, KernelHost } from "./host.ts";
 
@@ -208,6 +209,19 @@ export class Handles {
     return status < 0 ? status : INFO_AT;
   }
 
+  /** Likewise, for the connections that a listener will accept. */
+  setListenOption(listener: number, option: number, value: number): number {
+    return this.exports.tcpListenSetOption(listener, option, value);
+  }
+
+  /**
+   * @returns address of TCPI_SIZE_BYTES of TCPI_* fields (layout/tcpInfo.ts), valid until the next call, or a status.
+   */
+  tcpInfo(handle: number): number {
+    const status = this.exports.tcpInfo(handle, INFO_AT);
+    return status < 0 ? status : INFO_AT;
+  }
+
   udpBind(port: number, addressIndex = -1): number {
     const handle = this.exports.udpBind(addressIndex, port);
     if (handle >= 0) this.#bound.set(handle, this.#claim("udp", addressIndex, this.exports.udpLocalPort(handle)));
@@ -270,5 +284,5 @@ export class Handles {
 }
 
 // The info record must stay inside the scratch page.
-const infoEnd: number = INFO_AT + INFO_SIZE_BYTES;
+const infoEnd: number = INFO_AT + Math.max(INFO_SIZE_BYTES, TCPI_SIZE_BYTES);
 if (infoEnd > RESULT_BASE) throw new RangeError("layout: INFO_SIZE_BYTES does not fit the scratch page");

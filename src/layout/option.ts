@@ -11,15 +11,14 @@ export const OPTION_SND_BUFFER_BYTES = 4;
 export const OPTION_QUICKACK = 5;
 /** 1: hold segments smaller than the MSS back (TCP_CORK), for at most 200 ms. */
 export const OPTION_CORK = 6;
-/** Milliseconds that data may stay unacknowledged before the connection is given up (RFC 5482); 0: no limit but the
- * number of retransmissions. */
+/** Milliseconds that data may stay unacknowledged (RFC 5482); 0: only the number of retransmissions is limited. */
 export const OPTION_USER_TIMEOUT_MS = 7;
 /** Milliseconds of silence before the first keep-alive probe (TCP_KEEPIDLE), between two of them (TCP_KEEPINTVL). */
 export const OPTION_KEEPALIVE_IDLE_MS = 8;
 export const OPTION_KEEPALIVE_INTERVAL_MS = 9;
 /** Unanswered probes before the connection is given up (TCP_KEEPCNT). */
 export const OPTION_KEEPALIVE_PROBES = 10;
-/** Bytes, 64..: largest segment to announce and to send (TCP_MAXSEG). What is announced counts until the SYN is sent. */
+/** Bytes, 64..: largest segment to announce, while the SYN has not been sent, and to send (TCP_MAXSEG). */
 export const OPTION_MSS_BYTES = 11;
 /** CONGESTION_*: congestion control from now on (TCP_CONGESTION). */
 export const OPTION_CONGESTION = 12;

@@ -8,7 +8,7 @@ import net from "node:net";
 import { getDefaultHighWaterMark } from "node:stream";
 import type { NetPopcornError } from "../errors.ts";
 import type { KernelHost } from "../kernel/host.ts";
-import { OPTION_KEEPALIVE, OPTION_NODELAY } from "../layout/option.ts";
+import { OPTION_KEEPALIVE, OPTION_KEEPALIVE_IDLE_MS, OPTION_NODELAY } from "../layout/option.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, ECONNREFUSED, ENOTCONN, EPIPE } from "../layout/status.ts";
 import type { Sockets } from "../socket/sockets.ts";
 import type { NetStack } from "./stackOf.ts";
@@ -49,6 +49,8 @@ export type SocketOptions = net.SocketConstructorOpts & {
   readonly writableHighWaterMark?: number;
   readonly noDelay?: boolean;
   readonly keepAlive?: boolean;
+  /** Milliseconds. */
+  readonly keepAliveInitialDelay?: number;
   readonly onread?: net.OnReadOpts;
 };
 
@@ -64,6 +66,12 @@ function forNode(options: SocketOptions | undefined): SocketOptions | undefined 
   return undefined;
 }
 
+/** As Node has it: whole seconds; 0 and what is no number leave the delay as it is. */
+function keepAliveDelayMs(given: number | undefined): number {
+  const seconds = Math.trunc(Number(given) / 1000);
+  return seconds > 0 ? Math.min(seconds, KEEPALIVE_DELAY_SECONDS_MAX) * 1000 : 0;
+}
+
 function toBytes({ chunk, encoding }: Piece): Uint8Array {
   return typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk;
 }
@@ -74,6 +82,9 @@ function isStackAddress(error: unknown): boolean {
   const errno = (error as { errno?: number } | undefined)?.errno;
   return errno === EADDRINUSE || errno === EADDRNOTAVAIL;
 }
+
+/** What the kernel takes: 32,767 s. */
+const KEEPALIVE_DELAY_SECONDS_MAX = 32767;
 
 /** A write that waits for room, or for the connection. */
 type PendingWrite = { bytes: Uint8Array; from: number; readonly rest: Piece[]; readonly done: Done };
@@ -87,6 +98,8 @@ export class StackSocket extends net.Socket implements TransportUser {
   #write: PendingWrite | undefined;
   #noDelay: boolean;
   #keepAlive: boolean;
+  /** 0: the stack's. */
+  #keepAliveDelayMs = 0;
   #isReferenced = true;
   #isResetting = false;
   #bytesRead = 0;
@@ -102,6 +115,7 @@ export class StackSocket extends net.Socket implements TransportUser {
     this.#onread = options?.onread;
     this.#noDelay = options?.noDelay === true;
     this.#keepAlive = options?.keepAlive === true;
+    this.#keepAliveDelayMs = keepAliveDelayMs(options?.keepAliveInitialDelay);
   }
 
   /** A connection that `server` has accepted. */
@@ -119,7 +133,8 @@ export class StackSocket extends net.Socket implements TransportUser {
     socket.allowHalfOpen = allowHalfOpen;
     socket.#attach(new Transport(sockets, host, handle, socket));
     if (server.noDelay) socket.setNoDelay(true);
-    if (server.keepAlive) socket.setKeepAlive(true);
+    // Node has made seconds of it.
+    if (server.keepAlive) socket.setKeepAlive(true, server.keepAliveInitialDelay * 1000);
     if (server.pauseOnConnect) socket.pause();
     else socket.read(0);
     return socket;
@@ -245,14 +260,18 @@ export class StackSocket extends net.Socket implements TransportUser {
 
   override setNoDelay(noDelay = true): this {
     this.#noDelay = Boolean(noDelay);
-    if (!this.connecting) this.#transport?.setOption(OPTION_NODELAY, this.#noDelay);
+    if (!this.connecting) this.#transport?.setOption(OPTION_NODELAY, Number(this.#noDelay));
     return this;
   }
 
-  /** The first probe goes out after the stack's keepaliveIdleMs: `initialDelay` is not looked at. */
-  override setKeepAlive(enable = false, _initialDelay?: number): this {
+  /** `initialDelay` in milliseconds, cut to seconds; 0: as before, at first the stack's keepaliveIdleMs. */
+  override setKeepAlive(enable = false, initialDelay = 0): this {
     this.#keepAlive = Boolean(enable);
-    if (!this.connecting) this.#transport?.setOption(OPTION_KEEPALIVE, this.#keepAlive);
+    const delayMs = keepAliveDelayMs(initialDelay);
+    if (delayMs > 0) this.#keepAliveDelayMs = delayMs;
+    if (this.connecting) return this;
+    if (delayMs > 0) this.#transport?.setOption(OPTION_KEEPALIVE_IDLE_MS, delayMs);
+    this.#transport?.setOption(OPTION_KEEPALIVE, Number(this.#keepAlive));
     return this;
   }
 
@@ -367,7 +386,7 @@ export class StackSocket extends net.Socket implements TransportUser {
     internals.connecting = false;
     internals._unrefTimer();
     if (this.#noDelay) this.setNoDelay(true);
-    if (this.#keepAlive) this.setKeepAlive(true);
+    if (this.#keepAlive) this.setKeepAlive(true, this.#keepAliveDelayMs);
     this.emit("connect");
     this.#resume();
     this.emit("ready");

@@ -174,8 +174,8 @@ export class Transport implements EventSink, OpenConnection {
     return status;
   }
 
-  setOption(option: number, isOn: boolean): void {
-    this.#host.handles.setOption(this.#handle, option, isOn ? 1 : 0);
+  setOption(option: number, value: number): void {
+    this.#host.handles.setOption(this.#handle, option, value);
   }
 
   endpoints(): { readonly local: Endpoint; readonly remote: Endpoint } | undefined {

@@ -16,6 +16,8 @@ import {
 } from "../layout/event.ts";
 import * as OPTION from "../layout/option.ts";
 import { EBADF } from "../layout/status.ts";
+import { readTcpInfo, type TcpInfo } from "../views/tcpInfo.ts";
+import { kernelOptions, type SocketOptions } from "./options.ts";
 
 /** Largest piece given to a reader at once. */
 const CHUNK_BYTES_MAX = 65536;
@@ -257,6 +259,20 @@ export class Connection implements EventSink, OpenConnection {
   /** true: an idle connection is probed (keepaliveIdleMs and the other tuning options). */
   setKeepAlive(on = true): void {
     this.#setOption(OPTION.OPTION_KEEPALIVE, on ? 1 : 0);
+  }
+
+  /**
+   * Socket options by their usual names: `setOptions({ TCP_CORK: true, TCP_USER_TIMEOUT: 5000 })`.
+   * @throws NetPopcornError ERR_OPTION_UNKNOWN, ERR_OPTION_RANGE, ENOBUFS, EBADF once the connection is over.
+   */
+  setOptions(options: SocketOptions): void {
+    for (const [option, value] of kernelOptions(options)) this.#setOption(option, value);
+  }
+
+  /** TCP_INFO. @throws NetPopcornError EBADF once the connection is over. */
+  tcpInfo(): TcpInfo {
+    const at = this.#checkStatus(this.#released ? EBADF : this.#host.handles.tcpInfo(this.handle), "tcpInfo");
+    return readTcpInfo(this.#host.memory, at);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

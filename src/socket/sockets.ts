@@ -19,6 +19,7 @@ import type { BindUdpOptions, ConnectOptions, ListenOptions } from "../types.ts"
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import { Connection, type ConnectionOwner, type OpenConnection } from "./connection.ts";
 import { Listener } from "./listener.ts";
+import { kernelOptions } from "./options.ts";
 import { UdpSocket } from "./udp.ts";
 
 const BACKLOG_DEFAULT = 1024;
@@ -75,8 +76,9 @@ export class Sockets implements ConnectionOwner {
 
   async #listen(options: ListenOptions, onHandle?: (host: KernelHost, handle: number) => void): Promise<Listener> {
     const backlog = checkInteger("backlog", options.backlog ?? BACKLOG_DEFAULT, 1, 65535);
+    const inherited = kernelOptions(options.socketOptions ?? {});
     const listener = await this.#replicate<Listener>("tcp", "listen", options, {
-      open: (host, addressIndex, port) => host.exports.tcpListen(addressIndex, port, backlog),
+      open: (host, addressIndex, port) => listenWith(host, addressIndex, port, backlog, inherited),
       undo: (host, handle) => host.exports.tcpListenClose(handle),
       create: (address, port, onClose) =>
         new Listener({ address, port, owner: this, onConnection: options.onConnection, onHandle, onClose }),
@@ -126,7 +128,10 @@ export class Sockets implements ConnectionOwner {
       options.localAddress === undefined
         ? this.#anyHost().handles.addressFor(remote)
         : this.#addressIndex(options.localAddress, what);
+    const socketOptions = kernelOptions(options.socketOptions ?? {});
     const opened = this.#open(remote, options.port, options.localPort ?? 0, addressIndex, what);
+    // The SYN leaves with the next turn: what it says depends on them.
+    for (const [option, value] of socketOptions) opened.host.exports.tcpSetOption(opened.handle, option, value);
     opened.host.requestTurn();
     return opened;
   }
@@ -311,4 +316,18 @@ export class Sockets implements ConnectionOwner {
 function wildcardIndex(address: string, ipv6Only: boolean | undefined): number | undefined {
   if (address === ANY_V6) return ipv6Only ? ADDRESS_ANY_V6 : ADDRESS_ANY;
   return address === ANY_V4 ? ADDRESS_ANY_V4 : undefined;
+}
+
+/** A listen replica with the options for its connections. @returns handle or status. */
+function listenWith(
+  host: KernelHost,
+  addressIndex: number,
+  port: number,
+  backlog: number,
+  options: ReturnType<typeof kernelOptions>,
+): number {
+  const handle = host.exports.tcpListen(addressIndex, port, backlog);
+  if (handle < 0) return handle;
+  for (const [option, value] of options) host.exports.tcpListenSetOption(handle, option, value);
+  return handle;
 }

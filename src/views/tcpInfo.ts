@@ -1,0 +1,61 @@
+/** TCP_INFO: what TCP knows of a connection, under the names and in the units of Linux's struct tcp_info. */
+import * as INFO from "../layout/tcpInfo.ts";
+import type { KernelMemory } from "./kernelMemory.ts";
+
+const FIELDS = {
+  tcpi_state: INFO.TCPI_STATE,
+  tcpi_ca_state: INFO.TCPI_CA_STATE,
+  tcpi_retransmits: INFO.TCPI_RETRANSMITS,
+  tcpi_probes: INFO.TCPI_PROBES,
+  tcpi_backoff: INFO.TCPI_BACKOFF,
+  tcpi_options: INFO.TCPI_OPTIONS,
+  tcpi_snd_wscale: INFO.TCPI_SND_WSCALE,
+  tcpi_rcv_wscale: INFO.TCPI_RCV_WSCALE,
+  tcpi_rto: INFO.TCPI_RTO_US,
+  tcpi_ato: INFO.TCPI_ATO_US,
+  tcpi_snd_mss: INFO.TCPI_SND_MSS_BYTES,
+  tcpi_rcv_mss: INFO.TCPI_RCV_MSS_BYTES,
+  tcpi_unacked: INFO.TCPI_UNACKED,
+  tcpi_sacked: INFO.TCPI_SACKED,
+  tcpi_lost: INFO.TCPI_LOST,
+  tcpi_retrans: INFO.TCPI_RETRANS,
+  tcpi_last_ack_recv: INFO.TCPI_LAST_ACK_RECV_MS,
+  tcpi_pmtu: INFO.TCPI_PMTU_BYTES,
+  tcpi_rtt: INFO.TCPI_RTT_US,
+  tcpi_rttvar: INFO.TCPI_RTTVAR_US,
+  tcpi_snd_ssthresh: INFO.TCPI_SND_SSTHRESH,
+  tcpi_snd_cwnd: INFO.TCPI_SND_CWND,
+  tcpi_advmss: INFO.TCPI_ADVMSS_BYTES,
+  tcpi_reordering: INFO.TCPI_REORDERING,
+  tcpi_rcv_rtt: INFO.TCPI_RCV_RTT_US,
+  tcpi_rcv_space: INFO.TCPI_RCV_SPACE_BYTES,
+  tcpi_total_retrans: INFO.TCPI_TOTAL_RETRANS,
+  tcpi_pacing_rate: INFO.TCPI_PACING_RATE,
+  tcpi_min_rtt: INFO.TCPI_MIN_RTT_US,
+  tcpi_notsent_bytes: INFO.TCPI_NOTSENT_BYTES,
+  tcpi_snd_wnd: INFO.TCPI_SND_WND_BYTES,
+  tcpi_rcv_wnd: INFO.TCPI_RCV_WND_BYTES,
+  tcpi_delivery_rate: INFO.TCPI_DELIVERY_RATE,
+  tcpi_dsack_dups: INFO.TCPI_DSACK_DUPS,
+  tcpi_reord_seen: INFO.TCPI_REORD_SEEN,
+} as const;
+
+/**
+ * Numbers all. tcpi_state: TCP_STATE_*, tcpi_ca_state: TCPI_CA_*, tcpi_options: TCPI_OPT_* (layout/tcpInfo.ts); times in
+ * microseconds but tcpi_last_ack_recv in milliseconds; tcpi_snd_cwnd, tcpi_unacked and their likes in segments.
+ */
+export type TcpInfo = { readonly [Name in keyof typeof FIELDS | "tcpi_delivered" | "tcpi_delivered_ce"]: number };
+
+/** @param at address of a record that tcpInfo() has written. */
+export function readTcpInfo(memory: KernelMemory, at: number): TcpInfo {
+  const load = (offset: number) => memory.loadU32(at + offset);
+  const fields = Object.fromEntries(Object.entries(FIELDS).map(([name, offset]) => [name, load(offset)]));
+  // Linux counts segments, the kernel bytes.
+  const mssBytes = Math.max(1, load(INFO.TCPI_SND_MSS_BYTES));
+  const segments = (offset: number) => Math.ceil(load(offset) / mssBytes);
+  return {
+    ...(fields as { [Name in keyof typeof FIELDS]: number }),
+    tcpi_delivered: segments(INFO.TCPI_DELIVERED_BYTES),
+    tcpi_delivered_ce: segments(INFO.TCPI_DELIVERED_CE_BYTES),
+  };
+}
