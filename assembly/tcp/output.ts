@@ -180,7 +180,8 @@ function maySendSmall(tcb: Tcb, bytes: u32, queued: u32, finQueued: bool): bool 
   const inFlight = tcb.sndNxt != tcb.sndUna;
   // All there is: Nagle's rule (RFC 9293 3.7.4) holds it back while something is unacknowledged.
   if (bytes == queued) {
-    if (finQueued) return true;
+    // What has been sent before is not Nagle's business any more.
+    if (finQueued || seqLt(tcb.sndNxt, tcb.sndMax)) return true;
     // The persist timer lets go of what is corked (sendProbe).
     if (settingsCount != 0 && settingsHas(T.tcbIndex(tcb), SETTING_CORK)) return false;
     return !inFlight || (tcb.flags & T.F_NODELAY) != 0;

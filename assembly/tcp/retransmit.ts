@@ -7,7 +7,7 @@ import { emit, segmentMss, timestampOf } from "./output.ts";
 import { rtoArm } from "./timers.ts";
 import { lossTimerArm } from "./rack.ts";
 import { recoveryResent, recoverySent } from "./recovery.ts";
-import { FLAG_ACK, FLAG_FIN } from "./segment.ts";
+import { FLAG_ACK, FLAG_FIN, FLAG_PSH } from "./segment.ts";
 import { seqGt, seqLt, seqMax } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
@@ -25,6 +25,12 @@ export function countRetransmission(tcb: Tcb): void {
 /** True when what is lost is kept account of in the flight block. */
 export function isSelective(tcb: Tcb): bool {
   return tcb.flight != 0 && tcb.sndNxt == tcb.sndMax && (coldOf(tcb).traits & T.TRAIT_SACK) != 0;
+}
+
+/** PSH goes with the last bytes that are queued (RFC 9293 3.9.1.2, MUST-61), also when they go again. */
+function resentFlags(tcb: Tcb, from: u32, bytes: u32, fin: bool): u32 {
+  const isLast = bytes > 0 && from + bytes == tcb.sndBufEnd;
+  return FLAG_ACK | (isLast ? FLAG_PSH : 0) | (fin ? FLAG_FIN : 0);
 }
 
 /** Sends again what is lost. @returns false: the TX ring is full. */
@@ -46,7 +52,7 @@ export function resendLost(tcb: Tcb): bool {
     // keep us from ever sending.
     if (!forced && (pipe + bytes > tcb.cwnd || seqGt(from + bytes, tcb.sndUna + tcb.sndWnd))) return true;
     const fin = seqGt(from + bytes, tcb.sndBufEnd);
-    if (!emit(tcb, from, FLAG_ACK | (fin ? FLAG_FIN : 0), bytes - (fin ? 1 : 0))) return false;
+    if (!emit(tcb, from, resentFlags(tcb, from, bytes - (fin ? 1 : 0), fin), bytes - (fin ? 1 : 0))) return false;
     countRetransmission(tcb);
     recoverySent(tcb, bytes);
     recoveryResent(tcb, bytes, timestampOf(tcb));
@@ -67,7 +73,7 @@ export function resendFirst(tcb: Tcb): bool {
   const data = seqLt(tcb.sndUna, tcb.sndBufEnd) ? tcb.sndBufEnd - tcb.sndUna : 0;
   const bytes = min(min(data, segmentMss(tcb)), inFlight);
   const fin = (tcb.flags & T.F_FIN_QUEUED) != 0 && bytes == data && inFlight > bytes;
-  if (!emit(tcb, tcb.sndUna, FLAG_ACK | (fin ? FLAG_FIN : 0), bytes)) return false;
+  if (!emit(tcb, tcb.sndUna, resentFlags(tcb, tcb.sndUna, bytes, fin), bytes)) return false;
   tcb.flags &= ~T.F_RETRANSMIT;
   countRetransmission(tcb);
   coldOf(tcb).rttStartUs = nowUs;

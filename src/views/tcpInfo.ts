@@ -41,8 +41,8 @@ const FIELDS = {
 } as const;
 
 /**
- * Numbers all. tcpi_state: TCP_STATE_*, tcpi_ca_state: TCPI_CA_*, tcpi_options: TCPI_OPT_* (layout/tcpInfo.ts); times in
- * microseconds but tcpi_last_ack_recv in milliseconds; tcpi_snd_cwnd, tcpi_unacked and their likes in segments.
+ * Numbers all. tcpi_state: TCP_STATE_*, tcpi_ca_state: TCPI_CA_*, tcpi_options: TCPI_OPT_* (layout/tcpInfo.ts); times
+ * in microseconds but tcpi_last_ack_recv in milliseconds; tcpi_snd_cwnd, tcpi_unacked and their likes in segments.
  */
 export type TcpInfo = { readonly [Name in keyof typeof FIELDS | "tcpi_delivered" | "tcpi_delivered_ce"]: number };
 
