@@ -7,7 +7,7 @@ import { nowTick, TICK_SHIFT } from "../time.ts";
 import { ipBytesOf } from "./addresses.ts";
 import { congestionOf, CWND_BYTES_MAX, DUP_ACK_THRESHOLD } from "./congestion.ts";
 import { FLIGHT_REORDERED, flightIsClean, flightOf } from "./flight.ts";
-import { ownMss } from "./output.ts";
+import { announcedMss, ownMss } from "./output.ts";
 import { SYN_OPTION_WSCALE } from "./segment.ts";
 import { seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
@@ -39,7 +39,7 @@ export function tcpInfo(handle: i32, target: usize): i32 {
   store<u32>(target, tcb.rttvarUs4 >> 2, I.TCPI_RTTVAR_US);
   store<u32>(target, tcb.ssthresh >= CWND_BYTES_MAX ? 0x7fffffff : tcb.ssthresh / mss, I.TCPI_SND_SSTHRESH);
   store<u32>(target, tcb.cwnd / mss, I.TCPI_SND_CWND);
-  store<u32>(target, ownMss(tcb.localIndex), I.TCPI_ADVMSS_BYTES);
+  store<u32>(target, announcedMss(tcb), I.TCPI_ADVMSS_BYTES);
   store<u32>(target, 0, I.TCPI_RCV_RTT_US);
   store<u32>(target, (<u32>1) << cold.rcvLimitOrder, I.TCPI_RCV_SPACE_BYTES);
   store<u32>(target, cold.retransmits, I.TCPI_TOTAL_RETRANS);

@@ -141,7 +141,7 @@ function packetdrillCommand(): Command {
       "how far times may be off, for scripts that do not say (4000)",
       integerOption("--tolerance-usecs", 0, 3_600_000_000),
     )
-    .option("--foreign", "scripts for another stack: order of TCP options and buffer sizes are not compared")
+    .option("--foreign", "scripts for another stack: order of TCP options and sizes of windows are not compared")
     .option("--expect-all", "packets that a script does not expect fail it")
     .option("--dry-run", "only read the scripts")
     .option("--verbose", "show what the scripts print")

@@ -36,6 +36,9 @@ const LEVELS: Readonly<Record<string, string>> = {
 
 const flag = (kernel?: number): OptionRule => ({ ...(kernel !== undefined && { kernel }), initial: () => 0 });
 
+/** As Linux does with sizes that are too small. */
+const atLeastSmallest = (value: number) => Math.max(2048, value);
+
 /** Linux doubles what is set, for its own bookkeeping, and says the doubled value; FreeBSD does not. */
 const doubled = (value: number, context: CallContext) => (context.settings.isFreeBsd ? value : 2 * value);
 
@@ -55,11 +58,13 @@ const RULES: Readonly<Record<string, OptionRule>> = {
   "SOL_SOCKET SO_KEEPALIVE": flag(OPTION.OPTION_KEEPALIVE),
   "SOL_SOCKET SO_RCVBUF": {
     kernel: OPTION.OPTION_RCV_BUFFER_BYTES,
+    scaled: atLeastSmallest,
     initial: (context) => context.settings.kernelConfig().tuning.rcvBufferBytesMax,
     reported: doubled,
   },
   "SOL_SOCKET SO_SNDBUF": {
     kernel: OPTION.OPTION_SND_BUFFER_BYTES,
+    scaled: atLeastSmallest,
     initial: (context) => context.settings.kernelConfig().tuning.sndBufferBytesMax,
     reported: doubled,
   },

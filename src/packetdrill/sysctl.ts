@@ -2,6 +2,7 @@
  * What sysctls of Linux and FreeBSD mean here. A value that asks for what the kernel does anyway is taken; one that
  * asks for something else and has a counterpart sets it; any other is unsupported.
  */
+import { CONGESTION_CUBIC, CONGESTION_RENO } from "../layout/option.ts";
 import { Unsupported } from "./errors.ts";
 import type { Settings } from "./settings.ts";
 
@@ -46,6 +47,13 @@ const probes: Rule = (settings, value, name) => {
   settings.tuning.keepaliveProbesMax = number(value, name);
 };
 
+const sack: Rule = (settings, value, name) => {
+  fixed("0", "1")(settings, value, name);
+  settings.tuning.sack = Number(value);
+};
+
+const CONGESTION: Readonly<Record<string, number>> = { reno: CONGESTION_RENO, cubic: CONGESTION_CUBIC };
+
 /** Under net.ipv4. */
 const LINUX: Readonly<Record<string, Rule>> = {
   tcp_timestamps: (settings, value, name) => {
@@ -72,14 +80,18 @@ const LINUX: Readonly<Record<string, Rule>> = {
     settings.tuning.ephemeralPortLast = number(last, name);
   },
   tcp_window_scaling: fixed("1"),
-  tcp_sack: fixed("1"),
+  tcp_sack: sack,
   tcp_dsack: fixed("1"),
   tcp_fack: fixed("0"),
   tcp_frto: fixed("1", "2"),
   tcp_reordering: fixed("3"),
   tcp_early_retrans: fixed("3", "4"),
   tcp_recovery: fixed("1"),
-  tcp_congestion_control: fixed("cubic"),
+  tcp_congestion_control: (settings, value, name) => {
+    const algorithm = CONGESTION[value];
+    if (algorithm === undefined) throw new Unsupported(`sysctl ${name}=${value}`);
+    settings.tuning.congestionControl = algorithm;
+  },
   tcp_slow_start_after_idle: fixed("0"),
   tcp_ecn: fixed("0", "2"),
   tcp_ecn_option: harmless,
@@ -106,7 +118,7 @@ const LINUX: Readonly<Record<string, Rule>> = {
 /** FreeBSD, by full name. */
 const FREEBSD: Readonly<Record<string, Rule>> = {
   "net.inet.tcp.rfc1323": fixed("1"),
-  "net.inet.tcp.sack.enable": fixed("1"),
+  "net.inet.tcp.sack.enable": sack,
   "net.inet.tcp.ecn.enable": fixed("0", "2"),
   "net.inet.tcp.blackhole": fixed("0"),
   "net.inet.tcp.insecure_rst": fixed("0"),
