@@ -8,6 +8,7 @@ import { nowMs, nowTick, nowUs } from "../time.ts";
 import { confirmNeighbor, timestampOffsetOfSegment } from "./addresses.ts";
 import { challengeAck, challengePureAck } from "./challenge.ts";
 import { eventPost } from "./close.ts";
+import { ecnEchoed } from "./ecn.ts";
 import { congestionAcked, congestionDuplicateAck } from "./congestion.ts";
 import { flightAckBegin, flightAcked, flightEnsure } from "./flight.ts";
 import { outputMark } from "./outputQueue.ts";
@@ -42,6 +43,10 @@ export function ackProcess(tcb: Tcb): bool {
   if (S.segSackBlocks != 0 && tcb.sndMax != tcb.sndUna && tcb.sndNxt == tcb.sndMax && cold.traits & T.TRAIT_SACK) {
     // What is in flight must be entered before reports about it are. Without memory they are not believed.
     flightEnsure(tcb);
+  }
+  if (S.segFlags & S.FLAG_ECE && cold.traits & T.TRAIT_ECN) {
+    flightAckBegin(tcb);
+    ecnEchoed(tcb);
   }
   if (advances) {
     newAck(tcb, ack);

@@ -13,7 +13,7 @@ import { cubicGrow, cubicReduce, cubicUndo } from "./cubic.ts";
 import { flightOf } from "./flight.ts";
 import { hystartRound } from "./hystart.ts";
 import { seqGeq } from "./seq.ts";
-import { F_RECOVERY, F_RETRANSMIT, F_RTO_RECOVERY, TRAIT_LIMITED, Tcb, coldOf } from "./tcb.ts";
+import { F_RECOVERY, F_RETRANSMIT, F_RTO_RECOVERY, TRAIT_CWR_STATE, TRAIT_LIMITED, Tcb, coldOf } from "./tcb.ts";
 import { TRAIT_CONGESTION_MASK, TRAIT_CONGESTION_SHIFT } from "./tcb.ts";
 
 export const CWND_BYTES_MAX: u32 = 1 << 30;
@@ -115,7 +115,14 @@ export function congestionAcked(tcb: Tcb, ackedBytes: u32, flightBefore: u32): b
     }
     return true;
   }
-  if (tcb.flags & F_RTO_RECOVERY && seqGeq(tcb.sndUna, coldOf(tcb).recover)) tcb.flags &= ~F_RTO_RECOVERY;
+  const cold = coldOf(tcb);
+  if (seqGeq(tcb.sndUna, cold.recover)) {
+    tcb.flags &= ~F_RTO_RECOVERY;
+    cold.traits &= ~TRAIT_CWR_STATE;
+  } else if (cold.traits & TRAIT_CWR_STATE) {
+    // In the round trip of a reduction for ECN nothing grows.
+    return true;
+  }
   congestionGrow(tcb, ackedBytes, flightBefore);
   return true;
 }

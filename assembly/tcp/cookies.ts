@@ -13,6 +13,9 @@ import { sipHash } from "../flow/hash.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { nowMs } from "../time.ts";
 import { timestampOffsetOfSegment } from "./addresses.ts";
+import { ECN_OFF } from "../../src/layout/config.ts";
+import { ecnAgreed } from "./ecn.ts";
+import { ecnMode } from "../config.ts";
 import * as S from "./segment.ts";
 
 const PERIOD_MS: u32 = 64000;
@@ -25,6 +28,7 @@ const RECENT_MASK: u32 = 4095;
 const TS_BITS: u32 = 6;
 const TS_WSCALE_MASK: u32 = 15;
 const TS_SACK: u32 = 16;
+const TS_ECN: u32 = 32;
 
 /** MSS values that a cookie can express (Linux's and FreeBSD's choices are alike: common path MTUs). */
 function mssOfIndex(index: u32): u32 {
@@ -79,7 +83,7 @@ export function cookieSeq(): u32 {
 export function cookieTsVal(): u32 {
   const clock = nowMs + timestampOffsetOfSegment();
   const wscale = S.segOptions & S.SYN_OPTION_WSCALE ? S.segWscale : TS_WSCALE_MASK;
-  const bits = wscale | (S.segOptions & S.SYN_OPTION_SACK ? TS_SACK : 0);
+  const bits = wscale | (S.segOptions & S.SYN_OPTION_SACK ? TS_SACK : 0) | (ecnAgreed() ? TS_ECN : 0);
   let value = ((clock >> TS_BITS) << TS_BITS) | bits;
   if (<i32>(value - clock) > 0) value -= 1 << TS_BITS;
   return value;
@@ -114,4 +118,9 @@ export function cookieWscale(): i32 {
 /** The peer permits SACK, as it came back likewise. */
 export function cookieSack(): bool {
   return S.segHasTimestamps && (S.segTsEcr & TS_SACK) != 0;
+}
+
+/** ECN was agreed on, as it came back likewise. */
+export function cookieEcn(): bool {
+  return S.segHasTimestamps && (S.segTsEcr & TS_ECN) != 0 && ecnMode != ECN_OFF;
 }

@@ -15,6 +15,7 @@ import { flowOfSegment } from "./addresses.ts";
 import { resetIfSynchronized } from "./abort.ts";
 import { challengeAck, challengePureAck, probeAck } from "./challenge.ts";
 import { enterTimeWait, eventPost, finWait2Arm, tcpDrop } from "./close.ts";
+import { ecnReceived } from "./ecn.ts";
 import { established } from "./established.ts";
 import { handshakeAck, listenInput, startFromSyn, timeWaitSyn } from "./open.ts";
 import { sendResetForSegment } from "./output.ts";
@@ -134,6 +135,7 @@ function synchronizedInput(tcb: Tcb): void {
   }
   if (tcb.state == ST.STATE_SYN_RECEIVED && !handshakeAck(tcb)) return;
   if (!ackProcess(tcb)) return;
+  if (coldOf(tcb).traits & T.TRAIT_ECN) ecnReceived(tcb);
   if (
     S.segHasTimestamps &&
     (tcb.flags & (T.F_TIMESTAMPS | T.F_ACK_PENDING)) == T.F_TIMESTAMPS &&

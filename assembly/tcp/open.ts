@@ -5,6 +5,7 @@
 import {
   congestionDefault,
   connectionsMax,
+  ecnMode,
   ephemeralPortFirst,
   ephemeralPortLast,
   nodelayDefault,
@@ -30,6 +31,7 @@ import {
   sourceForV6,
 } from "../ip/address.ts";
 import { isHostV4 } from "../ip/arp.ts";
+import { ECN_ASK } from "../../src/layout/config.ts";
 import * as C from "../../src/layout/counters.ts";
 import { COOKIES_TRUSTED_MS, HEALTH_BASE, HEALTH_COOKIES_UNTIL_MS } from "../../src/layout/kernelMemory.ts";
 import { STATE_SYN_RECEIVED, STATE_SYN_SENT } from "../../src/layout/option.ts";
@@ -40,7 +42,8 @@ import { nowMs, nowNs } from "../time.ts";
 import { addressPair, flowFind, flowHash, ipBytesOf, learnWayBack, mtuTo, remoteAt } from "./addresses.ts";
 import { tcpDrop } from "./close.ts";
 import { congestionChoose, congestionStart } from "./congestion.ts";
-import { cookieCheck, cookieIsRecent, cookieSack, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
+import { cookieCheck, cookieEcn, cookieIsRecent, cookieSack, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
+import { ecnAgreed } from "./ecn.ts";
 import { established } from "./established.ts";
 import {
   Listener,
@@ -136,6 +139,8 @@ export function startFromSyn(tcb: Tcb): void {
     cold.tsRecentMs = nowMs;
   }
   if (S.segOptions & S.SYN_OPTION_SACK && sackEnabled) cold.traits |= T.TRAIT_SACK;
+  const answered = (S.segFlags & (S.FLAG_ACK | S.FLAG_ECE | S.FLAG_CWR)) == (S.FLAG_ACK | S.FLAG_ECE);
+  if (S.segFlags & S.FLAG_ACK ? answered && ecnMode == <u32>ECN_ASK : ecnAgreed()) cold.traits |= T.TRAIT_ECN;
   setMss(tcb, S.segOptions & S.SYN_OPTION_MSS ? S.segMss : MSS_DEFAULT);
 }
 
@@ -223,7 +228,7 @@ function sendCookie(listener: Listener): void {
   // Without timestamps there is no place to remember the window scale.
   const wscale = withTimestamps && S.segOptions & S.SYN_OPTION_WSCALE ? <i32>ownWscale() : -1;
   const ack = S.segSeq + 1;
-  const flags = S.FLAG_SYN | S.FLAG_ACK;
+  const flags = S.FLAG_SYN | S.FLAG_ACK | (withTimestamps && ecnAgreed() ? S.FLAG_ECE : 0);
   const wnd = min<u32>(rcvBufferBytesMax, 65535);
   const sent = emitSyn(
     S.segLocalIndex,
@@ -277,6 +282,7 @@ function cookieInput(listener: Listener): bool {
     tcb.flags |= T.F_TIMESTAMPS;
     tcb.tsRecent = S.segTsVal;
     cold.tsRecentMs = nowMs;
+    if (cookieEcn()) cold.traits |= T.TRAIT_ECN;
     if (sackEnabled && cookieSack()) cold.traits |= T.TRAIT_SACK;
     const wscale = cookieWscale();
     if (wscale >= 0) {

@@ -3,7 +3,15 @@
  * the application have had their say: so a response carries the ACK, and a burst of segments is answered by one ACK.
  * RFC 9293 3.8.6.2 (silly window avoidance, Nagle), 3.8.6.1 (probes), 3.8.6.3 (delayed ACKs).
  */
-import { checksumOffload, mtuBytes, rcvBufferBytesMax, sackEnabled, timestamps, tsoBytesMax } from "../config.ts";
+import {
+  checksumOffload,
+  ecnMode,
+  mtuBytes,
+  rcvBufferBytesMax,
+  sackEnabled,
+  timestamps,
+  tsoBytesMax,
+} from "../config.ts";
 import { loopSend } from "../device/loop.ts";
 import { txReserve } from "../device/tx.ts";
 import { timestampOffset, timestampOffsetV6 } from "../flow/hash.ts";
@@ -19,6 +27,7 @@ import {
   TCP_RST_WITHHELD,
   TCP_SEGMENTS_SENT,
 } from "../../src/layout/counters.ts";
+import { ECN_ASK } from "../../src/layout/config.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../../src/layout/kernelMemory.ts";
 import {
   FRAME_OFFSET,
@@ -54,6 +63,7 @@ import {
 } from "../wire/checksum.ts";
 import { flowHash, ipBytesOf, neighborOfV6, neighborTo, remoteAt, timestampOffsetTo } from "./addresses.ts";
 import { congestionWindow } from "./congestion.ts";
+import { ecnCodepoint, ecnFlags, ecnNone } from "./ecn.ts";
 import { FLIGHT_NEW_FIRST, flightIsClean, flightOf, flightSent, pipeBytes } from "./flight.ts";
 import { lossTimerArm } from "./rack.ts";
 import { recoverySent } from "./recovery.ts";
@@ -306,8 +316,11 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   store<u32>(tcp, rotl<u32>(tcb.ports, 16));
   storeBe32(tcp + 4, seq);
   storeBe32(tcp + 8, tcb.rcvNxt);
+  let allFlags = flags;
+  if (coldOf(tcb).traits & T.TRAIT_ECN) allFlags |= ecnFlags(tcb, seq, bytes);
+  else ecnNone();
   // Data offset, flags, window; then checksum and urgent pointer are zero.
-  store<u16>(tcp, <u16>((headerBytes << 2) | (flags << 8)), 12);
+  store<u16>(tcp, <u16>((headerBytes << 2) | (allFlags << 8)), 12);
   storeBe16(tcp + 14, receiveWindowField(tcb));
   store<u32>(tcp, 0, 16);
   if (optionBytes != 0) {
@@ -327,10 +340,10 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   seal(tcb, frame, tcp, pseudo, isV6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4, tcpBytes, seq, bytes);
   const packet = frame + ETH_BYTES;
   if (isV6) {
-    const label = tcb.hash & FLOW_LABEL_MASK;
-    ipv6WriteHeader(packet, tcpBytes, PROTOCOL_TCP, addressAt(tcb.localIndex), remoteAt(tcb), label);
+    const classAndLabel = (ecnCodepoint << 20) | (tcb.hash & FLOW_LABEL_MASK);
+    ipv6WriteHeader(packet, tcpBytes, PROTOCOL_TCP, addressAt(tcb.localIndex), remoteAt(tcb), classAndLabel);
   } else {
-    ipv4WriteHeader(packet, 20 + tcpBytes, PROTOCOL_TCP, addressV4(tcb.localIndex), tcb.remoteV4, 0);
+    ipv4WriteHeader(packet, 20 + tcpBytes, PROTOCOL_TCP, addressV4(tcb.localIndex), tcb.remoteV4, ecnCodepoint);
   }
   count(TCP_SEGMENTS_SENT);
   if (neighbor >= 0) neighborSend(neighbor, frame, headersBytes + bytes);
@@ -398,7 +411,11 @@ function sendSyn(tcb: Tcb): bool {
   const cold = coldOf(tcb);
   const withTimestamps = active ? timestamps : (tcb.flags & T.F_TIMESTAMPS) != 0;
   const withWscale = active || (<u32>cold.synOptions & S.SYN_OPTION_WSCALE) != 0;
-  const flags = active ? S.FLAG_SYN : S.FLAG_SYN | S.FLAG_ACK;
+  // A SYN that is sent again asks no more: there are paths that drop those that do (RFC 3168 6.1.1.1).
+  const asking = active && ecnMode == <u32>ECN_ASK && tcb.backoff == 0;
+  const agreed = !active && (cold.traits & T.TRAIT_ECN) != 0;
+  const ecn = asking ? S.FLAG_ECE | S.FLAG_CWR : agreed ? S.FLAG_ECE : 0;
+  const flags = ecn | (active ? S.FLAG_SYN : S.FLAG_SYN | S.FLAG_ACK);
   const wnd = min<u32>(min<u32>((<u32>1) << cold.rcvLimitOrder, streamFreeBytes() >> 1), 65535);
   const ok = emitSyn(
     tcb.localIndex,

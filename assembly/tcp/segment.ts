@@ -10,6 +10,9 @@ export const FLAG_SYN: u32 = 2;
 export const FLAG_RST: u32 = 4;
 export const FLAG_PSH: u32 = 8;
 export const FLAG_ACK: u32 = 16;
+/** RFC 3168 6.1. */
+export const FLAG_ECE: u32 = 64;
+export const FLAG_CWR: u32 = 128;
 
 /** Options seen in a SYN. */
 export const SYN_OPTION_MSS: u32 = 1;
@@ -75,6 +78,12 @@ export function segmentPlace(
   segRemoteV6 = remoteV6;
 }
 
+/** ECN codepoint of its IP header (RFC 3168 5). */
+export function segmentCodepoint(): u32 {
+  const second = <u32>load<u8>(segPacket, 1);
+  return (segRemoteV6 != 0 ? second >> 4 : second) & 3;
+}
+
 const mapped: usize = memory.data(16, 8);
 
 /** Where the 16 bytes of the remote address lie, IPv4-mapped, for the time being. */
@@ -101,7 +110,7 @@ export function segmentParse(segmentBytes: u32): bool {
   segAck = loadBe32(header + 8);
   const offsetAndFlags = <u32>load<u16>(header, 12);
   const headerBytes = ((offsetAndFlags >> 4) & 15) << 2;
-  segFlags = (offsetAndFlags >> 8) & 63;
+  segFlags = offsetAndFlags >> 8;
   segWndField = loadBe16(header + 14);
   segData = header + headerBytes;
   segDataBytes = segmentBytes - headerBytes;

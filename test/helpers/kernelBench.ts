@@ -127,7 +127,12 @@ export type TcpInfo = {
 };
 
 /** A segment that the kernel has sent. */
-export type Sent = Tcp & { readonly source: string; readonly destination: string };
+export type Sent = Tcp & {
+  readonly source: string;
+  readonly destination: string;
+  /** ECN codepoint of its IP header (RFC 3168 5): 0 none, 1 ECT(1), 2 ECT(0), 3 CE. */
+  readonly codepoint: number;
+};
 
 const modules = new Map<KernelBuild, WebAssembly.Module>();
 
@@ -285,7 +290,7 @@ export class KernelBench {
     const segment = parseTcp(ip);
     expect(segment.checksumValid, "TCP checksum").toBe(true);
     expect(ip.dontFragment, "DF (RFC 1191)").toBe(true);
-    this.#sent.push({ ...segment, source: ip.source, destination: ip.destination });
+    this.#sent.push({ ...segment, source: ip.source, destination: ip.destination, codepoint: ip.tos & 3 });
   }
 
   /** Segments sent and not yet taken, perhaps only those to one port. */
