@@ -9,15 +9,35 @@
 import { TCP_DUPLICATE_ACKS, TCP_FAST_RETRANSMITS } from "../../src/layout/counters.ts";
 import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../../src/layout/option.ts";
 import { count } from "../stats.ts";
+import { nowUs } from "../time.ts";
 import { cubicGrow, cubicReduce, cubicUndo } from "./cubic.ts";
 import { flightOf } from "./flight.ts";
 import { hystartRound } from "./hystart.ts";
+import { rtoUs } from "./timers.ts";
 import { seqGeq } from "./seq.ts";
 import { F_RECOVERY, F_RETRANSMIT, F_RTO_RECOVERY, TRAIT_CWR_STATE, TRAIT_LIMITED, Tcb, coldOf } from "./tcb.ts";
 import { TRAIT_CONGESTION_MASK, TRAIT_CONGESTION_SHIFT } from "./tcb.ts";
 
 export const CWND_BYTES_MAX: u32 = 1 << 30;
 export const DUP_ACK_THRESHOLD: u32 = 3;
+
+/**
+ * Something is about to be sent after a pause: the window halves for each time-out that it lasted, down to the initial
+ * one (RFC 2861, RFC 5681 4.1, as in Linux). BBR's model outlives pauses.
+ */
+export function congestionIdle(tcb: Tcb): void {
+  const floor = initialWindow(tcb);
+  if (tcb.cwnd <= floor || congestionOf(tcb) == CONGESTION_BBR) return;
+  const rto = rtoUs(tcb);
+  let pause = nowUs - coldOf(tcb).rttStartUs;
+  if (pause <= rto) return;
+  tcb.ssthresh = max(tcb.ssthresh, (tcb.cwnd >> 1) + (tcb.cwnd >> 2));
+  while (pause > rto && tcb.cwnd > floor) {
+    pause -= rto;
+    tcb.cwnd >>= 1;
+  }
+  tcb.cwnd = max(tcb.cwnd, floor);
+}
 
 /** The connection's algorithm, CONGESTION_*. */
 export function congestionOf(tcb: Tcb): u32 {
@@ -49,7 +69,10 @@ function halvedFlight(tcb: Tcb): u32 {
 
 /** Something was lost, or ECN says so. @returns the new ssthresh. */
 export function congestionReduce(tcb: Tcb): u32 {
-  if (congestionOf(tcb) == CONGESTION_RENO) return halvedFlight(tcb);
+  const algorithm = congestionOf(tcb);
+  if (algorithm == CONGESTION_RENO) return halvedFlight(tcb);
+  // BBR judges losses itself (bbr.ts).
+  if (algorithm == CONGESTION_BBR && tcb.flight != 0) return tcb.ssthresh;
   return cubicReduce(tcb);
 }
 

@@ -15,9 +15,11 @@
  * No pointers in it: it can be copied as it is.
  */
 import { DROP_TCP_SACK_LIMIT } from "../../src/layout/counters.ts";
+import { CONGESTION_BBR } from "../../src/layout/option.ts";
 import { streamAlloc, streamFree } from "../mem/streamPool.ts";
 import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
+import { congestionOf } from "./congestion.ts";
 import { seqGeq, seqGt, seqLeq, seqLt, seqMin } from "./seq.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 
@@ -154,7 +156,7 @@ export class Flight {
   bbrRoundLost: u32;
   bbrRoundDelivered: u32;
   bbrPriorCwnd: u32;
-  bbrExtra: u32;
+  bbrUnused: u32;
 }
 
 /** Reordering has been seen (RFC 8985 6.2, step 2). */
@@ -357,8 +359,9 @@ function runStamp(f: Flight, run: Run, sentUs: u32, pipe: u32): void {
 /** Enters [from, to), sent now for the first time. Before SND.MAX is moved. */
 export function flightSent(tcb: Tcb, from: u32, to: u32): void {
   if (tcb.flight == 0) {
-    // The first burst needs no record.
-    if (tcb.sndUna == from || coldOf(tcb).rttStartUs == nowUs) return;
+    // The first burst needs no record, but for BBR's samples.
+    const first = tcb.sndUna == from || coldOf(tcb).rttStartUs == nowUs;
+    if (first && congestionOf(tcb) != CONGESTION_BBR) return;
     if (!flightEnsure(tcb)) return;
   }
   const f = flightOf(tcb);

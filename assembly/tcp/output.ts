@@ -62,10 +62,11 @@ import {
   sumSwap,
 } from "../wire/checksum.ts";
 import { flowHash, ipBytesOf, neighborOfV6, neighborTo, remoteAt, timestampOffsetTo } from "./addresses.ts";
-import { congestionWindow } from "./congestion.ts";
+import { congestionIdle, congestionWindow } from "./congestion.ts";
 import { ecnCodepoint, ecnFlags, ecnNone } from "./ecn.ts";
 import { FLIGHT_NEW_FIRST, flightIsClean, flightOf, flightSent, pipeBytes } from "./flight.ts";
 import { lossTimerArm } from "./rack.ts";
+import { pacingAllows, pacingSent } from "./pacing.ts";
 import { recoverySent } from "./recovery.ts";
 import { countRetransmission, isSelective, resendFirst, resendLost } from "./retransmit.ts";
 import { sackOptionBytes, sackWrite } from "./sack.ts";
@@ -138,6 +139,7 @@ export function pureSeq(tcb: Tcb): u32 {
 
 /** New data, as far as the windows, Nagle and silly window avoidance allow. @returns false: the TX ring is full. */
 function sendData(tcb: Tcb): bool {
+  if (tcb.sndMax == tcb.sndUna) congestionIdle(tcb);
   const mss = segmentMss(tcb);
   const finQueued = (tcb.flags & T.F_FIN_QUEUED) != 0;
   const windowEdge = tcb.sndUna + tcb.sndWnd;
@@ -152,12 +154,14 @@ function sendData(tcb: Tcb): bool {
     if (bytes == 0) break;
     if (bytes < mss && !maySendSmall(tcb, bytes, queued, finQueued)) break;
     if (bytes > mss && bytes < queued) bytes -= bytes % mss;
+    if (!pacingAllows(tcb)) break;
     const last = bytes == queued;
     const flags = S.FLAG_ACK | (last ? S.FLAG_PSH : 0) | (last && finQueued ? S.FLAG_FIN : 0);
     if (!sendSequenced(tcb, tcb.sndNxt, flags, bytes)) return false;
   }
   const cold = coldOf(tcb);
   const limited = seqLt(tcb.sndNxt, tcb.sndBufEnd) && seqLt(congestionEdge, windowEdge);
+  if (tcb.flight != 0) noteApplicationLimit(tcb);
   if (limited != ((cold.traits & T.TRAIT_LIMITED) != 0)) cold.traits ^= T.TRAIT_LIMITED;
   if (finQueued && tcb.sndNxt == tcb.sndBufEnd) {
     if (!sendSequenced(tcb, tcb.sndNxt, S.FLAG_ACK | S.FLAG_FIN, 0)) return false;
@@ -166,6 +170,13 @@ function sendData(tcb: Tcb): bool {
   const timers = LOSS_TIMERS | T.F_TIMER_PERSIST;
   if (tcb.sndNxt == tcb.sndUna && seqLt(tcb.sndNxt, tcb.sndBufEnd) && !(tcb.flags & timers)) persistArm(tcb);
   return true;
+}
+
+/** Samples of the delivery rate say little while the application has nothing more to send. */
+function noteApplicationLimit(tcb: Tcb): void {
+  const f = flightOf(tcb);
+  if (f.appLimited != 0 && seqGt(f.delivered, f.appLimited)) f.appLimited = 0;
+  if (tcb.sndNxt == tcb.sndBufEnd && pipeBytes(tcb) < tcb.cwnd) f.appLimited = max(f.delivered + pipeBytes(tcb), 1);
 }
 
 /**
@@ -209,6 +220,7 @@ function sendSequenced(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
     countRetransmission(tcb);
   } else {
     recoverySent(tcb, next - seq);
+    pacingSent(tcb, bytes);
   }
   // Before the timing begins: without a flight block its start is when what is in flight was sent.
   if (seqGt(next, tcb.sndMax)) flightSent(tcb, tcb.sndMax, next);

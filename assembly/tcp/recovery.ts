@@ -5,9 +5,11 @@
  * Connections without SACK, and without a flight block, recover as NewReno (congestion.ts).
  */
 import { TCP_FAST_RETRANSMITS, TCP_SPURIOUS_RECOVERIES } from "../../src/layout/counters.ts";
+import { CONGESTION_BBR } from "../../src/layout/option.ts";
 import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
-import { congestionGrow, congestionReduce, congestionUndo } from "./congestion.ts";
+import { bbrAck } from "./bbr.ts";
+import { congestionGrow, congestionOf, congestionReduce, congestionUndo } from "./congestion.ts";
 import {
   ackDelivered,
   ackLost,
@@ -54,7 +56,8 @@ export function recoveryAck(tcb: Tcb, advanced: bool, flightBefore: u32): u32 {
   // What was judged lost with the rest may still be.
   if (undone) timeout = rackDetect(tcb, f);
   if (!(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY)) && f.lostBytes != f.retransBytes) enterRecovery(tcb, f);
-  if (isReducing(tcb)) reduceInProportion(tcb, f, advanced);
+  if (congestionOf(tcb) == CONGESTION_BBR) bbrAck(tcb);
+  else if (isReducing(tcb)) reduceInProportion(tcb, f, advanced);
   else if (advanced) congestionGrow(tcb, ackDelivered, flightBefore);
   if (f.lostBytes != f.retransBytes || !advanced) outputMark(tcb);
   return timeout;
@@ -195,9 +198,14 @@ function openAck(tcb: Tcb, f: Flight): void {
     return;
   }
   if (cold.traits & T.TRAIT_CWR_STATE && seqGeq(tcb.sndUna, cold.recover)) {
-    tcb.cwnd = tcb.ssthresh;
+    endReduction(tcb);
     cold.traits &= ~T.TRAIT_CWR_STATE;
   }
+}
+
+/** The window has come down to ssthresh. BBR keeps its own. */
+function endReduction(tcb: Tcb): void {
+  if (congestionOf(tcb) != CONGESTION_BBR) tcb.cwnd = max(tcb.ssthresh, <u32>tcb.sndMss);
 }
 
 function recoveringAck(tcb: Tcb, f: Flight, advanced: bool): void {
@@ -212,7 +220,7 @@ function recoveringAck(tcb: Tcb, f: Flight, advanced: bool): void {
   }
   if (!whole) return;
   tcb.flags &= ~T.F_RECOVERY;
-  tcb.cwnd = max(tcb.ssthresh, <u32>tcb.sndMss);
+  endReduction(tcb);
   rackRecovered(f);
 }
 

@@ -6,6 +6,7 @@ import { FLIGHT_NEW_FIRST, flightOf, pipeBytes, runAt, runFirstLost, runResent, 
 import { emit, segmentMss, timestampOf } from "./output.ts";
 import { rtoArm } from "./timers.ts";
 import { lossTimerArm } from "./rack.ts";
+import { pacingAllows, pacingSent } from "./pacing.ts";
 import { recoveryResent, recoverySent } from "./recovery.ts";
 import { FLAG_ACK, FLAG_FIN, FLAG_PSH } from "./segment.ts";
 import { seqGt, seqLt, seqMax } from "./seq.ts";
@@ -51,10 +52,12 @@ export function resendLost(tcb: Tcb): bool {
     // The first one goes whatever the windows say: a peer that has taken its window back (RFC 9293 3.8.6) must not
     // keep us from ever sending.
     if (!forced && (pipe + bytes > tcb.cwnd || seqGt(from + bytes, tcb.sndUna + tcb.sndWnd))) return true;
+    if (!forced && !pacingAllows(tcb)) return true;
     const fin = seqGt(from + bytes, tcb.sndBufEnd);
     if (!emit(tcb, from, resentFlags(tcb, from, bytes - (fin ? 1 : 0), fin), bytes - (fin ? 1 : 0))) return false;
     countRetransmission(tcb);
     recoverySent(tcb, bytes);
+    pacingSent(tcb, bytes);
     recoveryResent(tcb, bytes, timestampOf(tcb));
     forced = false;
     tcb.flags &= ~T.F_RETRANSMIT;

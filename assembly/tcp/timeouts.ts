@@ -10,13 +10,15 @@ import {
 } from "../../src/layout/counters.ts";
 import { EVENT_WRITABLE } from "../../src/layout/event.ts";
 import { STATE_FIN_WAIT_2, STATE_SYN_RECEIVED, STATE_SYN_SENT, STATE_TIME_WAIT } from "../../src/layout/option.ts";
+import { CONGESTION_BBR } from "../../src/layout/option.ts";
 import { EHOSTUNREACH, ETIMEDOUT } from "../../src/layout/status.ts";
 import { count } from "../stats.ts";
 import { nowTick, nowUs, tickReached, ticksOfMs, ticksOfUs } from "../time.ts";
 import { eventPost, tcpDrop } from "./close.ts";
-import { congestionTimeout } from "./congestion.ts";
+import { congestionOf, congestionTimeout } from "./congestion.ts";
 import { flightForget, flightOf, flightRelease } from "./flight.ts";
 import { outputMark } from "./outputQueue.ts";
+import { pacingTimer } from "./pacing.ts";
 import { reoTimeout, tlpTimeout } from "./rack.ts";
 import { recoveryTimeout } from "./recovery.ts";
 import { seqLt } from "./seq.ts";
@@ -40,7 +42,10 @@ export function timersRun(tcb: Tcb): void {
     tcb.flags &= ~MAIN_TIMERS;
     if (!mainTimer(tcb, which)) return;
   }
-  if (tcb.flight != 0 && tcb.sndMax == tcb.sndUna) releaseIdleFlight(tcb);
+  if (tcb.flight != 0) {
+    if (pacingTimer(tcb)) outputMark(tcb);
+    if (tcb.sndMax == tcb.sndUna) releaseIdleFlight(tcb);
+  }
   if (tcb.flags & MAIN_TIMERS) wheelArm(tcb, tcb.timerTick);
   if (tcb.flags & T.F_TIMER_DELACK) wheelArm(tcb, coldOf(tcb).delackTick);
 }
@@ -50,6 +55,8 @@ export function timersRun(tcb: Tcb): void {
  * connection: it does, for the block is only made while something is in flight, and a timer runs.
  */
 function releaseIdleFlight(tcb: Tcb): void {
+  // BBR's model of the path is in it.
+  if (congestionOf(tcb) == CONGESTION_BBR) return;
   const rto = rtoUs(tcb);
   if (nowUs - flightOf(tcb).deliveredUs >= rto) flightRelease(tcb);
   else wheelArm(tcb, nowTick + ticksOfUs(rto));

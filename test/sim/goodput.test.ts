@@ -4,6 +4,7 @@
  */
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { CONGESTION_BBR } from "../../src/layout/option.ts";
 import {
   BUFFERS_BYTES,
   bound,
@@ -20,10 +21,14 @@ const grid: Conditions[] = BUFFERS_BYTES.flatMap((bufferBytes) =>
   RTTS_MS.flatMap((rttMs) => LOSSES_PPM.map((lossPpm) => ({ lossPpm, rttMs, bufferBytes }))),
 );
 
+const bbrGrid: Conditions[] = RTTS_MS.flatMap((rttMs) =>
+  LOSSES_PPM.map((lossPpm) => ({ lossPpm, rttMs, bufferBytes: 1 << 20, congestionControl: CONGESTION_BBR })),
+);
+
 if (process.env.GOODPUT === "write") {
   test("docs/goodput.md", async () => {
     const cells = new Map<string, number>();
-    for (const conditions of grid) cells.set(cellName(conditions), await goodput(conditions));
+    for (const conditions of [...grid, ...bbrGrid]) cells.set(cellName(conditions), await goodput(conditions));
     writeFileSync(new URL("../../docs/goodput.md", import.meta.url), document(cells));
   });
 } else {
@@ -34,6 +39,12 @@ if (process.env.GOODPUT === "write") {
     const reached = await goodput(conditions);
     expect(reached).toBeGreaterThan(bound(conditions) * shareOf(conditions.bufferBytes));
     expect(reached).toBeLessThanOrEqual(bound(conditions));
+  });
+
+  test("BBR does not take 1 % loss for congestion", async () => {
+    const conditions = { lossPpm: 10_000, rttMs: 100, bufferBytes: 1 << 20 };
+    const cubic = await goodput(conditions);
+    expect(await goodput({ ...conditions, congestionControl: CONGESTION_BBR })).toBeGreaterThan(3 * cubic);
   });
 
   test("5 % loss: slow, but it goes on", async () => {

@@ -1,5 +1,6 @@
 /** Goodput of one connection over an impaired link, in virtual time: where congestion control stands. */
 import { parseCidr } from "../../src/ip/address.ts";
+import { CONGESTION_BBR, CONGESTION_CUBIC } from "../../src/layout/option.ts";
 import { Prng } from "../../src/sim/prng.ts";
 import { ClientApplication, type Plan, ServerApplication } from "./application.ts";
 import { type Behaviour, PATTERN_BYTES } from "./endpoint.ts";
@@ -15,7 +16,13 @@ export const BUFFERS_BYTES = [1 << 16, 1 << 20] as const;
 export const SEEDS = [1, 2, 3] as const;
 const LIMIT_NS = 3600e9;
 
-export type Conditions = { readonly lossPpm: number; readonly rttMs: number; readonly bufferBytes: number };
+export type Conditions = {
+  readonly lossPpm: number;
+  readonly rttMs: number;
+  readonly bufferBytes: number;
+  /** CONGESTION_*, default CUBIC. */
+  readonly congestionControl?: number;
+};
 
 const IDLE: Behaviour = {
   sendBytes: 0,
@@ -30,7 +37,8 @@ const IDLE: Behaviour = {
 };
 
 /** @returns payload Mbit/s from the SYN to the last byte in the reader's hands. */
-async function transfer({ lossPpm, rttMs, bufferBytes }: Conditions, seed: number): Promise<number> {
+async function transfer(conditions: Conditions, seed: number): Promise<number> {
+  const { lossPpm, rttMs, bufferBytes, congestionControl = CONGESTION_CUBIC } = conditions;
   const world = await World.create({
     seed,
     build: "release",
@@ -47,7 +55,12 @@ async function transfer({ lossPpm, rttMs, bufferBytes }: Conditions, seed: numbe
     timestamps: true,
     noDelay: true,
   });
-  const tuning = { connectionsMax: 16, rcvBufferBytesMax: bufferBytes, sndBufferBytesMax: bufferBytes };
+  const tuning = {
+    connectionsMax: 16,
+    rcvBufferBytesMax: bufferBytes,
+    sndBufferBytesMax: bufferBytes,
+    congestionControl,
+  };
   const pattern = new Uint8Array(PATTERN_BYTES);
   new Prng(seed, 2).fill(pattern);
   const plan: Plan = { id: 20_000, startNs: 0, client: { ...IDLE, sendBytes: TRANSFER_BYTES }, server: IDLE };
@@ -101,6 +114,13 @@ export function document(cells: ReadonlyMap<string, number>): string {
       return `| ${bufferBytes >> 10} KiB | ${rttMs} ms | ${values.join(" | ")} | ${limit} |`;
     }),
   );
+  const bbrRows = RTTS_MS.map((rttMs) => {
+    const values = LOSSES_PPM.map((lossPpm) => {
+      const conditions = { lossPpm, rttMs, bufferBytes: 1 << 20, congestionControl: CONGESTION_BBR };
+      return (cells.get(cellName(conditions)) ?? 0).toFixed(2);
+    });
+    return `| 1024 KiB | ${rttMs} ms | ${values.join(" | ")} |`;
+  });
   return `# Goodput over an impaired link
 
 One connection, ${TRANSFER_BYTES >> 20} MiB one way, link of ${RATE_BITS_PER_SECOND / 1e6} Mbit/s with a queue of
@@ -115,9 +135,15 @@ lossless transfers come near the bound and that loss never stops one.
 | buffers | RTT | ${header.join(" | ")} | bound |
 |---|---|${LOSSES_PPM.map(() => "---|").join("")}---|
 ${rows.join("\n")}
+
+With BBR (\`congestionControl: 2\`), which does not take a loss below 2 % for congestion:
+
+| buffers | RTT | ${header.join(" | ")} |
+|---|---|${LOSSES_PPM.map(() => "---|").join("")}
+${bbrRows.join("\n")}
 `;
 }
 
-export function cellName({ lossPpm, rttMs, bufferBytes }: Conditions): string {
-  return `${bufferBytes}/${rttMs}/${lossPpm}`;
+export function cellName({ lossPpm, rttMs, bufferBytes, congestionControl = CONGESTION_CUBIC }: Conditions): string {
+  return `${bufferBytes}/${rttMs}/${lossPpm}/${congestionControl}`;
 }

@@ -1,0 +1,189 @@
+/** Congestion control: CUBIC against a plain model (RFC 9438), HyStart++ (RFC 9406), BBR's pacing, pauses. */
+import { describe, expect, test } from "vitest";
+import { RESULT_BASE } from "../../../src/layout/kernelMemory.ts";
+import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO, OPTION_CONGESTION } from "../../../src/layout/option.ts";
+import { EINVAL } from "../../../src/layout/status.ts";
+import * as TCPI from "../../../src/layout/tcpInfo.ts";
+import { KERNEL_BUILDS, KernelBench, type KernelBuild, Peer } from "../../helpers/kernelBench.ts";
+import { pattern } from "../../helpers/packets.ts";
+
+const MSS = 1000;
+const RTT_MS = 100;
+
+/** RFC 9438 4.2: windows in segments, times in seconds. */
+class CubicModel {
+  readonly #wMax: number;
+  readonly #k: number;
+  wEst: number;
+  cwnd: number;
+
+  constructor(wMax: number, cwnd: number) {
+    this.#wMax = wMax;
+    this.#k = Math.cbrt((wMax - cwnd) / 0.4);
+    this.wEst = cwnd;
+    this.cwnd = cwnd;
+  }
+
+  window(t: number): number {
+    return 0.4 * (t - this.#k) ** 3 + this.#wMax;
+  }
+
+  acked(segments: number, t: number, rtt: number): void {
+    this.wEst += ((this.wEst >= this.#wMax ? 1 : (3 * 0.3) / 1.7) * segments) / this.cwnd;
+    if (this.window(t) < this.wEst) {
+      this.cwnd = Math.max(this.cwnd, this.wEst);
+    } else {
+      const target = Math.min(Math.max(this.window(t + rtt), this.cwnd), 1.5 * this.cwnd);
+      this.cwnd += ((target - this.cwnd) / this.cwnd) * segments;
+    }
+  }
+}
+
+/** A sender with plenty to send, and a peer that acknowledges what it is told to. */
+class Sender {
+  readonly bench: KernelBench;
+  readonly peer: Peer;
+  readonly handle: number;
+
+  constructor(build: KernelBuild, congestionControl: number) {
+    const tuning = { congestionControl, sndBufferBytesMax: 1 << 20 };
+    this.bench = new KernelBench({ build, noDelay: true, tuning });
+    const listener = this.bench.listen(80);
+    this.peer = new Peer(this.bench, { mss: MSS, sack: true, windowScale: 7, window: 16_384 });
+    this.peer.send({ flags: "syn" });
+    this.peer.expect({ flags: "syn ack" });
+    this.bench.advance(RTT_MS);
+    this.peer.send({ flags: "ack" });
+    this.handle = this.bench.wasm.tcpAccept(listener);
+  }
+
+  info(offset: number): number {
+    expect(this.bench.wasm.tcpInfo(this.handle, RESULT_BASE)).toBe(0);
+    return this.bench.memory.loadU32(RESULT_BASE + offset);
+  }
+
+  cwnd(): number {
+    return this.bench.info(this.handle).cwndBytes / MSS;
+  }
+
+  /** Everything that has left; the buffer is filled first. */
+  round(): number {
+    this.bench.queue(this.handle, pattern(1 << 20));
+    this.bench.turn();
+    return this.peer.all().length;
+  }
+
+  /** A round trip later all is acknowledged, two segments at a time. @param delayMs of the queue. */
+  acknowledge(delayMs = 0): void {
+    this.bench.advance(RTT_MS + delayMs);
+    const { peer } = this;
+    const una = (this.bench.info(this.handle).sndUna - peer.kernelIss) >>> 0;
+    const end = peer.rcvNxt;
+    for (let ack = Math.min(una + 2 * MSS, end); ; ack = Math.min(ack + 2 * MSS, end)) {
+      peer.send({ flags: "ack", ack });
+      if (ack >= end) return;
+    }
+  }
+}
+
+describe.each(KERNEL_BUILDS)("congestion control, %s build", (build) => {
+  test("CUBIC follows its model after a loss, to the old plateau and beyond", () => {
+    const sender = new Sender(build, CONGESTION_CUBIC);
+    for (let i = 0; i < 4; i++) {
+      sender.round();
+      sender.acknowledge();
+    }
+    // One loss: the first segment of the round.
+    const before = sender.cwnd();
+    sender.round();
+    sender.bench.advance(RTT_MS);
+    const { peer, bench, handle } = sender;
+    const una = (bench.info(handle).sndUna - peer.kernelIss) >>> 0;
+    peer.sendSack(una, [una + MSS, peer.rcvNxt]);
+    peer.all();
+    bench.advance(RTT_MS);
+    peer.send({ flags: "ack" });
+    const start = sender.cwnd();
+    expect(Math.abs(start / before - 0.7)).toBeLessThan(0.01);
+    let model: CubicModel | undefined;
+    let beganMs = 0;
+    let passed = false;
+    for (let round = 0; round < 80; round++) {
+      const sent = sender.round();
+      sender.acknowledge();
+      if (!model) {
+        // The epoch begins with the first ACK of congestion avoidance.
+        model = new CubicModel(before, start);
+        beganMs = bench.nowMs;
+      }
+      const t = (bench.nowMs - beganMs) / 1000;
+      for (let i = 0; i < sent; i += 2) model.acked(Math.min(2, sent - i), t, RTT_MS / 1000);
+      expect(Math.abs(sender.cwnd() - model.cwnd) / model.cwnd).toBeLessThan(0.05);
+      if (sender.cwnd() > before) passed = true;
+    }
+    expect(passed).toBe(true);
+  });
+
+  test("HyStart++ ends slow start when round trips grow, before anything is lost", () => {
+    const sender = new Sender(build, CONGESTION_CUBIC);
+    let queueMs = 0;
+    for (let i = 0; i < 12; i++) {
+      if (sender.round() >= 60) queueMs += 20;
+      sender.acknowledge(queueMs);
+    }
+    expect(sender.info(TCPI.TCPI_SND_SSTHRESH)).toBeLessThan(0x7fffffff);
+    expect(sender.bench.counters()).toMatchObject({ tcpRetransmits: 0 });
+  });
+
+  test("a window that was not used for a while shrinks to the initial one (RFC 2861)", () => {
+    const sender = new Sender(build, CONGESTION_CUBIC);
+    for (let i = 0; i < 4; i++) {
+      sender.round();
+      sender.acknowledge();
+    }
+    const { bench, handle, peer } = sender;
+    // What is left in the buffer goes too.
+    for (let i = 0; i < 20 && bench.info(handle).sndQueuedBytes > 0; i++) {
+      bench.turn();
+      peer.all();
+      sender.acknowledge();
+    }
+    const before = sender.cwnd();
+    expect(before).toBeGreaterThan(40);
+    bench.advance(60_000);
+    expect(sender.round()).toBe(10);
+    expect(sender.info(TCPI.TCPI_SND_SSTHRESH)).toBeGreaterThanOrEqual(Math.floor(0.75 * before));
+  });
+
+  test("OPTION_CONGESTION chooses by connection; what does not exist is EINVAL", () => {
+    const sender = new Sender(build, CONGESTION_CUBIC);
+    for (const algorithm of [CONGESTION_RENO, CONGESTION_BBR, CONGESTION_CUBIC]) {
+      expect(sender.bench.wasm.tcpSetOption(sender.handle, OPTION_CONGESTION, algorithm)).toBe(0);
+      expect(sender.info(TCPI.TCPI_CONGESTION)).toBe(algorithm);
+    }
+    expect(sender.bench.wasm.tcpSetOption(sender.handle, OPTION_CONGESTION, 3)).toBe(EINVAL);
+  });
+
+  describe("BBR", () => {
+    test("spreads a window over the round trip and tells its rates", () => {
+      const sender = new Sender(build, CONGESTION_BBR);
+      for (let i = 0; i < 3; i++) {
+        sender.round();
+        sender.acknowledge();
+        sender.peer.all();
+      }
+      const { bench, peer } = sender;
+      bench.queue(sender.handle, pattern(1 << 20));
+      const atOnce = sender.round();
+      let later = 0;
+      for (let ms = 0; ms < RTT_MS - 1; ms++) {
+        bench.advance(1);
+        later += peer.all().length;
+      }
+      expect(later).toBeGreaterThan(2 * atOnce);
+      expect(sender.info(TCPI.TCPI_PACING_RATE)).toBeLessThan(0xffffffff);
+      expect(sender.info(TCPI.TCPI_DELIVERY_RATE)).toBeGreaterThan(0);
+      expect(sender.info(TCPI.TCPI_MIN_RTT_US)).toBeGreaterThanOrEqual(RTT_MS * 1000);
+    });
+  });
+});
