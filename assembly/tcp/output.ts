@@ -140,6 +140,20 @@ export function pureSeq(tcb: Tcb): u32 {
 /** New data, as far as the windows, Nagle and silly window avoidance allow. @returns false: the TX ring is full. */
 function sendData(tcb: Tcb): bool {
   if (tcb.sndMax == tcb.sndUna) congestionIdle(tcb);
+  const from = tcb.sndNxt;
+  const done = sendNew(tcb);
+  if (tcb.sndNxt != from) {
+    // A probe for the tail is due so long after the last segment, not after the first (RFC 8985 7.2).
+    if (!(tcb.flags & (T.F_TIMER_RTO | T.F_TIMER_REO))) lossTimerArm(tcb);
+    if (tcb.flight != 0) noteApplicationLimit(tcb);
+  } else if (tcb.sndNxt == tcb.sndUna && seqLt(tcb.sndNxt, tcb.sndBufEnd)) {
+    // Window closed and nothing in flight that would bring an ACK: probe it.
+    if (done && !(tcb.flags & (LOSS_TIMERS | T.F_TIMER_PERSIST))) persistArm(tcb);
+  }
+  return done;
+}
+
+function sendNew(tcb: Tcb): bool {
   const mss = segmentMss(tcb);
   const finQueued = (tcb.flags & T.F_FIN_QUEUED) != 0;
   const windowEdge = tcb.sndUna + tcb.sndWnd;
@@ -161,14 +175,10 @@ function sendData(tcb: Tcb): bool {
   }
   const cold = coldOf(tcb);
   const limited = seqLt(tcb.sndNxt, tcb.sndBufEnd) && seqLt(congestionEdge, windowEdge);
-  if (tcb.flight != 0) noteApplicationLimit(tcb);
   if (limited != ((cold.traits & T.TRAIT_LIMITED) != 0)) cold.traits ^= T.TRAIT_LIMITED;
   if (finQueued && tcb.sndNxt == tcb.sndBufEnd) {
-    if (!sendSequenced(tcb, tcb.sndNxt, S.FLAG_ACK | S.FLAG_FIN, 0)) return false;
+    return sendSequenced(tcb, tcb.sndNxt, S.FLAG_ACK | S.FLAG_FIN, 0);
   }
-  // Window closed and nothing in flight that would bring an ACK: probe it.
-  const timers = LOSS_TIMERS | T.F_TIMER_PERSIST;
-  if (tcb.sndNxt == tcb.sndUna && seqLt(tcb.sndNxt, tcb.sndBufEnd) && !(tcb.flags & timers)) persistArm(tcb);
   return true;
 }
 
@@ -227,7 +237,6 @@ function sendSequenced(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   if (!again) rttTimingStart(tcb, next);
   tcb.sndNxt = next;
   if (seqGt(next, tcb.sndMax)) tcb.sndMax = next;
-  if (!(tcb.flags & (T.F_TIMER_RTO | T.F_TIMER_REO))) lossTimerArm(tcb);
   return true;
 }
 
