@@ -9,11 +9,11 @@ import { confirmNeighbor, timestampOffsetOfSegment } from "./addresses.ts";
 import { challengeAck, challengePureAck } from "./challenge.ts";
 import { eventPost } from "./close.ts";
 import { ecnEchoed } from "./ecn.ts";
-import { congestionAcked, congestionDuplicateAck } from "./congestion.ts";
+import { congestionAcked, congestionDuplicateAck, congestionGrow } from "./congestion.ts";
 import { flightAckBegin, flightAcked, flightEnsure } from "./flight.ts";
 import { outputMark } from "./outputQueue.ts";
 import { lossTimerArm, reoTimerArm } from "./rack.ts";
-import { recoveryAck } from "./recovery.ts";
+import { recoveryAck, recoveryIsIdle } from "./recovery.ts";
 import { isSelective } from "./retransmit.ts";
 import { sackReceived } from "./sack.ts";
 import * as S from "./segment.ts";
@@ -108,8 +108,13 @@ function newAck(tcb: Tcb, ack: u32): void {
   let restart = true;
   let reorderingUs: u32 = 0;
   if (isSelective(tcb)) {
-    if (S.segSackBlocks != 0) sackReceived(tcb, una);
-    reorderingUs = recoveryAck(tcb, true, flight);
+    // The case of nearly every ACK: nothing is amiss, and it says nothing of that kind.
+    if (S.segSackBlocks == 0 && recoveryIsIdle(tcb)) {
+      congestionGrow(tcb, acked, flight);
+    } else {
+      if (S.segSackBlocks != 0) sackReceived(tcb, una);
+      reorderingUs = recoveryAck(tcb, true, flight);
+    }
   } else {
     restart = congestionAcked(tcb, acked, flight);
   }

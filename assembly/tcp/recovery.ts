@@ -16,6 +16,7 @@ import {
   ackOriginal,
   ackSacked,
   Flight,
+  FLIGHT_DSACK,
   FLIGHT_FRTO,
   FLIGHT_NEW_FIRST,
   FLIGHT_UNDO,
@@ -61,6 +62,18 @@ export function recoveryAck(tcb: Tcb, advanced: bool, flightBefore: u32): u32 {
   else if (advanced) congestionGrow(tcb, ackDelivered, flightBefore);
   if (f.lostBytes != f.retransBytes || !advanced) outputMark(tcb);
   return timeout;
+}
+
+/** True when an ACK without SACK blocks can only let the window grow. Preconditions: there is a flight block. */
+export function recoveryIsIdle(tcb: Tcb): bool {
+  const f = flightOf(tcb);
+  if ((f.sackedBytes | f.lostBytes | <u32>f.tlp) != 0 || f.flags & FLIGHT_DSACK) return false;
+  if (tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY)) return false;
+  const traits = coldOf(tcb).traits;
+  return (
+    (traits & T.TRAIT_CWR_STATE) == 0 &&
+    (traits & T.TRAIT_CONGESTION_MASK) >> T.TRAIT_CONGESTION_SHIFT != CONGESTION_BBR
+  );
 }
 
 /** Losses found by the reordering timer. */
