@@ -421,7 +421,9 @@ export class Clients {
       connections.clientBytes[slot] = 0;
       connections.requestsLeft[slot] = point.requestsPerConn;
       connections.finished[slot] = 0;
-      this.#slotAt[((client + 1) << 16) | port] = slot;
+      const tuple = ((client + 1) << 16) | port;
+      connections.tuple[slot] = tuple;
+      this.#slotAt[tuple] = slot;
       this.#begun.slots.push(slot);
       this.#begun.startsNs.push(this.#nowNs);
       this.inFlight++;
@@ -513,8 +515,10 @@ export class Clients {
     return Math.max(Math.ceil(next / tickNs) * tickNs, this.#nowNs + tickNs);
   }
 
-  /** Slot of the connection from this client's address and port. */
+  /** Slot of the connection from this client's address and port; -1: the client has given it up. */
   slotOfPeer(addressByte: number, port: number): number {
-    return this.#slotAt[(addressByte << 16) | port] as number;
+    const tuple = (addressByte << 16) | port;
+    const slot = this.#slotAt[tuple] as number;
+    return this.#options.connections.tuple[slot] === tuple ? slot : -1;
   }
 }

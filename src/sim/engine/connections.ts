@@ -41,6 +41,8 @@ export class Connections {
   readonly clientBytes: Int32Array;
   readonly requestsLeft: Int32Array;
   readonly finished: Uint8Array;
+  /** Client's address (last byte) and port: whose life the slot has now. */
+  readonly tuple: Int32Array;
   readonly #freeActive: number[] = [];
   #nextActive: number;
 
@@ -71,6 +73,7 @@ export class Connections {
     this.clientBytes = new Int32Array(clientSlots);
     this.requestsLeft = new Int32Array(clientSlots);
     this.finished = new Uint8Array(clientSlots);
+    this.tuple = new Int32Array(clientSlots);
   }
 
   /** A new life for a slot, server side. */

@@ -85,6 +85,10 @@ export class Processes {
   }
 
   #call(process: Process, now: number): number {
+    if (process.slot >= 0 && this.#isGone(process)) {
+      this.#next(process);
+      return now;
+    }
     switch (process.op) {
       case P.OP_WAIT:
         return this.#wait(process, now);
@@ -109,6 +113,14 @@ export class Processes {
       default:
         throw new NetPopcornError("ERR_SIM", `a process has nothing to do: ${P.OP_NAMES[process.op]}`);
     }
+  }
+
+  /** The client has given the process's connection up, and its slot has another life or none. */
+  #isGone(process: Process): boolean {
+    const { op, slot } = process;
+    if (op !== P.OP_SERVE && op !== P.OP_RESPOND && op !== P.OP_CLOSE && op !== P.OP_CONNECT) return false;
+    const { connections } = this.#world;
+    return (connections.handle[slot] as number) < 0 || connections.process[slot] !== process.id;
   }
 
   #stack(process: Process, ns: number): number {
@@ -231,12 +243,17 @@ export class Processes {
     listener.acceptCount--;
     t += this.#stack(process, ns.acceptCycles);
     const slot = this.#clients.slotOfPeer(kernel.peerByte(handle), kernel.peerPort(handle));
+    process.accepts--;
+    if (slot < 0) {
+      // It has waited in the queue for longer than its client would.
+      kernel.exports.tcpAbort(handle);
+      return t;
+    }
     kernel.slotOf[handle & 0xffffff] = slot;
     connections.handle[slot] = handle;
     connections.process[slot] = process.id;
     connections.kernel[slot] = listener.kernel;
     process.slot = slot;
-    process.accepts--;
     return world.touch(slot, process.core, t);
   }
 

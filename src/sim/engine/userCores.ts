@@ -157,6 +157,10 @@ export class UserCores {
       if (handle < 0) break;
       t += accounts.spend(core, STACK, ns.userEventCycles);
       const slot = this.#clients.slotOfPeer(kernel.peerByte(handle), kernel.peerPort(handle));
+      if (slot < 0) {
+        kernel.exports.tcpAbort(handle);
+        continue;
+      }
       kernel.slotOf[handle & HANDLE_INDEX_MASK] = slot;
       connections.handle[slot] = handle;
       connections.process[slot] = process.id;
