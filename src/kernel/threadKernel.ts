@@ -128,6 +128,10 @@ export class ThreadKernel {
         this.#started = true;
         this.#settleReady.resolve();
         break;
+      case "migrated":
+        this.#asked.get(message.id)?.(message.answer);
+        this.#asked.delete(message.id);
+        break;
       case "message":
         this.#options.onMessage(message.data);
         break;
