@@ -24,6 +24,13 @@ import { countGroups, type Move, type Policy } from "./policy.ts";
 const SWEEP_NS = 200e6;
 /** Frames steered the old way by other threads have become connections after this. */
 const SETTLE_NS = 10e6;
+/**
+ * Frames may also wait where nobody can look, in a host's queue. An old kernel that is awake has seen them all after so
+ * many turns; it is waited for at most SETTLE_NS_MAX.
+ */
+const SETTLE_TURNS = 20;
+const SETTLE_NS_MAX = 500e6;
+const SLEEPER_NS = 100e6;
 /** How long, and how often, a group with connections is watched for a moment when it has none. */
 const WAIT_NS = 100e6;
 const WAIT_STEP_NS = 1e6;
@@ -79,7 +86,14 @@ export type BalancerStats = {
   readonly strays: number;
 };
 
-type Settling = { readonly from: number; readonly to: number; readonly untilNs: number };
+type Settling = {
+  readonly from: number;
+  readonly to: number;
+  readonly movedNs: number;
+  readonly untilNs: number;
+  /** Turns of the old kernel until the move. */
+  readonly heartbeat: number;
+};
 
 export class Balancer {
   readonly #options: BalancerOptions;
@@ -272,8 +286,10 @@ export class Balancer {
       const moved = [...wanted.values()];
       this.#forEachFlow(kernels, guard);
       for (const { group, from } of moved) if (!wanted.has(group)) device.moveFlowGroup?.(group, from);
-      for (const { group, from, to } of wanted.values())
-        this.#settling.set(group, { from, to, untilNs: nowNs + SETTLE_NS });
+      for (const { group, from, to } of wanted.values()) {
+        const heartbeat = this.#options.memoryOf(from)?.heartbeat ?? 0;
+        this.#settling.set(group, { from, to, movedNs: nowNs, untilNs: nowNs + SETTLE_NS, heartbeat });
+      }
       this.#settledAtNs = Math.min(this.#settledAtNs, nowNs + SETTLE_NS);
     }
     done.push(...wanted.values());
@@ -303,9 +319,22 @@ export class Balancer {
         device.moveFlowGroup?.(group, from);
       } else this.#strays++;
     }
-    for (const group of due.keys()) this.#settling.delete(group);
+    for (const [group, settling] of due) {
+      if (late.has(group) || this.#hasCaughtUp(settling, nowNs)) this.#settling.delete(group);
+      else this.#settling.set(group, { ...settling, untilNs: nowNs + SETTLE_NS });
+    }
     this.#settledAtNs = Math.min(Number.POSITIVE_INFINITY, ...[...this.#settling.values()].map((left) => left.untilNs));
     if (this.#settling.size === 0) this.#withholdResets(false);
+  }
+
+  /** The old kernel has seen what was on its way to it when the group moved. */
+  #hasCaughtUp({ from, movedNs, heartbeat }: Settling, nowNs: number): boolean {
+    const { device, memoryOf } = this.#options;
+    const memory = memoryOf(from);
+    if (device.capabilities.steering !== "ebpf" || !memory || nowNs >= movedNs + SETTLE_NS_MAX) return true;
+    if ((memory.heartbeat - heartbeat) >>> 0 >= SETTLE_TURNS) return true;
+    // A sleeper may be about to be woken: on a busy machine that takes its time.
+    return memory.sleeping && nowNs >= movedNs + SLEEPER_NS;
   }
 
   #sweep(nowNs: number): void {

@@ -7,7 +7,7 @@
 export function runBpf(
   program: Uint8Array,
   packet: Uint8Array,
-  mapLookup: (key: number) => number | undefined,
+  mapLookup: (key: number, map: number, rest: readonly [number, number]) => number | undefined,
 ): bigint {
   const code = new DataView(program.buffer, program.byteOffset, program.byteLength);
   const data = new DataView(packet.buffer, packet.byteOffset, packet.byteLength);
@@ -84,11 +84,13 @@ export function runBpf(
         stack.setUint32(Number(read(to)) + offset, Number(read(from) & 0xffffffffn), true);
         break;
       case 0x18:
-        registers[to] = 1n;
+        registers[to] = immediate;
         pc += 1;
         break;
       case 0x85: {
-        const found = mapLookup(stack.getUint32(Number(read(2)), true));
+        const key = Number(read(2));
+        const word = (at: number) => (at + 4 > 512 ? 0 : stack.getUint32(at, true));
+        const found = mapLookup(word(key), Number(read(1)), [word(key + 4), word(key + 8)]);
         for (let clobbered = 1; clobbered <= 5; clobbered += 1) registers[clobbered] = undefined;
         value = found ?? 0;
         registers[0] = found === undefined ? 0n : 1n;
@@ -106,6 +108,9 @@ export function runBpf(
         break;
       case 0x15:
         jump(read(to) === immediate);
+        break;
+      case 0x55:
+        jump(read(to) !== immediate);
         break;
       case 0x25:
         jump(read(to) > immediate);

@@ -10,7 +10,7 @@ import { runBpf } from "../helpers/bpfMachine.ts";
 
 const LOCAL_PORTS = { first: 32768, last: 60999 };
 const QUEUES = 4;
-const program = assembleSteering(5, { queues: QUEUES, localPorts: LOCAL_PORTS });
+const program = assembleSteering({ groups: 5, filters: 6 }, { queues: QUEUES, localPorts: LOCAL_PORTS });
 const FIRST_GROUP = 1000;
 /** FIRST_GROUP + the group that was looked up; a queue number where none was. */
 const steer = (packet: Uint8Array): number => Number(runBpf(program, packet, (group) => FIRST_GROUP + group) & 0xffffn);
@@ -156,6 +156,42 @@ describe("first placement of the flow groups", () => {
         expect(Math.min(...share(used, queues)), `${step} ${first}`).toBeGreaterThan(64 / queues / 2);
       }
     }
+  });
+});
+
+describe("exact filters", () => {
+  const GROUP_QUEUE = 2;
+  const FILTER_QUEUE = 3;
+  const HAS_FILTERS = 0x10000;
+  /** What the program would do with a filter for `key`: addresses and ports in words. */
+  const steerWith = (packet: Uint8Array, key: readonly number[], inGroup: number): number => {
+    const result = runBpf(program, packet, (word, map, [second, third]) => {
+      if (map === 5) return GROUP_QUEUE | inGroup;
+      return word === key[0] && second === key[1] && third === key[2] ? FILTER_QUEUE : undefined;
+    });
+    return Number(result & 0xffffn);
+  };
+  const word = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
+
+  test("one TCP flow over IPv4 goes to the filter's queue, the others by their group", () => {
+    fc.assert(
+      fc.property(
+        address4,
+        address4,
+        port,
+        port,
+        optionWords,
+        protocol,
+        (source, destination, from, to, words, number) => {
+          const packet = ethernet(0x0800, ipv4({ protocol: number, source, destination, words }, ports(from, to)));
+          const key = [word(source), word(destination), ((from << 16) | to) >>> 0];
+          expect(steerWith(packet, key, HAS_FILTERS)).toBe(number === TCP ? FILTER_QUEUE : GROUP_QUEUE);
+          expect(steerWith(packet, [key[0] as number, key[1] as number, -1], HAS_FILTERS)).toBe(GROUP_QUEUE);
+          // The entry of the group says that there are none: nobody looks.
+          expect(steerWith(packet, key, 0)).toBe(GROUP_QUEUE);
+        },
+      ),
+    );
   });
 });
 

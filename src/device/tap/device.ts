@@ -12,7 +12,8 @@ import { parseCidr } from "../../ip/address.ts";
 import { FRAME_BYTES_MAX } from "../../layout/frameRing.ts";
 import { KernelMemory } from "../../views/kernelMemory.ts";
 import type { Device, DeviceCapabilities, DevicePort, Placement, PortDescription, QueuePair } from "../device.ts";
-import { FLOW_GROUPS, flowGroupOf, type PortRange, queueLookup, SteeringTable } from "./ebpf.ts";
+import type { ReplyTuple } from "../replySteering.ts";
+import { FILTERS_MAX, FLOW_GROUPS, flowGroupOf, type PortRange, queueLookup, SteeringTable } from "./ebpf.ts";
 import {
   hostError,
   IFREQ_VALUE,
@@ -366,7 +367,7 @@ class LinuxTap implements TapDevice {
       steering: queues === 1 ? "none" : this.#table ? "ebpf" : "learned",
       retaEntries: 0,
       flowGroups: this.#table ? FLOW_GROUPS : 0,
-      exactFilters: 0,
+      exactFilters: this.#table ? FILTERS_MAX : 0,
     };
     if (this.#table)
       this.placement = new GroupPlacement(this.#table, (group, queue) => this.moveFlowGroup(group, queue));
@@ -446,6 +447,15 @@ class LinuxTap implements TapDevice {
     if (status < 0) throw hostError(`move flow group ${group} of ${this.name}`, status);
   }
 
+  setFilter(flow: ReplyTuple, queue: number): boolean {
+    this.#requireQueue(queue);
+    return this.#table?.setFilter(flow, queue) ?? false;
+  }
+
+  clearFilter(flow: ReplyTuple): void {
+    this.#table?.clearFilter(flow);
+  }
+
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
@@ -520,6 +530,10 @@ class GroupPlacement implements Placement {
 
   queueOf(group: number): number {
     return this.#table.get(group);
+  }
+
+  dropFilters(queue: number): void {
+    this.#table.dropFilters(queue);
   }
 
   entryOf(_source: Uint8Array, sourcePort: number, _destination: Uint8Array, destinationPort: number): number {

@@ -1,12 +1,15 @@
 /**
  * Steering by a program of ours in the host's kernel: which TAP queue a frame goes to is looked up in a table of
- * 4,096 flow groups. The table is a BPF array map, so a flow group moves with one map update.
+ * 4,096 flow groups. The table is a BPF array map, so a flow group moves with one map update. Single TCP flows over
+ * IPv4 can be kept apart from their group by exact filters, in a BPF hash map; an entry of the table says whether its
+ * group has any, so that the others do not pay for a look-up.
  *
  * The group is 12 bits of a port, and the port that a *client* chose is the one that varies. For connections made to
  * us that is the source port of an arriving packet; for connections that we opened it is our own, the destination.
  * Ports of our ephemeral range are taken as our own. The rules, in order:
  *
  * ```
+ *  TCP over IPv4 with a filter      the filter's queue
  *  TCP, UDP, not a fragment         destination port ephemeral ? group(destination port) : group(source port)
  *  ICMP error about TCP or UDP      the group of the flow whose packet it quotes (RFC 792, 4443; PMTUD needs it there)
  *  fragments, other IP protocols    hash of the two addresses, modulo queues
@@ -18,6 +21,7 @@
  */
 import type { Device } from "../device.ts";
 import { initialQueue } from "../flowGroups.ts";
+import type { ReplyTuple } from "../replySteering.ts";
 import type { Syscalls } from "./syscalls.ts";
 
 export const FLOW_GROUPS = 4096;
@@ -27,7 +31,9 @@ export type PortRange = { readonly first: number; readonly last: number };
 
 const BPF_MAP_CREATE = 0;
 const BPF_MAP_UPDATE_ELEM = 2;
+const BPF_MAP_DELETE_ELEM = 3;
 const BPF_PROG_LOAD = 5;
+const BPF_MAP_TYPE_HASH = 1;
 const BPF_MAP_TYPE_ARRAY = 2;
 const BPF_PROG_TYPE_SOCKET_FILTER = 1;
 const BPF_PSEUDO_MAP_FD = 1;
@@ -44,6 +50,7 @@ const ALU_RSH = 0x70;
 const ALU_MOD = 0x90;
 const ALU_XOR = 0xa0;
 const JUMP_EQUAL = 0x15;
+const JUMP_NOT_EQUAL = 0x55;
 const JUMP_ALWAYS = 0x05;
 const JUMP_SET = 0x45;
 const JUMP_GREATER = 0x25;
@@ -182,14 +189,30 @@ const PROTOCOL_UDP = 17;
 /** Low 32 bits of the golden ratio: Knuth's multiplicative hash. Below 2^31, because immediates are signed. */
 const HASH_MULTIPLIER = 0x1e3779b1;
 
+/** Exact filters at most. */
+export const FILTERS_MAX = 4096;
+/** Bit of an entry of the group table: the group has exact filters. The queue is in the low 16 bits. */
+const HAS_FILTERS = 0x10000;
+const QUEUE_MASK = 0xffff;
+/** Source address, destination address, both ports, as the program reads them: words in host order. */
+const FILTER_KEY_BYTES = 12;
+
+/** File descriptors of the program's maps. */
+export type SteeringMaps = {
+  /** Array of FLOW_GROUPS u32: queue, and HAS_FILTERS. */
+  readonly groups: number;
+  /** Hash of FILTER_KEY_BYTES to u32 queue. */
+  readonly filters: number;
+};
+
 export type SteeringOptions = {
   /** Queues of kernels. The relay's queue is the next. */
   readonly queues: number;
   readonly localPorts: PortRange;
 };
 
-/** The steering program. `mapFd`: an array map of FLOW_GROUPS u32 queue numbers. */
-export function assembleSteering(mapFd: number, { queues, localPorts }: SteeringOptions): Uint8Array {
+/** The steering program. */
+export function assembleSteering(maps: SteeringMaps, { queues, localPorts }: SteeringOptions): Uint8Array {
   const program = new BpfAssembler();
   program
     .move(6, 1)
@@ -240,16 +263,18 @@ export function assembleSteering(mapFd: number, { queues, localPorts }: Steering
     .label("look up")
     .compute(ALU_AND, 8, FLOW_GROUPS - 1)
     .storeStack(-4, 8)
-    .loadMap(1, mapFd)
+    .loadMap(1, maps.groups)
     .move(2, 10)
     .compute(ALU_ADD, 2, -4)
     .call(BPF_FUNC_MAP_LOOKUP_ELEM)
     .jumpIf(JUMP_EQUAL, 0, 0, "queue0 end")
     .load(0, 0)
+    .jumpIf(JUMP_SET, 0, HAS_FILTERS, "filtered")
     .exit()
     .label("queue0 end")
     .set(0, 0)
     .exit();
+  assembleFilter(program, maps.filters);
   program
     .label("hash")
     .compute(ALU_MUL, 0, HASH_MULTIPLIER)
@@ -258,6 +283,34 @@ export function assembleSteering(mapFd: number, { queues, localPorts }: Steering
     .compute(ALU_MOD, 0, queues)
     .exit();
   return program.assemble();
+}
+
+/** R0 is the entry of a group that has filters; R7 is the offset of the ports where the packet is TCP over IPv4. */
+function assembleFilter(program: BpfAssembler, mapFd: number): void {
+  program
+    .label("filtered")
+    .move(8, 0)
+    .compute(ALU_AND, 8, QUEUE_MASK)
+    .loadPacket(HALF, ETHERTYPE)
+    .jumpIf(JUMP_NOT_EQUAL, 0, 0x0800, "by group")
+    .loadPacket(BYTE, IPV4_PROTOCOL)
+    .jumpIf(JUMP_NOT_EQUAL, 0, PROTOCOL_TCP, "by group")
+    .loadPacket(WORD, IPV4_SOURCE)
+    .storeStack(-16, 0)
+    .loadPacket(WORD, IPV4_DESTINATION)
+    .storeStack(-12, 0)
+    .loadPacketAt(WORD, 7, 0)
+    .storeStack(-8, 0)
+    .loadMap(1, mapFd)
+    .move(2, 10)
+    .compute(ALU_ADD, 2, -16)
+    .call(BPF_FUNC_MAP_LOOKUP_ELEM)
+    .jumpIf(JUMP_EQUAL, 0, 0, "by group")
+    .load(0, 0)
+    .exit()
+    .label("by group")
+    .move(0, 8)
+    .exit();
 }
 
 /** What answers a question or announces goes to all kernels by way of the queue after theirs. */
@@ -383,46 +436,84 @@ export function flowGroupOf(sourcePort: number, destinationPort: number, localPo
   return (ours ? destinationPort : sourcePort) & (FLOW_GROUPS - 1);
 }
 
-/** The flow-group table in the host's kernel, and the program that reads it. */
+/** One map in the host's kernel with a u32 value: an update is one system call over attributes, key and value. */
+class BpfMap {
+  readonly fd: number;
+  readonly key: DataView;
+  readonly #syscalls: Syscalls;
+  readonly #value: DataView;
+  readonly #attributes: Uint8Array;
+
+  constructor(syscalls: Syscalls, fd: number, keyBytes: number) {
+    this.#syscalls = syscalls;
+    this.fd = fd;
+    const entry = new Uint8Array(new ArrayBuffer(keyBytes + 4));
+    this.key = new DataView(entry.buffer, 0, keyBytes);
+    this.#value = new DataView(entry.buffer, keyBytes);
+    const address = syscalls.addressOf(entry);
+    this.#attributes = new Uint8Array(new ArrayBuffer(32));
+    const view = new DataView(this.#attributes.buffer);
+    view.setUint32(0, fd, true);
+    view.setBigUint64(8, BigInt(address), true);
+    view.setBigUint64(16, BigInt(address + keyBytes), true);
+  }
+
+  /** Sets the value under `key`. @returns 0 or the negative errno. */
+  update(value: number): number {
+    this.#value.setUint32(0, value, true);
+    return this.#syscalls.bpf(BPF_MAP_UPDATE_ELEM, this.#attributes);
+  }
+
+  /** Removes what is under `key`. @returns 0 or the negative errno. */
+  remove(): number {
+    // What a call does not use must be zero.
+    const attributes = this.#attributes.slice();
+    attributes.fill(0, 16);
+    return this.#syscalls.bpf(BPF_MAP_DELETE_ELEM, attributes);
+  }
+
+  close(): void {
+    this.#syscalls.close(this.fd);
+  }
+}
+
+type Filter = { readonly group: number; readonly queue: number; readonly flow: ReplyTuple };
+
+/** The flow-group table and the exact filters in the host's kernel, and the program that reads them. */
 export class SteeringTable {
   readonly programFd: number;
   readonly view: SteeringView;
   readonly #syscalls: Syscalls;
-  readonly #mapFd: number;
+  readonly #groups: BpfMap;
+  readonly #filterMap: BpfMap;
   readonly #queues: Uint16Array;
-  // A map update is one system call over these: attributes that point at a key and a value.
-  readonly #attributes: Uint8Array;
-  readonly #keyAndValue: DataView;
+  readonly #filters = new Map<string, Filter>();
+  /** Filters of each group. */
+  readonly #filterCounts = new Uint16Array(FLOW_GROUPS);
 
-  private constructor(syscalls: Syscalls, mapFd: number, programFd: number, localPorts: PortRange) {
+  private constructor(syscalls: Syscalls, maps: SteeringMaps, programFd: number, localPorts: PortRange) {
     this.#syscalls = syscalls;
     this.view = { queues: new SharedArrayBuffer(2 * FLOW_GROUPS), localPorts };
     this.#queues = new Uint16Array(this.view.queues);
-    this.#mapFd = mapFd;
     this.programFd = programFd;
-    const entry = new Uint8Array(new ArrayBuffer(8));
-    this.#keyAndValue = new DataView(entry.buffer);
-    const address = syscalls.addressOf(entry);
-    this.#attributes = new Uint8Array(new ArrayBuffer(32));
-    const view = new DataView(this.#attributes.buffer);
-    view.setUint32(0, mapFd, true);
-    view.setBigUint64(8, BigInt(address), true);
-    view.setBigUint64(16, BigInt(address + 4), true);
+    this.#groups = new BpfMap(syscalls, maps.groups, 4);
+    this.#filterMap = new BpfMap(syscalls, maps.filters, FILTER_KEY_BYTES);
   }
 
   /**
-   * Creates the table, with the groups dealt out by initialQueue(), and loads the program.
+   * Creates the tables, with the groups dealt out by initialQueue(), and loads the program.
    * @returns the negative errno where bpf(2) is refused: EPERM without CAP_BPF, ENOSYS without bpf(2).
    */
   static load(syscalls: Syscalls, options: SteeringOptions): SteeringTable | number {
-    const mapFd = createArrayMap(syscalls, FLOW_GROUPS);
-    if (mapFd < 0) return mapFd;
-    const programFd = loadProgram(syscalls, assembleSteering(mapFd, options));
+    const groups = createMap(syscalls, BPF_MAP_TYPE_ARRAY, 4, FLOW_GROUPS);
+    if (groups < 0) return groups;
+    const filters = createMap(syscalls, BPF_MAP_TYPE_HASH, FILTER_KEY_BYTES, FILTERS_MAX);
+    const programFd = filters < 0 ? filters : loadProgram(syscalls, assembleSteering({ groups, filters }, options));
     if (programFd < 0) {
-      syscalls.close(mapFd);
+      for (const fd of [groups, filters]) if (fd >= 0) syscalls.close(fd);
       return programFd;
     }
-    const table = new SteeringTable(syscalls, mapFd, programFd, options.localPorts);
+    const table = new SteeringTable(syscalls, { groups, filters }, programFd, options.localPorts);
     for (let group = 0; group < FLOW_GROUPS; group += 1) {
       const status = table.set(group, initialQueue(group, options.queues));
       if (status < 0) {
@@ -440,24 +531,77 @@ export class SteeringTable {
 
   /** Moves a flow group. The next packet of the group goes to `queue`. @returns 0 or the negative errno. */
   set(group: number, queue: number): number {
-    this.#keyAndValue.setUint32(0, group, true);
-    this.#keyAndValue.setUint32(4, queue, true);
-    const status = this.#syscalls.bpf(BPF_MAP_UPDATE_ELEM, this.#attributes);
+    this.#groups.key.setUint32(0, group, true);
+    const status = this.#groups.update(queue | (this.#filterCounts[group] === 0 ? 0 : HAS_FILTERS));
     if (status >= 0) this.#queues[group] = queue;
     return status;
   }
 
+  get filterCount(): number {
+    return this.#filters.size;
+  }
+
+  /** Sends one TCP flow to `queue`, whatever its group. @returns false: no room, or not IPv4. */
+  setFilter(flow: ReplyTuple, queue: number): boolean {
+    const key = this.#writeKey(flow);
+    if (key === undefined || this.#filterMap.update(queue) < 0) return false;
+    const group = flowGroupOf(flow.remotePort, flow.localPort, this.view.localPorts);
+    const known = this.#filters.has(key);
+    this.#filters.set(key, { group, queue, flow });
+    if (!known) this.#countFilter(group, 1);
+    return true;
+  }
+
+  clearFilter(flow: ReplyTuple): void {
+    const key = this.#writeKey(flow);
+    const filter = key === undefined ? undefined : this.#filters.get(key);
+    if (key === undefined || !filter) return;
+    this.#filterMap.remove();
+    this.#filters.delete(key);
+    this.#countFilter(filter.group, -1);
+  }
+
+  /** Removes the filters that name `queue`. */
+  dropFilters(queue: number): void {
+    for (const filter of [...this.#filters.values()]) if (filter.queue === queue) this.clearFilter(filter.flow);
+  }
+
   close(): void {
     this.#syscalls.close(this.programFd);
-    this.#syscalls.close(this.#mapFd);
+    this.#groups.close();
+    this.#filterMap.close();
+  }
+
+  #countFilter(group: number, change: number): void {
+    const before = this.#filterCounts[group] as number;
+    this.#filterCounts[group] = before + change;
+    if (before === 0 || before + change === 0) this.set(group, this.get(group));
+  }
+
+  /** @returns the same as text; undefined for what the program has no filters for. */
+  #writeKey({ remote, remotePort, local, localPort }: ReplyTuple): string | undefined {
+    if (!isV4Mapped(remote) || !isV4Mapped(local)) return undefined;
+    const { key } = this.#filterMap;
+    key.setUint32(0, wordAt(remote, 12), true);
+    key.setUint32(4, wordAt(local, 12), true);
+    key.setUint32(8, ((remotePort << 16) | localPort) >>> 0, true);
+    return `${key.getUint32(0)} ${key.getUint32(4)} ${key.getUint32(8)}`;
   }
 }
 
-function createArrayMap(syscalls: Syscalls, entries: number): number {
+function isV4Mapped(address: Uint8Array): boolean {
+  return address[10] === 0xff && address[11] === 0xff && address.subarray(0, 10).every((byte) => byte === 0);
+}
+
+function wordAt(bytes: Uint8Array, at: number): number {
+  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(at);
+}
+
+function createMap(syscalls: Syscalls, type: number, keyBytes: number, entries: number): number {
   const attributes = new Uint8Array(new ArrayBuffer(72));
   const view = new DataView(attributes.buffer);
-  view.setUint32(0, BPF_MAP_TYPE_ARRAY, true);
-  view.setUint32(4, 4, true);
+  view.setUint32(0, type, true);
+  view.setUint32(4, keyBytes, true);
   view.setUint32(8, 4, true);
   view.setUint32(12, entries, true);
   return syscalls.bpf(BPF_MAP_CREATE, attributes);

@@ -1,0 +1,101 @@
+/** Where the host's steering program brings TCP connections, read back from the kernels' own counters. */
+import { afterEach, beforeEach, describe, expect, it, type TestContext } from "vitest";
+import type * as Tap from "../../src/device/tap/device.ts";
+import type * as Api from "../../src/index.ts";
+import { importBuilt } from "../helpers/dist.ts";
+import { missing, Namespace } from "../helpers/namespace.ts";
+
+const { createStack, parseAddress } = await importBuilt<typeof Api>("index.js");
+const { openTap } = await importBuilt<typeof Tap>("device/tap/device.js");
+const echoApp = new URL("../fixtures/echoApp.mjs", import.meta.url);
+const tuning = { memoryBytes: 64 << 20, connectionsMax: 4096, timeWaitMs: 100 };
+const KERNELS = 3;
+const PORT = 7;
+const SERVER = "10.7.0.2";
+const CLIENT = "10.7.0.1";
+/** Of the clients; outside of our own ephemeral range. */
+const FIRST_PORT = 20_000;
+
+let namespace: Namespace;
+const cleanUp: (() => Promise<unknown>)[] = [];
+
+beforeEach((context: TestContext) => {
+  const reason = missing("curl");
+  if (reason !== undefined) context.skip(reason);
+  namespace = new Namespace();
+});
+
+afterEach(async () => {
+  for (const close of cleanUp.splice(0).reverse()) await close();
+  await namespace?.[Symbol.asyncDispose]();
+});
+
+async function start() {
+  const device = await openTap({
+    name: "pop0",
+    queues: KERNELS,
+    hostAddress: `${CLIENT}/24`,
+    netns: namespace.name,
+  });
+  cleanUp.push(() => device.close());
+  const server = await createStack({
+    mode: "threads",
+    device,
+    address: `${SERVER}/24`,
+    app: echoApp,
+    appArguments: { port: PORT },
+    balancer: "static",
+    tuning,
+  });
+  cleanUp.push(() => server.close({ drainMs: 0 }));
+  /** Connects from `localPort`, and hangs up. @returns in which kernel the connection was accepted. */
+  const visit = async (localPort: number): Promise<number> => {
+    const before = (await server.stats()).kernels.map(({ tcpAccepted }) => tcpAccepted ?? 0);
+    const url = `telnet://${SERVER}:${PORT}`;
+    await namespace.run(
+      "curl",
+      ["-s", "--local-port", String(localPort), "--max-time", "1", url],
+      10_000,
+      Buffer.from("x"),
+    );
+    const after = (await server.stats()).kernels.map(({ tcpAccepted }) => tcpAccepted ?? 0);
+    return after.findIndex((accepted, kernel) => accepted > (before[kernel] as number));
+  };
+  return { device, server, visit };
+}
+
+describe("TCP over a TAP", () => {
+  it("goes to the kernel that its flow group has been moved to, from the next connection on", async () => {
+    const { device, visit } = await start();
+    for (let i = 0; i < 6; i++) {
+      const port = FIRST_PORT + i;
+      const group = port & 4095;
+      expect(await visit(port)).toBe(device.flowGroupQueue(group));
+      const target = ((device.flowGroupQueue(group) as number) + 1 + (i % 2)) % KERNELS;
+      device.moveFlowGroup(group, target);
+      // The same group by another port: the first is in TIME-WAIT at the client.
+      expect(await visit(port + 8192)).toBe(target);
+    }
+  });
+
+  it("goes where an exact filter says, whatever its group, until the filter is cleared", async () => {
+    const { device, visit } = await start();
+    const port = FIRST_PORT + 100;
+    const home = device.flowGroupQueue(port & 4095) as number;
+    const other = (home + 1) % KERNELS;
+    const flow = (remotePort: number) => ({
+      remote: parseAddress(CLIENT),
+      remotePort,
+      local: parseAddress(SERVER),
+      localPort: PORT,
+    });
+    expect(device.setFilter?.(flow(port), other)).toBe(true);
+    expect(await visit(port)).toBe(other);
+    // Another flow of the same group, which has a filter now.
+    expect(await visit(port + 8192)).toBe(home);
+    expect(device.setFilter?.(flow(port + 4096), other)).toBe(true);
+    device.clearFilter?.(flow(port + 4096));
+    expect(await visit(port + 4096)).toBe(home);
+    expect(device.setFilter?.({ ...flow(port), remote: parseAddress("fd00::1") }, other)).toBe(false);
+  });
+});
