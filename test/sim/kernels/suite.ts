@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { ModuleBuild } from "../../../src/wasm/load.ts";
 
-/** Seeds of a suite; .ci/run asks for 1000. */
+/** Seeds of a suite. */
 const SEEDS = Number(process.env.SIM_SEEDS ?? 150);
 const FIRST_SEED = Number(process.env.SIM_FROM ?? 0);
 const SEEDS_PER_TEST = 50;
