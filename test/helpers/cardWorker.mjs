@@ -20,7 +20,8 @@ let lateWakes = 0;
 function numberedFrame(number) {
   const bytes = 60 + ((number * 37) % 1400);
   const frame = Uint8Array.from({ length: bytes }, (_, i) => (number * 31 + i * 7) & 255);
-  frame.fill(0xff, 0, 6);
+  // Unknown to the switch, so flooded; a broadcast would go to one queue, whatever its ports.
+  frame.fill(0xfe, 0, 6);
   frame.set([2, 0, 0, 0, 0, 9, 0x08, 0x00, 0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 9, 10, 0, 0, 1], 6);
   frame.set([number >> 8, number & 255, 0, 7], 34);
   return frame;
