@@ -3,6 +3,7 @@
  * number s lies at s modulo the size), taken from the stream pool when there is something to keep and given back when
  * there is not. They grow by doubling up to the connection's limit.
  */
+import { copyBytes } from "../mem/copy.ts";
 import { STREAM_ORDER_MIN, streamAlloc, streamFree, streamOrderFor } from "../mem/streamPool.ts";
 import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
 import { coldOf, F_RCV_RING_USED, F_SND_RING_USED, Tcb } from "../tcp/tcb.ts";
@@ -11,15 +12,15 @@ import { coldOf, F_RCV_RING_USED, F_SND_RING_USED, Tcb } from "../tcp/tcb.ts";
 export function ringWrite(ring: usize, order: u32, seq: u32, source: usize, bytes: u32): void {
   const at = seq & ((1 << order) - 1);
   const first = min(bytes, (1 << order) - at);
-  memory.copy(ring + at, source, first);
-  if (first < bytes) memory.copy(ring, source + first, bytes - first);
+  copyBytes(ring + at, source, first);
+  if (first < bytes) copyBytes(ring, source + first, bytes - first);
 }
 
 export function ringRead(ring: usize, order: u32, seq: u32, target: usize, bytes: u32): void {
   const at = seq & ((1 << order) - 1);
   const first = min(bytes, (1 << order) - at);
-  memory.copy(target, ring + at, first);
-  if (first < bytes) memory.copy(target + first, ring, bytes - first);
+  copyBytes(target, ring + at, first);
+  if (first < bytes) copyBytes(target + first, ring, bytes - first);
 }
 
 /**

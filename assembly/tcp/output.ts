@@ -19,6 +19,7 @@ import { addressAt, addressIsV6, addressV4, nextHopV4 } from "../ip/address.ts";
 import { ipv4WriteHeader } from "../ip/ipv4.ts";
 import { ipv6WriteHeader } from "../ip/ipv6.ts";
 import { NEIGHBOR_OWN, neighborAddress, neighborFind, neighborSend } from "../ip/neighbor.ts";
+import { copyBytes } from "../mem/copy.ts";
 import { streamFreeBytes } from "../mem/streamPool.ts";
 import {
   DROP_NO_ROUTE,
@@ -412,8 +413,8 @@ function copyPayload(tcb: Tcb, target: usize, seq: u32, bytes: u32): void {
   const size = (<u32>1) << tcb.sndBufOrder;
   const at = seq & (size - 1);
   const first = min(bytes, size - at);
-  memory.copy(target, <usize>tcb.sndBuf + at, first);
-  if (first < bytes) memory.copy(target + first, tcb.sndBuf, bytes - first);
+  copyBytes(target, <usize>tcb.sndBuf + at, first);
+  if (first < bytes) copyBytes(target + first, tcb.sndBuf, bytes - first);
 }
 
 function copyPayloadAndSum(tcb: Tcb, target: usize, seq: u32, bytes: u32): u32 {

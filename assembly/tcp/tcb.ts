@@ -13,6 +13,7 @@ import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../../src/layout/kernelM
 import { STATE_FREE } from "../../src/layout/option.ts";
 import * as LAYOUT from "../../src/layout/tcb.ts";
 import { arenaAlloc } from "../mem/arena.ts";
+import { clearBytes } from "../mem/copy.ts";
 import { counterSet } from "../stats.ts";
 import { settingsDrop } from "./settings.ts";
 
@@ -301,8 +302,8 @@ export function tcbAlloc(): Tcb {
   const generation = (tcb.generation + 1) & HANDLE_GENERATION_MASK;
   // The slot may still stand in a queue from its last life; it must not stand there twice.
   const queued = tcb.flags & (F_DIRTY | F_READY);
-  memory.fill(changetype<usize>(tcb), 0, TCB_SIZE_BYTES);
-  memory.fill(changetype<usize>(coldOf(tcb)), 0, TCB_COLD_SIZE_BYTES);
+  clearBytes(changetype<usize>(tcb), TCB_SIZE_BYTES);
+  clearBytes(changetype<usize>(coldOf(tcb)), TCB_COLD_SIZE_BYTES);
   tcb.generation = <u8>generation;
   tcb.flags = queued;
   tcbCount++;
