@@ -14,11 +14,29 @@ export let nowTick: u32 = 0;
 
 export const TICK_SHIFT: u64 = 16;
 
+/** Nanoseconds since the present microsecond and millisecond began. */
+let sinceUs: u32 = 0;
+let sinceMs: u32 = 0;
+/** Steps up to this long (two seconds) are added with 32-bit divisions by constants; engines divide 64 bits slowly. */
+const STEP_NS_MAX: u64 = 2000000000;
+
 export function setNow(ns: u64): void {
+  const step = ns - nowNs;
   nowNs = ns;
-  nowUs = <u32>(ns / 1000);
-  nowMs = <u32>(ns / 1000000);
   nowTick = <u32>(ns >> TICK_SHIFT);
+  if (step > STEP_NS_MAX) {
+    nowUs = <u32>(ns / 1000);
+    nowMs = <u32>(ns / 1000000);
+    sinceUs = <u32>(ns % 1000);
+    sinceMs = <u32>(ns % 1000000);
+    return;
+  }
+  const us = (sinceUs + <u32>step) / 1000;
+  sinceUs = sinceUs + <u32>step - us * 1000;
+  nowUs += us;
+  const ms = (sinceMs + <u32>step) / 1000000;
+  sinceMs = sinceMs + <u32>step - ms * 1000000;
+  nowMs += ms;
 }
 
 /** Ticks that last at least `us` microseconds. */
