@@ -36,8 +36,15 @@ export function addressBoot(): bool {
   return true;
 }
 
+/** Network masks by index of the address, in memory order; of IPv6 addresses nothing. */
+const masks: usize = memory.data(<i32>C.ADDRESSES_MAX * 4, 16);
+
 /** Makes what is derived from the table anew. */
 function rebuild(): void {
+  for (let i: u32 = 0; i < addressCount; i++) {
+    const bits = <u32>load<u8>(addressAt(i), C.ADDRESS_PREFIX_LENGTH);
+    if (bits <= 32) store<u32>(masks + (i << 2), bits == 0 ? 0 : bswap<u32>(0xffffffff << (32 - bits)));
+  }
   memory.fill(slots, 0, SLOTS << 3);
   v6Bits = 0;
   v6Seen = -1;
@@ -179,8 +186,7 @@ export function addressFindV4(v4: u32): i32 {
 
 /** Network mask of address number `index`, in memory order. */
 export function addressMaskV4(index: u32): u32 {
-  const prefixLength = load<u8>(addressAt(index), C.ADDRESS_PREFIX_LENGTH);
-  return prefixLength == 0 ? 0 : bswap<u32>(0xffffffff << (32 - prefixLength));
+  return load<u32>(masks + (index << 2));
 }
 
 /** True for 255.255.255.255 and the directed broadcast of one of our networks. */

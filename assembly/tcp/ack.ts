@@ -99,9 +99,12 @@ function newAck(tcb: Tcb, ack: u32): void {
     backoff = min<u8>(tcb.backoff, KEPT_BACKOFF_MAX);
   }
   const queued = seqLt(tcb.sndUna, tcb.sndBufEnd) ? tcb.sndBufEnd - tcb.sndUna : 0;
-  flightAckBegin(tcb);
-  flightAcked(tcb, ack);
   const una = tcb.sndUna;
+  // Without an account of what is in flight, and without news that would start one, there is nothing to keep.
+  if (tcb.flight != 0) {
+    flightAckBegin(tcb);
+    flightAcked(tcb, ack);
+  }
   tcb.sndUna = ack;
   if (seqLt(tcb.sndNxt, ack)) tcb.sndNxt = ack;
   tcb.backoff = backoff;
