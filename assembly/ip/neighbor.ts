@@ -617,6 +617,11 @@ export function neighborAdvertised(address: usize, mac: usize, solicited: bool, 
   }
 }
 
+/** True when a confirmation now would change nothing. @param index any number. */
+export function neighborIsFresh(index: i32): bool {
+  return <u32>index < entriesUsed && at(index).state == REACHABLE && at(index).confirmedTick == nowTick;
+}
+
 /**
  * A higher layer knows that the neighbour receives from us (an acknowledgement of new data; RFC 4861 7.3.1).
  * Preconditions: neighborAddress(index) is the next hop.

@@ -10,6 +10,7 @@ import {
   neighborConfirm,
   neighborFind,
   neighborFindV6,
+  neighborIsFresh,
   neighborIsV6,
   neighborSeen,
   neighborSeenV6,
@@ -110,7 +111,7 @@ export function neighborOfV6(tcb: Tcb): i32 {
  */
 export function confirmNeighbor(tcb: Tcb): void {
   const neighbor = <i32>tcb.neighbor - 1;
-  if (neighbor < 0) return;
+  if (neighbor < 0 || neighborIsFresh(neighbor)) return;
   if (isV6(tcb)) {
     const nextHop = nextHopV6(remoteAt(tcb));
     if (nextHop != 0 && neighborIsV6(neighbor, nextHop)) neighborConfirm(neighbor);

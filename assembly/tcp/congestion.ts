@@ -6,6 +6,7 @@
  * A connection's algorithm is in TRAIT_CONGESTION_MASK. An algorithm keeps its state in the flight block; without one
  * all grow as Reno does.
  */
+import { rtoMinUs } from "../config.ts";
 import { TCP_DUPLICATE_ACKS, TCP_FAST_RETRANSMITS } from "../../src/layout/counters.ts";
 import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../../src/layout/option.ts";
 import { count } from "../stats.ts";
@@ -26,10 +27,12 @@ export const DUP_ACK_THRESHOLD: u32 = 3;
  * one (RFC 2861, RFC 5681 4.1, as in Linux). BBR's model outlives pauses.
  */
 export function congestionIdle(tcb: Tcb): void {
+  let pause = nowUs - coldOf(tcb).rttStartUs;
+  // No time-out is shorter: the case of nearly every send.
+  if (pause <= rtoMinUs) return;
   const floor = initialWindow(tcb);
   if (tcb.cwnd <= floor || congestionOf(tcb) == CONGESTION_BBR) return;
   const rto = rtoUs(tcb);
-  let pause = nowUs - coldOf(tcb).rttStartUs;
   if (pause <= rto) return;
   tcb.ssthresh = max(tcb.ssthresh, (tcb.cwnd >> 1) + (tcb.cwnd >> 2));
   while (pause > rto && tcb.cwnd > floor) {
