@@ -1,6 +1,6 @@
 /**
- * Short copies and clears without the engine's call behind memory.copy and memory.fill, which costs 5 to 10 ns whatever
- * the length (docs/performance.md); most messages and all control blocks are short.
+ * Short copies and clears without the engine's call behind memory.copy and memory.fill: copying 64 B takes that 5 to
+ * 10 ns, a loop 3 (measured on the machine of docs/benchmarking.md). Most messages and all control blocks are short.
  */
 
 /** Up to here a loop is faster than the call. */

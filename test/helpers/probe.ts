@@ -14,6 +14,12 @@ export type ProbeExports = {
   toeplitzV4Addresses(tables: number, source: number, destination: number): number;
   toeplitzV6(tables: number, addresses: number, ports: number): number;
   toeplitzV6Addresses(tables: number, addresses: number): number;
+  copyBytes(target: number, source: number, bytes: number): void;
+  clearBytes(target: number, bytes: number): void;
+  setNowNs(ns: number): void;
+  nowUsValue(): number;
+  nowMsValue(): number;
+  nowTickValue(): number;
 };
 
 export type Probe = {
