@@ -36,6 +36,9 @@ export let messageRingBytes: u32 = 0;
 /** CONGESTION_* of new connections. */
 export let congestionDefault: u32 = 0;
 export let ecnMode: u32 = 0;
+export let hopLimit: u32 = 64;
+export let quickAcks: u32 = 0;
+export let slowStartAfterIdle: bool = false;
 export let sackEnabled: bool = false;
 
 /** The device fills and checks TCP/UDP checksums. */
@@ -95,6 +98,9 @@ export function configLoad(): void {
   messageRingBytes = word(C.CONFIG_MESSAGE_RING_BYTES);
   congestionDefault = word(C.CONFIG_CONGESTION);
   ecnMode = word(C.CONFIG_ECN);
+  hopLimit = word(C.CONFIG_HOP_LIMIT);
+  quickAcks = word(C.CONFIG_QUICK_ACKS);
+  slowStartAfterIdle = word(C.CONFIG_SLOW_START_AFTER_IDLE) != 0;
   sackEnabled = word(C.CONFIG_SACK) != 0;
   checksumOffload = (flags & C.CONFIG_FLAG_CHECKSUM_OFFLOAD) != 0;
   timestamps = (flags & C.CONFIG_FLAG_TIMESTAMPS) != 0;

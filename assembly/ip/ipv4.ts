@@ -2,7 +2,7 @@
  * IPv4 (RFC 791, RFC 1122 3.2.1): checking what comes in, writing headers, sending for ICMP and UDP. TCP writes its
  * own frames (ip/output.ts) with the same ipv4WriteHeader.
  */
-import { kernelId, mtuBytes, OWN_MAC } from "../config.ts";
+import { hopLimit, kernelId, mtuBytes, OWN_MAC } from "../config.ts";
 import { loopSend } from "../device/loop.ts";
 import { txCommit, txReserve } from "../device/tx.ts";
 import { sipHash } from "../flow/hash.ts";
@@ -52,7 +52,6 @@ export const IP_DESTINATION: usize = 16;
 export const FRAGMENT_MORE: u32 = 0x2000;
 export const FRAGMENT_OFFSET_MASK: u32 = 0x1fff;
 
-const TTL: u32 = 64;
 /** "Don't fragment", as the fragment field lies in memory. */
 const DONT_FRAGMENT: u32 = 0x0040;
 
@@ -129,7 +128,7 @@ function optionsAreAcceptable(packet: usize, headerBytes: u32): bool {
 // Output.
 
 /**
- * Writes a header of 20 bytes: DF set and identification 0 (an atomic datagram, RFC 6864 4.1), TTL 64, checksum filled.
+ * Writes a header of 20 bytes: DF set and identification 0 (an atomic datagram, RFC 6864 4.1), the checksum filled.
  * @param totalBytes header and payload, 20..65535. @param source address in memory order, as `destination`.
  */
 export function ipv4WriteHeader(
@@ -146,7 +145,7 @@ export function ipv4WriteHeader(
 
 /** @param first word 0 of the header in memory order. @param second likewise: identification and fragment field. */
 function writeHeader(packet: usize, first: u32, second: u32, protocol: u32, source: u32, destination: u32): void {
-  const third = TTL | (protocol << 8);
+  const third = hopLimit | (protocol << 8);
   // Words are summed as they lie in memory (wire/checksum.ts): two per addition, the carries meet in the upper half.
   let sum = <u64>first + <u64>second + <u64>third + <u64>source + <u64>destination;
   sum = (sum & 0xffffffff) + (sum >> 32);

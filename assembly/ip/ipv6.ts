@@ -2,7 +2,7 @@
  * IPv6 (RFC 8200): checking what comes in, walking extension headers within limits, writing headers, sending for
  * ICMPv6 and UDP. TCP writes its own frames (tcp/output.ts) with the same ipv6WriteHeader.
  */
-import { kernelId, mtuBytes, OWN_MAC } from "../config.ts";
+import { hopLimit, kernelId, mtuBytes, OWN_MAC } from "../config.ts";
 import { loopSend } from "../device/loop.ts";
 import { txCommit, txReserve } from "../device/tx.ts";
 import { pairHashV6, sipHash } from "../flow/hash.ts";
@@ -54,7 +54,6 @@ const HEADER_NONE: u32 = 59;
 export const HEADER_DESTINATION: u32 = 60;
 export const FRAGMENT_HEADER_BYTES: u32 = 8;
 
-const HOP_LIMIT: u32 = 64;
 /** RFC 8504 5.3: a host may set limits. No sender comes near these. */
 const EXTENSION_HEADERS_MAX: u32 = 8;
 const OPTIONS_PER_HEADER_MAX: u32 = 8;
@@ -206,7 +205,7 @@ export function ipv6WriteHeader(
   storeBe32(packet, 0x60000000 | classAndFlow);
   storeBe16(packet + V6_PAYLOAD_LENGTH, payloadBytes);
   store<u8>(packet, <u8>nextHeader, V6_NEXT_HEADER);
-  store<u8>(packet, <u8>HOP_LIMIT, V6_HOP_LIMIT);
+  store<u8>(packet, <u8>hopLimit, V6_HOP_LIMIT);
   v128.store(packet, v128.load(source), V6_SOURCE);
   v128.store(packet, v128.load(destination), V6_DESTINATION);
 }

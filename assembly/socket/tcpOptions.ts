@@ -7,11 +7,23 @@ import { STREAM_ORDER_MAX, streamOrderFor } from "../mem/streamPool.ts";
 import { congestionChoose } from "../tcp/congestion.ts";
 import { listenerAt, listenerIndexOf } from "../tcp/listener.ts";
 import { outputMark } from "../tcp/outputQueue.ts";
-import { Settings, SETTING_CORK, SETTING_LINGER_RESET, SETTING_USER_TIMING, settingsOf } from "../tcp/settings.ts";
+import { seqLt } from "../tcp/seq.ts";
+import {
+  Settings,
+  SETTING_CORK,
+  SETTING_LINGER_RESET,
+  SETTING_PUSH,
+  SETTING_USER_TIMING,
+  settingsFind,
+  settingsHas,
+  settingsOf,
+} from "../tcp/settings.ts";
 import * as T from "../tcp/tcb.ts";
 import { Tcb, coldOf, tcbOfHandle } from "../tcp/tcb.ts";
 import { MAIN_TIMERS, keepaliveArm } from "../tcp/timers.ts";
 
+/** The two bits of TOS that are ECN's (RFC 3168 5). */
+const ECN_MASK: u8 = 3;
 /** As for keepaliveIdleMs in the configuration. */
 const KEEPALIVE_MS_MAX: u32 = 32767000;
 const KEEPALIVE_PROBES_MAX: u32 = 127;
@@ -81,6 +93,9 @@ function optionIsValid(option: i32, value: u32): bool {
       return value == O.CONGESTION_RENO || value == O.CONGESTION_CUBIC || value == O.CONGESTION_BBR;
     case O.OPTION_DEFER_ACCEPT_MS:
       return true;
+    case O.OPTION_TOS:
+    case O.OPTION_HOP_LIMIT:
+      return value <= 255;
     default:
       return false;
   }
@@ -91,6 +106,10 @@ function optionSet(tcb: Tcb, option: i32, value: u32): i32 {
   switch (option) {
     case O.OPTION_NODELAY:
       setFlag(tcb, T.F_NODELAY, value != 0);
+      // As in Linux: pushes what is corked now, though the cork stays.
+      if (value != 0 && seqLt(tcb.sndNxt, tcb.sndBufEnd) && settingsHas(T.tcbIndex(tcb), SETTING_CORK)) {
+        setBit(settingsFind(T.tcbIndex(tcb)), SETTING_PUSH, true);
+      }
       outputMark(tcb);
       return 0;
     case O.OPTION_QUICKACK:
@@ -138,6 +157,12 @@ function settingSet(tcb: Tcb, option: i32, value: u32): i32 {
       return 0;
     case O.OPTION_KEEPALIVE_PROBES:
       settings.keepProbesMax = <u8>value;
+      return 0;
+    case O.OPTION_TOS:
+      settings.tos = <u8>value & ~ECN_MASK;
+      return 0;
+    case O.OPTION_HOP_LIMIT:
+      settings.hopLimit = <u8>value;
       return 0;
     case O.OPTION_USER_TIMEOUT_MS:
       settings.userTimeoutMs = value;

@@ -9,6 +9,7 @@
 import { rtoMinUs } from "../config.ts";
 import { TCP_DUPLICATE_ACKS, TCP_FAST_RETRANSMITS } from "../../src/layout/counters.ts";
 import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../../src/layout/option.ts";
+import { slowStartAfterIdle } from "../config.ts";
 import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
 import { cubicGrow, cubicReduce, cubicUndo } from "./cubic.ts";
@@ -31,6 +32,7 @@ export function congestionIdle(tcb: Tcb): void {
   // No time-out is shorter: the case of nearly every send.
   if (pause <= rtoMinUs) return;
   const floor = initialWindow(tcb);
+  if (!slowStartAfterIdle) return;
   if (tcb.cwnd <= floor || congestionOf(tcb) == CONGESTION_BBR) return;
   const rto = rtoUs(tcb);
   if (pause <= rto) return;
@@ -93,7 +95,7 @@ export function congestionGrow(tcb: Tcb, ackedBytes: u32, flightBefore: u32): vo
   // RFC 7661: a window that is not used is not grown.
   const limited = (coldOf(tcb).traits & TRAIT_LIMITED) != 0;
   if (tcb.cwnd < tcb.ssthresh) {
-    if (!limited && flightBefore + 2 * mss < tcb.cwnd && flightBefore << 1 < tcb.cwnd) return;
+    if (!limited && flightBefore + 2 * mss < tcb.cwnd && usedWindow(tcb, flightBefore) << 1 <= tcb.cwnd) return;
     // Deviates: RFC 3465 2.2 limits growth to 2 SMSS per ACK. Like Linux we count all acknowledged bytes, because a
     // peer that takes bursts (GRO, batches) acknowledges once per burst.
     const divisor = tcb.flight == 0 || tcb.flags & F_RTO_RECOVERY ? 1 : hystartRound(tcb, flightOf(tcb));
@@ -109,6 +111,11 @@ export function congestionGrow(tcb: Tcb, ackedBytes: u32, flightBefore: u32): vo
   }
   if (!limited && flightBefore + max(2 * mss, tcb.cwnd >> 3) < tcb.cwnd) return;
   grow(tcb, ackedBytes);
+}
+
+/** Most bytes in flight in the present round trip: it began with the segment that is, or was, timed. */
+function usedWindow(tcb: Tcb, flightBefore: u32): u32 {
+  return max(flightBefore, tcb.sndMax - coldOf(tcb).rttSeq + <u32>tcb.sndMss);
 }
 
 /** Congestion avoidance. */

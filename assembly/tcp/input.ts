@@ -12,7 +12,6 @@ import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
 import { ackProcess } from "./ack.ts";
 import { flowOfSegment } from "./addresses.ts";
-import { resetIfSynchronized } from "./abort.ts";
 import { challengeAck, challengePureAck, probeAck } from "./challenge.ts";
 import { enterTimeWait, eventPost, finWait2Arm, tcpDrop } from "./close.ts";
 import { ecnReceived } from "./ecn.ts";
@@ -305,8 +304,9 @@ function receive(tcb: Tcb): void {
     return;
   }
   if (S.segDataBytes > 0 && tcb.flags & T.F_APP_CLOSED) {
-    // RFC 9293 3.10.4, RFC 2525 2.17: nobody will read this; the peer must know.
-    resetIfSynchronized(tcb);
+    // RFC 9293 3.10.4, RFC 2525 2.17: nobody will read this; the peer must know. As in Linux with its own number:
+    // while our FIN is on its way SND.NXT is not what the peer believes at once (RFC 5961 3.2).
+    sendResetForSegment();
     tcpDrop(tcb, ECONNRESET);
     return;
   }

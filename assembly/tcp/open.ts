@@ -245,6 +245,8 @@ function sendCookie(listener: Listener): void {
     withTimestamps,
     // Likewise for SACK.
     withTimestamps && sackEnabled && (S.segOptions & S.SYN_OPTION_SACK) != 0,
+    // A listener's marks are its connections'; a cookie has none yet.
+    0,
   );
   if (sent) count(C.SYN_COOKIES_SENT);
 }

@@ -73,7 +73,8 @@ import { countRetransmission, isSelective, resendFirst, resendLost } from "./ret
 import { sackOptionBytes, sackWrite } from "./sack.ts";
 import * as S from "./segment.ts";
 import { seqGt, seqLt, seqMax, seqMin } from "./seq.ts";
-import { SETTING_CORK, settingsCount, settingsFind, settingsHas } from "./settings.ts";
+import { SETTING_CORK, settingsCount, settingsFind, settingsHas, settingsPushed } from "./settings.ts";
+import { marksApply, marksOf } from "./marks.ts";
 import * as T from "./tcb.ts";
 import { Tcb, TcbCold, coldOf } from "./tcb.ts";
 import { LOSS_TIMERS, delackArm, persistArm, rtoArm, rttTimingStart } from "./timers.ts";
@@ -162,6 +163,7 @@ function sendNew(tcb: Tcb): bool {
   const rightEdge = seqMin(windowEdge, congestionEdge);
   // One frame may carry many segments where the device cuts it up; whole segments only.
   const chunkMax = tsoBytesMax > mss ? tsoBytesMax - (tsoBytesMax % mss) : mss;
+  const first = tcb.sndNxt;
   while (seqLt(tcb.sndNxt, tcb.sndBufEnd)) {
     const queued = tcb.sndBufEnd - tcb.sndNxt;
     const usable = seqGt(rightEdge, tcb.sndNxt) ? rightEdge - tcb.sndNxt : 0;
@@ -171,7 +173,9 @@ function sendNew(tcb: Tcb): bool {
     if (bytes > mss && bytes < queued) bytes -= bytes % mss;
     if (!pacingAllows(tcb)) break;
     const last = bytes == queued;
-    const flags = S.FLAG_ACK | (last ? S.FLAG_PSH : 0) | (last && finQueued ? S.FLAG_FIN : 0);
+    // A burst that a window ends carries PSH, too: a receiver that merges segments need not wait for more. As in Linux.
+    const endsBurst = min(queued, usable) - bytes < mss && (bytes > mss || tcb.sndNxt != first);
+    const flags = S.FLAG_ACK | (last || endsBurst ? S.FLAG_PSH : 0) | (last && finQueued ? S.FLAG_FIN : 0);
     if (!sendSequenced(tcb, tcb.sndNxt, flags, bytes)) return false;
   }
   const cold = coldOf(tcb);
@@ -215,7 +219,7 @@ function maySendSmall(tcb: Tcb, bytes: u32, queued: u32, finQueued: bool): bool 
     // What has been sent before is not Nagle's business any more.
     if (finQueued || seqLt(tcb.sndNxt, tcb.sndMax)) return true;
     // The persist timer lets go of what is corked (sendProbe).
-    if (settingsCount != 0 && settingsHas(T.tcbIndex(tcb), SETTING_CORK)) return false;
+    if (settingsCount != 0 && settingsHas(T.tcbIndex(tcb), SETTING_CORK)) return settingsPushed(T.tcbIndex(tcb));
     return !inFlight || (tcb.flags & T.F_NODELAY) != 0;
   }
   // Cut short by a window: RFC 9293 3.8.6.2.1, at least half the largest window the peer ever offered.
@@ -225,6 +229,8 @@ function maySendSmall(tcb: Tcb, bytes: u32, queued: u32, finQueued: bool): bool 
 /** Sends payload and/or FIN from `seq` = SND.NXT on and accounts for it. @returns false: the TX ring is full. */
 function sendSequenced(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   const again = seqLt(seq, tcb.sndMax);
+  // The ACK goes with data: both sides talk, and ACKs can wait for the next answer (timers.ts).
+  if (tcb.flags & T.F_ACK_PENDING) coldOf(tcb).traits |= T.TRAIT_DELAYS_ACKS;
   if (!emit(tcb, seq, flags, bytes)) return false;
   const next = seq + bytes + (flags & S.FLAG_FIN);
   if (again) {
@@ -243,7 +249,8 @@ function sendSequenced(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
 
 /** The next `bytes` bytes never sent before, whatever the congestion window says (RFC 8985 7.3). */
 export function emitUnsent(tcb: Tcb, bytes: u32): void {
-  sendSequenced(tcb, tcb.sndMax, S.FLAG_ACK | S.FLAG_PSH, bytes);
+  const isLast = tcb.sndMax + bytes == tcb.sndBufEnd;
+  sendSequenced(tcb, tcb.sndMax, S.FLAG_ACK | (isLast ? S.FLAG_PSH : 0), bytes);
 }
 
 /** Payload of a full segment that leaves now: SACK blocks need room. */
@@ -367,6 +374,7 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   } else {
     ipv4WriteHeader(packet, 20 + tcpBytes, PROTOCOL_TCP, addressV4(tcb.localIndex), tcb.remoteV4, ecnCodepoint);
   }
+  if (settingsCount != 0) marksApply(marksOf(tcb), packet, isV6);
   count(TCP_SEGMENTS_SENT);
   if (neighbor >= 0) neighborSend(neighbor, frame, headersBytes + bytes);
   else if (neighbor == NEIGHBOR_OWN) loopSend(frame, headersBytes + bytes, isV6);
@@ -453,6 +461,7 @@ function sendSyn(tcb: Tcb): bool {
     tcb.tsRecent,
     withTimestamps,
     active ? sackEnabled : (cold.traits & T.TRAIT_SACK) != 0,
+    marksOf(tcb),
   );
   if (!ok) return false;
   tcb.flags &= ~(T.F_SYN_DUE | T.F_ACK_NOW | T.F_ACK_PENDING);
@@ -468,7 +477,7 @@ function sendSyn(tcb: Tcb): bool {
 /**
  * Builds a segment with SYN from plain values; SYN cookies have no TCB.
  * @param remote where the 16 bytes lie. @param ports as in a segment from the peer.
- * @param wscale -1: leave the option out.
+ * @param wscale -1: leave the option out. @param marks see marksOf.
  * @returns false: the TX ring is full.
  */
 export function emitSyn(
@@ -485,6 +494,7 @@ export function emitSyn(
   tsEcr: u32,
   withTimestamps: bool,
   sackPermitted: bool,
+  marks: u32,
 ): bool {
   // In Linux's order, which packs SACK-permitted and timestamps into twelve bytes.
   const optionBytes: u32 = 4 + (wscale >= 0 ? 4 : 0) + (withTimestamps ? TIMESTAMP_BYTES : sackPermitted ? 4 : 0);
@@ -508,7 +518,7 @@ export function emitSyn(
     option += 4;
   }
   if (wscale >= 0) storeBe32(option, 0x01030300 | <u32>wscale);
-  sealPlain(neighbor, frame, localIndex, remote, headerBytes);
+  sealPlain(neighbor, frame, localIndex, remote, headerBytes, marks);
   return true;
 }
 
@@ -522,7 +532,7 @@ function writeHeader(tcp: usize, ports: u32, seq: u32, ack: u32, headerBytes: u3
 }
 
 /** Checksum and IP header of a segment without payload and, perhaps, without TCB; sends it. */
-function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: usize, headerBytes: u32): void {
+function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: usize, headerBytes: u32, marks: u32): void {
   const isV6 = addressIsV6(localIndex);
   const packet = frame + ETH_BYTES;
   const tcp = packet + ipBytesOf(localIndex);
@@ -538,6 +548,7 @@ function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: usize, 
     pseudo = pseudoHeaderSumV4(local, remoteV4, PROTOCOL_TCP, headerBytes);
     ipv4WriteHeader(packet, 20 + headerBytes, PROTOCOL_TCP, local, remoteV4, 0);
   }
+  marksApply(marks, packet, isV6);
   store<u16>(tcp, checksumOf(sumAdd(pseudo, sumBytes(tcp, headerBytes))), 16);
   count(TCP_SEGMENTS_SENT);
   const frameBytes = <u32>(tcp - frame) + headerBytes;
@@ -548,7 +559,10 @@ function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: usize, 
 /** RST for a connection that we give up (RFC 9293 3.10.5). Best effort: lost when the TX ring is full. */
 export function sendReset(tcb: Tcb): void {
   count(TCP_RST_SENT);
-  emitPlain(tcb.localIndex, remoteAt(tcb), tcb.ports, pureSeq(tcb), tcb.rcvNxt, S.FLAG_RST | S.FLAG_ACK);
+  const flags = S.FLAG_RST | S.FLAG_ACK;
+  // Agreed timestamps go with a reset, too (RFC 7323 3.2).
+  const optionBytes = tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0;
+  emitPlain(tcb.localIndex, remoteAt(tcb), tcb.ports, pureSeq(tcb), tcb.rcvNxt, flags, optionBytes, tcb);
 }
 
 /** RST in answer to the present segment, which belongs to no connection (RFC 9293 3.10.7.1). */
@@ -561,19 +575,39 @@ export function sendResetForSegment(): void {
   }
   count(TCP_RST_SENT);
   if (S.segFlags & S.FLAG_ACK) {
-    emitPlain(S.segLocalIndex, S.segmentRemoteAt(), S.segPorts, S.segAck, 0, S.FLAG_RST);
+    emitPlain(S.segLocalIndex, S.segmentRemoteAt(), S.segPorts, S.segAck, 0, S.FLAG_RST, 0, changetype<Tcb>(0));
   } else {
-    emitPlain(S.segLocalIndex, S.segmentRemoteAt(), S.segPorts, 0, S.segSeq + S.segLen, S.FLAG_RST | S.FLAG_ACK);
+    const ack = S.segSeq + S.segLen;
+    const flags = S.FLAG_RST | S.FLAG_ACK;
+    emitPlain(S.segLocalIndex, S.segmentRemoteAt(), S.segPorts, 0, ack, flags, 0, changetype<Tcb>(0));
   }
 }
 
-function emitPlain(localIndex: u32, remote: usize, ports: u32, seq: u32, ack: u32, flags: u32): void {
+/** @param optionBytes 0, or those of `tcb`'s timestamps. */
+function emitPlain(
+  localIndex: u32,
+  remote: usize,
+  ports: u32,
+  seq: u32,
+  ack: u32,
+  flags: u32,
+  optionBytes: u32,
+  tcb: Tcb,
+): void {
   const neighbor = neighborTo(localIndex, remote);
   const ipBytes = ipBytesOf(localIndex);
-  const frame = txReserve(ETH_BYTES + ipBytes + TCP_BYTES);
+  const headerBytes = TCP_BYTES + optionBytes;
+  const frame = txReserve(ETH_BYTES + ipBytes + headerBytes);
   if (frame == 0) return;
-  writeHeader(frame + ETH_BYTES + ipBytes, rotl<u32>(ports, 16), seq, ack, TCP_BYTES, flags, 0);
-  sealPlain(neighbor, frame, localIndex, remote, TCP_BYTES);
+  const tcp = frame + ETH_BYTES + ipBytes;
+  writeHeader(tcp, rotl<u32>(ports, 16), seq, ack, headerBytes, flags, 0);
+  if (optionBytes != 0) {
+    store<u32>(tcp, TIMESTAMPS_ALONE, 20);
+    storeBe32(tcp + 24, timestampOf(tcb));
+    storeBe32(tcp + 28, tcb.tsRecent);
+  }
+  const marks = changetype<usize>(tcb) == 0 ? 0 : marksOf(tcb);
+  sealPlain(neighbor, frame, localIndex, remote, headerBytes, marks);
 }
 
 /** The application has read: is the window so much larger that the peer should know (RFC 9293 3.8.6.2.2)? */

@@ -146,7 +146,8 @@ export function tlpTimeout(tcb: Tcb): void {
   const dataEnd = finSent ? tcb.sndBufEnd : tcb.sndMax;
   const bytes = min(dataEnd - tcb.sndUna, mss);
   const from = dataEnd - bytes;
-  const flags = FLAG_ACK | FLAG_PSH | (finSent ? FLAG_FIN : 0);
+  const push = bytes != 0 && dataEnd == tcb.sndBufEnd ? FLAG_PSH : 0;
+  const flags = FLAG_ACK | push | (finSent ? FLAG_FIN : 0);
   // When the TX ring is full the retransmission timer is left.
   if (!emit(tcb, from, flags, bytes)) return;
   tcb.flags &= ~T.F_RTT_TIMING;

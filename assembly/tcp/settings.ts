@@ -1,7 +1,8 @@
 /**
  * What an application has set on single connections that differs from the configuration: keep-alive times, user
- * timeout, cork, linger, MSS. Few connections have any, and it is looked up when a timer fires or a small segment is
- * about to leave, so it lies in a table beside the TCBs: an idle connection without settings pays nothing for it.
+ * timeout, cork, linger, MSS, TOS, TTL. Few connections have any, and it is looked up when a timer fires, a small
+ * segment is about to leave, or any where some connection has some; so it lies in a table beside the TCBs: an idle
+ * connection without settings pays nothing for it.
  */
 import { connectionsMax } from "../config.ts";
 import { arenaAlloc } from "../mem/arena.ts";
@@ -16,6 +17,9 @@ export const SETTING_CORK: u8 = 1;
 export const SETTING_LINGER_RESET: u8 = 2;
 /** userTimeoutTick is the instant from which the user timeout counts. */
 export const SETTING_USER_TIMING: u8 = 4;
+
+/** What is corked now goes out once (TCP_NODELAY on a corked socket). */
+export const SETTING_PUSH: u8 = 8;
 
 @unmanaged
 export class Settings {
@@ -34,6 +38,10 @@ export class Settings {
   keepProbesMax: u8;
   /** SETTING_*. */
   bits: u8;
+  /** TOS or traffic class, without ECN. */
+  tos: u8;
+  /** 0: as configured. */
+  hopLimit: u8;
 }
 if (offsetof<Settings>() > SETTINGS_SIZE_BYTES) ERROR("Settings does not fit its record");
 
@@ -104,6 +112,14 @@ export function settingsDrop(index: u32): void {
     }
     link = at + offsetof<Settings>("next");
   }
+}
+
+/** Of a connection that has settings: may what is corked go out this once? */
+export function settingsPushed(index: u32): bool {
+  const settings = settingsFind(index);
+  const pushed = (settings.bits & SETTING_PUSH) != 0;
+  settings.bits &= ~SETTING_PUSH;
+  return pushed;
 }
 
 /** @returns true when any of these SETTING_* bits is set. */

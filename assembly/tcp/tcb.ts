@@ -223,6 +223,9 @@ export const TRAIT_CWR_STATE: u32 = 16;
 export const TRAIT_LIMITED: u32 = 64;
 /** A packet with ECT has come. */
 export const TRAIT_ECN_SEEN: u32 = 32;
+/** Quick ACKs that were spent, four bits; above them: there are none left, ACKs wait delayedAckUs (timers.ts). */
+export const TRAIT_QUICK_ACK: u32 = 1 << 24;
+export const TRAIT_DELAYS_ACKS: u32 = 16 << 24;
 /** CONGESTION_*, two bits. */
 export const TRAIT_CONGESTION_SHIFT: u32 = 8;
 export const TRAIT_CONGESTION_MASK: u32 = 3 << 8;

@@ -8,6 +8,7 @@ import {
   keepaliveIdleMs,
   keepaliveIntervalMs,
   keepaliveProbesMax,
+  quickAcks,
   rtoInitialUs,
   rtoMaxUs,
   rtoMinUs,
@@ -99,12 +100,25 @@ export function keepaliveArm(tcb: Tcb): void {
   mainTimerArm(tcb, T.F_TIMER_LINGER, nowTick + ticksOfMs(ms));
 }
 
+/**
+ * How long a quick ACK waits for the application's answer. Linux sends the first sixteen ACKs of a connection that only
+ * receives at once: a peer in slow start grows with them, and one with Nagle's algorithm does not have to wait.
+ */
+const QUICK_ACK_US: u32 = 1000;
+
 /** RFC 9293 3.8.6.3: an ACK may wait, at most half a second. */
 export function delackArm(tcb: Tcb): void {
   if (tcb.flags & T.F_TIMER_DELACK) return;
   tcb.flags |= T.F_TIMER_DELACK;
-  const tick = nowTick + ticksOfUs(delayedAckUs);
-  coldOf(tcb).delackTick = tick;
+  const cold = coldOf(tcb);
+  let us = delayedAckUs;
+  const spent = (cold.traits / T.TRAIT_QUICK_ACK) & 31;
+  if (spent < quickAcks) {
+    cold.traits += T.TRAIT_QUICK_ACK;
+    us = min(us, QUICK_ACK_US);
+  }
+  const tick = nowTick + ticksOfUs(us);
+  cold.delackTick = tick;
   wheelArm(tcb, tick);
 }
 

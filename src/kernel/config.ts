@@ -71,6 +71,12 @@ export type Tuning = {
   readonly congestionControl: number;
   /** ECN (RFC 3168), by Linux's numbers: 0 off, 1 ask for it and agree to it, 2 agree when the peer asks. */
   readonly ecn: number;
+  /** TTL (IPv4) and hop limit (IPv6) of what is sent, unless a socket says otherwise (RFC 9293, MUST-49). */
+  readonly hopLimit: number;
+  /** The first so many delayed ACKs of a connection that only receives wait 1 ms, not delayedAckUs. 0: none. */
+  readonly quickAcks: number;
+  /** 1: the congestion window shrinks while a connection is idle (RFC 2861, RFC 5681 4.1). */
+  readonly slowStartAfterIdle: number;
   /** How long an idle thread looks for new work before it sleeps. Shared memories only. */
   readonly spinUs: number;
 };
@@ -111,6 +117,9 @@ export const TUNING_RANGES: { readonly [Name in keyof Tuning]: Range } = {
   sack: { default: 1, min: 0, max: 1 },
   congestionControl: { default: CONGESTION_CUBIC, min: CONGESTION_RENO, max: CONGESTION_BBR },
   ecn: { default: C.ECN_AGREE, min: C.ECN_OFF, max: C.ECN_AGREE },
+  hopLimit: { default: 64, min: 1, max: 255 },
+  quickAcks: { default: 16, min: 0, max: 16 },
+  slowStartAfterIdle: { default: 1, min: 0, max: 1 },
   spinUs: { default: 50, min: 0, max: 1_000_000 },
 };
 
@@ -144,6 +153,9 @@ const TUNING_OFFSETS: { readonly [Name in keyof Tuning]?: number } = {
   sack: C.CONFIG_SACK,
   congestionControl: C.CONFIG_CONGESTION,
   ecn: C.CONFIG_ECN,
+  hopLimit: C.CONFIG_HOP_LIMIT,
+  quickAcks: C.CONFIG_QUICK_ACKS,
+  slowStartAfterIdle: C.CONFIG_SLOW_START_AFTER_IDLE,
 };
 
 /** Everything that a kernel is told at boot. Structured-clonable. */

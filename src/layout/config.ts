@@ -74,6 +74,12 @@ export const CONFIG_SACK = 896;
 export const CONFIG_CONGESTION = 900;
 /** ECN_*: what to do about ECN, by Linux's numbers. */
 export const CONFIG_ECN = 904;
+/** TTL and hop limit of packets that nothing else is said about. */
+export const CONFIG_HOP_LIMIT = 908;
+/** Delayed ACKs of a new connection that wait a millisecond only. */
+export const CONFIG_QUICK_ACKS = 912;
+/** 1: the congestion window shrinks while a connection is idle. */
+export const CONFIG_SLOW_START_AFTER_IDLE = 916;
 export const CONFIG_SIZE_BYTES = 1024;
 
 /** Neither asked for nor agreed to; asked for and agreed to; agreed to when the peer asks. */

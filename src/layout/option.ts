@@ -27,7 +27,11 @@ export const OPTION_CONGESTION = 12;
 export const OPTION_LINGER_RESET = 13;
 /** Of a listener: milliseconds for which a connection without data is not handed out (TCP_DEFER_ACCEPT). */
 export const OPTION_DEFER_ACCEPT_MS = 14;
-export const OPTION_COUNT = 16;
+/** 0..255: TOS of IPv4, traffic class of IPv6; the two bits of ECN are the stack's (IP_TOS, IPV6_TCLASS). */
+export const OPTION_TOS = 18;
+/** 1..255: TTL of IPv4, hop limit of IPv6; 0: as configured (IP_TTL, IPV6_UNICAST_HOPS). */
+export const OPTION_HOP_LIMIT = 19;
+export const OPTION_COUNT = 20;
 
 /** Congestion control algorithms. */
 export const CONGESTION_RENO = 0;

@@ -69,7 +69,7 @@ export function runScript(source: ScriptSource, options: RunOptions): RunResult 
 function ownDefinitions({ text }: ScriptSource, { options = [] }: RunOptions): [string, string][] {
   const settings = new Settings();
   for (const { name, value } of options) settings.apply({ name, value, line: 0 });
-  for (const [, name = "", value] of text.matchAll(/^--(ip_version|mtu|mss)=(\S+)/gm)) {
+  for (const [, name = "", value] of text.matchAll(/^--(ip_version|mtu)=(\S+)/gm)) {
     settings.apply({ name, value, line: 0 });
   }
   return [["OWN_MSS", String(settings.mtuBytes - (settings.ipVersion === "ipv6" ? 60 : 40))]];

@@ -56,8 +56,15 @@ export class Settings {
     return parseAddress(this.remoteIp ?? (this.ipVersion === "ipv6" ? "2001:db8::1" : "192.0.2.1"));
   }
 
+  /** The original gives its end of the tunnel the address --gateway_ip, which may be --local_ip: a host has others. */
   get #gatewayAddress(): Uint8Array {
-    return parseAddress(this.gatewayIp ?? (this.ipVersion === "ipv6" ? "fd3d:fa7b:d17d:8888::" : "192.168.0.254"));
+    const gateway = parseAddress(
+      this.gatewayIp ?? (this.ipVersion === "ipv6" ? "fd3d:fa7b:d17d:8888::" : "192.168.0.254"),
+    );
+    const last = gateway.length - 1;
+    const isOwn = gateway.every((byte, at) => byte === this.localAddress[at]);
+    if (isOwn) gateway[last] = (gateway[last] as number) ^ 2;
+    return gateway;
   }
 
   get #prefixLength(): number {
@@ -153,10 +160,8 @@ const OPTIONS: Readonly<Record<string, Handler>> = {
     if (mtu < 576) throw new Unsupported(`an MTU of ${mtu}: the kernel's smallest is 576`, line);
     settings.mtuBytes = mtu;
   },
-  mss: (settings, value, line) => {
-    const headerBytes = settings.ipVersion === "ipv6" ? 60 : 40;
-    settings.mtuBytes = integer(value, "mss", line, 536, 65535 - headerBytes) + headerBytes;
-  },
+  // How the original cuts what it hands over merged (GRO): here it comes in one piece.
+  mss: ignored,
   tolerance_usecs: (settings, value, line) => {
     settings.toleranceUs = integer(value, "tolerance_usecs", line, 0, 3_600_000_000);
   },

@@ -52,6 +52,25 @@ const seconds = (kernel: number, tuning: "keepaliveIdleMs" | "keepaliveIntervalM
   initial: (context) => context.settings.kernelConfig().tuning[tuning] / SECOND_MS,
 });
 
+/** ECN's bits cannot be set. */
+function tos(): OptionRule {
+  return { kernel: OPTION.OPTION_TOS, refuses: byteOnly, reported: (value) => value & ~3, initial: () => 0 };
+}
+
+/** -1: as configured. */
+function hops(): OptionRule {
+  return {
+    kernel: OPTION.OPTION_HOP_LIMIT,
+    scaled: (value) => Math.max(0, value),
+    refuses: byteOnly,
+    initial: (context) => context.settings.kernelConfig().tuning.hopLimit,
+  };
+}
+
+function byteOnly(value: number): string | undefined {
+  return value < -1 || value > 255 ? "EINVAL" : undefined;
+}
+
 const RULES: Readonly<Record<string, OptionRule>> = {
   "SOL_SOCKET SO_REUSEADDR": flag(),
   "SOL_SOCKET SO_REUSEPORT": flag(),
@@ -94,6 +113,11 @@ const RULES: Readonly<Record<string, OptionRule>> = {
     initial: (_context, socket) => maximumSegment(socket),
   },
   "IPPROTO_TCP TCP_CONGESTION": { initial: () => "cubic" },
+  "IPPROTO_IP IP_TOS": tos(),
+  "IPPROTO_IPV6 IPV6_TCLASS": tos(),
+  "IPPROTO_IP IP_TTL": hops(),
+  "IPPROTO_IPV6 IPV6_UNICAST_HOPS": hops(),
+  "IPPROTO_TCP TCP_INQ": flag(),
   "IPPROTO_TCP TCP_QUICKACK": { kernel: OPTION.OPTION_QUICKACK, initial: () => 1 },
 };
 

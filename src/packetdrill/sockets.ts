@@ -43,6 +43,8 @@ export class TcpSocket {
   /** What getsockopt is to tell of options that only set. */
   readonly remembered = new Map<string, number | string>();
   lingerSeconds: number | undefined;
+  /** The last write said that more would follow (MSG_MORE). */
+  holdsBack = false;
   /** Not yet reported by a call. */
   pendingError: Errno | undefined;
   isConnecting = false;

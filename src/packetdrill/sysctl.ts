@@ -2,7 +2,7 @@
  * What sysctls of Linux and FreeBSD mean here. A value that asks for what the kernel does anyway is taken; one that
  * asks for something else and has a counterpart sets it; any other is unsupported.
  */
-import { CONGESTION_CUBIC, CONGESTION_RENO } from "../layout/option.ts";
+import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../layout/option.ts";
 import { Unsupported } from "./errors.ts";
 import type { Settings } from "./settings.ts";
 
@@ -52,7 +52,16 @@ const sack: Rule = (settings, value, name) => {
   settings.tuning.sack = Number(value);
 };
 
-const CONGESTION: Readonly<Record<string, number>> = { reno: CONGESTION_RENO, cubic: CONGESTION_CUBIC };
+const ecn: Rule = (settings, value, name) => {
+  fixed("0", "1", "2")(settings, value, name);
+  settings.tuning.ecn = Number(value);
+};
+
+const CONGESTION: Readonly<Record<string, number>> = {
+  reno: CONGESTION_RENO,
+  cubic: CONGESTION_CUBIC,
+  bbr: CONGESTION_BBR,
+};
 
 /** Under net.ipv4. */
 const LINUX: Readonly<Record<string, Rule>> = {
@@ -92,8 +101,14 @@ const LINUX: Readonly<Record<string, Rule>> = {
     if (algorithm === undefined) throw new Unsupported(`sysctl ${name}=${value}`);
     settings.tuning.congestionControl = algorithm;
   },
-  tcp_slow_start_after_idle: fixed("0"),
-  tcp_ecn: fixed("0", "2"),
+  tcp_slow_start_after_idle: (settings, value, name) => {
+    fixed("0", "1")(settings, value, name);
+    settings.tuning.slowStartAfterIdle = Number(value);
+  },
+  tcp_ecn: ecn,
+  ip_default_ttl: (settings, value, name) => {
+    settings.tuning.hopLimit = number(value, name);
+  },
   tcp_ecn_option: harmless,
   tcp_fin_timeout: fixed("60"),
   tcp_syncookies: fixed("1"),
@@ -119,7 +134,7 @@ const LINUX: Readonly<Record<string, Rule>> = {
 const FREEBSD: Readonly<Record<string, Rule>> = {
   "net.inet.tcp.rfc1323": fixed("1"),
   "net.inet.tcp.sack.enable": sack,
-  "net.inet.tcp.ecn.enable": fixed("0", "2"),
+  "net.inet.tcp.ecn.enable": ecn,
   "net.inet.tcp.blackhole": fixed("0"),
   "net.inet.tcp.insecure_rst": fixed("0"),
   "net.inet.tcp.insecure_syn": fixed("0"),
@@ -163,6 +178,8 @@ export function setSysctl(settings: Settings, name: string, value: string): void
   const freeBsd = FREEBSD[dotted];
   if (freeBsd) {
     settings.isFreeBsd = true;
+    // FreeBSD delays every ACK alike.
+    settings.tuning.quickAcks = 0;
     freeBsd(settings, value, dotted);
     return;
   }

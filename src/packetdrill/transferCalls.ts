@@ -1,12 +1,13 @@
 /** System calls that move bytes. Contents are made up and verified by payload.ts. */
+import { OPTION_CORK } from "../layout/option.ts";
 import type { Expression } from "./ast.ts";
 import { type Args, type Attempt, attempt, type CallContext, done, mayBlock } from "./callContext.ts";
 import { Unsupported } from "./errors.ts";
-import type { Descriptor, Result } from "./sockets.ts";
+import type { Descriptor, Result, TcpSocket } from "./sockets.ts";
 import { fieldOf, MSG_NOSIGNAL, MSG_PEEK, MSG_WAITALL, numberOf } from "./symbols.ts";
 import { MSG_DONTWAIT, MSG_FASTOPEN, MSG_MORE } from "./symbols.ts";
 
-const SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT;
+const SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE;
 const RECEIVE_FLAGS = MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT | MSG_NOSIGNAL;
 
 export const read = (context: CallContext, args: Args) => startReceive(context, args, args.number(2), 0);
@@ -17,8 +18,34 @@ export const readv = (context: CallContext, args: Args) => startReceive(context,
 export function receiveMessage(context: CallContext, args: Args): Attempt {
   const message = args.expression(1);
   const control = fieldOf(message, "msg_control");
-  if (control?.kind === "list" && control.items.length > 0) throw new Unsupported("control messages", args.line);
-  return startReceive(context, args, messageBytes(args, message), args.flags(2));
+  const receiving = startReceive(context, args, messageBytes(args, message), args.flags(2));
+  if (control?.kind !== "list" || control.items.length === 0) return receiving;
+  const [item] = control.items;
+  if (control.items.length > 1 || !item || wordOf(item, "cmsg_type") !== "TCP_CM_INQ") {
+    throw new Unsupported("control messages", args.line);
+  }
+  const expected = numberOf(fieldOf(item, "cmsg_data") ?? { kind: "number", value: 0, text: "0" });
+  return {
+    ...receiving,
+    poll() {
+      const result = receiving.poll();
+      const left = result === undefined ? expected : bytesLeft(context, args);
+      if (left !== expected) args.fail(`TCP_CM_INQ says ${left}, expected ${expected}`);
+      return result;
+    },
+  };
+}
+
+function wordOf(structure: Expression, name: string): string | undefined {
+  const field = fieldOf(structure, name);
+  return field?.kind === "word" ? field.name : undefined;
+}
+
+/** As Linux's tcp_inq: bytes that can still be read; 1 when there are none and never will be. */
+function bytesLeft(context: CallContext, args: Args): number {
+  const descriptor = context.fds.get(args.number(0));
+  if (descriptor?.kind !== "tcp") return 0;
+  return descriptor.readable === 0 && descriptor.isPeerClosed ? 1 : descriptor.readable;
 }
 
 export const write = (context: CallContext, args: Args) => startSend(context, args, args.number(2), 0);
@@ -74,7 +101,6 @@ function startReceive(context: CallContext, args: Args, bytes: number, flags: nu
 
 function startSend(context: CallContext, args: Args, bytes: number, flags: number): Attempt {
   if (flags & MSG_FASTOPEN) throw new Unsupported("TCP Fast Open (MSG_FASTOPEN)", args.line);
-  if (flags & MSG_MORE) throw new Unsupported("MSG_MORE", args.line);
   refuseFlags(args, flags & ~SEND_FLAGS);
   const descriptor = streamOrDatagram(context, args);
   if (typeof descriptor === "string") return done(descriptor);
@@ -83,6 +109,8 @@ function startSend(context: CallContext, args: Args, bytes: number, flags: numbe
     if (descriptor.handle !== undefined) context.byHandle.set(descriptor.handle, descriptor);
     return done(result);
   }
+  const isMore = (flags & MSG_MORE) !== 0;
+  holdBack(context, descriptor, isMore);
   if (!mayBlock(descriptor, flags)) return attempt(descriptor, () => descriptor.write(bytes), flags);
   let taken = 0;
   return attempt(descriptor, (): Result | undefined => {
@@ -94,6 +122,14 @@ function startSend(context: CallContext, args: Args, bytes: number, flags: numbe
       if (taken === bytes) return taken;
     }
   });
+}
+
+/** MSG_MORE is TCP_CORK for one call: the next one without it lets go of everything. */
+function holdBack(context: CallContext, socket: TcpSocket, isMore: boolean): void {
+  const isCorked = socket.options.get(OPTION_CORK) === 1;
+  if (isCorked || (!isMore && !socket.holdsBack) || socket.handle === undefined) return;
+  socket.holdsBack = isMore;
+  context.machine.exports.tcpSetOption(socket.handle, OPTION_CORK, isMore ? 1 : 0);
 }
 
 function refuseFlags(args: Args, unknown: number): void {

@@ -21,6 +21,10 @@ export type SocketOptions = {
   readonly TCP_CONGESTION?: "reno" | "cubic" | "bbr";
   /** Of a listener: seconds for which a connection without data is not handed out. */
   readonly TCP_DEFER_ACCEPT?: number;
+  /** 0..255: TOS of IPv4 or traffic class of IPv6; the two bits of ECN are the stack's own. */
+  readonly IP_TOS?: number;
+  /** 1..255: TTL of IPv4 or hop limit of IPv6; 0: as configured. */
+  readonly IP_TTL?: number;
   /** Bytes, 2048..: limits of the buffers, rounded up to a power of two. */
   readonly SO_RCVBUF?: number;
   readonly SO_SNDBUF?: number;
@@ -77,6 +81,8 @@ const RULES: { readonly [Name in SocketOptionName]-?: Rule } = {
     rule: Object.keys(CONGESTION).join(", "),
   },
   TCP_DEFER_ACCEPT: integer(OPTION.OPTION_DEFER_ACCEPT_MS, 0, 3600, MS),
+  IP_TOS: integer(OPTION.OPTION_TOS, 0, 255),
+  IP_TTL: integer(OPTION.OPTION_HOP_LIMIT, 0, 255),
   SO_RCVBUF: integer(OPTION.OPTION_RCV_BUFFER_BYTES, 2048, 1 << 30),
   SO_SNDBUF: integer(OPTION.OPTION_SND_BUFFER_BYTES, 2048, 1 << 30),
   SO_LINGER: {

@@ -159,8 +159,40 @@ describe.each(KERNEL_BUILDS)("TCP receiving, %s build", (build) => {
   });
 
   describe("acknowledging (RFC 9293 3.8.6.3, RFC 5681 4.2)", () => {
-    test("one segment waits 40 ms, no longer and no shorter", () => {
+    test("sixteen ACKs wait 1 ms, the next ones 40 ms", () => {
       const bench = new KernelBench({ build });
+      const { peer } = openPassive(bench);
+      for (let i = 0; i < 16; i++) {
+        peer.send({ flags: "psh ack", payload: pattern(10) });
+        bench.advance(0.9);
+        peer.expectNothing();
+        bench.advance(0.3);
+        peer.expect({ flags: "ack", ack: 11 + 10 * i, payloadBytes: 0 });
+      }
+      peer.send({ flags: "psh ack", payload: pattern(10) });
+      bench.advance(39.9);
+      peer.expectNothing();
+      bench.advance(0.3);
+      peer.expect({ flags: "ack", ack: 171, payloadBytes: 0 });
+    });
+
+    test("ACKs wait 40 ms once an answer has carried one", () => {
+      const bench = new KernelBench({ build });
+      const { peer, handle } = openPassive(bench);
+      peer.send({ flags: "psh ack", payload: pattern(10) });
+      bench.write(handle, pattern(10));
+      peer.expect({ flags: "psh ack", ack: 11, payloadBytes: 10 });
+      // The first one's timer has run by then.
+      bench.advance(2);
+      peer.send({ flags: "psh ack", payload: pattern(10) });
+      bench.advance(39.9);
+      peer.expectNothing();
+      bench.advance(0.3);
+      peer.expect({ flags: "ack", ack: 21, payloadBytes: 0 });
+    });
+
+    test("without quick ACKs one segment waits 40 ms, no longer and no shorter", () => {
+      const bench = new KernelBench({ build, tuning: { quickAcks: 0 } });
       const { peer } = openPassive(bench);
       peer.send({ flags: "psh ack", payload: pattern(10) });
       bench.advance(39.9);

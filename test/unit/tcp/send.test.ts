@@ -37,7 +37,7 @@ describe.each(KERNEL_BUILDS)("TCP sending, %s build", (build) => {
       const { peer, handle } = openPassive(bench, { mss: 1000 });
       bench.write(handle, pattern(2500));
       peer.expect({ flags: "ack", seq: 1, payloadBytes: 1000 });
-      peer.expect({ flags: "ack", seq: 1001, payloadBytes: 1000 });
+      peer.expect({ flags: "psh ack", seq: 1001, payloadBytes: 1000 });
       peer.expectNothing();
       peer.send({ flags: "ack" });
       peer.expect({ flags: "psh ack", seq: 2001, payloadBytes: 500 });
