@@ -40,6 +40,8 @@ export let hopLimit: u32 = 64;
 export let quickAcks: u32 = 0;
 export let slowStartAfterIdle: bool = false;
 export let sackEnabled: bool = false;
+/** FAST_OPEN_*. */
+export let fastOpenMode: u32 = 0;
 
 /** The device fills and checks TCP/UDP checksums. */
 export let checksumOffload: bool = false;
@@ -62,6 +64,11 @@ export function stackSeedWord(index: u32): u32 {
   const at: usize = CONFIG_BASE + C.CONFIG_STACK_SEED;
   const given = (load<u64>(at) | load<u64>(at, 8)) != 0;
   return given ? load<u32>(at + (index << 2)) : seedWord(index);
+}
+
+/** @param index 0..7: the present key, then the one before. */
+export function fastOpenKeyWord(index: u32): u32 {
+  return load<u32>(CONFIG_BASE + C.CONFIG_FAST_OPEN_KEYS + (index << 2));
 }
 
 export function configLoad(): void {
@@ -102,6 +109,7 @@ export function configLoad(): void {
   quickAcks = word(C.CONFIG_QUICK_ACKS);
   slowStartAfterIdle = word(C.CONFIG_SLOW_START_AFTER_IDLE) != 0;
   sackEnabled = word(C.CONFIG_SACK) != 0;
+  fastOpenMode = word(C.CONFIG_FAST_OPEN);
   checksumOffload = (flags & C.CONFIG_FLAG_CHECKSUM_OFFLOAD) != 0;
   timestamps = (flags & C.CONFIG_FLAG_TIMESTAMPS) != 0;
   nodelayDefault = (flags & C.CONFIG_FLAG_NODELAY) != 0;

@@ -81,6 +81,7 @@ import { settingsBoot } from "./tcp/settings.ts";
 import { count, countBy } from "./stats.ts";
 import { releaseEnded, tcpTakeEvent } from "./tcp/close.ts";
 import { addressRemove, tcpListenClose } from "./tcp/abort.ts";
+import { fastOpenBoot } from "./tcp/fastOpenClient.ts";
 import { cookiesBoot } from "./tcp/cookies.ts";
 import { listenerBoot, listenerTakeEvent, tcpAccept, tcpListen } from "./tcp/listener.ts";
 import { tcpInfo } from "./tcp/info.ts";
@@ -224,6 +225,7 @@ export function boot(): i32 {
     tcpOptionsBoot() &&
     settingsBoot() &&
     cookiesBoot() &&
+    fastOpenBoot() &&
     neighborBoot() &&
     loopBoot() &&
     ipv4Boot() &&

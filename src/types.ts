@@ -112,6 +112,11 @@ export type ConnectOptions = {
   /** Default: one whose replies the card brings to the kernel that opens. */
   readonly localPort?: number;
   readonly socketOptions?: SocketOptions;
+  /**
+   * The first bytes to send: with the SYN, where the server has given this kernel a cookie before (RFC 7413), otherwise
+   * after the handshake. The server may see them twice. At most what the send buffer takes.
+   */
+  readonly fastOpen?: Uint8Array;
   /** Gives up (or resets) when aborted. */
   readonly signal?: AbortSignal;
 };

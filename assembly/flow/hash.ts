@@ -66,18 +66,31 @@ export function pairHashV6(remote: usize, local: usize): u64 {
   return sipHash(a ^ load<u64>(local), load<u64>(local, 8));
 }
 
-/** SipHash-2-4 of 16 bytes. */
+const message: usize = memory.data(16, 8);
+
+/** SipHash-2-4 of 16 bytes, with the host's key. */
 export function sipHash(m0: u64, m1: u64): u64 {
-  let v0: u64 = sip0 ^ 0x736f6d6570736575;
-  let v1: u64 = sip1 ^ 0x646f72616e646f6d;
-  let v2: u64 = sip0 ^ 0x6c7967656e657261;
-  let v3: u64 = sip1 ^ 0x7465646279746573;
-  // Blocks: the two words, then the length (16) in the top byte.
-  for (let block = 0; block < 4; block++) {
-    let m: u64 = block == 0 ? m0 : block == 1 ? m1 : block == 2 ? (<u64>16) << 56 : 0;
-    if (block == 3) v2 ^= 0xff;
+  store<u64>(message, m0);
+  store<u64>(message, m1, 8);
+  return sipHashWords(sip0, sip1, message, 2);
+}
+
+/**
+ * SipHash-2-4 of `words` words of 8 bytes, with the key (k0, k1).
+ * @param at where they lie.
+ */
+export function sipHashWords(k0: u64, k1: u64, at: usize, words: u32): u64 {
+  let v0: u64 = k0 ^ 0x736f6d6570736575;
+  let v1: u64 = k1 ^ 0x646f72616e646f6d;
+  let v2: u64 = k0 ^ 0x6c7967656e657261;
+  let v3: u64 = k1 ^ 0x7465646279746573;
+  // The words, then their length in bytes in a top byte, then the end.
+  for (let block: u32 = 0; block <= words + 1; block++) {
+    const m: u64 = block < words ? load<u64>(at + (block << 3)) : ((<u64>words) << 3) << 56;
+    const last = block > words;
+    if (last) v2 ^= 0xff;
     else v3 ^= m;
-    const rounds = block == 3 ? 4 : 2;
+    const rounds = last ? 4 : 2;
     for (let round = 0; round < rounds; round++) {
       v0 += v1;
       v1 = rotl<u64>(v1, 13) ^ v0;
@@ -90,7 +103,7 @@ export function sipHash(m0: u64, m1: u64): u64 {
       v1 = rotl<u64>(v1, 17) ^ v2;
       v2 = rotl<u64>(v2, 32);
     }
-    if (block != 3) v0 ^= m;
+    if (!last) v0 ^= m;
   }
   return v0 ^ v1 ^ v2 ^ v3;
 }

@@ -95,13 +95,17 @@ export function rcvBufferRelease(tcb: Tcb): void {
   tcb.rcvBufOrder = rememberedOrder(tcb, tcb.rcvBufOrder, F_RCV_RING_USED);
 }
 
+/** First sequence number in the send ring. Before the handshake SND.UNA may be our SYN's, which takes no room. */
+export function sndBufferStart(tcb: Tcb): u32 {
+  return tcb.state < STATE_ESTABLISHED ? coldOf(tcb).recover + 1 : tcb.sndUna;
+}
+
 /**
  * Room in the send ring for `bytes` more.
  * @returns bytes that fit: limited by the connection's limit and by the pool.
  */
 export function sndBufferFor(tcb: Tcb, bytes: u32): u32 {
-  // Before the handshake SND.UNA is our SYN's number, which takes no room.
-  const start = tcb.state < STATE_ESTABLISHED ? tcb.sndUna + 1 : tcb.sndUna;
+  const start = sndBufferStart(tcb);
   const queued = tcb.sndBufEnd - start;
   const limit = (<u32>1) << coldOf(tcb).sndLimitOrder;
   if (queued >= limit) return 0;

@@ -5,6 +5,7 @@ import { EBADF, EINVAL, ENOBUFS } from "../../src/layout/status.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { STREAM_ORDER_MAX, streamOrderFor } from "../mem/streamPool.ts";
 import { congestionChoose } from "../tcp/congestion.ts";
+import { fastOpenAsk } from "../tcp/fastOpenClient.ts";
 import { listenerAt, listenerIndexOf } from "../tcp/listener.ts";
 import { outputMark } from "../tcp/outputQueue.ts";
 import { seqLt } from "../tcp/seq.ts";
@@ -57,6 +58,7 @@ export function tcpListenSetOption(handle: i32, option: i32, value: u32): i32 {
   const listener = listenerAt(index);
   listener.optionMask |= (<u32>1) << option;
   if (option == O.OPTION_DEFER_ACCEPT_MS) listener.deferAcceptMs = value;
+  if (option == O.OPTION_FAST_OPEN) listener.fastOpenMax = value;
   return 0;
 }
 
@@ -92,10 +94,13 @@ function optionIsValid(option: i32, value: u32): bool {
     case O.OPTION_CONGESTION:
       return value == O.CONGESTION_RENO || value == O.CONGESTION_CUBIC || value == O.CONGESTION_BBR;
     case O.OPTION_DEFER_ACCEPT_MS:
+    case O.OPTION_FAST_OPEN:
       return true;
     case O.OPTION_TOS:
     case O.OPTION_HOP_LIMIT:
       return value <= 255;
+    case O.OPTION_FAST_OPEN_CONNECT:
+      return value <= 2;
     default:
       return false;
   }
@@ -129,8 +134,11 @@ function optionSet(tcb: Tcb, option: i32, value: u32): i32 {
     case O.OPTION_CONGESTION:
       return congestionChoose(tcb, value) ? 0 : EINVAL;
     case O.OPTION_DEFER_ACCEPT_MS:
+    case O.OPTION_FAST_OPEN:
       // Of a listener only.
       return 0;
+    case O.OPTION_FAST_OPEN_CONNECT:
+      return fastOpenAsk(tcb, value);
     default:
       return settingSet(tcb, option, value);
   }

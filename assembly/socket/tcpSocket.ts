@@ -15,7 +15,7 @@ import { SETTING_LINGER_RESET, settingsHas } from "../tcp/settings.ts";
 import * as T from "../tcp/tcb.ts";
 import { Tcb, coldOf, tcbHighWater, tcbOfHandle } from "../tcp/tcb.ts";
 import { LOSS_TIMERS, persistArm, rtoUs } from "../tcp/timers.ts";
-import { ringRead, ringWrite, rcvBufferRelease, sndBufferFor } from "./buffers.ts";
+import { ringRead, ringWrite, rcvBufferRelease, sndBufferFor, sndBufferStart } from "./buffers.ts";
 
 function isNull(tcb: Tcb): bool {
   return changetype<usize>(tcb) == 0;
@@ -72,7 +72,7 @@ export function tcpSendCommit(handle: i32, bytes: u32): i32 {
   const status = sendStatus(tcb);
   if (status != 0) return status;
   const size = (<u32>1) << tcb.sndBufOrder;
-  const queued = tcb.sndBufEnd - (tcb.state < O.STATE_ESTABLISHED ? tcb.sndUna + 1 : tcb.sndUna);
+  const queued = tcb.sndBufEnd - sndBufferStart(tcb);
   if (tcb.sndBuf == 0 || bytes > size - queued || bytes > size - (tcb.sndBufEnd & (size - 1))) return EINVAL;
   tcb.sndBufEnd += bytes;
   outputMark(tcb);

@@ -4,10 +4,17 @@ import { groupClosed } from "../flow/groups.ts";
 import { flowRemove } from "../flow/table.ts";
 import { GAUGE_TIME_WAIT } from "../../src/layout/counters.ts";
 import * as E from "../../src/layout/event.ts";
-import { STATE_CLOSED, STATE_ESTABLISHED, STATE_FREE, STATE_TIME_WAIT } from "../../src/layout/option.ts";
+import {
+  STATE_CLOSED,
+  STATE_ESTABLISHED,
+  STATE_FREE,
+  STATE_SYN_RECEIVED,
+  STATE_TIME_WAIT,
+} from "../../src/layout/option.ts";
 import { rcvBufferRelease, sndBufferRelease } from "../socket/buffers.ts";
 import { readyPush } from "../socket/ready.ts";
 import { countBy } from "../stats.ts";
+import { fastOpenOver, isFastOpenChild } from "./fastOpen.ts";
 import { flightRelease } from "./flight.ts";
 import { listenerSynDone } from "./listener.ts";
 import { emit, pureSeq } from "./output.ts";
@@ -98,6 +105,7 @@ export function tcpDrop(tcb: Tcb, status: i32): void {
     if (tcb.state != STATE_TIME_WAIT) groupClosed(tcb);
   }
   if (tcb.flags & T.F_IN_SYN_QUEUE) listenerSynDone(tcb);
+  if (tcb.state == STATE_SYN_RECEIVED && isFastOpenChild(tcb)) fastOpenOver(tcb, false);
   if (tcb.state == STATE_TIME_WAIT) countBy(GAUGE_TIME_WAIT, -1);
   tcb.flags &= ~(T.F_IN_FLOW_TABLE | TIMERS | SENDING);
   const wasTimeWait = tcb.state == STATE_TIME_WAIT;

@@ -22,7 +22,9 @@ export function established(tcb: Tcb): void {
   cold.lastRcvTick = nowTick;
   rtoDisarm(tcb);
   if (tcb.flags & T.F_KEEPALIVE) keepaliveArm(tcb);
-  if (tcb.flags & T.F_APP) eventPost(tcb, E.EVENT_CONNECTED | E.EVENT_WRITABLE);
+  // One that fast open has let the application have before is open to it already.
+  if ((tcb.flags & (T.F_APP | T.F_ACTIVE_OPEN)) == (T.F_APP | T.F_ACTIVE_OPEN))
+    eventPost(tcb, E.EVENT_CONNECTED | E.EVENT_WRITABLE);
   // What was queued or shut down before the handshake ended can go now.
   if (tcb.flags & T.F_FIN_QUEUED) tcb.state = STATE_FIN_WAIT_1;
   if (tcb.sndBufEnd != tcb.sndNxt || tcb.flags & T.F_FIN_QUEUED) outputMark(tcb);

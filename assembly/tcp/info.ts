@@ -85,6 +85,7 @@ function optionBits(tcb: Tcb): u32 {
   return (
     (traits & T.TRAIT_SACK ? I.TCPI_OPT_SACK : 0) |
     (traits & T.TRAIT_ECN ? I.TCPI_OPT_ECN : 0) |
+    (traits & T.TRAIT_SYN_DATA ? I.TCPI_OPT_SYN_DATA : 0) |
     (traits & T.TRAIT_ECN_SEEN ? I.TCPI_OPT_ECN_SEEN : 0) |
     (tcb.flags & T.F_TIMESTAMPS ? I.TCPI_OPT_TIMESTAMPS : 0) |
     (options & SYN_OPTION_WSCALE ? I.TCPI_OPT_WSCALE : 0)

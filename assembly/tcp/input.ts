@@ -16,6 +16,8 @@ import { challengeAck, challengePureAck, probeAck } from "./challenge.ts";
 import { enterTimeWait, eventPost, finWait2Arm, tcpDrop } from "./close.ts";
 import { ecnReceived } from "./ecn.ts";
 import { established } from "./established.ts";
+import { fastOpenOver, fastOpenSynAgain, isFastOpenChild } from "./fastOpen.ts";
+import { fastOpenAnswered } from "./fastOpenClient.ts";
 import { handshakeAck, listenInput, startFromSyn, timeWaitSyn } from "./open.ts";
 import { sendResetForSegment } from "./output.ts";
 import { outputMark } from "./outputQueue.ts";
@@ -77,7 +79,7 @@ function isFlowOfSegment(tcb: Tcb): bool {
 /** RFC 9293 3.10.7.3. */
 function synSentInput(tcb: Tcb): void {
   const flags = S.segFlags;
-  if (flags & S.FLAG_ACK && (seqLeq(S.segAck, coldOf(tcb).recover) || seqGt(S.segAck, tcb.sndNxt))) {
+  if (flags & S.FLAG_ACK && (seqLeq(S.segAck, coldOf(tcb).recover) || seqGt(S.segAck, tcb.sndMax))) {
     sendResetForSegment();
     return;
   }
@@ -99,6 +101,7 @@ function synSentInput(tcb: Tcb): void {
     outputMark(tcb);
     return;
   }
+  if (coldOf(tcb).traits & T.TRAIT_FAST_OPEN_ASK) fastOpenAnswered(tcb);
   tcb.sndUna = S.segAck;
   tcb.sndWnd = S.segWndField;
   tcb.sndWl1 = S.segSeq;
@@ -164,12 +167,12 @@ function timestampsAcceptable(tcb: Tcb): bool {
 
 /** A SYN for a connection that has seen one. @returns true when the rest of the segment is to be processed. */
 function synAgain(tcb: Tcb): bool {
-  if (tcb.state != ST.STATE_SYN_RECEIVED || S.segSeq + 1 != tcb.rcvNxt) {
+  if (tcb.state != ST.STATE_SYN_RECEIVED || (S.segSeq + 1 != tcb.rcvNxt && !fastOpenSynAgain(tcb))) {
     // RFC 5961 4.2: whatever its sequence number.
     challengeAck(tcb);
     return false;
   }
-  if (S.segFlags & S.FLAG_ACK && tcb.flags & T.F_APP) {
+  if (S.segFlags & S.FLAG_ACK && tcb.flags & T.F_ACTIVE_OPEN) {
     // Simultaneous open (RFC 9293 3.5, figure 8): the peer's SYN-ACK. Its SYN we have; its ACK is what we wait for.
     S.segmentTrimFront(1);
     return true;
@@ -270,7 +273,8 @@ function resetInput(tcb: Tcb): void {
   count(C.TCP_RST_RECEIVED);
   // RFC 1337: TIME-WAIT is not assassinated.
   if (tcb.state == ST.STATE_TIME_WAIT) return;
-  tcpDrop(tcb, tcb.state == ST.STATE_SYN_RECEIVED && tcb.flags & T.F_APP ? ECONNREFUSED : ECONNRESET);
+  if (tcb.state == ST.STATE_SYN_RECEIVED && isFastOpenChild(tcb)) fastOpenOver(tcb, true);
+  tcpDrop(tcb, tcb.state == ST.STATE_SYN_RECEIVED && tcb.flags & T.F_ACTIVE_OPEN ? ECONNREFUSED : ECONNRESET);
 }
 
 /** State changes that follow from our FIN being acknowledged. @returns false when the connection is gone. */

@@ -4,7 +4,8 @@
  */
 import { addressIsV6 } from "../ip/address.ts";
 import { ADDRESS_ANY, ADDRESS_ANY_V6, addressIsBindable, bindsOverlap } from "../ip/bind.ts";
-import { listenersMax } from "../config.ts";
+import { fastOpenMode, listenersMax } from "../config.ts";
+import { FAST_OPEN_ALL_LISTENERS } from "../../src/layout/config.ts";
 import * as E from "../../src/layout/event.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EBADF, EINVAL, ENOBUFS } from "../../src/layout/status.ts";
 import { GAUGE_ACCEPT_QUEUE, GAUGE_ACCEPT_QUEUE_MAX, TCP_ACCEPTED } from "../../src/layout/counters.ts";
@@ -39,9 +40,16 @@ export class Listener {
   optionMask: u32;
   /** 0: a connection is handed out when its handshake is over. */
   deferAcceptMs: u32;
+  /** Fast open: connections that may be open before their handshake is over, and how many are. */
+  fastOpenMax: u32;
+  fastOpenCount: u32;
+  /** Of those: reset by the peer, and counted on for a while; the last one when, ms. */
+  fastOpenResets: u32;
+  fastOpenResetMs: u32;
 }
 
 const LISTENER_SIZE_BYTES: u32 = 64;
+if (offsetof<Listener>() > LISTENER_SIZE_BYTES) ERROR("Listener does not fit its record");
 
 let base: usize = 0;
 /** u16 per port: first listener on it, plus one. */
@@ -122,6 +130,9 @@ export function tcpListen(addressIndex: i32, port: u32, backlog: u32): i32 {
     listener.cookiesActive = 0;
     listener.optionMask = 0;
     listener.deferAcceptMs = 0;
+    listener.fastOpenMax = fastOpenMode & FAST_OPEN_ALL_LISTENERS ? listener.backlog : 0;
+    listener.fastOpenCount = 0;
+    listener.fastOpenResets = 0;
     listener.next = load<u16>(head);
     store<u16>(head, <u16>(i + 1));
     return handleOf(listener);

@@ -28,7 +28,13 @@ import * as E from "../../src/layout/event.ts";
 import { FLOW_GROUPS } from "../../src/layout/flowGroup.ts";
 import { HEALTH_BASE, HEALTH_MIGRATIONS } from "../../src/layout/kernelMemory.ts";
 import * as M from "../../src/layout/migration.ts";
-import { STATE_CLOSED, STATE_ESTABLISHED, STATE_SYN_SENT, STATE_TIME_WAIT } from "../../src/layout/option.ts";
+import {
+  STATE_CLOSED,
+  STATE_ESTABLISHED,
+  STATE_SYN_RECEIVED,
+  STATE_SYN_SENT,
+  STATE_TIME_WAIT,
+} from "../../src/layout/option.ts";
 import { EADDRINUSE, ECONNABORTED, EINVAL, ENOBUFS, EPROTO, OK } from "../../src/layout/status.ts";
 import { ringRead, ringWrite } from "../socket/buffers.ts";
 import { streamAlloc, streamFree, streamOrderFor } from "../mem/streamPool.ts";
@@ -47,6 +53,7 @@ import {
 } from "./listener.ts";
 import { outputMark } from "./outputQueue.ts";
 import { flowFind, flowHash, remoteAt } from "./addresses.ts";
+import { fastOpenArrived, fastOpenOver, isFastOpenChild } from "./fastOpen.ts";
 import { flightBytes, flightCreate, flightFill, flightIsSize, flightRelease } from "./flight.ts";
 import {
   reassemblyBytes,
@@ -122,6 +129,10 @@ function freeze(tcb: Tcb): void {
   if (tcb.state == STATE_TIME_WAIT) countBy(GAUGE_TIME_WAIT, -1);
   else groupClosed(tcb);
   if (flags & T.F_IN_SYN_QUEUE) listenerSynDone(tcb);
+  if (tcb.state == STATE_SYN_RECEIVED && isFastOpenChild(tcb)) {
+    fastOpenOver(tcb, false);
+    coldOf(tcb).traits |= T.TRAIT_FAST_OPEN_CHILD;
+  }
   if (flags & T.F_IN_ACCEPT_QUEUE) listenerAcceptRemove(tcb);
   hide(tcb, <u32>tcb.state, <u32>tcb.events, flags);
   tcb.hash = handle;
@@ -184,6 +195,7 @@ function thaw(tcb: Tcb, arrived: bool): void {
   tcb.flags |= T.F_IN_FLOW_TABLE;
   if (state == STATE_TIME_WAIT) countBy(GAUGE_TIME_WAIT, 1);
   else groupArrived(tcb);
+  if (state == STATE_SYN_RECEIVED && isFastOpenChild(tcb)) fastOpenArrived(tcb);
   const listener = listenerFind(localPortOf(tcb), tcb.localIndex);
   if (flags & T.F_IN_ACCEPT_QUEUE && !toAcceptQueue(tcb, listener)) return;
   // Half-open without a listener: its ACK will find that nobody listens any more.
@@ -356,7 +368,7 @@ function nextRecord(): bool {
 
 function connectionHeader(tcb: Tcb): void {
   // Before the handshake SND.UNA is our SYN's number, which takes no room (socket/buffers.ts).
-  const sndSeq = (tcb.timerPrev & 0xff) < <u32>STATE_ESTABLISHED ? tcb.sndUna + 1 : tcb.sndUna;
+  const sndSeq = (tcb.timerPrev & 0xff) < <u32>STATE_ESTABLISHED ? coldOf(tcb).recover + 1 : tcb.sndUna;
   // Bytes that came ahead of their turn may lie anywhere in the ring.
   const rcvBytes = tcb.ext != 0 ? (<u32>1) << tcb.rcvBufOrder : tcb.rcvNxt - tcb.rcvRead;
   const fin: u32 = tcb.ext == 0 && tcb.wheelTick & T.F_FIN_RECEIVED ? 1 : 0;

@@ -46,6 +46,14 @@ import { cookieCheck, cookieEcn, cookieIsRecent, cookieSack, cookieSeq, cookieTs
 import { ecnAgreed } from "./ecn.ts";
 import { established } from "./established.ts";
 import {
+  FAST_OPEN_OFFER,
+  FAST_OPEN_TAKE,
+  fastOpenJudge,
+  fastOpenOver,
+  fastOpenTake,
+  isFastOpenChild,
+} from "./fastOpen.ts";
+import {
   Listener,
   listenerAcceptAdd,
   listenerAcceptRoom,
@@ -58,9 +66,10 @@ import {
 import { announcedMss, emitSyn, ownMss, ownWscale, sendResetForSegment } from "./output.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as S from "./segment.ts";
-import { seqGt, seqLeq } from "./seq.ts";
+import { seqGt, seqLeq, seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
+import { rtoArm } from "./timers.ts";
 
 /** MSS of a peer that announces none (RFC 9293 3.7.1). */
 const MSS_DEFAULT: u32 = 536;
@@ -196,7 +205,9 @@ function synInput(listener: Listener, iss: u32): void {
     count(C.DROP_ACCEPT_QUEUE_FULL);
     return;
   }
-  if (!listenerSynRoom(listener)) {
+  // A cookie of fast open shows that the peer has its address: it needs no place in the SYN queue.
+  const opening = fastOpenJudge(listener);
+  if (!(opening & FAST_OPEN_TAKE) && !listenerSynRoom(listener)) {
     sendCookie(listener);
     return;
   }
@@ -209,10 +220,18 @@ function synInput(listener: Listener, iss: u32): void {
   tcb.sndWnd = S.segWndField;
   tcb.sndWl1 = S.segSeq;
   coldOf(tcb).sndWndMax = S.segWndField;
-  listenerSynAdd(listener, tcb);
+  if (opening & FAST_OPEN_OFFER) coldOf(tcb).traits |= fastOpenOfferTraits();
+  if (opening & FAST_OPEN_TAKE) fastOpenTake(tcb, listener);
+  else listenerSynAdd(listener, tcb);
   tcb.flags |= T.F_SYN_DUE;
   outputMark(tcb);
   count(C.TCP_PASSIVE_OPENS);
+}
+
+/** The SYN-ACK offers a cookie, in the form in which the SYN has asked. */
+function fastOpenOfferTraits(): u32 {
+  const experimental = (S.segOptions & S.SYN_OPTION_FAST_OPEN_EXPERIMENTAL) != 0;
+  return T.TRAIT_FAST_OPEN_OFFER | (experimental ? T.TRAIT_FAST_OPEN_EXPERIMENTAL : 0);
 }
 
 /** What was set on the listener counts for its connections from their first segment on. */
@@ -310,6 +329,7 @@ function cookieInput(listener: Listener): bool {
  * @returns false when the segment is done with: refused, or no room in the accept queue.
  */
 export function handshakeAck(tcb: Tcb): bool {
+  if (isFastOpenChild(tcb)) return fastOpenAck(tcb);
   const listener = tcb.flags & T.F_APP ? changetype<Listener>(0) : listenerFind(localPortOf(tcb.ports), tcb.localIndex);
   if (seqLeq(S.segAck, tcb.sndUna) || seqGt(S.segAck, tcb.sndMax)) {
     // The first copy of the SYN was answered with a cookie, and a later one found room: the peer has taken the cookie.
@@ -342,6 +362,21 @@ export function handshakeAck(tcb: Tcb): bool {
   coldOf(tcb).sndWndMax = max(coldOf(tcb).sndWndMax, tcb.sndWnd);
   tcb.sndWl1 = S.segSeq;
   established(tcb);
+  return true;
+}
+
+/** Likewise for a connection that its SYN has opened: what was sent meanwhile is left to ackProcess. */
+function fastOpenAck(tcb: Tcb): bool {
+  if (seqLt(S.segAck, tcb.sndUna) || seqGt(S.segAck, tcb.sndMax)) {
+    sendResetForSegment();
+    return false;
+  }
+  fastOpenOver(tcb, false);
+  tcb.sndWnd = S.segWndField << coldOf(tcb).sndWscale;
+  coldOf(tcb).sndWndMax = max(coldOf(tcb).sndWndMax, tcb.sndWnd);
+  tcb.sndWl1 = S.segSeq;
+  established(tcb);
+  if (tcb.sndMax != tcb.sndUna) rtoArm(tcb);
   return true;
 }
 

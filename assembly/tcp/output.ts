@@ -65,6 +65,8 @@ import {
 import { flowHash, ipBytesOf, neighborOfV6, neighborTo, remoteAt, timestampOffsetTo } from "./addresses.ts";
 import { congestionIdle, congestionWindow } from "./congestion.ts";
 import { ecnCodepoint, ecnFlags, ecnNone } from "./ecn.ts";
+import { fastOpenNoOption, fastOpenOffer, fastOpenOptionBytes, fastOpenWrite, isFastOpenChild } from "./fastOpen.ts";
+import { fastOpenSyn, fastOpenWaits } from "./fastOpenClient.ts";
 import { FLIGHT_NEW_FIRST, flightIsClean, flightOf, flightSent, pipeBytes } from "./flight.ts";
 import { lossTimerArm } from "./rack.ts";
 import { pacingAllows, pacingSent } from "./pacing.ts";
@@ -116,9 +118,13 @@ export function ownWscale(): u32 {
 export function tcpOutput(tcb: Tcb): bool {
   const state = tcb.state;
   if (state == STATE_FREE || state == STATE_CLOSED) return true;
-  if (tcb.flags & T.F_SYN_DUE) return sendSyn(tcb);
-  // In SYN-RECEIVED only answers to unacceptable segments go out (RFC 9293 3.10.7.4).
-  if (state < STATE_ESTABLISHED) return tcb.flags & T.F_ACK_NOW ? emit(tcb, tcb.sndNxt, S.FLAG_ACK, 0) : true;
+  if (state < STATE_ESTABLISHED) {
+    if (tcb.flags & T.F_SYN_DUE && !sendSyn(tcb)) return false;
+    if (state == STATE_SYN_SENT || !isFastOpenChild(tcb)) {
+      // In SYN-RECEIVED only answers to unacceptable segments go out (RFC 9293 3.10.7.4).
+      return tcb.flags & T.F_ACK_NOW ? emit(tcb, tcb.sndNxt, S.FLAG_ACK, 0) : true;
+    }
+  }
   if (isSelective(tcb)) {
     if (!flightIsClean(tcb) && !resendLost(tcb)) return false;
   } else if (tcb.flags & T.F_RETRANSMIT && !resendFirst(tcb)) {
@@ -439,6 +445,10 @@ function copyPayloadAndSum(tcb: Tcb, target: usize, seq: u32, bytes: u32): u32 {
 function sendSyn(tcb: Tcb): bool {
   const active = tcb.state == STATE_SYN_SENT;
   const cold = coldOf(tcb);
+  if (active && fastOpenWaits(tcb)) return true;
+  synDataBytes = active ? fastOpenSyn(tcb) : 0;
+  if (!active) fastOpenOffer(tcb);
+  const dataBytes = synDataBytes;
   const withTimestamps = active ? timestamps : (tcb.flags & T.F_TIMESTAMPS) != 0;
   const withWscale = active || (<u32>cold.synOptions & S.SYN_OPTION_WSCALE) != 0;
   // A SYN that is sent again asks no more: there are paths that drop those that do (RFC 3168 6.1.1.1).
@@ -446,7 +456,9 @@ function sendSyn(tcb: Tcb): bool {
   const agreed = !active && (cold.traits & T.TRAIT_ECN) != 0;
   const ecn = asking ? S.FLAG_ECE | S.FLAG_CWR : agreed ? S.FLAG_ECE : 0;
   const flags = ecn | (active ? S.FLAG_SYN : S.FLAG_SYN | S.FLAG_ACK);
-  const wnd = min<u32>(min<u32>((<u32>1) << cold.rcvLimitOrder, streamFreeBytes() >> 1), 65535);
+  const held = tcb.rcvNxt - tcb.rcvRead;
+  const wnd = min<u32>(min<u32>(((<u32>1) << cold.rcvLimitOrder) - held, streamFreeBytes() >> 1), 65535);
+  if (dataBytes != 0) synDataOf = tcb;
   const ok = emitSyn(
     tcb.localIndex,
     remoteAt(tcb),
@@ -463,16 +475,24 @@ function sendSyn(tcb: Tcb): bool {
     active ? sackEnabled : (cold.traits & T.TRAIT_SACK) != 0,
     marksOf(tcb),
   );
+  fastOpenNoOption();
+  synDataBytes = 0;
   if (!ok) return false;
   tcb.flags &= ~(T.F_SYN_DUE | T.F_ACK_NOW | T.F_ACK_PENDING);
   if (!active) tcb.rcvAdv = tcb.rcvNxt + wnd;
-  tcb.sndNxt = cold.recover + 1;
-  tcb.sndMax = tcb.sndNxt;
+  const synEnd = cold.recover + 1 + dataBytes;
+  // A SYN-ACK that goes again has perhaps data behind it already (RFC 7413).
+  if (tcb.flags & T.F_ACTIVE_OPEN || seqLt(tcb.sndNxt, synEnd)) tcb.sndNxt = synEnd;
+  if (seqLt(tcb.sndMax, synEnd)) tcb.sndMax = synEnd;
   if (tcb.backoff == 0) rttTimingStart(tcb, tcb.sndNxt);
   else count(TCP_RETRANSMITS);
   if (!(tcb.flags & T.F_TIMER_RTO)) rtoArm(tcb);
   return true;
 }
+
+/** Data that goes with the SYN being built (RFC 7413), and whose. */
+let synDataBytes: u32 = 0;
+let synDataOf: Tcb = changetype<Tcb>(0);
 
 /**
  * Builds a segment with SYN from plain values; SYN cookies have no TCB.
@@ -497,11 +517,13 @@ export function emitSyn(
   marks: u32,
 ): bool {
   // In Linux's order, which packs SACK-permitted and timestamps into twelve bytes.
-  const optionBytes: u32 = 4 + (wscale >= 0 ? 4 : 0) + (withTimestamps ? TIMESTAMP_BYTES : sackPermitted ? 4 : 0);
+  const optionBytes: u32 =
+    4 + (wscale >= 0 ? 4 : 0) + (withTimestamps ? TIMESTAMP_BYTES : sackPermitted ? 4 : 0) + fastOpenOptionBytes;
   const headerBytes = TCP_BYTES + optionBytes;
+  const tcpBytes = headerBytes + synDataBytes;
   const neighbor = neighborTo(localIndex, remote);
   const ipBytes = ipBytesOf(localIndex);
-  const frame = txReserve(ETH_BYTES + ipBytes + headerBytes);
+  const frame = txReserve(ETH_BYTES + ipBytes + tcpBytes);
   if (frame == 0) return false;
   const tcp = frame + ETH_BYTES + ipBytes;
   writeHeader(tcp, rotl<u32>(ports, 16), seq, ack, headerBytes, flags, wndField);
@@ -517,8 +539,13 @@ export function emitSyn(
     storeBe32(option, 0x01010402);
     option += 4;
   }
-  if (wscale >= 0) storeBe32(option, 0x01030300 | <u32>wscale);
-  sealPlain(neighbor, frame, localIndex, remote, headerBytes, marks);
+  if (wscale >= 0) {
+    storeBe32(option, 0x01030300 | <u32>wscale);
+    option += 4;
+  }
+  if (fastOpenOptionBytes != 0) fastOpenWrite(option);
+  if (synDataBytes != 0) copyPayload(synDataOf, tcp + headerBytes, seq + 1, synDataBytes);
+  sealPlain(neighbor, frame, localIndex, remote, tcpBytes, marks);
   return true;
 }
 
@@ -531,27 +558,27 @@ function writeHeader(tcp: usize, ports: u32, seq: u32, ack: u32, headerBytes: u3
   store<u32>(tcp, 0, 16);
 }
 
-/** Checksum and IP header of a segment without payload and, perhaps, without TCB; sends it. */
-function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: usize, headerBytes: u32, marks: u32): void {
+/** Checksum and IP header of a segment of `tcpBytes` that has, perhaps, no TCB; sends it. */
+function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: usize, tcpBytes: u32, marks: u32): void {
   const isV6 = addressIsV6(localIndex);
   const packet = frame + ETH_BYTES;
   const tcp = packet + ipBytesOf(localIndex);
   let pseudo: u32;
   if (isV6) {
     const local = addressAt(localIndex);
-    pseudo = pseudoHeaderSumV6(local, remote, PROTOCOL_TCP, headerBytes);
+    pseudo = pseudoHeaderSumV6(local, remote, PROTOCOL_TCP, tcpBytes);
     const label = flowHash(remote, localIndex, rotl<u32>(load<u32>(tcp), 16)) & FLOW_LABEL_MASK;
-    ipv6WriteHeader(packet, headerBytes, PROTOCOL_TCP, local, remote, label);
+    ipv6WriteHeader(packet, tcpBytes, PROTOCOL_TCP, local, remote, label);
   } else {
     const local = addressV4(localIndex);
     const remoteV4 = load<u32>(remote, 12);
-    pseudo = pseudoHeaderSumV4(local, remoteV4, PROTOCOL_TCP, headerBytes);
-    ipv4WriteHeader(packet, 20 + headerBytes, PROTOCOL_TCP, local, remoteV4, 0);
+    pseudo = pseudoHeaderSumV4(local, remoteV4, PROTOCOL_TCP, tcpBytes);
+    ipv4WriteHeader(packet, 20 + tcpBytes, PROTOCOL_TCP, local, remoteV4, 0);
   }
   marksApply(marks, packet, isV6);
-  store<u16>(tcp, checksumOf(sumAdd(pseudo, sumBytes(tcp, headerBytes))), 16);
+  store<u16>(tcp, checksumOf(sumAdd(pseudo, sumBytes(tcp, tcpBytes))), 16);
   count(TCP_SEGMENTS_SENT);
-  const frameBytes = <u32>(tcp - frame) + headerBytes;
+  const frameBytes = <u32>(tcp - frame) + tcpBytes;
   if (neighbor >= 0) neighborSend(neighbor, frame, frameBytes);
   else if (neighbor == NEIGHBOR_OWN) loopSend(frame, frameBytes, isV6);
 }

@@ -19,6 +19,9 @@ export const SYN_OPTION_MSS: u32 = 1;
 export const SYN_OPTION_WSCALE: u32 = 2;
 export const SYN_OPTION_SACK: u32 = 4;
 export const SYN_OPTION_TIMESTAMPS: u32 = 8;
+/** RFC 7413 4.1.1, and in its experimental form (RFC 6994) besides. */
+export const SYN_OPTION_FAST_OPEN: u32 = 16;
+export const SYN_OPTION_FAST_OPEN_EXPERIMENTAL: u32 = 32;
 
 /** Where the TCP header lies, and the IP packet it came in. */
 export let segHeader: usize = 0;
@@ -53,9 +56,14 @@ export let segWscale: u32 = 0;
 /** SACK blocks (RFC 2018), where they lie and how many. */
 export let segSack: usize = 0;
 export let segSackBlocks: u32 = 0;
+/** Fast open cookie, where it lies and its bytes, 0: a request for one. With SYN_OPTION_FAST_OPEN. */
+export let segCookie: usize = 0;
+export let segCookieBytes: u32 = 0;
 
 /** NOP NOP TIMESTAMPS(10), as it stands in memory: how every stack sends it. */
 const TIMESTAMPS_ALONE: u32 = 0x0a080101;
+/** Experiment identifier of fast open in option 254. */
+export const FAST_OPEN_MAGIC: u32 = 0xf989;
 
 export function segmentPlace(
   packet: usize,
@@ -157,10 +165,22 @@ function parseOptions(from: usize, end: usize): bool {
       segHasTimestamps = true;
       segTsVal = loadBe32(at + 2);
       segTsEcr = loadBe32(at + 6);
+    } else if (kind == 34) {
+      cookieParse(at + 2, length - 2, SYN_OPTION_FAST_OPEN);
+    } else if (kind == 254 && length >= 4 && loadBe16(at + 2) == FAST_OPEN_MAGIC) {
+      cookieParse(at + 4, length - 4, SYN_OPTION_FAST_OPEN | SYN_OPTION_FAST_OPEN_EXPERIMENTAL);
     }
     at += length;
   }
   return true;
+}
+
+/** RFC 7413 4.1.1: none, or 4 to 16 bytes, an even number; anything else is ignored. */
+function cookieParse(at: usize, bytes: u32, options: u32): void {
+  if (bytes != 0 && (bytes < 4 || bytes > 16 || (bytes & 1) != 0)) return;
+  segOptions |= options;
+  segCookie = at;
+  segCookieBytes = bytes;
 }
 
 /** Drops the first `bytes` of the segment's sequence space: what has been received before. */

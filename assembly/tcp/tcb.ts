@@ -226,6 +226,17 @@ export const TRAIT_ECN_SEEN: u32 = 32;
 /** Quick ACKs that were spent, four bits; above them: there are none left, ACKs wait delayedAckUs (timers.ts). */
 export const TRAIT_QUICK_ACK: u32 = 1 << 24;
 export const TRAIT_DELAYS_ACKS: u32 = 16 << 24;
+/** Fast open (RFC 7413), passive: opened by its SYN alone; the handshake is not over. */
+export const TRAIT_FAST_OPEN_CHILD: u32 = 1 << 10;
+/** The SYN-ACK offers a cookie. */
+export const TRAIT_FAST_OPEN_OFFER: u32 = 1 << 11;
+/** Active: the SYN asks for a cookie or brings one; and it waits for the first bytes where one is known. */
+export const TRAIT_FAST_OPEN_ASK: u32 = 1 << 12;
+export const TRAIT_FAST_OPEN_WAIT: u32 = 1 << 13;
+/** The option in its experimental form. */
+export const TRAIT_FAST_OPEN_EXPERIMENTAL: u32 = 1 << 14;
+/** Data in a SYN has been taken. */
+export const TRAIT_SYN_DATA: u32 = 1 << 15;
 /** CONGESTION_*, two bits. */
 export const TRAIT_CONGESTION_SHIFT: u32 = 8;
 export const TRAIT_CONGESTION_MASK: u32 = 3 << 8;

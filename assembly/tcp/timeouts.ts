@@ -16,6 +16,7 @@ import { count } from "../stats.ts";
 import { nowTick, nowUs, tickReached, ticksOfMs, ticksOfUs } from "../time.ts";
 import { eventPost, tcpDrop } from "./close.ts";
 import { congestionOf, congestionTimeout } from "./congestion.ts";
+import { isFastOpenChild } from "./fastOpen.ts";
 import { flightForget, flightOf, flightRelease } from "./flight.ts";
 import { outputMark } from "./outputQueue.ts";
 import { pacingTimer } from "./pacing.ts";
@@ -140,6 +141,11 @@ function retransmissionTimeout(tcb: Tcb): bool {
   if (opening) {
     if (tcb.state == STATE_SYN_SENT && synCannotLeave(tcb)) return afterUnsentSyn(tcb);
     tcb.flags |= T.F_SYN_DUE;
+    if (tcb.state == STATE_SYN_RECEIVED && isFastOpenChild(tcb)) {
+      // What was sent behind the SYN-ACK goes again with it, a segment at a time.
+      tcb.cwnd = tcb.sndMss;
+      goBack(tcb);
+    }
   } else {
     // RFC 9293 3.8.6: the peer has taken its window back; what it needs is a probe, and it may answer them for ever.
     if (tcb.sndWnd == 0 && seqLt(tcb.sndUna, tcb.sndBufEnd)) {

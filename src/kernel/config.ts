@@ -77,6 +77,11 @@ export type Tuning = {
   readonly quickAcks: number;
   /** 1: the congestion window shrinks while a connection is idle (RFC 2861, RFC 5681 4.1). */
   readonly slowStartAfterIdle: number;
+  /**
+   * TCP Fast Open (RFC 7413), the sum of Linux's numbers: 1 connections may ask for it, 2 listeners may offer it,
+   * 4 and 512 without cookies, 1024 all listeners do.
+   */
+  readonly fastOpen: number;
   /** How long an idle thread looks for new work before it sleeps. Shared memories only. */
   readonly spinUs: number;
 };
@@ -120,6 +125,7 @@ export const TUNING_RANGES: { readonly [Name in keyof Tuning]: Range } = {
   hopLimit: { default: 64, min: 1, max: 255 },
   quickAcks: { default: 16, min: 0, max: 16 },
   slowStartAfterIdle: { default: 1, min: 0, max: 1 },
+  fastOpen: { default: C.FAST_OPEN_CLIENT + C.FAST_OPEN_SERVER, min: 0, max: C.FAST_OPEN_MAX },
   spinUs: { default: 50, min: 0, max: 1_000_000 },
 };
 
@@ -156,6 +162,7 @@ const TUNING_OFFSETS: { readonly [Name in keyof Tuning]?: number } = {
   hopLimit: C.CONFIG_HOP_LIMIT,
   quickAcks: C.CONFIG_QUICK_ACKS,
   slowStartAfterIdle: C.CONFIG_SLOW_START_AFTER_IDLE,
+  fastOpen: C.CONFIG_FAST_OPEN,
 };
 
 /** Everything that a kernel is told at boot. Structured-clonable. */
@@ -167,6 +174,8 @@ export type KernelConfig = {
   readonly seed: Uint32Array;
   /** Likewise, the same for all kernels of a stack. Default: the kernel's own seed. */
   readonly stackSeed?: Uint32Array;
+  /** Four words each, one or two keys: of the cookies of TCP Fast Open. Default: drawn from the stack's seed. */
+  readonly fastOpenKeys?: Uint32Array;
   /** What is to be configured by others than the user; missing: nothing. */
   readonly network?: NetworkOptions;
   /** 6 bytes. */
@@ -263,6 +272,9 @@ export function writeConfig(memory: KernelMemory, config: KernelConfig): void {
   });
   config.stackSeed?.forEach((word, index) => {
     setU32(C.CONFIG_STACK_SEED + 4 * index, word);
+  });
+  config.fastOpenKeys?.forEach((word, index) => {
+    setU32(C.CONFIG_FAST_OPEN_KEYS + 4 * index, word);
   });
   memory.bytes.set(config.mac, CONFIG_BASE + C.CONFIG_MAC);
   record.setUint16(C.CONFIG_MTU_BYTES, config.mtuBytes, true);

@@ -80,7 +80,21 @@ export const CONFIG_HOP_LIMIT = 908;
 export const CONFIG_QUICK_ACKS = 912;
 /** 1: the congestion window shrinks while a connection is idle. */
 export const CONFIG_SLOW_START_AFTER_IDLE = 916;
+/** FAST_OPEN_*: bits by Linux's numbers. */
+export const CONFIG_FAST_OPEN = 960;
+/** u32 x 4, twice: key of the cookies given out, and one that is still taken; all 0: drawn from STACK_SEED. */
+export const CONFIG_FAST_OPEN_KEYS = 964;
 export const CONFIG_SIZE_BYTES = 1024;
+
+/** Connections may ask for fast open; listeners may offer it. */
+export const FAST_OPEN_CLIENT = 1;
+export const FAST_OPEN_SERVER = 2;
+/** Data goes in the SYN, and is taken from it, without a cookie: for networks whose hosts trust each other. */
+export const FAST_OPEN_CLIENT_NO_COOKIE = 4;
+export const FAST_OPEN_SERVER_NO_COOKIE = 512;
+/** Every listener offers it. */
+export const FAST_OPEN_ALL_LISTENERS = 1024;
+export const FAST_OPEN_MAX = 1543;
 
 /** Neither asked for nor agreed to; asked for and agreed to; agreed to when the peer asks. */
 export const ECN_OFF = 0;

@@ -144,4 +144,15 @@ export const DROP_TCP_SACK_INVALID = 149;
 export const TCP_ECN_REDUCTIONS = 150;
 /** SYNs for closed ports that were not answered with RST: more than RST_PER_SECOND of them in a second. */
 export const TCP_RST_LIMITED = 151;
+/** TCP Fast Open (RFC 7413). As client: SYNs whose data was taken, and whose data was not. */
+export const TCP_FAST_OPEN_ACTIVE = 160;
+export const TCP_FAST_OPEN_ACTIVE_FAILED = 161;
+/** As server: connections opened by a SYN alone; cookies that were not ours; SYNs when as many as allowed were open. */
+export const TCP_FAST_OPEN_PASSIVE = 162;
+export const TCP_FAST_OPEN_PASSIVE_FAILED = 163;
+export const TCP_FAST_OPEN_OVERFLOW = 164;
+/** Cookies given out. */
+export const TCP_FAST_OPEN_COOKIES_SENT = 165;
+/** SYNs that asked and got no answer, where a plain one did: the second in a row makes us leave that host alone. */
+export const TCP_FAST_OPEN_REFUSALS_NOTED = 166;
 export const COUNTER_COUNT = 192;

@@ -27,6 +27,14 @@ export const OPTION_CONGESTION = 12;
 export const OPTION_LINGER_RESET = 13;
 /** Of a listener: milliseconds for which a connection without data is not handed out (TCP_DEFER_ACCEPT). */
 export const OPTION_DEFER_ACCEPT_MS = 14;
+/** Of a listener: SYNs that may have opened connections whose handshake is not over (TCP_FASTOPEN); 0: none. */
+export const OPTION_FAST_OPEN = 16;
+/**
+ * Before the SYN has left: ask for a cookie, or send the first bytes with the SYN (RFC 7413). 0: no; 1: where a cookie
+ * is known the SYN waits for the first bytes (TCP_FASTOPEN_CONNECT); 2: the SYN takes what is queued when it leaves.
+ * tcpSetOption returns 1 where a cookie is known, EOPNOTSUPP where the configuration forbids it.
+ */
+export const OPTION_FAST_OPEN_CONNECT = 17;
 /** 0..255: TOS of IPv4, traffic class of IPv6; the two bits of ECN are the stack's (IP_TOS, IPV6_TCLASS). */
 export const OPTION_TOS = 18;
 /** 1..255: TTL of IPv4, hop limit of IPv6; 0: as configured (IP_TTL, IPV6_UNICAST_HOPS). */

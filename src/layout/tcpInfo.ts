@@ -85,7 +85,7 @@ export const TCPI_OPT_WSCALE = 4;
 export const TCPI_OPT_ECN = 8;
 /** At least one packet with ECT was received. */
 export const TCPI_OPT_ECN_SEEN = 16;
-/** Data in our SYN was acknowledged. */
+/** Data in a SYN was taken, ours or the peer's (RFC 7413). */
 export const TCPI_OPT_SYN_DATA = 32;
 
 /** TCPI_STATE. */

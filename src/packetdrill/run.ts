@@ -9,6 +9,7 @@ import { CallContext, type Attempt } from "./callContext.ts";
 import { runCommands } from "./commands.ts";
 import { MalformedPacket } from "./decode.ts";
 import { ScriptError, Unsupported } from "./errors.ts";
+import { fastOpenCookie } from "./fastOpenCookie.ts";
 import { FlowTable } from "./flows.ts";
 import { Machine, type MachineEvent } from "./machine.ts";
 import { PacketEvents } from "./packetEvents.ts";
@@ -16,6 +17,7 @@ import { parseScript } from "./parser.ts";
 import { Settings } from "./settings.ts";
 import { ContentError, type Result } from "./sockets.ts";
 import { canonicalErrno, numberOf } from "./symbols.ts";
+import { setSysctl } from "./sysctl.ts";
 import { startCall } from "./systemCalls.ts";
 import { INFO_CONSTANTS, infoVariables } from "./tcpInfo.ts";
 
@@ -65,14 +67,24 @@ export function runScript(source: ScriptSource, options: RunOptions): RunResult 
   }
 }
 
-/** Words that scripts for both families can use: OWN_MSS, the MSS that the kernel announces. */
+/**
+ * Words that scripts for both families can use: OWN_MSS, the MSS that the kernel announces; TFO_COOKIE, its fast open
+ * cookie for the script's peer, and TFO_EARLIER_COOKIE, that of its second key.
+ */
 function ownDefinitions({ text }: ScriptSource, { options = [] }: RunOptions): [string, string][] {
   const settings = new Settings();
   for (const { name, value } of options) settings.apply({ name, value, line: 0 });
-  for (const [, name = "", value] of text.matchAll(/^--(ip_version|mtu)=(\S+)/gm)) {
+  for (const [, name = "", value] of text.matchAll(/^--(ip_version|mtu|local_ip|remote_ip)=(\S+)/gm)) {
     settings.apply({ name, value, line: 0 });
   }
-  return [["OWN_MSS", String(settings.mtuBytes - (settings.ipVersion === "ipv6" ? 60 : 40))]];
+  const keys = /tcp_fastopen_key=([0-9a-f,-]+)/i.exec(text)?.[1];
+  if (keys !== undefined) setSysctl(settings, "net.ipv4.tcp_fastopen_key", keys);
+  const cookie = (key: readonly number[]) => fastOpenCookie(settings.remoteAddress, settings.localAddress, key);
+  return [
+    ["OWN_MSS", String(settings.mtuBytes - (settings.ipVersion === "ipv6" ? 60 : 40))],
+    ["TFO_COOKIE", cookie(settings.fastOpenKeys)],
+    ["TFO_EARLIER_COOKIE", cookie(settings.fastOpenKeys.slice(4))],
+  ];
 }
 
 /** A call that has not returned yet. */

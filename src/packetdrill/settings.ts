@@ -37,6 +37,8 @@ export class Settings {
   seed = 1;
 
   timestamps = true;
+  /** Of fast open's cookies, so that scripts can name them. */
+  fastOpenKeys: readonly number[] = [0xa1a1a1a1, 0xb2b2b2b2, 0xc3c3c3c3, 0xd4d4d4d4];
   /** FreeBSD's sysctl names have been used: the script speaks that dialect. */
   isFreeBsd = false;
   readonly tuning: { -readonly [Name in keyof Tuning]?: Tuning[Name] } = {};
@@ -77,6 +79,7 @@ export class Settings {
     return {
       kernelId: 0,
       seed: createSeedSource(this.seed)(0),
+      fastOpenKeys: Uint32Array.from(this.fastOpenKeys),
       mac: KERNEL_MAC,
       addresses: [parseCidr(`${formatAddress(this.localAddress)}/${this.#prefixLength}`)],
       gateway: this.#gatewayAddress,

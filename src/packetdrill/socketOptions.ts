@@ -106,6 +106,8 @@ const RULES: Readonly<Record<string, OptionRule>> = {
     scaled: (value) => value * SECOND_MS,
     initial: () => 0,
   },
+  "IPPROTO_TCP TCP_FASTOPEN": flag(OPTION.OPTION_FAST_OPEN),
+  "IPPROTO_TCP TCP_FASTOPEN_CONNECT": flag(OPTION.OPTION_FAST_OPEN_CONNECT),
   "IPPROTO_TCP TCP_MAXSEG": {
     kernel: OPTION.OPTION_MSS_BYTES,
     // Linux: TCP_MIN_MSS and MAX_TCP_WINDOW.
@@ -209,9 +211,14 @@ function applyOption(context: CallContext, socket: TcpSocket, option: number, va
   return context.machine.exports.tcpSetOption(socket.handle, option, value);
 }
 
-/** Tells the kernel everything that was set before it knew the socket. */
-export function applyOptions(context: CallContext, socket: TcpSocket): void {
-  for (const [option, value] of socket.options) applyOption(context, socket, option, value);
+/**
+ * Tells the kernel everything that was set before it knew the socket.
+ * @returns true when the SYN takes or waits for the first bytes (OPTION_FAST_OPEN_CONNECT).
+ */
+export function applyOptions(context: CallContext, socket: TcpSocket): boolean {
+  let isFast = false;
+  for (const [option, value] of socket.options) isFast = applyOption(context, socket, option, value) === 1 || isFast;
+  return isFast;
 }
 
 export function getSocketOption(context: CallContext, args: Args): Attempt {

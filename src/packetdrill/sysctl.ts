@@ -2,6 +2,7 @@
  * What sysctls of Linux and FreeBSD mean here. A value that asks for what the kernel does anyway is taken; one that
  * asks for something else and has a counterpart sets it; any other is unsupported.
  */
+import { FAST_OPEN_MAX } from "../layout/config.ts";
 import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../layout/option.ts";
 import { Unsupported } from "./errors.ts";
 import type { Settings } from "./settings.ts";
@@ -52,15 +53,30 @@ const sack: Rule = (settings, value, name) => {
   settings.tuning.sack = Number(value);
 };
 
+const CONGESTION: Readonly<Record<string, number>> = {
+  reno: CONGESTION_RENO,
+  cubic: CONGESTION_CUBIC,
+  bbr: CONGESTION_BBR,
+};
+
 const ecn: Rule = (settings, value, name) => {
   fixed("0", "1", "2")(settings, value, name);
   settings.tuning.ecn = Number(value);
 };
 
-const CONGESTION: Readonly<Record<string, number>> = {
-  reno: CONGESTION_RENO,
-  cubic: CONGESTION_CUBIC,
-  bbr: CONGESTION_BBR,
+/** Bits that have no meaning here are left out: what Linux does about middleboxes that drop. */
+const fastOpen: Rule = (settings, value, name) => {
+  if (!/^(0x[0-9a-f]+|\d+)$/i.test(value)) throw new Unsupported(`sysctl ${name}=${value}`);
+  settings.tuning.fastOpen = Number(value) & FAST_OPEN_MAX;
+};
+
+/** `a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4`, once or twice. */
+const fastOpenKey: Rule = (settings, value, name) => {
+  const keys = value.split(",").flatMap((key) => key.split("-"));
+  if (!keys.every((word) => /^[0-9a-f]{1,8}$/i.test(word)) || (keys.length !== 4 && keys.length !== 8)) {
+    throw new Unsupported(`sysctl ${name}=${value}`);
+  }
+  settings.fastOpenKeys = keys.map((word) => Number.parseInt(word, 16));
 };
 
 /** Under net.ipv4. */
@@ -116,9 +132,8 @@ const LINUX: Readonly<Record<string, Rule>> = {
   tcp_mtu_probing: fixed("0"),
   tcp_moderate_rcvbuf: fixed("1"),
   tcp_rfc1337: harmless,
-  // A script that uses fast open says so in its packets and calls.
-  tcp_fastopen: harmless,
-  tcp_fastopen_key: harmless,
+  tcp_fastopen: fastOpen,
+  tcp_fastopen_key: fastOpenKey,
   tcp_fastopen_blackhole_timeout_sec: harmless,
   // How many segments go to the device in one piece: here each is seen by itself.
   tcp_tso_win_divisor: harmless,

@@ -1,10 +1,9 @@
 /** System calls: opening, closing and the state of sockets. Bytes: transferCalls.ts. Waiting: readinessCalls.ts. */
 import { addressFamily } from "../ip/address.ts";
-import { INFO_LOCAL_PORT } from "../layout/option.ts";
-import { SCRATCH_BASE } from "../layout/kernelMemory.ts";
 import type { Call } from "./ast.ts";
 import { Args, type Attempt, attempt, type CallContext, done, mayBlock } from "./callContext.ts";
 import type { Endpoint } from "./encode.ts";
+import { defaultRemote, openConnection } from "./opening.ts";
 import { Unsupported } from "./errors.ts";
 import { epollCreate, epollCtl, epollWait, poll } from "./readinessCalls.ts";
 import { applyOptions, getSocketOption, setSocketOption } from "./socketOptions.ts";
@@ -134,11 +133,6 @@ function accept(context: CallContext, args: Args): Attempt {
   });
 }
 
-/** What `connect(3, ..., ...)` means. */
-function defaultRemote(context: CallContext): Endpoint {
-  return { address: context.settings.remoteAddress, port: context.settings.connectPort };
-}
-
 function connect(context: CallContext, args: Args): Attempt {
   const descriptor = descriptorOf(context, args);
   if (!descriptor) return done("EBADF");
@@ -149,8 +143,9 @@ function connect(context: CallContext, args: Args): Attempt {
   if (descriptor.isConnected) return done("EISCONN");
   if (descriptor.isConnecting) return done("EALREADY");
   if (descriptor.handle !== undefined) return done(descriptor.takeError() ?? "ECONNABORTED");
-  const failure = openConnection(context, descriptor, remote);
-  if (failure !== undefined) return done(failure);
+  const opening = openConnection(context, descriptor, remote);
+  if (opening === "fast") return done(0);
+  if (opening !== undefined) return done(opening);
   if (!mayBlock(descriptor)) return done("EINPROGRESS");
   return {
     poll() {
@@ -158,25 +153,6 @@ function connect(context: CallContext, args: Args): Attempt {
       return descriptor.isConnected ? 0 : (descriptor.takeError() ?? "ECONNABORTED");
     },
   };
-}
-
-/** Starts the handshake. @returns the name of an error, undefined: under way. */
-function openConnection(context: CallContext, socket: TcpSocket, remote: Endpoint): string | undefined {
-  const { machine, flows, settings } = context;
-  machine.memory.bytes.set(remote.address, SCRATCH_BASE);
-  const handle = machine.exports.tcpConnect(-1, socket.boundPort, SCRATCH_BASE, remote.port);
-  if (handle < 0) return errnoOf(handle);
-  socket.handle = handle;
-  socket.remote = remote;
-  socket.isConnecting = true;
-  context.byHandle.set(handle, socket);
-  context.latest = socket;
-  const port = socket.info(INFO_LOCAL_PORT) ?? 0;
-  socket.boundPort = port;
-  flows.open({ address: settings.localAddress, port }, remote);
-  // The SYN has not left yet: what it says depends on them.
-  applyOptions(context, socket);
-  return undefined;
 }
 
 function connectUdp(context: CallContext, socket: UdpSocket, remote: Endpoint): Attempt {

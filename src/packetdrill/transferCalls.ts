@@ -1,8 +1,9 @@
 /** System calls that move bytes. Contents are made up and verified by payload.ts. */
-import { OPTION_CORK } from "../layout/option.ts";
+import { INFO_STATE, OPTION_CORK, OPTION_FAST_OPEN_CONNECT, STATE_SYN_SENT } from "../layout/option.ts";
 import type { Expression } from "./ast.ts";
 import { type Args, type Attempt, attempt, type CallContext, done, mayBlock } from "./callContext.ts";
 import { Unsupported } from "./errors.ts";
+import { defaultRemote, openConnection } from "./opening.ts";
 import type { Descriptor, Result, TcpSocket } from "./sockets.ts";
 import { fieldOf, MSG_NOSIGNAL, MSG_PEEK, MSG_WAITALL, numberOf } from "./symbols.ts";
 import { MSG_DONTWAIT, MSG_FASTOPEN, MSG_MORE } from "./symbols.ts";
@@ -100,10 +101,12 @@ function startReceive(context: CallContext, args: Args, bytes: number, flags: nu
 }
 
 function startSend(context: CallContext, args: Args, bytes: number, flags: number): Attempt {
-  if (flags & MSG_FASTOPEN) throw new Unsupported("TCP Fast Open (MSG_FASTOPEN)", args.line);
-  refuseFlags(args, flags & ~SEND_FLAGS);
+  refuseFlags(args, flags & ~(SEND_FLAGS | MSG_FASTOPEN));
   const descriptor = streamOrDatagram(context, args);
   if (typeof descriptor === "string") return done(descriptor);
+  if (flags & MSG_FASTOPEN && descriptor.kind === "tcp" && descriptor.handle === undefined) {
+    return startFastOpen(context, args, descriptor, bytes, flags);
+  }
   if (descriptor.kind === "udp") {
     const result = descriptor.send(bytes, args.call.name === "sendto" ? args.endpoint(4) : undefined);
     if (descriptor.handle !== undefined) context.byHandle.set(descriptor.handle, descriptor);
@@ -130,6 +133,23 @@ function holdBack(context: CallContext, socket: TcpSocket, isMore: boolean): voi
   if (isCorked || (!isMore && !socket.holdsBack) || socket.handle === undefined) return;
   socket.holdsBack = isMore;
   context.machine.exports.tcpSetOption(socket.handle, OPTION_CORK, isMore ? 1 : 0);
+}
+
+/** connect() and send in one: the bytes go with the SYN where a cookie is known (RFC 7413, appendix A.1). */
+function startFastOpen(context: CallContext, args: Args, socket: TcpSocket, bytes: number, flags: number): Attempt {
+  socket.options.set(OPTION_FAST_OPEN_CONNECT, 2);
+  const endpoint = args.call.name === "sendto" ? args.endpoint(4) : undefined;
+  const opening = openConnection(context, socket, endpoint ?? defaultRemote(context));
+  if (opening !== undefined && opening !== "fast") return done(opening);
+  const isFast = opening === "fast";
+  if (!mayBlock(socket, flags)) return isFast ? attempt(socket, () => socket.write(bytes), flags) : done("EINPROGRESS");
+  let taken = 0;
+  return attempt(socket, (): Result | undefined => {
+    const result = taken < bytes ? socket.write(bytes - taken) : (socket.takeError() ?? 0);
+    if (typeof result === "string") return taken > 0 ? taken : result;
+    taken += result ?? 0;
+    return taken === bytes && socket.info(INFO_STATE) !== STATE_SYN_SENT ? taken : undefined;
+  });
 }
 
 function refuseFlags(args: Args, unknown: number): void {

@@ -25,6 +25,11 @@ export type SocketOptions = {
   readonly IP_TOS?: number;
   /** 1..255: TTL of IPv4 or hop limit of IPv6; 0: as configured. */
   readonly IP_TTL?: number;
+  /**
+   * Of a listener: how many connections may be opened by their SYN alone (fast open, RFC 7413) and not have finished
+   * their handshake; 0: none. Their first bytes may come twice.
+   */
+  readonly TCP_FASTOPEN?: number;
   /** Bytes, 2048..: limits of the buffers, rounded up to a power of two. */
   readonly SO_RCVBUF?: number;
   readonly SO_SNDBUF?: number;
@@ -83,6 +88,7 @@ const RULES: { readonly [Name in SocketOptionName]-?: Rule } = {
   TCP_DEFER_ACCEPT: integer(OPTION.OPTION_DEFER_ACCEPT_MS, 0, 3600, MS),
   IP_TOS: integer(OPTION.OPTION_TOS, 0, 255),
   IP_TTL: integer(OPTION.OPTION_HOP_LIMIT, 0, 255),
+  TCP_FASTOPEN: integer(OPTION.OPTION_FAST_OPEN, 0, 65535),
   SO_RCVBUF: integer(OPTION.OPTION_RCV_BUFFER_BYTES, 2048, 1 << 30),
   SO_SNDBUF: integer(OPTION.OPTION_SND_BUFFER_BYTES, 2048, 1 << 30),
   SO_LINGER: {

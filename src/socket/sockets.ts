@@ -12,9 +12,10 @@ import { ownAddressIndex, speaks } from "../ip/ownAddresses.ts";
 import { checkInteger } from "../kernel/config.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import type { Reactor } from "../kernel/reactor.ts";
+import { OPTION_FAST_OPEN_CONNECT } from "../layout/option.ts";
 import { ADDRESS_ANY, ADDRESS_ANY_V4, ADDRESS_ANY_V6 } from "../layout/config.ts";
 import { GAUGE_CONNECTIONS, GAUGE_TIME_WAIT } from "../layout/counters.ts";
-import { EADDRNOTAVAIL } from "../layout/status.ts";
+import { EADDRNOTAVAIL, ENOBUFS } from "../layout/status.ts";
 import type { BindUdpOptions, ConnectOptions, ListenOptions } from "../types.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import { Connection, type ConnectionOwner, type OpenConnection } from "./connection.ts";
@@ -132,6 +133,7 @@ export class Sockets implements ConnectionOwner {
     const opened = this.#open(remote, options.port, options.localPort ?? 0, addressIndex, what);
     // The SYN leaves with the next turn: what it says depends on them.
     for (const [option, value] of socketOptions) opened.host.exports.tcpSetOption(opened.handle, option, value);
+    if (options.fastOpen) sendFirst(opened.host, opened.handle, options.fastOpen, what);
     opened.host.requestTurn();
     return opened;
   }
@@ -319,6 +321,22 @@ function wildcardIndex(address: string, ipv6Only: boolean | undefined): number |
 }
 
 /** A listen replica with the options for its connections. @returns handle or status. */
+/** Bytes that wait for the SYN, or for the end of the handshake where fast open is not to be had. */
+function sendFirst({ exports, handles }: KernelHost, handle: number, bytes: Uint8Array, what: string): void {
+  exports.tcpSetOption(handle, OPTION_FAST_OPEN_CONNECT, 2);
+  for (let at = 0; at < bytes.length; ) {
+    const room = handles.reserve(handle, bytes.length - at);
+    if (room <= 0) {
+      exports.tcpAbort(handle);
+      throw statusError(room < 0 ? room : ENOBUFS, `${what}: ${bytes.length} bytes of fastOpen`);
+    }
+    const count = Math.min(handles.available, bytes.length - at);
+    handles.bytes.set(bytes.subarray(at, at + count), room);
+    exports.tcpSendCommit(handle, count);
+    at += count;
+  }
+}
+
 function listenWith(
   host: KernelHost,
   addressIndex: number,

@@ -116,7 +116,7 @@ export type KernelExports = {
    * @returns how many.
    */
   tcpAbortAll(): number;
-  /** @param option OPTION_*, layout/option.ts. */
+  /** @param option OPTION_*, layout/option.ts. @returns 0, or what the option's line there says. */
   tcpSetOption(handle: number, option: number, value: number): number;
   /** The same for connections that the listener will accept. */
   tcpListenSetOption(listener: number, option: number, value: number): number;

@@ -343,6 +343,8 @@ export type TcpOptions = {
   readonly timestamps?: readonly [number, number];
   /** Left and right edges. */
   readonly sack?: readonly (readonly [number, number])[];
+  /** Fast open (RFC 7413): the cookie, empty: a request. */
+  readonly cookie?: Uint8Array;
 };
 
 export type TcpFields = TransportFields & {
@@ -382,6 +384,7 @@ export function tcpOptionBytes(options: TcpOptions): Uint8Array<ArrayBuffer> {
     parts.push(Uint8Array.of(1, 1, 5, 2 + 4 * edges.length));
     for (const edge of edges) fixed("", 4, (data) => data.setUint32(0, edge));
   }
+  if (options.cookie !== undefined) parts.push(Uint8Array.of(34, 2 + options.cookie.length, ...options.cookie, 1, 1));
   return concat(...parts);
 }
 
@@ -475,6 +478,7 @@ function parseTcpOptions(bytes: Uint8Array): TcpOptions {
     if (bytes[at] === 3) options.windowScale = data.getUint8(at + 2);
     if (bytes[at] === 4) options.sackPermitted = true;
     if (bytes[at] === 8) options.timestamps = [data.getUint32(at + 2), data.getUint32(at + 6)];
+    if (bytes[at] === 34) options.cookie = bytes.slice(at + 2, at + length);
     if (bytes[at] === 5) {
       const blocks: [number, number][] = [];
       for (let edge = at + 2; edge < at + length; edge += 8)
