@@ -1,8 +1,8 @@
 /**
  * TCP Fast Open (RFC 7413), the server's side: a SYN that brings a cookie we have given its sender opens a connection
  * at once, with the data in it. A cookie is SipHash-2-4 of both addresses, as in Linux, so hosts that are given the
- * same key (CONFIG_FAST_OPEN_KEYS) take each other's; without one the key is drawn from the stack's seed, which all kernels
- * share, and changes every six hours; the one before is still taken, and replaced.
+ * same key (CONFIG_FAST_OPEN_KEYS) take each other's; without one the key is drawn from the stack's seed, which all
+ * kernels share, and changes every six hours; the one before is still taken, and replaced.
  *
  * The cookie shows that the peer has its address. Nothing protects from a SYN that comes twice: the application must
  * bear to see a request again (RFC 7413 2.1), which is why each listener has to ask for it (OPTION_FAST_OPEN).
