@@ -146,6 +146,9 @@ function reduceInProportion(tcb: Tcb, f: Flight, advanced: bool): void {
   if (ackDelivered == 0) return;
   const mss = <u32>tcb.sndMss;
   f.prrDelivered += ackDelivered;
+  // The reduction was begun without a flight block (ECN without SACK, or a full pool), or that has been given back
+  // since: its account begins here.
+  if (f.recoverFlight == 0) f.recoverFlight = max(tcb.sndMax - tcb.sndUna - f.sackedBytes + ackDelivered, 1);
   const pipe = pipeBytes(tcb);
   let sendable: i64;
   if (pipe > tcb.ssthresh) {

@@ -20,8 +20,10 @@ export async function main(wasmFile: string, argv: readonly string[]): Promise<n
   });
   const compiled = fuzzModule(readFileSync(wasmFile));
   if (values.replay !== undefined) {
-    const fault = new Runner(compiled).check(Buffer.from(values.replay, "base64"));
+    const runner = new Runner(compiled);
+    const fault = runner.check(Buffer.from(values.replay, "base64"));
     console.log(fault ?? "nothing wrong");
+    if (runner.stack !== undefined) console.log(runner.stack);
     return fault === undefined ? 0 : 1;
   }
   const [seconds, frames, seed] = [values.seconds, values.frames, values.seed].map(Number) as [number, number, number];

@@ -24,6 +24,8 @@ const BUCKETS = Uint8Array.from({ length: 256 }, (_, hits) => {
 export type Finding = { readonly what: string; readonly program: Uint8Array };
 
 export class Runner {
+  /** Where the last check failed: names of functions where the module has them (--build debug). */
+  stack: string | undefined;
   readonly #interpreters: readonly Interpreter[];
 
   constructor(compiled: FuzzModule) {
@@ -43,6 +45,7 @@ export class Runner {
   check(program: Uint8Array): string | undefined {
     const interpreter = this.interpreter(program);
     const body = program.subarray(1);
+    this.stack = undefined;
     try {
       interpreter.run(body);
       interpreter.finish();
@@ -52,7 +55,9 @@ export class Runner {
       });
       if (digests[0] !== digests[1]) return "bytes outside of a frame change what the kernel does";
     } catch (error) {
-      return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+      if (!(error instanceof Error)) return String(error);
+      this.stack = error.stack;
+      return `${error.name}: ${error.message}`;
     } finally {
       interpreter.writer.poison = 0;
     }
