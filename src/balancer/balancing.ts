@@ -55,6 +55,7 @@ export class Balancing {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #heartbeats = -1;
   #idleMs = 0;
+  #stopped = false;
 
   constructor(options: BalancingOptions) {
     this.#options = options;
@@ -82,6 +83,7 @@ export class Balancing {
   /** Does what is due. */
   step(nowNs: number): void {
     let event: BalanceEvent | undefined;
+    if (this.#stopped) return;
     try {
       event = this.#balancer?.step(nowNs);
     } catch (cause) {
@@ -110,16 +112,22 @@ export class Balancing {
     return this.#balancer?.unpin(group) ?? (() => {});
   }
 
-  close(): void {
+  /** Nothing is moved any more; what is pinned stays so, for connections that come to their end. */
+  stop(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#stopped = true;
+  }
+
+  /** Takes its filters out of the device. */
+  unpinAll(): void {
     this.#balancer?.close();
   }
 
   #schedule(): void {
     const { clock } = this.#options;
     const balancer = this.#balancer;
-    if (!clock || !balancer) return;
+    if (!clock || !balancer || this.#stopped) return;
     const dueMs = Math.ceil((balancer.deadlineNs - clock.nowNs()) / NS_PER_MS);
     this.#timer = setTimeout(
       () => {

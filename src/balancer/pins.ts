@@ -66,7 +66,12 @@ export class Pins {
 
   /** Removes the pins of a group. @returns what they were. */
   takeGroup(group: number): Pin[] {
-    const taken = [...this.#pins].filter(([, { flow }]) => flow.group === group);
+    return this.take((flow) => flow.group === group);
+  }
+
+  /** Removes the pins wanted. @returns what they were. */
+  take(isWanted: (flow: PinnedFlow) => boolean): Pin[] {
+    const taken = [...this.#pins].filter(([, { flow }]) => isWanted(flow));
     for (const [key, { flow }] of taken) this.#remove(key, flow);
     return taken.map(([, pin]) => pin);
   }

@@ -19,6 +19,7 @@ import { flowKey, Pins } from "../balancer/pins.ts";
 import type { Device, Placement } from "../device/device.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
+import { groupOfPorts } from "../migration/survey.ts";
 import { forEachConnection } from "../views/connections.ts";
 import type { FrameRing } from "../views/frameRing.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
@@ -43,6 +44,8 @@ export type RehomingOptions = {
   readonly queues: number;
   /** Memory of the kernel that drives a queue now; undefined: none does. */
   readonly memoryOf: (queue: number) => KernelMemory | undefined;
+  /** Ports of ours that name the flow group of a connection. */
+  readonly localPorts: { readonly first: number; readonly last: number };
   /** Own addresses, 16 bytes each, in the order of the kernels' configuration. */
   readonly addresses: readonly Uint8Array[];
 };
@@ -126,7 +129,26 @@ export class Rehoming {
   /** Nothing new comes to this queue any more. */
   hasLeft(queue: number): boolean {
     if (this.#settling.some(({ from }) => from === queue)) return false;
-    return !this.#entries().some((entry) => this.#placement?.queueOf(entry) === queue);
+    const placement = this.#placement;
+    // Asked often, of thousands of entries: no array of them.
+    for (let entry = 0; placement && entry < placement.entries; entry++) {
+      if (placement.queueOf(entry) === queue) return false;
+    }
+    return true;
+  }
+
+  /** See MigratorOptions.unpin. */
+  unpin(group: number): () => void {
+    const { localPorts } = this.#options;
+    const pins = this.#pins.take((flow) => groupOfPorts(flow.remotePort, flow.localPort, localPorts) === group);
+    return () => {
+      for (const { flow, sinceNs } of pins) this.#pins.add(flow, sinceNs);
+    };
+  }
+
+  /** Takes its filters out of the device. */
+  unpinAll(): void {
+    this.#pins.clear();
   }
 
   /** The kernel of `queue` is there: it gets back what was its own, as that becomes free. */

@@ -91,9 +91,13 @@ class InlineStack extends StackBase implements Stack {
     });
     this.#migrator = createMigrator(plan, {
       isUp: (kernelId) => this.#supervision.isUp(kernelId),
+      isRunning: (kernelId) => this.#supervision.isRunning(kernelId),
       ask: (kernelId, request, reply) => this.#agentOf(kernelId)?.handle(request, reply),
       nowNs: () => this.#nowNs(),
-      unpin: (group) => this.#balancing.unpin(group),
+      unpin: (group) => {
+        const repins = [this.#balancing.unpin(group), this.#supervision.rehoming.unpin(group)];
+        return () => repins.forEach((repin) => repin());
+      },
     });
     this.#supervision.retireAbsent();
     for (const host of hosts) this.#drive(host);
@@ -398,7 +402,7 @@ class InlineStack extends StackBase implements Stack {
   async #close(drainMs: number): Promise<void> {
     this.#reactor?.ref();
     this.#supervision.close();
-    this.#balancing.close();
+    this.#balancing.stop();
     this.#migrator.close();
     await Promise.all([this.#sockets.close(drainMs), ...this.#kernelStacks.map((stack) => stack.close(drainMs))]);
     this.#network.close();
@@ -410,6 +414,8 @@ class InlineStack extends StackBase implements Stack {
       this.#reactor?.remove(host);
       host.close();
     }
+    this.#balancing.unpinAll();
+    this.#supervision.rehoming.unpinAll();
     if (this.#applicationHeld) this.#reactor?.unref();
     this.#reactor?.unref();
     this.emit("close", {});

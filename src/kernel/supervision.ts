@@ -73,10 +73,12 @@ export class Supervision implements SupervisedKernels {
     this.#runner = runner;
     this.#messages = new MessageCounter(runner.nowNs());
     this.#past = plan.memories.map(() => undefined);
+    const { ephemeralPortFirst = 1, ephemeralPortLast = 0 } = plan.configs[0]?.tuning ?? {};
     this.rehoming = new Rehoming({
       device: plan.device,
       queues: plan.kernelsMax,
       memoryOf: (queue) => plan.memories[queue],
+      localPorts: { first: ephemeralPortFirst, last: ephemeralPortLast },
       addresses: plan.configs[0]?.addresses.map(({ address }) => address) ?? [],
     });
     const { restart, hangMs } = plan;

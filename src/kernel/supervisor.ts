@@ -347,7 +347,9 @@ export class Supervisor {
     const { hangMs, kernels } = this.#options;
     this.#lookAtMs = Number.POSITIVE_INFINITY;
     for (const [kernelId, watched] of this.#watched.entries()) {
-      const memory = watched.state === "up" ? kernels.watchedMemory(kernelId) : undefined;
+      // One that leaves must take turns for its connections to end.
+      const isWatched = watched.state === "up" || watched.state === "leaving";
+      const memory = isWatched ? kernels.watchedMemory(kernelId) : undefined;
       if (!memory) continue;
       this.#lookAtMs = nowMs + hangMs / LOOKS_PER_HANG;
       if (this.#hangs(watched, memory)) {

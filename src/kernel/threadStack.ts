@@ -56,9 +56,13 @@ class ThreadStack extends StackBase implements Stack {
     });
     this.#migrator = createMigrator(plan, {
       isUp: (kernelId) => this.#supervision.isUp(kernelId),
+      isRunning: (kernelId) => this.#supervision.isRunning(kernelId),
       ask: (kernelId, request, reply) => this.#threads[kernelId]?.ask(request, reply),
       nowNs: () => realClock.nowNs(),
-      unpin: (group) => this.#balancing.unpin(group),
+      unpin: (group) => {
+        const repins = [this.#balancing.unpin(group), this.#supervision.rehoming.unpin(group)];
+        return () => repins.forEach((repin) => repin());
+      },
     });
     this.#supervision.retireAbsent();
   }
@@ -225,11 +229,13 @@ class ThreadStack extends StackBase implements Stack {
 
   async #close(drainMs: number): Promise<void> {
     this.#supervision.close();
-    this.#balancing.close();
+    this.#balancing.stop();
     this.#network.close();
     this.#migrator.close();
     await Promise.all(this.#threads.map((thread) => thread.close(drainMs)));
     await Promise.allSettled(this.#restarting);
+    this.#balancing.unpinAll();
+    this.#supervision.rehoming.unpinAll();
     this.emit("close", {});
   }
 }

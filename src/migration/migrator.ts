@@ -36,7 +36,10 @@ export type MigratorOptions = {
   readonly device: Device;
   /** Numbers of kernels are below; some may not be there. */
   readonly kernels: () => number;
+  /** It is there and stays: groups may go to it. */
   readonly isUp: (kernelId: number) => boolean;
+  /** It takes turns: it is up, or about to leave. */
+  readonly isRunning: (kernelId: number) => boolean;
   /** Has a kernel answer a request; without an answer where it dies. */
   readonly ask: (kernelId: number, request: MigrationRequest, reply: Reply) => void;
   /** Commits so far in a kernel, read out of its memory, dead or alive (HEALTH_MIGRATIONS). */
@@ -176,8 +179,9 @@ export class Migrator {
   }
 
   #others(to: number): number[] {
-    const { kernels, isUp } = this.#options;
-    return Array.from({ length: kernels() }, (_, kernelId) => kernelId).filter((id) => id !== to && isUp(id));
+    const { kernels, isRunning } = this.#options;
+    // One that is about to leave has connections still.
+    return Array.from({ length: kernels() }, (_, kernelId) => kernelId).filter((id) => id !== to && isRunning(id));
   }
 
   /** Enters a phase: all of `kernels` are asked, and advance() follows when all have answered. */
@@ -272,7 +276,9 @@ export class Migrator {
   }
 
   #committed(move: MoveState, { frames = 0 }: MigrationAnswer): void {
-    const { nowNs, ask } = this.#options;
+    const { nowNs, ask, unpin } = this.#options;
+    // Somebody may have pinned a connection to its old kernel while it was on its way.
+    unpin?.(move.group);
     move.figures.heldFrames = frames;
     move.figures.durationUs = (nowNs() - (move.steered?.atNs ?? nowNs())) / 1000;
     move.phase = "gone";
@@ -300,19 +306,19 @@ export class Migrator {
 
   /** Everything as it was. */
   #undo(move: MoveState, error: NetPopcornError): void {
-    const { device, isUp, ask } = this.#options;
+    const { device, isRunning, ask } = this.#options;
     const { group, to, steered } = move;
     move.waiting.clear();
     // Somebody else (a kernel has died) may have moved the group meanwhile.
     const steerBack = steered && device.flowGroupQueue?.(group) === to;
     const before = steered?.before;
-    if (steered) {
-      if (steerBack && (before === undefined || isUp(before))) device.moveFlowGroup?.(group, before);
-      steered.repin();
-    }
+    const goesBack = steerBack && (before === undefined || isRunning(before));
+    if (goesBack) device.moveFlowGroup?.(group, before);
+    steered?.repin();
     if (move.phase !== "survey") {
-      for (const source of move.sources) if (isUp(source)) ask(source, { ask: "stay", group }, () => {});
-      if (isUp(to)) ask(to, { ask: "cancel", group, back: before }, () => {});
+      for (const source of move.sources) if (isRunning(source)) ask(source, { ask: "stay", group }, () => {});
+      // A group that has nowhere to go back to is at home where it is.
+      if (isRunning(to)) ask(to, { ask: "cancel", group, back: goesBack ? before : undefined }, () => {});
     }
     this.#end(move, () => move.reject(error));
   }
@@ -345,7 +351,7 @@ function refusalError(status: number, { group, to }: MoveState): NetPopcornError
 /** The migrator of a stack. */
 export function createMigrator(
   { device, memories }: StackPlan,
-  stack: Pick<MigratorOptions, "isUp" | "ask" | "nowNs" | "unpin">,
+  stack: Pick<MigratorOptions, "isUp" | "isRunning" | "ask" | "nowNs" | "unpin">,
 ): Migrator {
   return new Migrator({
     ...stack,

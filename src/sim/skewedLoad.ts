@@ -221,6 +221,7 @@ class SkewedLoad {
       device,
       kernels: () => servers.length,
       isUp: () => true,
+      isRunning: () => true,
       ask: (id, request, reply) => agentOf(id)?.handle(request, reply),
       commitsOf: () => 0,
       nowNs: () => this.#nowNs,

@@ -192,16 +192,28 @@ export class CardRegisters {
 
   /** Removes all filters that name `queue`. @returns how many. */
   clearFiltersOf(queue: number): number {
-    if (this.filterCount === 0) return 0;
     let cleared = 0;
-    for (let slot = 0; slot < FILTER_SLOTS; slot++) {
-      const at = this.#at + CARD_FILTERS + slot * FILTER_SIZE_BYTES;
-      const control = (this.#words[(at + FILTER_CONTROL) >> 2] as number) >>> 0;
-      if (control <= FILTER_DELETED || (control & (FILTER_V6 - 1)) !== queue) continue;
+    for (const at of this.#filtersOf(queue)) {
       this.#bytes.copyWithin(SEGMENT_SCRATCH_BASE, at, at + FILTER_SIZE_BYTES);
       cleared += this.#exports.filterClear(this.#card);
     }
     return cleared;
+  }
+
+  /** Filters that name `queue`. */
+  filtersTo(queue: number): number {
+    return this.#filtersOf(queue).length;
+  }
+
+  /** Addresses of the filters that name a queue. */
+  #filtersOf(queue: number): number[] {
+    const found: number[] = [];
+    for (let slot = 0; slot < FILTER_SLOTS && this.filterCount > 0; slot++) {
+      const at = this.#at + CARD_FILTERS + slot * FILTER_SIZE_BYTES;
+      const control = (this.#words[(at + FILTER_CONTROL) >> 2] as number) >>> 0;
+      if (control > FILTER_DELETED && (control & (FILTER_V6 - 1)) === queue) found.push(at);
+    }
+    return found;
   }
 
   /** Queue for what is no IP packet. At first 0. */

@@ -84,6 +84,29 @@ export function checkPlacement(side: Side, up: ReadonlySet<number>): void {
   }
 }
 
+/** No exact filter leads a flow to a kernel that is down. */
+export function checkFilters({ name, card }: Side, up: ReadonlySet<number>): void {
+  const { registers, capabilities } = card;
+  if (registers.filterCount === 0) return;
+  for (let queue = 0; queue < capabilities.queues; queue++) {
+    if (up.has(queue)) continue;
+    const left = registers.filtersTo(queue);
+    if (left > 0) throw new Error(`${name}: ${left} exact filters name kernel ${queue}, which is down`);
+  }
+}
+
+/** All kernels believe the same of who the owner is. @returns the owner; undefined: no kernel is up, or it is not. */
+export function checkOwner({ name }: Side, hosts: readonly KernelHost[]): KernelHost | undefined {
+  const [first] = hosts;
+  if (!first) return undefined;
+  for (const { kernelId, control } of hosts) {
+    if (control.owner === first.control.owner) continue;
+    const who = `kernel ${kernelId} takes ${control.owner} for the owner, kernel ${first.kernelId}`;
+    throw new Error(`${name}: ${who} ${first.control.owner}`);
+  }
+  return hosts.find(({ kernelId }) => kernelId === first.control.owner);
+}
+
 const GAUGES = [
   "gaugeConnections",
   "gaugeTimeWait",

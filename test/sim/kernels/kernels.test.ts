@@ -22,11 +22,17 @@ describeSuite({
     { seed: 141, what: "a migration was undone towards the kernel whose end undid it" },
     { seed: 330, what: "a kernel that left took received bytes along that the application had not read yet" },
     { seed: 500, what: "the next migration began towards a kernel that was just ending" },
+    {
+      seed: 588,
+      what: "a migration to a kernel that had begun to leave was not undone there: frames stayed laid aside",
+    },
+    { seed: 727, what: "a kernel that hung before it was to leave was never found, and took an hour to go" },
   ],
   reached: [
     "ended exit",
     "ended trap",
     "ended hang",
+    "ended owner",
     "restarts",
     "hit",
     "delivered",

@@ -21,6 +21,8 @@ import { ADDRESSES, CLIENT, SERVER, type Side, type SideOptions, Stage } from ".
 const SECOND = 1e9;
 /** Virtual time until all connections are over, and then until nothing moves any more. */
 const LIMIT_NS = 3600 * SECOND;
+/** Virtual time in which an owner must know all ports: longer than it takes to find a kernel that hangs. */
+const PORTS_NS = 60 * SECOND;
 /** Without kernel: when to try again. */
 const RETRY_NS = 20e6;
 /** A policy that moves groups is asked this often while something begins, and while what there is ends. */
@@ -357,7 +359,11 @@ class Run {
       const hosts = this.#stage.hostsUp(index);
       INVARIANT.checkHomes(side, hosts);
       for (const host of hosts) INVARIANT.checkPools(side, host);
-      if (this.#placementDue) INVARIANT.checkPlacement(side, new Set(hosts.map(({ kernelId }) => kernelId)));
+      INVARIANT.checkOwner(side, hosts);
+      if (!this.#placementDue) continue;
+      const up = new Set(hosts.map(({ kernelId }) => kernelId));
+      INVARIANT.checkPlacement(side, up);
+      INVARIANT.checkFilters(side, up);
     }
     this.#placementDue = false;
     const backlogSum = [...this.#listeners.keys()].reduce(
@@ -397,6 +403,7 @@ class Run {
   /** Closes all sockets and waits until nothing moves: then nothing may be left. */
   async #finish(): Promise<void> {
     const stage = this.#stage;
+    await this.#checkPorts([1, this.#listeners.size + 1]);
     for (const port of [...this.#listeners.keys()]) this.#unlisten(port);
     await this.#datagrams.close();
     const { sides } = stage;
@@ -430,6 +437,22 @@ class Run {
       () => {},
     );
     for (const side of [CLIENT, SERVER]) await this.#checkEnd(side);
+    await this.#checkPorts([0, 0]);
+  }
+
+  /** Waits until the owners know of so many ports, whoever has been the owner before: those in use, and no other. */
+  async #checkPorts(expected: readonly [client: number, server: number]): Promise<void> {
+    const stage = this.#stage;
+    const known = (index: number) => {
+      const hosts = stage.hostsUp(index);
+      return INVARIANT.checkOwner(stage.sides[index] as Side, hosts)?.control.portOwner.portCount;
+    };
+    const isRight = (index: number) => stage.hostsUp(index).length === 0 || known(index) === expected[index as 0 | 1];
+    const areRight = () => isRight(CLIENT) && isRight(SERVER);
+    const step = () => stage.nowNs + RETRY_NS;
+    if (await stage.run(areRight, stage.nowNs + PORTS_NS, step, () => {})) return;
+    const counts = `${known(CLIENT)} of the client's ports, ${known(SERVER)} of the server's`;
+    throw new Error(`the owners know of ${counts}, not ${expected.join(" and ")}`);
   }
 
   async #checkEnd(index: number): Promise<void> {
@@ -437,6 +460,10 @@ class Run {
     const hosts = this.#stage.hostsUp(index);
     for (const host of hosts) INVARIANT.checkEmpty(side, host);
     const stats = await side.stack.stats();
+    // Those of connections that were opened here outlive them, for a second FIN.
+    const ownFilters = hosts.reduce((sum, { opener }) => sum + (opener?.filterCount ?? 0), 0);
+    const filters = side.card.registers.filterCount - ownFilters;
+    if (filters > 0) throw new Error(`${side.name}: ${filters} exact filters are left in the card`);
     if (stats.balancer && stats.balancer.pinned > 0)
       throw new Error(`${side.name}: ${stats.balancer.pinned} pins are left`);
     const { balancer } = this.#plan.sides[index as 0 | 1];
@@ -454,7 +481,8 @@ class Run {
     };
     for (const [outcome, count] of Object.entries(this.#asked)) add(outcome.replace(/group .* /, ""), count);
     for (const { client, server } of this.#fates) add("migrated", (client?.moves ?? 0) + (server?.moves ?? 0));
-    for (const { stack, ended } of this.#stage.sides) {
+    for (const { stack, ended, ownersEnded } of this.#stage.sides) {
+      add("ended owner", ownersEnded());
       for (const [reason, count] of Object.entries(ended)) add(`ended ${reason}`, count);
       const { balancer, statuses, total } = await stack.stats();
       for (const { restarts } of statuses) add("restarts", restarts);

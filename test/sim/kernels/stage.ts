@@ -49,6 +49,8 @@ export type Side = {
   readonly card: Card;
   /** Kernels that have ended so far, by reason. */
   readonly ended: Record<string, number>;
+  /** How many of them owned the device and the registry of ports. */
+  readonly ownersEnded: () => number;
 };
 
 /** How one life of a kernel is driven. */
@@ -198,12 +200,16 @@ export class Stage {
     });
     const { sockets } = stack;
     if (!sockets) throw new Error("inline stacks have sockets");
-    const side: Side = { name, stack, sockets, card, ended: {} };
+    let ownersEnded = 0;
+    const side: Side = { name, stack, sockets, card, ended: {}, ownersEnded: () => ownersEnded };
     const ended = this.#ended[index] as Set<number>;
     this.sides.push(side);
     stack.on("kernel", ({ kernelId, state, reason, error }) => {
       this.trace(`${name}${kernelId}`, `${state} (${reason}${error ? `: ${error.message}` : ""})`);
       if (state === "down") side.ended[reason] = (side.ended[reason] ?? 0) + 1;
+      // What the dead kernel has last heard: the others have got another view by now.
+      const last = (this.#known[index] as KernelHost[])[kernelId];
+      if (state === "down" && last?.control.owner === kernelId) ownersEnded++;
       if (state === "down") ended.add(kernelId);
       else ended.delete(kernelId);
       this.#promisesDue = true;

@@ -269,6 +269,18 @@ describe("a kernel that joins or leaves", () => {
     expect(kernels.supervisor.isPresent(1)).toBe(false);
   });
 
+  it("that hangs while it leaves is found, and has left", async () => {
+    let removed = false;
+    void kernels.supervisor.remove(1, { drainMs: 3_600_000 }).then(() => {
+      removed = true;
+    });
+    kernels.watchedMemory(1).setSleeping(false);
+    await kernels.pass(2 * HANG_MS);
+    expect(removed).toBe(true);
+    expect(kernels.events.map(({ kernelId, reason }) => [kernelId, reason])).toEqual([[1, "hang"]]);
+    expect(kernels.supervisor.isPresent(1)).toBe(false);
+  });
+
   it("that is removed while it is being started again does not come back", async () => {
     kernels.supervisor.down(1, "trap", new Error("trapped"));
     await kernels.supervisor.remove(1, {});
