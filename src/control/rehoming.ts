@@ -130,7 +130,6 @@ export class Rehoming {
   hasLeft(queue: number): boolean {
     if (this.#settling.some(({ from }) => from === queue)) return false;
     const placement = this.#placement;
-    // Asked often, of thousands of entries: no array of them.
     for (let entry = 0; placement && entry < placement.entries; entry++) {
       if (placement.queueOf(entry) === queue) return false;
     }
@@ -169,10 +168,11 @@ export class Rehoming {
     const standIns = this.#standIns();
     if (standIns.length === 0) return 0;
     let moved = 0;
-    const placement = this.#placement as Placement;
-    for (const entry of this.#entries()) {
+    const placement = this.#placement;
+    const isGone = Array.from({ length: this.#options.queues }, (_, queue) => this.#isGone(queue));
+    for (let entry = 0; placement && entry < placement.entries; entry++) {
       const queue = placement.queueOf(entry);
-      if (queue === undefined || !this.#isGone(queue)) continue;
+      if (queue === undefined || !isGone[queue]) continue;
       const standIn = standIns[moved % standIns.length] as number;
       this.#displaced.set(entry, { home: this.#displaced.get(entry)?.home ?? queue, standIn });
       placement.place(entry, standIn);
@@ -185,10 +185,6 @@ export class Rehoming {
   #isGone(queue: number): boolean {
     const absence = this.#out.get(queue);
     return absence === "down" || absence === "absent";
-  }
-
-  #entries(): number[] {
-    return Array.from({ length: this.#placement?.entries ?? 0 }, (_, entry) => entry);
   }
 
   #lend(): void {
@@ -258,11 +254,14 @@ export class Rehoming {
     const targets = this.#standIns().filter((queue) => !this.#out.has(queue));
     const leaving = [...this.#out.keys()].filter((queue) => this.#out.get(queue) === "leaving");
     if (!placement || leaving.length === 0 || targets.length === 0) return;
-    const named = this.#entries().filter((entry) => leaving.includes(placement.queueOf(entry) ?? -1));
-    const stuck = this.#pin(new Map(named.map((entry) => [entry, placement.queueOf(entry) as number])));
+    const named = new Map<number, number>();
+    for (let entry = 0; entry < placement.entries; entry++) {
+      const queue = placement.queueOf(entry);
+      if (queue !== undefined && leaving.includes(queue)) named.set(entry, queue);
+    }
+    const stuck = this.#pin(named);
     let moved = 0;
-    for (const entry of named) {
-      const from = placement.queueOf(entry) as number;
+    for (const [entry, from] of named) {
       if (stuck.has(this.#key(entry, from))) continue;
       const home = this.#displaced.get(entry)?.home;
       const goesHome = home !== undefined && targets.includes(home);

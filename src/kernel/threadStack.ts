@@ -182,6 +182,8 @@ class ThreadStack extends StackBase implements Stack {
   async #restartThread(kernelId: number, life: KernelLife): Promise<void> {
     const thread = await this.#startThread(life);
     this.#threads[kernelId] = thread;
+    // Another kernel may have come or gone since this one was given its first view.
+    thread.setView(this.#supervision.view);
     thread.changeNetwork(this.#network.changes);
     if (this.#closing) void thread.close(0);
     let timer: ReturnType<typeof setTimeout> | undefined;

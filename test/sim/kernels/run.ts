@@ -101,6 +101,8 @@ class Run {
   /** Times that a kernel has joined or left, so that the tables need not be as at first. */
   #changes = 0;
   readonly #asked: Record<string, number> = {};
+  /** Sides that have lost their last kernel for good: their sockets have been closed then. */
+  readonly #givenUp = new Set<number>();
   #failure: Error | undefined;
 
   constructor(plan: RunPlan, stage: Stage) {
@@ -328,6 +330,8 @@ class Run {
 
   #onKernel(side: number, kernelId: number, reason: KernelReason, host: KernelHost): void {
     this.#placementDue = true;
+    const { restart } = this.#plan.sides[side as 0 | 1];
+    if (restart === false && this.#stage.hostsUp(side).length === 0) this.#givenUp.add(side);
     const isGraceful = reason === "removed" && this.#leavers.get(host) === true;
     // What it had has had time to end.
     if (isStart(reason) || isGraceful) return;
@@ -447,7 +451,8 @@ class Run {
       const hosts = stage.hostsUp(index);
       return INVARIANT.checkOwner(stage.sides[index] as Side, hosts)?.control.portOwner.portCount;
     };
-    const isRight = (index: number) => stage.hostsUp(index).length === 0 || known(index) === expected[index as 0 | 1];
+    const isRight = (index: number) =>
+      this.#givenUp.has(index) || stage.hostsUp(index).length === 0 || known(index) === expected[index as 0 | 1];
     const areRight = () => isRight(CLIENT) && isRight(SERVER);
     const step = () => stage.nowNs + RETRY_NS;
     if (await stage.run(areRight, stage.nowNs + PORTS_NS, step, () => {})) return;
