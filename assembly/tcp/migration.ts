@@ -11,7 +11,7 @@
  *   wheelTick      its true flags
  *   hash           its handle in the kernel that it comes from
  *
- * The whole TCB, its cold record, its extension block and its flight block travel. Made anew in the other kernel,
+ * The whole TCB, its cold record, its extension block, its flight block and its settings travel. Made anew in the other kernel,
  * because they point into a kernel's own memory or tables: sndBuf, rcvBuf, ext, flight, the wheel's links, hash,
  * neighbor, generation, a listener and a place in its accept queue. Clocks of a stack's kernels count from one instant,
  * so deadlines travel as they are. Timestamps, SYN cookies and initial sequence numbers come from a secret that all
@@ -62,6 +62,7 @@ import {
   reassemblyIsSize,
   reassemblyRelease,
 } from "./reassembly.ts";
+import { settingsFind, settingsOf, SETTINGS_PART_BYTES, settingsPartAt } from "./settings.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { wheelArm, wheelRemove } from "./wheel.ts";
@@ -77,8 +78,9 @@ const PART_TCB: u32 = 1;
 const PART_COLD: u32 = 2;
 const PART_EXT: u32 = 3;
 const PART_FLIGHT: u32 = 4;
-const PART_SND: u32 = 5;
-const PART_RCV: u32 = 6;
+const PART_SETTINGS: u32 = 5;
+const PART_SND: u32 = 6;
+const PART_RCV: u32 = 7;
 const PARTS: u32 = PART_RCV + 1;
 
 let frozenHead: u32 = T.TCB_NONE;
@@ -377,6 +379,8 @@ function connectionHeader(tcb: Tcb): void {
   store<u32>(exportHeader, T.TCB_COLD_SIZE_BYTES, M.MIGRATION_COLD_BYTES);
   store<u32>(exportHeader, tcb.ext != 0 ? reassemblyBytes(tcb) : 0, M.MIGRATION_EXT_BYTES);
   store<u32>(exportHeader, tcb.flight != 0 ? flightBytes(tcb) : 0, M.MIGRATION_FLIGHT_BYTES);
+  const settings = settingsFind(T.tcbIndex(tcb));
+  store<u32>(exportHeader, changetype<usize>(settings) != 0 ? SETTINGS_PART_BYTES : 0, M.MIGRATION_SETTINGS_BYTES);
   store<u32>(exportHeader, tcb.sndBuf != 0 ? tcb.sndBufEnd - sndSeq : 0, M.MIGRATION_SND_BYTES);
   store<u32>(exportHeader, tcb.rcvBuf != 0 ? rcvBytes - fin : 0, M.MIGRATION_RCV_BYTES);
   store<u32>(exportHeader, sndSeq, M.MIGRATION_SND_SEQ);
@@ -397,11 +401,17 @@ function readPart(part: u32, offset: u32, target: usize, bytes: u32): void {
   else if (part == PART_COLD) memory.copy(target, changetype<usize>(coldOf(tcb)) + offset, bytes);
   else if (part == PART_EXT) memory.copy(target, <usize>tcb.ext + offset, bytes);
   else if (part == PART_FLIGHT) memory.copy(target, <usize>tcb.flight + offset, bytes);
+  else if (part == PART_SETTINGS) memory.copy(target, settingsPart(tcb) + offset, bytes);
   else if (part == PART_SND) {
     ringRead(tcb.sndBuf, tcb.sndBufOrder, load<u32>(exportHeader, M.MIGRATION_SND_SEQ) + offset, target, bytes);
   } else {
     ringRead(tcb.rcvBuf, tcb.rcvBufOrder, load<u32>(exportHeader, M.MIGRATION_RCV_SEQ) + offset, target, bytes);
   }
+}
+
+/** Preconditions: the connection has settings. */
+function settingsPart(tcb: Tcb): usize {
+  return settingsPartAt(settingsFind(T.tcbIndex(tcb)));
 }
 
 // Reading records.
@@ -453,6 +463,7 @@ function writePart(part: u32, offset: u32, source: usize, bytes: u32): void {
   else if (part == PART_COLD) memory.copy(importBlocks + T.TCB_SIZE_BYTES + offset, source, bytes);
   else if (part == PART_EXT) reassemblyFill(tcb, offset, source, bytes);
   else if (part == PART_FLIGHT) flightFill(tcb, offset, source, bytes);
+  else if (part == PART_SETTINGS) memory.copy(settingsPart(tcb) + offset, source, bytes);
   else if (part == PART_SND) {
     ringWrite(tcb.sndBuf, tcb.sndBufOrder, load<u32>(importHeader, M.MIGRATION_SND_SEQ) + offset, source, bytes);
   } else {
@@ -464,6 +475,10 @@ function partComplete(part: u32): i32 {
   if (part == PART_HEADER) return headerComplete();
   const isConnection = load<u32>(importHeader, M.MIGRATION_RECORD_KIND) == M.MIGRATION_KIND_CONNECTION;
   return part == PART_COLD && isConnection ? createFrozen() : OK;
+}
+
+function settingsBytes(): u32 {
+  return load<u32>(importHeader, M.MIGRATION_SETTINGS_BYTES);
 }
 
 function headerComplete(): i32 {
@@ -478,7 +493,8 @@ function headerComplete(): i32 {
     load<u32>(importHeader, M.MIGRATION_TCB_BYTES) == T.TCB_SIZE_BYTES &&
     load<u32>(importHeader, M.MIGRATION_COLD_BYTES) == T.TCB_COLD_SIZE_BYTES &&
     reassemblyIsSize(load<u32>(importHeader, M.MIGRATION_EXT_BYTES)) &&
-    flightIsSize(load<u32>(importHeader, M.MIGRATION_FLIGHT_BYTES));
+    flightIsSize(load<u32>(importHeader, M.MIGRATION_FLIGHT_BYTES)) &&
+    (settingsBytes() == 0 || settingsBytes() == SETTINGS_PART_BYTES);
   return fits ? OK : EPROTO;
 }
 
@@ -543,6 +559,7 @@ function allocBuffers(tcb: Tcb): i32 {
   }
   const extBytes = load<u32>(importHeader, M.MIGRATION_EXT_BYTES);
   if (extBytes != 0 && !reassemblyCreate(tcb, streamOrderFor(extBytes))) return ENOBUFS;
+  if (settingsBytes() != 0 && changetype<usize>(settingsOf(T.tcbIndex(tcb))) == 0) return ENOBUFS;
   const bytesOfFlight = load<u32>(importHeader, M.MIGRATION_FLIGHT_BYTES);
   return bytesOfFlight == 0 || flightCreate(tcb, streamOrderFor(bytesOfFlight)) ? OK : ENOBUFS;
 }

@@ -43,6 +43,8 @@ export class Settings {
   /** 0: as configured. */
   hopLimit: u8;
 }
+/** Of its parts that belong to the connection and not to the slot, in bytes from `settingsPartAt`. */
+export const SETTINGS_PART_BYTES: u32 = SETTINGS_SIZE_BYTES - 8;
 if (offsetof<Settings>() > SETTINGS_SIZE_BYTES) ERROR("Settings does not fit its record");
 
 let buckets: usize = 0;
@@ -120,6 +122,11 @@ export function settingsPushed(index: u32): bool {
   const pushed = (settings.bits & SETTING_PUSH) != 0;
   settings.bits &= ~SETTING_PUSH;
   return pushed;
+}
+
+/** Address of what travels with a connection (migration.ts). */
+export function settingsPartAt(settings: Settings): usize {
+  return changetype<usize>(settings) + offsetof<Settings>("keepIdleMs");
 }
 
 /** @returns true when any of these SETTING_* bits is set. */

@@ -18,18 +18,20 @@ export const MIGRATION_TCB_BYTES = 8;
 export const MIGRATION_COLD_BYTES = 12;
 export const MIGRATION_EXT_BYTES = 16;
 export const MIGRATION_FLIGHT_BYTES = 20;
-export const MIGRATION_SND_BYTES = 24;
-export const MIGRATION_RCV_BYTES = 28;
+/** What the application has set that differs from the configuration (assembly/tcp/settings.ts). */
+export const MIGRATION_SETTINGS_BYTES = 24;
+export const MIGRATION_SND_BYTES = 28;
+export const MIGRATION_RCV_BYTES = 32;
 /** u32 each: sequence numbers of the first send and receive byte. */
-export const MIGRATION_SND_SEQ = 32;
-export const MIGRATION_RCV_SEQ = 36;
+export const MIGRATION_SND_SEQ = 36;
+export const MIGRATION_RCV_SEQ = 40;
 /** A listener that answers with SYN cookies: u32 port, i32 address index, u32 ms of the last cookie. */
 export const MIGRATION_COOKIE_PORT = 8;
 export const MIGRATION_COOKIE_ADDRESS_INDEX = 12;
 export const MIGRATION_COOKIE_MS = 16;
 export const MIGRATION_HEADER_SIZE_BYTES = 48;
 
-export const MIGRATION_VERSION = 1;
+export const MIGRATION_VERSION = 2;
 export const MIGRATION_KIND_CONNECTION = 1;
 export const MIGRATION_KIND_COOKIES = 2;
 

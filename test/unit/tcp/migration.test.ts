@@ -9,7 +9,14 @@ import {
   MIGRATION_RCV_BYTES,
   MIGRATION_SND_BYTES,
 } from "../../../src/layout/migration.ts";
-import { OPTION_KEEPALIVE } from "../../../src/layout/option.ts";
+import {
+  OPTION_CORK,
+  OPTION_KEEPALIVE,
+  OPTION_KEEPALIVE_IDLE_MS,
+  OPTION_KEEPALIVE_INTERVAL_MS,
+  OPTION_KEEPALIVE_PROBES,
+  OPTION_MSS_BYTES,
+} from "../../../src/layout/option.ts";
 import { EBADF, ENOBUFS, EPROTO } from "../../../src/layout/status.ts";
 import { KERNEL_BUILDS, type KernelBench, openActive, openPassive, Peer } from "../../helpers/kernelBench.ts";
 import {
@@ -154,6 +161,37 @@ describe.each(KERNEL_BUILDS)("live migration, %s", (build) => {
     peer.expect({ flags: "ack", ack: 11 });
     pair.target.advance(5100);
     peer.expect({ flags: "ack", seq: 0 });
+  });
+
+  test("options of the one connection go along, and stay when it comes back", () => {
+    const pair = createPair({ build, tuning: { keepaliveIdleMs: 60_000 } });
+    const { peer, handle } = openPassive(pair.source);
+    const set = (bench: KernelBench, at: number, option: number, value: number) =>
+      expect(bench.wasm.tcpSetOption(at, option, value)).toBe(0);
+    set(pair.source, handle, OPTION_KEEPALIVE_IDLE_MS, 5000);
+    set(pair.source, handle, OPTION_KEEPALIVE_INTERVAL_MS, 2000);
+    set(pair.source, handle, OPTION_KEEPALIVE_PROBES, 2);
+    set(pair.source, handle, OPTION_MSS_BYTES, 300);
+    set(pair.source, handle, OPTION_CORK, 1);
+    set(pair.source, handle, OPTION_KEEPALIVE, 1);
+    const there = moveOf(pair, peer, handle);
+    pair.target.write(there, pattern(350));
+    peer.expect({ seq: 1, payload: pattern(350).subarray(0, 300) });
+    peer.send({ flags: "ack", ack: 301 });
+    peer.expectNothing();
+    // Corked for 200 ms at most.
+    pair.target.advance(250);
+    expect(peer.receive()?.payload.length).toBe(50);
+    peer.send({ flags: "ack", ack: 351 });
+    const back = { source: pair.target, target: pair.source };
+    const again = moveOf(back, peer, there);
+    for (const silenceMs of [5100, 2000]) {
+      pair.source.advance(silenceMs);
+      peer.expect({ flags: "ack", seq: 350 });
+    }
+    expect(pair.source.info(again).state).toBe("ESTABLISHED");
+    pair.source.advance(2000);
+    expect(pair.source.info(again).state).toBe("CLOSED");
   });
 
   test("timestamps never run backwards, for kernels of a stack share their offset", () => {
