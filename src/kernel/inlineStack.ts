@@ -96,7 +96,9 @@ class InlineStack extends StackBase implements Stack {
       nowNs: () => this.#nowNs(),
       unpin: (group) => {
         const repins = [this.#balancing.unpin(group), this.#supervision.rehoming.unpin(group)];
-        return () => repins.forEach((repin) => repin());
+        return () => {
+          for (const repin of repins) repin();
+        };
       },
     });
     this.#supervision.retireAbsent();

@@ -61,7 +61,9 @@ class ThreadStack extends StackBase implements Stack {
       nowNs: () => realClock.nowNs(),
       unpin: (group) => {
         const repins = [this.#balancing.unpin(group), this.#supervision.rehoming.unpin(group)];
-        return () => repins.forEach((repin) => repin());
+        return () => {
+          for (const repin of repins) repin();
+        };
       },
     });
     this.#supervision.retireAbsent();
