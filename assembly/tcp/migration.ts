@@ -12,10 +12,10 @@
  *   hash           its handle in the kernel that it comes from
  *
  * The whole TCB, its cold record, its extension block, its flight block and its settings travel. Made anew in the
- * other kernel, because they point into a kernel's own memory or tables: sndBuf, rcvBuf, ext, flight, the wheel's links,
- * hash, neighbor, generation, a listener and a place in its accept queue. Clocks of a stack's kernels count from one instant,
- * so deadlines travel as they are. Timestamps, SYN cookies and initial sequence numbers come from a secret that all
- * kernels share (flow/hash.ts).
+ * other kernel, because they point into a kernel's own memory or tables: sndBuf, rcvBuf, ext, flight, the wheel's
+ * links, hash, neighbor, generation, a listener and a place in its accept queue. Clocks of a stack's kernels count
+ * from one instant, so deadlines travel as they are. Timestamps, SYN cookies and initial sequence numbers come from
+ * a secret that all kernels share (flow/hash.ts).
  */
 import { connectionsMax, listenersMax } from "../config.ts";
 import { groupArrived, groupClosed } from "../flow/groups.ts";
