@@ -39,6 +39,7 @@ export let ecnMode: u32 = 0;
 export let hopLimit: u32 = 64;
 export let quickAcks: u32 = 0;
 export let slowStartAfterIdle: bool = false;
+export let mtuProbing: u32 = 0;
 export let sackEnabled: bool = false;
 /** FAST_OPEN_*. */
 export let fastOpenMode: u32 = 0;
@@ -108,6 +109,7 @@ export function configLoad(): void {
   hopLimit = word(C.CONFIG_HOP_LIMIT);
   quickAcks = word(C.CONFIG_QUICK_ACKS);
   slowStartAfterIdle = word(C.CONFIG_SLOW_START_AFTER_IDLE) != 0;
+  mtuProbing = word(C.CONFIG_MTU_PROBING);
   sackEnabled = word(C.CONFIG_SACK) != 0;
   fastOpenMode = word(C.CONFIG_FAST_OPEN);
   checksumOffload = (flags & C.CONFIG_FLAG_CHECKSUM_OFFLOAD) != 0;

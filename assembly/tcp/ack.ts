@@ -11,6 +11,7 @@ import { eventPost } from "./close.ts";
 import { ecnEchoed } from "./ecn.ts";
 import { congestionAcked, congestionDuplicateAck, congestionGrow } from "./congestion.ts";
 import { flightAckBegin, flightAcked, flightEnsure } from "./flight.ts";
+import { mtuAcked } from "./mtuProbe.ts";
 import { outputMark } from "./outputQueue.ts";
 import { lossTimerArm, reoTimerArm } from "./rack.ts";
 import { recoveryAck, recoveryIsIdle } from "./recovery.ts";
@@ -18,6 +19,7 @@ import { isSelective } from "./retransmit.ts";
 import { sackReceived } from "./sack.ts";
 import * as S from "./segment.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
+import { settingsCount } from "./settings.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { LOSS_TIMERS, rtoArm, rtoDisarm, rttSample } from "./timers.ts";
@@ -107,6 +109,7 @@ function newAck(tcb: Tcb, ack: u32): void {
   }
   tcb.sndUna = ack;
   if (seqLt(tcb.sndNxt, ack)) tcb.sndNxt = ack;
+  if (settingsCount != 0 && cold.traits & T.TRAIT_MTU_SEARCH) mtuAcked(tcb);
   tcb.backoff = backoff;
   let restart = true;
   let reorderingUs: u32 = 0;

@@ -10,6 +10,7 @@ import { ECONNREFUSED, EHOSTUNREACH, ENETUNREACH } from "../../src/layout/status
 import { count } from "../stats.ts";
 import { flowFind, flowHash, ipBytesOf, remoteAt } from "./addresses.ts";
 import { tcpDrop } from "./close.ts";
+import { mtuTold } from "./mtuProbe.ts";
 import { outputMark } from "./outputQueue.ts";
 import { recoveryResegment } from "./recovery.ts";
 import { seqGeq, seqLt } from "./seq.ts";
@@ -75,6 +76,7 @@ function pathMtuReduced(tcb: Tcb, mtuBytes: u32): void {
   pathMtuLearn(remoteAt(tcb), mtuBytes);
   const overhead: u32 = ipBytesOf(tcb.localIndex) + 20 + (tcb.flags & T.F_TIMESTAMPS ? 12 : 0);
   const mss = mtuBytes - overhead;
+  mtuTold(tcb, mss);
   if (tcb.state < STATE_ESTABLISHED || mss >= <u32>tcb.sndMss) return;
   count(TCP_PATH_MTU_REDUCED);
   tcb.sndMss = <u16>mss;

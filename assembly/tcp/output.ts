@@ -69,6 +69,7 @@ import { fastOpenNoOption, fastOpenOffer, fastOpenOptionBytes, fastOpenWrite, is
 import { fastOpenSyn, fastOpenWaits } from "./fastOpenClient.ts";
 import { FLIGHT_NEW_FIRST, flightIsClean, flightOf, flightSent, pipeBytes } from "./flight.ts";
 import { lossTimerArm } from "./rack.ts";
+import { mtuProbe } from "./mtuProbe.ts";
 import { pacingAllows, pacingSent } from "./pacing.ts";
 import { recoverySent } from "./recovery.ts";
 import { countRetransmission, isSelective, resendFirst, resendLost } from "./retransmit.ts";
@@ -149,6 +150,7 @@ export function pureSeq(tcb: Tcb): u32 {
 function sendData(tcb: Tcb): bool {
   if (tcb.sndMax == tcb.sndUna) congestionIdle(tcb);
   const from = tcb.sndNxt;
+  if (settingsCount != 0 && coldOf(tcb).traits & T.TRAIT_MTU_SEARCH) mtuProbe(tcb);
   const done = sendNew(tcb);
   if (tcb.sndNxt != from) {
     // A probe for the tail is due so long after the last segment, not after the first (RFC 8985 7.2).
@@ -257,6 +259,17 @@ function sendSequenced(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
 export function emitUnsent(tcb: Tcb, bytes: u32): void {
   const isLast = tcb.sndMax + bytes == tcb.sndBufEnd;
   sendSequenced(tcb, tcb.sndMax, S.FLAG_ACK | (isLast ? S.FLAG_PSH : 0), bytes);
+}
+
+/** The segment being built is a path MTU probe: the device must not cut it. */
+let isWhole: bool = false;
+
+/** Likewise in one segment, although they are more than the MSS (RFC 4821). @returns false: the TX ring is full. */
+export function emitWhole(tcb: Tcb, bytes: u32): bool {
+  isWhole = true;
+  const sent = sendSequenced(tcb, tcb.sndMax, S.FLAG_ACK, bytes);
+  isWhole = false;
+  return sent;
 }
 
 /** Payload of a full segment that leaves now: SACK blocks need room. */
@@ -411,7 +424,7 @@ function seal(
     store<u16>(record, <u16>(tcp - frame), FRAME_VNET_CSUM_START);
     store<u16>(record, 16, FRAME_VNET_CSUM_OFFSET);
     const mss = <u32>tcb.sndMss - (headerBytes - TCP_BYTES - (tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0));
-    if (bytes > mss) {
+    if (bytes > mss && !isWhole) {
       store<u8>(record, <u8>gsoType, FRAME_VNET_GSO_TYPE);
       store<u16>(record, <u16>(payload - frame), FRAME_VNET_HDR_LEN);
       store<u16>(record, <u16>mss, FRAME_VNET_GSO_SIZE);

@@ -32,6 +32,7 @@ import {
   runAt,
   runLost,
 } from "./flight.ts";
+import { mtuProbeLost } from "./mtuProbe.ts";
 import { outputMark } from "./outputQueue.ts";
 import { rackAdapt, rackDetect, rackRecovered, tlpAcked } from "./rack.ts";
 import { ackHasDsack } from "./sack.ts";
@@ -56,7 +57,7 @@ export function recoveryAck(tcb: Tcb, advanced: bool, flightBefore: u32): u32 {
   else openAck(tcb, f);
   // What was judged lost with the rest may still be.
   if (undone) timeout = rackDetect(tcb, f);
-  if (!(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY)) && f.lostBytes != f.retransBytes) enterRecovery(tcb, f);
+  if (!(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY)) && f.lostBytes != f.retransBytes) lossFound(tcb, f);
   if (congestionOf(tcb) == CONGESTION_BBR) bbrAck(tcb);
   else if (isReducing(tcb)) reduceInProportion(tcb, f, advanced);
   else if (advanced) congestionGrow(tcb, ackDelivered, flightBefore);
@@ -79,7 +80,7 @@ export function recoveryIsIdle(tcb: Tcb): bool {
 /** Losses found by the reordering timer. */
 export function recoveryLostByTime(tcb: Tcb, f: Flight): void {
   if (f.lostBytes == f.retransBytes) return;
-  if (!(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY))) enterRecovery(tcb, f);
+  if (!(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY))) lossFound(tcb, f);
   // The first retransmission goes at once (RFC 6937 4).
   if (tcb.flags & T.F_RECOVERY) tcb.cwnd = max(tcb.cwnd, pipeBytes(tcb) + <u32>tcb.sndMss);
 }
@@ -105,6 +106,10 @@ function reductionBegin(tcb: Tcb, f: Flight): void {
   f.recoverFlight = max(tcb.sndMax - tcb.sndUna - f.sackedBytes + ackDelivered, 1);
   tcb.ssthresh = congestionReduce(tcb);
   coldOf(tcb).recover = tcb.sndMax;
+}
+
+function lossFound(tcb: Tcb, f: Flight): void {
+  if (!mtuProbeLost(tcb, f)) enterRecovery(tcb, f);
 }
 
 function enterRecovery(tcb: Tcb, f: Flight): void {

@@ -3,6 +3,7 @@
  * (RFC 6675 5, NextSeg). Without: the segment at SND.UNA (RFC 5681 3.2, RFC 6582).
  */
 import { FLIGHT_NEW_FIRST, flightOf, pipeBytes, runAt, runFirstLost, runResent, runStart } from "./flight.ts";
+import { mtuResent } from "./mtuProbe.ts";
 import { emit, segmentMss, timestampOf } from "./output.ts";
 import { rtoArm } from "./timers.ts";
 import { lossTimerArm } from "./rack.ts";
@@ -21,6 +22,7 @@ export function countRetransmission(tcb: Tcb): void {
   count(TCP_RETRANSMITS);
   if (cold.retransmits < 0xffff) cold.retransmits++;
   tcb.flags &= ~T.F_RTT_TIMING;
+  if (cold.traits & T.TRAIT_MTU_SEARCH) mtuResent(tcb);
 }
 
 /** True when what is lost is kept account of in the flight block. */

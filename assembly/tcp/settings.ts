@@ -1,8 +1,8 @@
 /**
  * What an application has set on single connections that differs from the configuration: keep-alive times, user
- * timeout, cork, linger, MSS, TOS, TTL. Few connections have any, and it is looked up when a timer fires, a small
- * segment is about to leave, or any where some connection has some; so it lies in a table beside the TCBs: an idle
- * connection without settings pays nothing for it.
+ * timeout, cork, linger, MSS, TOS, TTL; and what is known of a path without ICMP (mtuProbe.ts). Few connections have
+ * any, and it is looked up when a timer fires, a small segment is about to leave, or any where some connection has
+ * some; so it lies in a table beside the TCBs: an idle connection without settings pays nothing for it.
  */
 import { connectionsMax } from "../config.ts";
 import { arenaAlloc } from "../mem/arena.ts";
@@ -10,7 +10,7 @@ import { arenaAlloc } from "../mem/arena.ts";
 /** Connections with settings of their own, at most; more are refused with ENOBUFS. */
 const SETTINGS_MAX: u32 = 65536;
 const BUCKETS_MAX: u32 = 4096;
-const SETTINGS_SIZE_BYTES: u32 = 32;
+const SETTINGS_SIZE_BYTES: u32 = 48;
 
 export const SETTING_CORK: u8 = 1;
 /** tcpClose resets: SO_LINGER with 0 seconds. */
@@ -42,6 +42,15 @@ export class Settings {
   tos: u8;
   /** 0: as configured. */
   hopLimit: u8;
+  // Path MTU probing (mtuProbe.ts): sizes are payload bytes.
+  /** The probe in flight; probeBytes 0: there is none. */
+  probeSeq: u32;
+  /** When to search again. */
+  probeTick: u32;
+  probeBytes: u16;
+  /** The largest that may work, as far as is known, and the largest that would be tried. */
+  probeHigh: u16;
+  probeTop: u16;
 }
 /** Of its parts that belong to the connection and not to the slot, in bytes from `settingsPartAt`. */
 export const SETTINGS_PART_BYTES: u32 = SETTINGS_SIZE_BYTES - 8;

@@ -237,6 +237,8 @@ export const TRAIT_FAST_OPEN_WAIT: u32 = 1 << 13;
 export const TRAIT_FAST_OPEN_EXPERIMENTAL: u32 = 1 << 14;
 /** Data in a SYN has been taken. */
 export const TRAIT_SYN_DATA: u32 = 1 << 15;
+/** Has met a black hole and looks for the path's MTU (mtuProbe.ts). */
+export const TRAIT_MTU_SEARCH: u32 = 1 << 16;
 /** CONGESTION_*, two bits. */
 export const TRAIT_CONGESTION_SHIFT: u32 = 8;
 export const TRAIT_CONGESTION_MASK: u32 = 3 << 8;

@@ -18,6 +18,7 @@ import { eventPost, tcpDrop } from "./close.ts";
 import { congestionOf, congestionTimeout } from "./congestion.ts";
 import { isFastOpenChild } from "./fastOpen.ts";
 import { flightForget, flightOf, flightRelease } from "./flight.ts";
+import { mtuTimeout } from "./mtuProbe.ts";
 import { outputMark } from "./outputQueue.ts";
 import { pacingTimer } from "./pacing.ts";
 import { reoTimeout, tlpTimeout } from "./rack.ts";
@@ -152,6 +153,7 @@ function retransmissionTimeout(tcb: Tcb): bool {
       goBack(tcb);
       return mainTimer(tcb, T.F_TIMER_PERSIST);
     }
+    mtuTimeout(tcb);
     if (!recoveryTimeout(tcb)) {
       congestionTimeout(tcb);
       // What lies between SND.UNA and SND.MAX is sent again as the window allows; the first segment whatever the window

@@ -82,6 +82,8 @@ export type Tuning = {
    * 4 and 512 without cookies, 1024 all listeners do.
    */
   readonly fastOpen: number;
+  /** 1: find the path MTU where routers are silent (RFC 4821), 0: rely on ICMP. */
+  readonly mtuProbing: number;
   /** How long an idle thread looks for new work before it sleeps. Shared memories only. */
   readonly spinUs: number;
 };
@@ -126,6 +128,7 @@ export const TUNING_RANGES: { readonly [Name in keyof Tuning]: Range } = {
   quickAcks: { default: 16, min: 0, max: 16 },
   slowStartAfterIdle: { default: 1, min: 0, max: 1 },
   fastOpen: { default: C.FAST_OPEN_CLIENT + C.FAST_OPEN_SERVER, min: 0, max: C.FAST_OPEN_MAX },
+  mtuProbing: { default: 1, min: 0, max: 1 },
   spinUs: { default: 50, min: 0, max: 1_000_000 },
 };
 
@@ -163,6 +166,7 @@ const TUNING_OFFSETS: { readonly [Name in keyof Tuning]?: number } = {
   quickAcks: C.CONFIG_QUICK_ACKS,
   slowStartAfterIdle: C.CONFIG_SLOW_START_AFTER_IDLE,
   fastOpen: C.CONFIG_FAST_OPEN,
+  mtuProbing: C.CONFIG_MTU_PROBING,
 };
 
 /** Everything that a kernel is told at boot. Structured-clonable. */

@@ -110,6 +110,8 @@ const MACHINE_TUNING: Partial<Tuning> = {
   reassemblyBytesMax: MIB,
   rcvBufferBytesMax: 15 * MIB,
   sndBufferBytesMax: 4 * MIB,
+  // As Linux has it by default; sysctl tcp_mtu_probing switches it on.
+  mtuProbing: 0,
 };
 
 function integer(value: string, name: string, line: number, min: number, max: number): number {

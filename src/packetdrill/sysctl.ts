@@ -129,7 +129,10 @@ const LINUX: Readonly<Record<string, Rule>> = {
   tcp_fin_timeout: fixed("60"),
   tcp_syncookies: fixed("1"),
   tcp_notsent_lowat: fixed("4294967295", "-1"),
-  tcp_mtu_probing: fixed("0"),
+  tcp_mtu_probing: (settings, value, name) => {
+    fixed("0", "1")(settings, value, name);
+    settings.tuning.mtuProbing = Number(value);
+  },
   tcp_moderate_rcvbuf: fixed("1"),
   tcp_rfc1337: harmless,
   tcp_fastopen: fastOpen,

@@ -19,6 +19,8 @@ export type Impairments = {
   readonly rateBitsPerSecond?: number;
   /** Bytes that may wait for a rate-limited link; what comes on top is lost. Default 256 KiB. */
   readonly queueBytes?: number;
+  /** Frames with more bytes are lost, and nobody is told: a path MTU black hole; 0: no limit. Default 0. */
+  readonly frameBytesMax?: number;
   /** Frames per million that are lost, sent twice, changed in one bit, held back. Default 0. */
   readonly lossPpm?: number;
   readonly duplicatePpm?: number;
@@ -45,6 +47,7 @@ const RANGES: Readonly<Record<keyof Impairments, { readonly initial: number; rea
   jitterNs: { initial: 0, max: 3600 * NS_PER_S },
   rateBitsPerSecond: { initial: 0, max: 1e15 },
   queueBytes: { initial: 262144, max: 2 ** 31 },
+  frameBytesMax: { initial: 0, max: 65_536 },
   lossPpm: { initial: 0, max: PPM },
   duplicatePpm: { initial: 0, max: PPM },
   corruptPpm: { initial: 0, max: PPM },
@@ -67,8 +70,11 @@ export function completeImpairments(options: Impairments): Required<Impairments>
 
 /** True when these settings leave every frame as it is. */
 export function isPerfect(settings: Required<Impairments>): boolean {
-  const { delayNs, jitterNs, rateBitsPerSecond, lossPpm, duplicatePpm, corruptPpm, reorderPpm } = settings;
-  return delayNs + jitterNs + rateBitsPerSecond + lossPpm + duplicatePpm + corruptPpm + reorderPpm === 0;
+  const { delayNs, jitterNs, rateBitsPerSecond, frameBytesMax } = settings;
+  const { lossPpm, duplicatePpm, corruptPpm, reorderPpm } = settings;
+  return (
+    delayNs + jitterNs + rateBitsPerSecond + frameBytesMax + lossPpm + duplicatePpm + corruptPpm + reorderPpm === 0
+  );
 }
 
 /** A frame on the way. */
@@ -120,7 +126,7 @@ export class ImpairedLink {
     const lost = prng.chance(settings.lossPpm);
     const duplicated = prng.chance(settings.duplicatePpm);
     const corrupted = prng.chance(settings.corruptPpm);
-    if (lost) {
+    if (lost || (settings.frameBytesMax > 0 && frame.length > settings.frameBytesMax)) {
       this.counts.lost++;
       return;
     }
