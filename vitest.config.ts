@@ -7,7 +7,7 @@ export default defineConfig({
         // Runs on the sources (and on build/*.wasm), in parallel, in seconds.
         test: {
           name: "fast",
-          include: ["test/{unit,property,model,sim,packet,golden,tidy}/**/*.test.ts"],
+          include: ["test/{unit,property,model,sim,packet,golden,security,tidy}/**/*.test.ts"],
           testTimeout: 30_000,
         },
       },

@@ -191,7 +191,7 @@ export function ipv4Route(addressIndex: i32, destination: u32): i32 {
   if (isGroup) return OK;
   const nextHop = nextHopV4(source, destination);
   if (nextHop == 0) return noRoute();
-  routeNeighbor = neighborFind(nextHop);
+  routeNeighbor = neighborFind(nextHop, false);
   if (routeNeighbor == NEIGHBOR_OWN) return OK;
   if (routeNeighbor < 0) return ENOBUFS;
   return neighborIsFailed(routeNeighbor) ? EHOSTUNREACH : OK;

@@ -245,7 +245,7 @@ function routeFrom(source: usize, destination: usize): i32 {
   const nextHop = nextHopV6(destination);
   if (addressFindV6(destination) >= 0) routeNeighbor = NEIGHBOR_OWN;
   else if (nextHop == 0) return noRoute();
-  else routeNeighbor = neighborFindV6(nextHop);
+  else routeNeighbor = neighborFindV6(nextHop, false);
   if (routeNeighbor == NEIGHBOR_OWN) return OK;
   if (routeNeighbor < 0) return ENOBUFS;
   return neighborIsFailed(routeNeighbor) ? EHOSTUNREACH : OK;

@@ -16,10 +16,10 @@
  *
  * Each state with a timer waits a fixed time, so each has a FIFO list whose head is the next due: no wheel, no scan.
  */
-import { neighborsMax, OWN_MAC, seedWord, mtuBytes } from "../config.ts";
-import { txCommit, txReserve } from "../device/tx.ts";
+import { neighborsMax, OWN_MAC, seedWord } from "../config.ts";
+import { txCommit } from "../device/tx.ts";
 import { arenaAlloc } from "../mem/arena.ts";
-import { count, countBy } from "../stats.ts";
+import { count } from "../stats.ts";
 import { nowTick, tickReached, ticksOfMs } from "../time.ts";
 import {
   addressFindV4,
@@ -35,13 +35,12 @@ import {
 import { ARP_REQUEST, arpSend, isHostV4, isStationMac, macEqual } from "./arp.ts";
 import {
   ARP_REQUESTS_SENT,
-  DROP_NEIGHBOR_QUEUE_FULL,
   DROP_NEIGHBOR_UNRESOLVED,
   NEIGHBOR_EVICTED,
   NEIGHBOR_REFUSED,
 } from "../../src/layout/counters.ts";
-import { FRAME_OFFSET, FRAME_QUEUE } from "../../src/layout/frameRing.ts";
 import { ndpSolicit } from "./ndp.ts";
+import { dropHeld, hold, holdBoot, holdSlots, sendHeld } from "./neighborHold.ts";
 
 const FREE: u8 = 0;
 const INCOMPLETE: u8 = 1;
@@ -61,11 +60,6 @@ const UNSOLICITED_MS: u32 = 5000;
 /** Unconfirmed entries go after 20 minutes; they are looked at twice in that time. */
 const EXPIRY_MS: u32 = 1200000;
 const AGING_MS: u32 = 600000;
-/**
- * Linux keeps as many small ones (unres_qlen_bytes): a burst of opens towards a new neighbour must not wait for
- * time-outs.
- */
-const HELD_FRAMES_MAX: u8 = 100;
 /** Found instead of an entry for an address of our own: frames to it do not leave the kernel (device/loop.ts). */
 export const NEIGHBOR_OWN: i32 = -2;
 /** Entries looked at to find the one that was used longest ago. */
@@ -80,7 +74,7 @@ const NONE: i32 = -1;
 
 /** One cache line. */
 @unmanaged
-class Neighbor {
+export class Neighbor {
   /** The address, 16 bytes: 0 and ::ffff:a.b.c.d for IPv4. */
   keyHigh: u64;
   keyLow: u64;
@@ -103,6 +97,8 @@ class Neighbor {
   holdHead: u16;
   holdTail: u16;
   heldFrames: u8;
+  /** 1: it has answered us once, so it exists. Anybody can make us learn of others (spoofed SYNs do). */
+  proven: u8;
 }
 const NEIGHBOR_SIZE_BYTES: usize = 64;
 if (offsetof<Neighbor>("ethernetLow") != ETHERNET) ERROR("ETHERNET is not where the header lies");
@@ -127,23 +123,11 @@ let buckets: usize = 0;
 let bucketMask: u32 = 0;
 let incompleteCount: u32 = 0;
 let incompleteMax: u32 = 0;
+/** Of those, how many may be for packets that answer others. */
+let answersMax: u32 = 0;
 let evictionHand: u32 = 0;
 
-let holdBase: usize = 0;
-let holdSlotBytes: u32 = 0;
-let holdSlots: u32 = 0;
-let holdSlotsUsed: u32 = 0;
-let holdFree: u32 = 0;
-
 let reachableTicks: u32 = 0;
-
-/** Held frames: +0 u32 next slot + 1, +4 u32 length, +18 queue and virtio header as in a ring record, +32 frame. */
-const HOLD_NEXT: usize = 0;
-const HOLD_LENGTH: usize = 4;
-const HOLD_FRAME: u32 = 32;
-const HOLD_BYTES_MAX: u32 = 1048576;
-const HOLD_SLOTS_MAX: u32 = 256;
-const RECORD_HEADER_BYTES: u32 = FRAME_OFFSET - FRAME_QUEUE;
 
 /** Carves neighborsMax entries and the buffers for held frames. @returns false when the arena is too small. */
 export function neighborBoot(): bool {
@@ -156,14 +140,13 @@ export function neighborBoot(): bool {
   // Half of the table at most waits for answers: whoever makes us look for hosts that are not there cannot push out
   // those that are.
   incompleteMax = max<u32>(1, neighborsMax / 2);
-  holdSlotBytes = (HOLD_FRAME + 14 + mtuBytes + 63) & -64;
-  holdSlots = min<u32>(
-    min<u32>(neighborsMax * HELD_FRAMES_MAX, HOLD_SLOTS_MAX),
-    max<u32>(16, HOLD_BYTES_MAX / holdSlotBytes),
-  );
-  holdBase = arenaAlloc(<usize>holdSlots * holdSlotBytes, 64);
-  if (entries == 0 || buckets == 0 || holdBase == 0) return false;
+  if (!holdBoot()) return false;
+  answersMax = max<u32>(1, min(incompleteMax, holdSlots()) / 2);
+  if (entries == 0 || buckets == 0) return false;
   memory.fill(buckets, 0xff, (<usize>slots) << 2);
+  const seed = <u64>seedWord(2) | ((<u64>seedWord(3)) << 32);
+  mixLow = (seed * 0x9e3779b97f4a7c15) | 1;
+  mixHigh = ((seed ^ 0x5851f42d4c957f2d) * 0x9fb21c651e98df25) | 1;
   listClear(LIST_RETRY);
   listClear(LIST_FAILED);
   listClear(LIST_AGING);
@@ -231,9 +214,14 @@ function isResolved(entry: Neighbor): bool {
   return entry.state == REACHABLE || entry.state == PROBE || entry.state == DELAY;
 }
 
+/** Odd multipliers that nobody else knows: whoever chooses addresses cannot choose chains. */
+let mixLow: u64 = 0;
+let mixHigh: u64 = 0;
+
 /** Where the head of the chain for a key lies. */
 function bucketOf(keyHigh: u64, keyLow: u64): usize {
-  const hash = ((keyLow ^ seedWord(2)) * 0x9e3779b97f4a7c15 + keyHigh) * 0x9fb21c651e98df25;
+  // Folded first: a bit of a product depends on the lower bits of its factors only, and an IPv4 address lies high up.
+  const hash = (keyLow ^ (keyLow >> 32)) * mixLow + (keyHigh ^ (keyHigh >> 32)) * mixHigh;
   return buckets + ((<usize>(hash >> 40) & bucketMask) << 2);
 }
 
@@ -245,6 +233,14 @@ function lookUp(keyHigh: u64, keyLow: u64): i32 {
     index = entry.chainNext;
   }
   return NONE;
+}
+
+/** Entries in the chain that the 16 bytes at `address` belong to: what a look-up costs at most. */
+export function neighborChainLength(address: usize): u32 {
+  let length: u32 = 0;
+  let index = load<i32>(bucketOf(load<u64>(address), load<u64>(address, 8)));
+  for (; index != NONE; index = at(index).chainNext) length++;
+  return length;
 }
 
 /** A new entry in state FREE but in the table, or NONE when nothing can be evicted. */
@@ -292,90 +288,33 @@ function release(index: i32): void {
 }
 
 /**
- * Of a sample that starts where the last one ended, the entry that was used longest ago; failed ones first. Exact for
- * tables up to the sample's size. Entries that wait for an answer are never taken. Preconditions: no entry is free.
+ * Of a sample that starts where the last one ended, the entry that was used longest ago; failed ones first, proven
+ * ones last. Exact for tables up to the sample's size. Entries that wait for an answer are never taken.
+ * Preconditions: no entry is free.
  */
 function oldestEvictable(): i32 {
   let best: i32 = NONE;
+  let bestRank: u32 = 0;
   for (let seen: u32 = 0; seen < neighborsMax; seen++) {
     if (seen >= EVICTION_SAMPLE && best != NONE) break;
     const index = <i32>evictionHand;
     evictionHand = evictionHand + 1 == neighborsMax ? 0 : evictionHand + 1;
     const entry = at(index);
     if (entry.state == INCOMPLETE) continue;
-    if (best == NONE) best = index;
-    else if (entry.state == FAILED && at(best).state != FAILED) best = index;
-    else if (at(best).state == FAILED && entry.state != FAILED) continue;
-    else if (nowTick - entry.usedTick > nowTick - at(best).usedTick) best = index;
+    // Failed ones go first, proven ones last.
+    const rank: u32 = entry.state == FAILED ? 3 : entry.proven == 0 ? 2 : 1;
+    if (rank < bestRank) continue;
+    if (rank > bestRank || nowTick - entry.usedTick > nowTick - at(best).usedTick) {
+      best = index;
+      bestRank = rank;
+    }
   }
   return best;
 }
 
-// Frames that wait.
-
-function holdSlot(slot: u32): usize {
-  return holdBase + <usize>(slot - 1) * holdSlotBytes;
-}
-
-function dropOldestHeld(entry: Neighbor): void {
-  const slot = <u32>entry.holdHead;
-  entry.holdHead = <u16>load<u32>(holdSlot(slot), HOLD_NEXT);
-  if (entry.holdHead == 0) entry.holdTail = 0;
-  entry.heldFrames--;
-  store<u32>(holdSlot(slot), holdFree, HOLD_NEXT);
-  holdFree = slot;
-}
-
-function dropHeld(entry: Neighbor): void {
-  if (entry.heldFrames > 0) countBy(DROP_NEIGHBOR_UNRESOLVED, entry.heldFrames);
-  while (entry.heldFrames > 0) dropOldestHeld(entry);
-}
-
-/** Keeps a copy of a frame (and of its record header: checksum offload works after the wait too). */
-function hold(entry: Neighbor, frame: usize, frameBytes: u32): void {
-  if (entry.heldFrames == HELD_FRAMES_MAX) {
-    count(DROP_NEIGHBOR_QUEUE_FULL);
-    dropOldestHeld(entry);
-  }
-  // A frame for the device's TSO is larger than a slot; TCP sends it again, cut to what has been acknowledged.
-  if (frameBytes > holdSlotBytes - HOLD_FRAME || (holdFree == 0 && holdSlotsUsed == holdSlots)) {
-    count(DROP_NEIGHBOR_QUEUE_FULL);
-    return;
-  }
-  let slot = holdFree;
-  if (slot != 0) holdFree = load<u32>(holdSlot(slot), HOLD_NEXT);
-  else slot = ++holdSlotsUsed;
-  const buffer = holdSlot(slot);
-  store<u32>(buffer, 0, HOLD_NEXT);
-  store<u32>(buffer, frameBytes, HOLD_LENGTH);
-  memory.copy(buffer + HOLD_FRAME - RECORD_HEADER_BYTES, frame - RECORD_HEADER_BYTES, frameBytes + RECORD_HEADER_BYTES);
-  if (entry.holdTail != 0) store<u32>(holdSlot(entry.holdTail), slot, HOLD_NEXT);
-  else entry.holdHead = <u16>slot;
-  entry.holdTail = <u16>slot;
-  entry.heldFrames++;
-}
-
-function sendHeld(entry: Neighbor): void {
-  while (entry.heldFrames > 0) {
-    const buffer = holdSlot(entry.holdHead);
-    const frameBytes = load<u32>(buffer, HOLD_LENGTH);
-    const frame = txReserve(frameBytes);
-    if (frame != 0) {
-      memory.copy(
-        frame - RECORD_HEADER_BYTES,
-        buffer + HOLD_FRAME - RECORD_HEADER_BYTES,
-        frameBytes + RECORD_HEADER_BYTES,
-      );
-      writeEthernet(entry, frame);
-      txCommit(frameBytes);
-    }
-    dropOldestHeld(entry);
-  }
-}
-
 // Sending.
 
-function writeEthernet(entry: Neighbor, frame: usize): void {
+export function writeEthernet(entry: Neighbor, frame: usize): void {
   store<u64>(frame, load<u64>(changetype<usize>(entry), ETHERNET));
   store<u64>(frame, load<u64>(changetype<usize>(entry), ETHERNET + 6), 6);
 }
@@ -384,28 +323,31 @@ function writeEthernet(entry: Neighbor, frame: usize): void {
  * The entry of a next hop; a new one is INCOMPLETE and a request for it is on its way.
  * Call it before txReserve: it may send a frame itself.
  * @param nextHop IPv4 address on our link, in memory order.
+ * @param isAnswer the packet answers one whose sender may not exist: only part of the unresolved entries, and of the
+ *   frames that wait, is for such.
  * @returns its index, NEIGHBOR_OWN, or -1 when no entry can be had (NEIGHBOR_REFUSED) or the address cannot be a
  *   host's.
  */
-export function neighborFind(nextHop: u32): i32 {
+export function neighborFind(nextHop: u32, isAnswer: bool): i32 {
   const found = lookUp(0, keyOf(nextHop));
   if (found != NONE) return found;
   if (addressFindV4(nextHop) >= 0) return NEIGHBOR_OWN;
-  return isHostV4(nextHop) ? begin(0, keyOf(nextHop)) : NONE;
+  return isHostV4(nextHop) ? begin(0, keyOf(nextHop), isAnswer) : NONE;
 }
 
 /** Likewise for the IPv6 address of 16 bytes at `nextHop`. */
-export function neighborFindV6(nextHop: usize): i32 {
+export function neighborFindV6(nextHop: usize, isAnswer: bool): i32 {
   const high = load<u64>(nextHop);
   const low = load<u64>(nextHop, 8);
   const found = lookUp(high, low);
   if (found != NONE) return found;
   if (addressFindV6(nextHop) >= 0) return NEIGHBOR_OWN;
-  return isHostV6(nextHop) ? begin(high, low) : NONE;
+  return isHostV6(nextHop) ? begin(high, low, isAnswer) : NONE;
 }
 
-function begin(keyHigh: u64, keyLow: u64): i32 {
-  const index = incompleteCount < incompleteMax ? create(keyHigh, keyLow) : NONE;
+function begin(keyHigh: u64, keyLow: u64, isAnswer: bool): i32 {
+  const limit = isAnswer ? answersMax : incompleteMax;
+  const index = incompleteCount < limit ? create(keyHigh, keyLow) : NONE;
   if (index == NONE) {
     count(NEIGHBOR_REFUSED);
     return NONE;
@@ -508,6 +450,7 @@ function learn(index: i32, mac: usize, validMs: u32): void {
   store<u16>(header, isV4(entry) ? ETHERTYPE_IPV4_MEMORY_ORDER : ETHERTYPE_IPV6_MEMORY_ORDER, 12);
   entry.confirmedTick = nowTick - (reachableTicks - ticksOfMs(validMs));
   entry.requests = 0;
+  if (validMs == REACHABLE_MS) entry.proven = 1;
   setState(index, REACHABLE, AGING_MS);
   sendHeld(entry);
 }
@@ -628,6 +571,7 @@ export function neighborIsFresh(index: i32): bool {
  */
 export function neighborConfirm(index: i32): void {
   const entry = at(index);
+  entry.proven = 1;
   if (entry.state == REACHABLE) entry.confirmedTick = nowTick;
   else if (entry.state == PROBE || entry.state == DELAY) {
     entry.confirmedTick = nowTick;

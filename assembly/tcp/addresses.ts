@@ -79,14 +79,17 @@ export function mtuTo(remote: usize, localIndex: u32): u32 {
   return addressIsV6(localIndex) ? pathMtuOf(remote) : pathMtuOfV4(load<u32>(remote, 12));
 }
 
-/** @returns neighbour entry for the next hop, NEIGHBOR_OWN, -1: no route or no entry. */
-export function neighborTo(localIndex: u32, remote: usize): i32 {
+/**
+ * @param isAnswer as for neighborFind.
+ * @returns neighbour entry for the next hop, NEIGHBOR_OWN, -1: no route or no entry.
+ */
+export function neighborTo(localIndex: u32, remote: usize, isAnswer: bool): i32 {
   if (addressIsV6(localIndex)) {
     const nextHop = nextHopV6(remote);
-    if (nextHop != 0) return neighborFindV6(nextHop);
+    if (nextHop != 0) return neighborFindV6(nextHop, isAnswer);
   } else {
     const nextHop = nextHopV4(localIndex, load<u32>(remote, 12));
-    if (nextHop != 0) return neighborFind(nextHop);
+    if (nextHop != 0) return neighborFind(nextHop, isAnswer);
   }
   count(DROP_NO_ROUTE);
   return -1;
@@ -101,7 +104,7 @@ export function neighborOfV6(tcb: Tcb): i32 {
   }
   const cached = <i32>tcb.neighbor - 1;
   if (cached >= 0 && neighborIsV6(cached, nextHop)) return cached;
-  const found = neighborFindV6(nextHop);
+  const found = neighborFindV6(nextHop, false);
   tcb.neighbor = <u16>max(found + 1, 0);
   return found;
 }

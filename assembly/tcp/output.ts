@@ -340,7 +340,7 @@ function neighborOf(tcb: Tcb): i32 {
   }
   const cached = <i32>tcb.neighbor - 1;
   if (cached >= 0 && neighborAddress(cached) == nextHop) return cached;
-  const found = neighborFind(nextHop);
+  const found = neighborFind(nextHop, false);
   tcb.neighbor = <u16>max(found + 1, 0);
   return found;
 }
@@ -534,7 +534,7 @@ export function emitSyn(
     4 + (wscale >= 0 ? 4 : 0) + (withTimestamps ? TIMESTAMP_BYTES : sackPermitted ? 4 : 0) + fastOpenOptionBytes;
   const headerBytes = TCP_BYTES + optionBytes;
   const tcpBytes = headerBytes + synDataBytes;
-  const neighbor = neighborTo(localIndex, remote);
+  const neighbor = neighborTo(localIndex, remote, (flags & S.FLAG_ACK) != 0);
   const ipBytes = ipBytesOf(localIndex);
   const frame = txReserve(ETH_BYTES + ipBytes + tcpBytes);
   if (frame == 0) return false;
@@ -634,7 +634,7 @@ function emitPlain(
   optionBytes: u32,
   tcb: Tcb,
 ): void {
-  const neighbor = neighborTo(localIndex, remote);
+  const neighbor = neighborTo(localIndex, remote, true);
   const ipBytes = ipBytesOf(localIndex);
   const headerBytes = TCP_BYTES + optionBytes;
   const frame = txReserve(ETH_BYTES + ipBytes + headerBytes);

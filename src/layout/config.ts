@@ -85,7 +85,7 @@ export const CONFIG_FAST_OPEN = 960;
 /** u32 x 4, twice: key of the cookies given out, and one that is still taken; all 0: drawn from STACK_SEED. */
 export const CONFIG_FAST_OPEN_KEYS = 964;
 /** 1: find the path MTU where routers are silent (RFC 4821). */
-export const CONFIG_MTU_PROBING = 960;
+export const CONFIG_MTU_PROBING = 1016;
 export const CONFIG_SIZE_BYTES = 1024;
 
 /** Connections may ask for fast open; listeners may offer it. */

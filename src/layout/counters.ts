@@ -156,7 +156,7 @@ export const TCP_FAST_OPEN_COOKIES_SENT = 165;
 /** SYNs that asked and got no answer, where a plain one did: the second in a row makes us leave that host alone. */
 export const TCP_FAST_OPEN_REFUSALS_NOTED = 166;
 /** Segments that did not arrive made smaller; probes for a larger path MTU, and those that were lost (RFC 4821). */
-export const TCP_BLACK_HOLES = 160;
-export const TCP_MTU_PROBES = 161;
-export const TCP_MTU_PROBES_FAILED = 162;
+export const TCP_BLACK_HOLES = 176;
+export const TCP_MTU_PROBES = 177;
+export const TCP_MTU_PROBES_FAILED = 178;
 export const COUNTER_COUNT = 192;

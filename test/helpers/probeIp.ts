@@ -22,6 +22,9 @@ type ProbeExports = {
   neighborConfirm(index: number): void;
   neighborIsFailed(index: number): number;
   neighborSeen(v4: number, mac: number): number;
+  neighborSeenV6(address: number, mac: number): number;
+  /** Of the 16 bytes at `address`. */
+  neighborChainLength(address: number): number;
   neighborInput(frame: number, frameBytes: number): void;
   neighborTimers(): void;
   neighborHasDeadline(): number;

@@ -32,7 +32,7 @@ export type WorldOptions = {
 /** A kernel and what it runs. */
 export type WorldKernel = {
   readonly name: string;
-  readonly host: KernelHost;
+  readonly host: Pick<KernelHost, "turn" | "nextDeadlineNs">;
   /** When the application wants a turn by itself, ns. */
   nextWakeNs(): number;
   /** Called when that instant has come, before the kernel's turn. */
@@ -92,8 +92,14 @@ export class World {
     return this.segment.createCard({ queues, mtuBytes, checksumOffload, tsoBytesMax, flowGroups: false });
   }
 
-  /** Boots a kernel on queue `queue` of the card. */
-  async boot(card: Card, queue: number, cidr: string, given: Partial<Tuning>): Promise<KernelHost> {
+  /** Boots a kernel on queue `queue` of the card. @param gateway IPv4-mapped; by default there is none. */
+  async boot(
+    card: Card,
+    queue: number,
+    cidr: string,
+    given: Partial<Tuning>,
+    gateway = new Uint8Array(16),
+  ): Promise<KernelHost> {
     const kernelId = this.kernels.length;
     const tuning = resolveTuning({ memoryBytes: MEMORY_BYTES, ...given }, card.rxLanes);
     const memory = new KernelMemory(createMemory(tuning.memoryBytes, false));
@@ -102,7 +108,7 @@ export class World {
       seed: this.#seeds(kernelId),
       mac: card.mac,
       addresses: [parseCidr(cidr)],
-      gateway: new Uint8Array(16),
+      gateway,
       mtuBytes: card.capabilities.mtuBytes,
       rxLanes: card.rxLanes,
       tsoBytesMax: card.capabilities.tsoBytesMax,
