@@ -4,7 +4,7 @@
  * slow start), and then ended; unless the delay was a passing one.
  */
 import { Flight, FLIGHT_CSS, ackRttUs } from "./flight.ts";
-import { seqGeq } from "./seq.ts";
+import { seqGt } from "./seq.ts";
 import { Tcb } from "./tcb.ts";
 
 /** RFC 9406 4.3, in its units but microseconds. */
@@ -21,7 +21,8 @@ const NONE: u32 = 0xffffffff;
  * @returns what growth is to be divided by. It may set ssthresh: then slow start ends.
  */
 export function hystartRound(tcb: Tcb, f: Flight): u32 {
-  if (seqGeq(tcb.sndUna, f.roundEnd)) {
+  // The ACK of the round's last byte still tells of this round (as in Linux).
+  if (seqGt(tcb.sndUna, f.roundEnd)) {
     f.roundEnd = tcb.sndMax;
     f.lastRoundMinRttUs = f.roundMinRttUs;
     f.roundMinRttUs = NONE;

@@ -309,6 +309,7 @@ function cookieInput(listener: Listener): bool {
     if (wscale >= 0) {
       cold.sndWscale = <u8>wscale;
       cold.rcvWscale = <u8>ownWscale();
+      cold.synOptions |= <u8>S.SYN_OPTION_WSCALE;
     }
   }
   setMss(tcb, mss);

@@ -1,6 +1,6 @@
 /**
  * Scripts count from round numbers; kernels draw theirs at random. A flow knows both sides' numbers and translates.
- * As in the original the peer's numbers are used as they are written, only the kernel's are shifted.
+ * As in the original, in packets with SYN they are what the script says, in all others they count from the SYN's.
  */
 import { formatAddress } from "../ip/address.ts";
 import type { Sent } from "./decode.ts";
@@ -15,6 +15,8 @@ export class Flow {
   #localOffset = 0;
   #knowsIsn = false;
   #knowsRemote = false;
+  /** Of the peer's last SYN, whether the kernel has taken it up or not. */
+  #latestRemoteIsn = 0;
   /** The next SYN of the kernel starts a new connection with numbers of its own. */
   #expectsIsn = true;
   /** Timestamp values that the kernel has sent, by the script's value. */
@@ -31,13 +33,13 @@ export class Flow {
     this.remote = remote;
   }
 
-  /** The script's number as the kernel's. */
-  toKernel(seq: number): number {
-    return (seq + this.#localOffset) >>> 0;
+  /** The script's number of a byte that the kernel sends, in a packet with or without SYN, as the kernel's. */
+  toKernel(seq: number, isSyn = false): number {
+    return (seq + this.#localOffset + (isSyn ? 0 : this.scriptIsn)) >>> 0;
   }
 
-  #toScript(seq: number): number {
-    return (seq - this.#localOffset) >>> 0;
+  #toScript(seq: number, isSyn: boolean): number {
+    return (seq - this.#localOffset - (isSyn ? 0 : this.scriptIsn)) >>> 0;
   }
 
   /** A packet of the script as the kernel is to get it. */
@@ -47,10 +49,12 @@ export class Flow {
     const hasAck = (transport.flags & P.ACK) !== 0;
     // A new connection of the same ports begins.
     if ((transport.flags & (P.SYN | P.ACK)) === P.SYN) this.#expectsIsn = true;
-    if (transport.flags & P.SYN && !this.#knowsRemote) {
+    const isSyn = (transport.flags & P.SYN) !== 0;
+    if (isSyn && !this.#knowsRemote) {
       this.remoteIsn = transport.seq;
       this.#knowsRemote = true;
     }
+    if (isSyn) this.#latestRemoteIsn = transport.seq;
     const options = (transport.options ?? []).map((option): P.TcpOption => {
       if (option.kind === "sack") {
         return { ...option, blocks: option.blocks.map(([a, b]) => [this.toKernel(a), this.toKernel(b)] as const) };
@@ -58,8 +62,9 @@ export class Flow {
       if (option.kind === "TS" && hasAck) return { ...option, ecr: this.#echo(option.ecr, allowsScaledEcr, line) };
       return option;
     });
-    const ack = hasAck && !transport.isAbsoluteAck ? this.toKernel(transport.ack) : transport.ack;
-    return { ...packet, transport: { ...transport, ack, options } };
+    const ack = hasAck && !transport.isAbsoluteAck ? this.toKernel(transport.ack, isSyn) : transport.ack;
+    const seq = isSyn || transport.isAbsoluteSeq ? transport.seq : (transport.seq + this.remoteIsn) >>> 0;
+    return { ...packet, transport: { ...transport, seq, ack, options } };
   }
 
   #echo(script: number, allowsScaled: boolean, line: number): number {
@@ -80,6 +85,8 @@ export class Flow {
       this.#knowsIsn = true;
       this.#firstTs = undefined;
       this.#tsVals.clear();
+      // A SYN of the peer that was not the first: this answer takes it up.
+      if (have.flags & P.ACK && have.ack === (this.#latestRemoteIsn + 1) >>> 0) this.remoteIsn = this.#latestRemoteIsn;
     }
     this.lastSeq = have.seq;
     const wantTs = want.options?.find((option) => option.kind === "TS");
@@ -94,13 +101,19 @@ export class Flow {
     const { transport } = live;
     if (transport.kind !== "tcp") return live;
     const want = expected?.transport.kind === "tcp" ? expected.transport : undefined;
+    const isSyn = (transport.flags & P.SYN) !== 0;
     const options = transport.options?.map((option): P.TcpOption => {
+      if (option.kind === "sack") {
+        const relative = (seq: number) => (seq - this.remoteIsn) >>> 0;
+        return { ...option, blocks: option.blocks.map(([a, b]) => [relative(a), relative(b)] as const) };
+      }
       if (option.kind !== "TS" || !this.#firstTs) return option;
       return { ...option, val: (option.val - this.#firstTs.live + this.#firstTs.script) >>> 0 };
     });
-    const seq = want?.isAbsoluteSeq ? transport.seq : this.#toScript(transport.seq);
+    const seq = want?.isAbsoluteSeq ? transport.seq : this.#toScript(transport.seq, isSyn);
+    const isPeersNumber = isSyn || want?.isAbsoluteAck === true;
     // Without the ACK flag the field says nothing.
-    const ack = transport.flags & P.ACK ? transport.ack : 0;
+    const ack = transport.flags & P.ACK ? (transport.ack - (isPeersNumber ? 0 : this.remoteIsn)) >>> 0 : 0;
     return { ...live, transport: { ...transport, seq, ack, ...(options && { options }) } };
   }
 }

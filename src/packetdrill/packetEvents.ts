@@ -232,7 +232,8 @@ function aggregate(sent: readonly Sent[]): P.Packet {
 function wrongPayload(sent: readonly Sent[], flow: Flow, expected: P.Packet): string | undefined {
   for (const { packet, payload } of sent) {
     const { transport } = flow.mapOutbound(packet, expected);
-    const offset = transport.kind === "tcp" ? streamOffset(transport, flow.scriptIsn) : 0;
+    const isSyn = transport.kind === "tcp" && (transport.flags & P.SYN) !== 0;
+    const offset = transport.kind === "tcp" ? streamOffset(transport, isSyn ? flow.scriptIsn : 0) : 0;
     const wrong = findWrongByte(offset, payload);
     if (wrong >= 0) return `byte ${offset + wrong} of the stream is not what the application has written there`;
   }

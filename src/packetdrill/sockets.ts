@@ -104,13 +104,16 @@ export class TcpSocket {
     return this.listener !== undefined;
   }
 
-  /** All bytes taken, or as many as there is room for. @returns undefined: there is none, wait. */
-  write(bytes: number): Result | undefined {
+  /**
+   * All bytes taken, or as many as there is room for. @param isEarly also before the handshake is over.
+   * @returns undefined: there is none, wait.
+   */
+  write(bytes: number, isEarly = false): Result | undefined {
     const error = this.takeError();
     if (error !== undefined) return error;
     if (this.isSendShut) return "EPIPE";
     if (this.handle === undefined || (!this.isConnecting && !this.isConnected)) return "EPIPE";
-    if (this.isConnecting) return undefined;
+    if (this.isConnecting && !isEarly) return undefined;
     if (bytes === 0) return 0;
     let taken = 0;
     while (taken < bytes) {

@@ -175,6 +175,10 @@ const FREEBSD: Readonly<Record<string, Rule>> = {
   "net.inet.tcp.delacktime": (settings, value, name) => {
     settings.tuning.delayedAckUs = number(value, name) * 1000;
   },
+  // How long a SYN may stay unanswered: as many retransmissions, doubling from a second, as end within that time.
+  "net.inet.tcp.keepinit": (settings, value, name) => {
+    settings.tuning.synRetriesMax = Math.max(0, Math.floor(Math.log2(number(value, name) / 1000 + 1)) - 1);
+  },
   "net.inet.tcp.keepidle": milliseconds("keepaliveIdleMs"),
   "net.inet.tcp.keepintvl": milliseconds("keepaliveIntervalMs"),
   "net.inet.tcp.keepcnt": probes,

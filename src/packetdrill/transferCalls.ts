@@ -83,6 +83,7 @@ function streamOrDatagram(context: CallContext, args: Args): Exclude<Descriptor,
 }
 
 function startReceive(context: CallContext, args: Args, bytes: number, flags: number): Attempt {
+  refuseNull(args);
   refuseFlags(args, flags & ~RECEIVE_FLAGS);
   const descriptor = streamOrDatagram(context, args);
   if (typeof descriptor === "string") return done(descriptor);
@@ -101,10 +102,11 @@ function startReceive(context: CallContext, args: Args, bytes: number, flags: nu
 }
 
 function startSend(context: CallContext, args: Args, bytes: number, flags: number): Attempt {
+  refuseNull(args);
   refuseFlags(args, flags & ~(SEND_FLAGS | MSG_FASTOPEN));
   const descriptor = streamOrDatagram(context, args);
   if (typeof descriptor === "string") return done(descriptor);
-  if (flags & MSG_FASTOPEN && descriptor.kind === "tcp" && descriptor.handle === undefined) {
+  if (descriptor.kind === "tcp" && descriptor.handle === undefined && asksFastOpen(context, args, descriptor, flags)) {
     return startFastOpen(context, args, descriptor, bytes, flags);
   }
   if (descriptor.kind === "udp") {
@@ -127,6 +129,13 @@ function startSend(context: CallContext, args: Args, bytes: number, flags: numbe
   });
 }
 
+/** Linux: MSG_FASTOPEN. FreeBSD: sendto with an address on a socket with TCP_FASTOPEN. */
+function asksFastOpen(context: CallContext, args: Args, socket: TcpSocket, flags: number): boolean {
+  if (flags & MSG_FASTOPEN) return true;
+  const isSet = socket.remembered.get("IPPROTO_TCP TCP_FASTOPEN") === 1;
+  return context.settings.isFreeBsd && isSet && args.call.name === "sendto" && args.count > 4;
+}
+
 /** MSG_MORE is TCP_CORK for one call: the next one without it lets go of everything. */
 function holdBack(context: CallContext, socket: TcpSocket, isMore: boolean): void {
   const isCorked = socket.options.get(OPTION_CORK) === 1;
@@ -143,13 +152,22 @@ function startFastOpen(context: CallContext, args: Args, socket: TcpSocket, byte
   if (opening !== undefined && opening !== "fast") return done(opening);
   const isFast = opening === "fast";
   if (!mayBlock(socket, flags)) return isFast ? attempt(socket, () => socket.write(bytes), flags) : done("EINPROGRESS");
+  // FreeBSD's call takes what there is room for and does not wait for the handshake.
+  if (context.settings.isFreeBsd) return done(socket.write(bytes, true) ?? 0);
   let taken = 0;
   return attempt(socket, (): Result | undefined => {
     const result = taken < bytes ? socket.write(bytes - taken) : (socket.takeError() ?? 0);
-    if (typeof result === "string") return taken > 0 ? taken : result;
+    // The call is over with the handshake: what was taken for a SYN that is refused has gone nowhere.
+    if (typeof result === "string") return result;
     taken += result ?? 0;
     return taken === bytes && socket.info(INFO_STATE) !== STATE_SYN_SENT ? taken : undefined;
   });
+}
+
+/** Scripts that test what Linux does with wrong pointers: the kernel's calls copy, and have none. */
+function refuseNull(args: Args): void {
+  const buffer = args.call.args[1];
+  if (buffer?.kind === "word" && buffer.name === "NULL") throw new Unsupported("the buffer NULL", args.line);
 }
 
 function refuseFlags(args: Args, unknown: number): void {

@@ -1,9 +1,10 @@
 // One end of a transfer, the same program on two stacks: Linux's, or NetPopcorn's on a TAP device.
-//   node peer.mjs server PORT [TAP CIDR]
-//   node peer.mjs get|put ADDRESS PORT BYTES SECONDS [TAP CIDR]
+//   node peer.mjs server PORT [TAP CIDR CONGESTION]
+//   node peer.mjs get|put ADDRESS PORT BYTES SECONDS [TAP CIDR CONGESTION]
 // The server reads a line, "get N" or "put N". For get it sends N bytes; for put it reads until the client's FIN and
 // answers with how many came and whether they were right. Byte i of a stream is content(i). A client ends after BYTES
 // or SECONDS, whichever is first (put: BYTES only), and prints {"bytes", "seconds", "right"}.
+import { createHash } from "node:crypto";
 import nodeNet from "node:net";
 
 const PERIOD = 65_521;
@@ -37,14 +38,19 @@ function pump(socket, bytes) {
   more();
 }
 
+const CONGESTION = { reno: 0, cubic: 1, bbr: 2 };
+
 /** node:net, or the same on a stack of our own. */
-async function openNet(tap, cidr) {
+async function openNet(tap, cidr, congestion) {
   if (tap === undefined) return { net: nodeNet, close: async () => undefined };
   const { createStack, openTap } = await import("../../dist/index.js");
   const { createNet } = await import("../../dist/net/index.js");
-  const device = await openTap({ name: tap, queues: 1 });
-  // The seed makes Ethernet addresses and ports: both ends may be ours, and a port may still be in TIME-WAIT.
-  const stack = await createStack({ device, address: cidr, seed: process.pid });
+  // Both ends may be ours, with a device of the same name: its address would be the same, too.
+  const mac = Uint8Array.of(2, ...createHash("sha256").update(cidr).digest().subarray(0, 5));
+  const device = await openTap({ name: tap, queues: 1, mac });
+  // The seed makes ports, one of which may still be in TIME-WAIT.
+  const tuning = { congestionControl: CONGESTION[congestion] };
+  const stack = await createStack({ device, address: cidr, seed: process.pid, tuning });
   const close = async () => {
     await stack.close({ drainMs: 200 });
     await device.close();
@@ -106,13 +112,13 @@ async function client(net, role, address, port, bytes, seconds) {
 
 const [role, ...rest] = process.argv.slice(2);
 if (role === "server") {
-  const [port, tap, cidr] = rest;
-  const { net } = await openNet(tap, cidr);
+  const [port, ...ours] = rest;
+  const { net } = await openNet(...ours);
   const server = net.createServer({ allowHalfOpen: true }, serve);
   server.listen(Number(port), () => console.log("ready"));
 } else {
-  const [address, port, bytes, seconds, tap, cidr] = rest;
-  const { net, close } = await openNet(tap, cidr);
+  const [address, port, bytes, seconds, ...ours] = rest;
+  const { net, close } = await openNet(...ours);
   console.log(JSON.stringify(await client(net, role, address, Number(port), Number(bytes), Number(seconds))));
   await close();
   process.exit(0);

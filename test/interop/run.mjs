@@ -1,4 +1,4 @@
-// node test/interop/run.mjs [--quick] [--family 4|6] [--seconds S] [--seeds N] [--only TEXT] [--out FILE]: the grid.
+// node test/interop/run.mjs [--quick] [--only TEXT] [--seconds S] [--seeds N] [--minutes M] [--out FOLDER]: the grid.
 // Node 20 runs no TypeScript, so it is bundled to a temporary file first.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

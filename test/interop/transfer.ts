@@ -33,7 +33,7 @@ export type Transfer = {
   readonly seconds: number;
   readonly impairments: Impairments;
   readonly seed: number;
-  /** Congestion control of a Linux end. @default "cubic" */
+  /** Congestion control of both ends. @default "cubic" */
   readonly congestion?: "cubic" | "reno" | "bbr";
 };
 
@@ -48,20 +48,22 @@ class Host implements AsyncDisposable {
   readonly namespace = new Namespace();
   readonly #cidr: string;
   readonly #stack: StackName;
+  readonly #congestion: string;
 
-  constructor(stack: StackName, address: string, prefixLength: number) {
+  constructor(stack: StackName, address: string, prefixLength: number, congestion: string) {
     this.#stack = stack;
+    this.#congestion = congestion;
     this.#cidr = `${address}/${prefixLength}`;
   }
 
   /** After the link is there. */
-  prepare(family: Family, congestion: string): void {
+  prepare(family: Family): void {
     if (this.#stack === "linux") {
       const nodad = family === 6 ? ["nodad"] : [];
       this.namespace.ip("address", "add", this.#cidr, "dev", LINK, ...nodad);
       // By route: the sysctl is refused in some containers.
       const prefix = family === 4 ? "10.9.0.0/24" : "fd09::/64";
-      this.namespace.ip(`-${family}`, "route", "replace", prefix, "dev", LINK, "congctl", congestion);
+      this.namespace.ip(`-${family}`, "route", "replace", prefix, "dev", LINK, "congctl", this.#congestion);
       return;
     }
     this.namespace.ip("link", "add", "br0", "type", "bridge");
@@ -72,7 +74,7 @@ class Host implements AsyncDisposable {
   }
 
   start(parameters: readonly string[]): ChildProcess {
-    const tap = this.#stack === "linux" ? [] : [TAP, this.#cidr];
+    const tap = this.#stack === "linux" ? [] : [TAP, this.#cidr, this.#congestion];
     return this.namespace.start(process.execPath, [PEER, ...parameters, ...tap], { stdio: ["ignore", "pipe", "pipe"] });
   }
 
@@ -112,11 +114,11 @@ async function outputOf(child: ChildProcess, until: RegExp | undefined, timeoutM
 export async function transfer(wanted: Transfer): Promise<Transferred> {
   const { client, server, family, role, bytes, seconds, impairments, seed, congestion = "cubic" } = wanted;
   const addresses = ADDRESSES[family];
-  await using left = new Host(client, addresses.client, addresses.prefixLength);
-  await using right = new Host(server, addresses.server, addresses.prefixLength);
+  await using left = new Host(client, addresses.client, addresses.prefixLength, congestion);
+  await using right = new Host(server, addresses.server, addresses.prefixLength, congestion);
   await using link = await openLossyLink(LINK, [left.namespace, right.namespace], impairments, seed);
   void link;
-  for (const host of [left, right]) host.prepare(family, congestion);
+  for (const host of [left, right]) host.prepare(family);
   const listening = right.start(["server", `${PORT}`]);
   await outputOf(listening, /^ready/m, 20_000);
   const asking = left.start([role, addresses.server, `${PORT}`, `${bytes}`, `${seconds}`]);
