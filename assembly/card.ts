@@ -17,6 +17,7 @@ import {
   CARD_QUEUE_PORTS,
   CARD_RSS_KEY,
   CARD_RSS_TABLES,
+  CARD_SCRATCH,
   CARD_SIZE_BYTES,
   PORTS_BASE,
   PORT_NONE,
@@ -44,7 +45,6 @@ import {
   SEGMENT_CARD_COUNT,
   SEGMENT_PORT_REGIONS,
   SEGMENT_PORT_REGION_BYTES,
-  SEGMENT_SCRATCH_BASE,
   TARGET_ALL_QUEUES,
   TARGET_FLOOD,
 } from "../src/layout/card.ts";
@@ -94,14 +94,14 @@ export function buildRssTables(card: u32): void {
   toeplitzBuild(cardAt(card) + CARD_RSS_TABLES, cardAt(card) + CARD_RSS_KEY);
 }
 
-/** Adds the filter record at SEGMENT_SCRATCH_BASE, or changes its queue. @returns OK, EINVAL or ENOBUFS. */
+/** Adds the filter record at CARD_SCRATCH, or changes its queue. @returns OK, EINVAL or ENOBUFS. */
 export function filterSet(card: u32, queue: u32): i32 {
-  return filterSetAt(cardAt(card), SEGMENT_SCRATCH_BASE, queue);
+  return filterSetAt(cardAt(card), cardAt(card) + CARD_SCRATCH, queue);
 }
 
-/** Removes the filter at SEGMENT_SCRATCH_BASE. @returns 1, or 0: there was none. */
+/** Removes the filter at CARD_SCRATCH. @returns 1, or 0: there was none. */
 export function filterClear(card: u32): i32 {
-  return filterClearAt(cardAt(card), SEGMENT_SCRATCH_BASE);
+  return filterClearAt(cardAt(card), cardAt(card) + CARD_SCRATCH);
 }
 
 /** Queue of the card that takes a frame of `bytes` bytes at `frame`. */

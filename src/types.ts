@@ -142,6 +142,8 @@ export type KernelStatus = {
 };
 
 export type StackStats = {
+  /** Kernel that owns the device and the registry of ports. */
+  readonly owner: number;
   /** Of each kernel. */
   readonly statuses: readonly KernelStatus[];
   /** Counters of each kernel (docs/api.md), over all its lives. */

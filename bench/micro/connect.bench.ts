@@ -79,7 +79,7 @@ export const suite: MicroSuite = {
     for (const queues of [4, 16]) {
       const segment = await createSegment({ shared: false });
       const card = segment.createCard({ queues, flowGroups: false });
-      const steering = new CardReplySteering(segment.memory, card.index, card.registers, card.queueFor.bind(card));
+      const steering = new CardReplySteering(segment.memory, card.index, card.queueFor.bind(card));
       const random = new PortRandom(SEED);
       const ports = new HomePorts({ queue: QUEUE, steering, range: RANGE, random });
       for (const count of [0, 28_000]) {

@@ -40,9 +40,9 @@ const WITHHOLD_BALANCER = 2;
 
 /**
  * Why a move was not made: the policy's picture was old, connections live in the group, the filters are used up, or a
- * live migration was refused.
+ * live migration was refused, or the new kernel did not accept what it was offered.
  */
-export type Refusal = "stale" | "live" | "arriving" | "filters" | "migration";
+export type Refusal = "stale" | "live" | "arriving" | "filters" | "migration" | "offer";
 
 export type BalancerOptions = {
   readonly device: Device;
@@ -93,6 +93,8 @@ type Settling = {
   readonly untilNs: number;
   /** Turns of the old kernel until the move. */
   readonly heartbeat: number;
+  /** At the last look the device's owner had written the move: one more look after that is the last. */
+  readonly written: boolean;
 };
 
 export class Balancer {
@@ -101,7 +103,7 @@ export class Balancer {
   readonly #pins: Pins;
   readonly #localPorts: BalancerOptions["localPorts"];
   readonly #moves: Record<string, number> = {};
-  readonly #refusals: Record<Refusal, number> = { stale: 0, live: 0, arriving: 0, filters: 0, migration: 0 };
+  readonly #refusals: Record<Refusal, number> = { stale: 0, live: 0, arriving: 0, filters: 0, migration: 0, offer: 0 };
   /** Live moves under way, by group, and those that have ended since the last step. */
   readonly #migrating = new Map<number, Move>();
   #migrated: Move[] = [];
@@ -232,6 +234,12 @@ export class Balancer {
     };
   }
 
+  /** Groups that were to move stay where they are: their new kernel leaves, or has died. */
+  refused(groups: readonly number[]): void {
+    this.#refusals.offer += groups.length;
+    for (const group of groups) this.#settling.delete(group);
+  }
+
   /**
    * Takes away the filters of the group's connections: they move with it. @returns what puts them back.
    */
@@ -279,8 +287,9 @@ export class Balancer {
     if (threads) this.#withholdResets(true);
     for (const { group, from, to } of wanted.values()) {
       this.#observer.settle(from, group);
-      device.moveFlowGroup?.(group, to);
+      device.moveFlowGroup?.(group, to, true);
     }
+    device.commitTables?.();
     // Only other threads can have done anything since.
     if (threads) {
       const moved = [...wanted.values()];
@@ -288,7 +297,8 @@ export class Balancer {
       for (const { group, from } of moved) if (!wanted.has(group)) device.moveFlowGroup?.(group, from);
       for (const { group, from, to } of wanted.values()) {
         const heartbeat = this.#options.memoryOf(from)?.heartbeat ?? 0;
-        this.#settling.set(group, { from, to, movedNs: nowNs, untilNs: nowNs + SETTLE_NS, heartbeat });
+        const written = (device.pendingWrites ?? 0) === 0;
+        this.#settling.set(group, { from, to, movedNs: nowNs, untilNs: nowNs + SETTLE_NS, heartbeat, written });
       }
       this.#settledAtNs = Math.min(this.#settledAtNs, nowNs + SETTLE_NS);
     }
@@ -319,9 +329,10 @@ export class Balancer {
         device.moveFlowGroup?.(group, from);
       } else this.#strays++;
     }
+    const written = (this.#options.device.pendingWrites ?? 0) === 0;
     for (const [group, settling] of due) {
-      if (late.has(group) || this.#hasCaughtUp(settling, nowNs)) this.#settling.delete(group);
-      else this.#settling.set(group, { ...settling, untilNs: nowNs + SETTLE_NS });
+      if (late.has(group) || (settling.written && this.#hasCaughtUp(settling, nowNs))) this.#settling.delete(group);
+      else this.#settling.set(group, { ...settling, written, untilNs: nowNs + SETTLE_NS });
     }
     this.#settledAtNs = Math.min(Number.POSITIVE_INFINITY, ...[...this.#settling.values()].map((left) => left.untilNs));
     if (this.#settling.size === 0) this.#withholdResets(false);

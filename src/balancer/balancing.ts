@@ -89,6 +89,7 @@ export class Balancing {
     } catch (cause) {
       this.#giveUp(cause);
     }
+    this.#options.plan.device.commitTables?.();
     if (event) this.#options.onBalance(event);
   }
 
@@ -105,6 +106,11 @@ export class Balancing {
   /** Undefined with the static policy. */
   stats(): BalancerStats | undefined {
     return this.#balancer?.stats();
+  }
+
+  /** See Balancer.refused. */
+  refused(groups: readonly number[]): void {
+    this.#balancer?.refused(groups);
   }
 
   /** See MigratorOptions.unpin. */

@@ -115,6 +115,7 @@ export class Endpoint {
   /** The last poll has left something. */
   #left = false;
   #dirty = false;
+  #polling = false;
   #next = 0;
 
   constructor(options: EndpointOptions) {
@@ -138,7 +139,9 @@ export class Endpoint {
   /** From now on messages can be sent to this kernel, and are taken from this life of it. */
   connect(peer: Peer): void {
     const known = this.#connected[peer.kernelId];
-    if (known?.peer.life === peer.life && known.peer.memory.memory === peer.memory.memory) return;
+    // A shared memory that is posted once more is another object; what has been written there must be published.
+    const sameMemory = known?.peer.memory.memory === peer.memory.memory || peer.memory.shared;
+    if (known?.peer.life === peer.life && sameMemory) return;
     this.disconnect(peer.kernelId);
     const ring = new MessageSender(peer.memory, this.kernelId);
     this.#connected[peer.kernelId] = { peer, ring, outbox: [], outboxBytes: 0, dirty: false };
@@ -220,9 +223,16 @@ export class Endpoint {
     return this.#left || this.#dirty || this.#own.length > 0 || Atomics.load(this.#words, BELL) !== this.#bell;
   }
 
-  /** Handles up to `messagesMax` messages, of all senders in turn. @returns how many. */
+  /** Handles up to `messagesMax` messages, of all senders in turn. @returns how many; none when a handler asks. */
   poll(messagesMax = POLL_MESSAGES_MAX): number {
-    if (!this.pending) return 0;
+    if (!this.pending || this.#polling) return 0;
+    this.#polling = true;
+    const handled = this.#pollAll(messagesMax);
+    this.#polling = false;
+    return handled;
+  }
+
+  #pollAll(messagesMax: number): number {
     this.#bell = Atomics.load(this.#words, BELL);
     this.#left = false;
     let handled = 0;

@@ -3,7 +3,18 @@
  * comes. Everything here happens in the kernel's turns; the code is the same in threads, on one thread and in virtual
  * time.
  */
-import { MESSAGE_TYPE_CLAIMED, MESSAGE_TYPE_RECLAIMED, MESSAGE_TYPE_REVOKED } from "../layout/message.ts";
+import {
+  MESSAGE_TYPE_CLAIMED,
+  MESSAGE_TYPE_FILTERS_GRANT,
+  MESSAGE_TYPE_QUEUE_GRANT,
+  MESSAGE_TYPE_RECLAIMED,
+  MESSAGE_TYPE_REVOKED,
+  MESSAGE_TYPE_TABLES_WRITE,
+  MESSAGE_TYPE_TABLES_WRITTEN,
+} from "../layout/message.ts";
+import type { KernelMemory } from "../views/kernelMemory.ts";
+import { DeviceOwner } from "./deviceOwner.ts";
+import { DeviceProxy } from "./deviceProxy.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { decodePortMessage, PORT_MESSAGE_VERSION as VERSION } from "./portMessages.ts";
 import { PortOwner } from "./portOwner.ts";
@@ -13,26 +24,50 @@ import { connectView, type View } from "./view.ts";
 type Question = { readonly onAnswer: (payload: Uint8Array) => void };
 
 const CORRELATION_MAX = 0x7fffffff;
+/** Answers of the owner. They all have the version of the questions. */
+const ANSWERS = [
+  MESSAGE_TYPE_CLAIMED,
+  MESSAGE_TYPE_QUEUE_GRANT,
+  MESSAGE_TYPE_TABLES_WRITTEN,
+  MESSAGE_TYPE_FILTERS_GRANT,
+] as const;
+
+export type KernelControlOptions = {
+  readonly endpoint: Endpoint;
+  /** The kernel's own. */
+  readonly memory: KernelMemory;
+  /** An ephemeral port, uniformly; asked while this kernel is the owner. */
+  readonly drawPort: () => number;
+  /** The device's tables have refused something. */
+  readonly onError: (error: unknown) => void;
+};
 
 export class KernelControl implements OwnerLine {
   readonly endpoint: Endpoint;
   /** Ports of this kernel's own sockets. */
   readonly ports: PortProxy;
   readonly portOwner: PortOwner;
+  /** Its queue pair of the device, and what it may do there. */
+  readonly device: DeviceProxy;
+  readonly deviceOwner: DeviceOwner;
+  readonly #reclaims: (() => void)[] = [];
   readonly #proxies = new Set<PortProxy>();
   readonly #questions = new Map<number, Question>();
   #lastQuestion = 0;
   #view: View | undefined;
 
-  /** @param drawPort an ephemeral port, uniformly; asked while this kernel is the owner. */
-  constructor(endpoint: Endpoint, drawPort: () => number) {
+  constructor({ endpoint, memory, drawPort, onError }: KernelControlOptions) {
     this.endpoint = endpoint;
     this.ports = new PortProxy(endpoint.kernelId);
     this.portOwner = new PortOwner(endpoint, drawPort);
-    endpoint.on(MESSAGE_TYPE_CLAIMED, VERSION, ({ from, correlation, payload }) => {
-      // An owner that is none any more may have answered late: the new one is asked again.
-      if (from === this.#view?.owner) this.#answered(correlation, payload);
-    });
+    this.device = new DeviceProxy(endpoint, this);
+    this.deviceOwner = new DeviceOwner(endpoint, memory, onError);
+    for (const type of ANSWERS) {
+      endpoint.on(type, VERSION, ({ from, correlation, payload }) => {
+        // An owner that is none any more may have answered late: the new one is asked again.
+        if (from === this.#view?.owner) this.#answered(correlation, payload);
+      });
+    }
     endpoint.on(MESSAGE_TYPE_REVOKED, VERSION, ({ payload }) => {
       const message = decodePortMessage(payload);
       if (message) for (const proxy of this.#proxies) proxy.revoke(message, message.status);
@@ -47,6 +82,11 @@ export class KernelControl implements OwnerLine {
   /** Kernel that owns the device and the registry of ports; -1: not told yet. */
   get owner(): number {
     return this.#view?.owner ?? -1;
+  }
+
+  /** The term since which it is; 0: not told yet. */
+  get ownerSince(): number {
+    return this.#view?.ownerSince ?? 0;
   }
 
   /** Speaks for a holder of ports from now on. @param tell the owner what it has. */
@@ -65,13 +105,30 @@ export class KernelControl implements OwnerLine {
     this.#view = view;
     connectView(this.endpoint, view, wake);
     this.portOwner.setView(view);
-    if (before?.owner === view.owner && lifeOf(before, view.owner) === lifeOf(view, view.owner)) return;
+    this.deviceOwner.setView(view);
+    if (before?.ownerSince === view.ownerSince) return;
     for (const proxy of this.#proxies) proxy.reclaim();
     this.tell(MESSAGE_TYPE_RECLAIMED, new Uint8Array(0));
+    for (const reclaim of this.#reclaims) reclaim();
+    this.device.reclaim();
   }
 
+  /** Called when there is another owner, before it is told that this was all. */
+  onReclaim(reclaim: () => void): void {
+    this.#reclaims.push(reclaim);
+  }
+
+  /**
+   * Has the owner write to the device's tables, for the stack, whose kernels are on this thread.
+   * @param onWritten not called when the owner dies, or this kernel: then another has to be asked.
+   */
+  writeTables(payload: Uint8Array, onWritten: (answer: Uint8Array) => void): void {
+    this.ask(MESSAGE_TYPE_TABLES_WRITE, payload, onWritten);
+  }
+
+  /** The correlation tells the owner's term for which it is: what it has known before, it is told anew. */
   tell(type: number, payload: Uint8Array): void {
-    if (this.#view) this.endpoint.send(this.#view.owner, type, VERSION, 0, payload);
+    if (this.#view) this.endpoint.send(this.#view.owner, type, VERSION, this.#view.ownerSince, payload);
   }
 
   ask(type: number, payload: Uint8Array, onAnswer: Question["onAnswer"]): number {
@@ -91,8 +148,4 @@ export class KernelControl implements OwnerLine {
     this.#questions.delete(question);
     known?.onAnswer(payload);
   }
-}
-
-function lifeOf({ members }: View, kernelId: number): number | undefined {
-  return members.find((member) => member.kernelId === kernelId)?.life;
 }

@@ -8,6 +8,8 @@ export type MessageStats = {
   readonly received: Readonly<Record<string, number>>;
   /** Sent per second of the stack's clock, since the last time that somebody asked. */
   readonly sentPerSecond: number;
+  /** The same by type; types that were not sent since are not there. */
+  readonly sentPerSecondByType: Readonly<Record<string, number>>;
   /** Had to wait for room; were refused because too much waited; waited for a kernel that has gone. */
   readonly held: number;
   readonly refused: number;
@@ -37,7 +39,7 @@ const typeNames: readonly string[] = (() => {
 export class MessageCounter {
   /** Of lives that are over. */
   readonly #past = new Float64Array(LAYOUT.MESSAGE_COUNTS);
-  #lastSent = 0;
+  #lastSent: Readonly<Record<string, number>> = {};
   #lastNs = 0;
 
   /** @param nowNs start of the time for which the first rate is. */
@@ -62,15 +64,19 @@ export class MessageCounter {
       return named;
     };
     const sent = byType(LAYOUT.MESSAGE_COUNTS_SENT);
-    const allSent = Object.values(sent).reduce((sum, count) => sum + count, 0);
     const spanNs = nowNs - this.#lastNs;
-    const sentPerSecond = spanNs > 0 ? ((allSent - this.#lastSent) / spanNs) * 1e9 : 0;
-    this.#lastSent = allSent;
+    const rates: Record<string, number> = {};
+    for (const [name, count] of Object.entries(sent)) {
+      const since = count - (this.#lastSent[name] ?? 0);
+      if (since > 0 && spanNs > 0) rates[name] = (since / spanNs) * 1e9;
+    }
+    this.#lastSent = sent;
     this.#lastNs = nowNs;
     return {
       sent,
       received: byType(LAYOUT.MESSAGE_COUNTS_RECEIVED),
-      sentPerSecond,
+      sentPerSecond: Object.values(rates).reduce((sum, rate) => sum + rate, 0),
+      sentPerSecondByType: rates,
       held: counts[LAYOUT.MESSAGE_COUNT_HELD] as number,
       refused: counts[LAYOUT.MESSAGE_COUNT_REFUSED] as number,
       abandoned: counts[LAYOUT.MESSAGE_COUNT_ABANDONED] as number,

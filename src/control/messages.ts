@@ -3,7 +3,8 @@
  * view, errors. What kernels have to agree on goes between them (endpoint.ts). None per packet and none per connection.
  * Structured-clonable; each direction is one union.
  */
-import type { PortDescriptor } from "../device/device.ts";
+import type { DeviceCapabilities, PortDescriptor } from "../device/device.ts";
+import type { TablesDescriptor } from "../device/tables.ts";
 import type { KernelConfig } from "../kernel/config.ts";
 import type { MigrationAnswer, MigrationRequest } from "../migration/request.ts";
 import type { NetworkChange } from "../ip/networkChange.ts";
@@ -17,7 +18,11 @@ export type WorkerStart = {
   readonly config: KernelConfig;
   /** Kernels of the stack. */
   readonly kernels: number;
+  /** To be opened when the owner has granted the queue pair. */
   readonly port: PortDescriptor;
+  /** To be opened when this kernel becomes the owner; undefined: the device has none. */
+  readonly tables: TablesDescriptor | undefined;
+  readonly capabilities: DeviceCapabilities;
   /** Application module. */
   readonly app: string;
   readonly appArguments: unknown;
@@ -37,6 +42,8 @@ export type ToWorker =
   | { readonly type: "view"; readonly view: View }
   /** Addresses and routes have changed. */
   | { readonly type: "network"; readonly changes: readonly NetworkChange[] }
+  /** To the owner: writes to the device's tables (deviceMessages.ts). */
+  | { readonly type: "tables"; readonly id: number; readonly payload: Uint8Array }
   /** Live migration (docs/migration.md). */
   | { readonly type: "migrate"; readonly id: number; readonly request: MigrationRequest }
   /** Stop listening, drain, end; `reset`: reset what is left. The worker answers by exiting. */
@@ -49,6 +56,7 @@ export type FromWorker =
   /** What this kernel, the device's owner, has decided about addresses (it has applied it itself). */
   | { readonly type: "network"; readonly change: NetworkChange }
   | { readonly type: "conflict"; readonly address: string }
+  | { readonly type: "tablesWritten"; readonly id: number; readonly answer: Uint8Array }
   | { readonly type: "migrated"; readonly id: number; readonly answer: MigrationAnswer }
   /** `fatal`: the worker ends after this. */
   | { readonly type: "error"; readonly error: ErrorRecord; readonly fatal: boolean };

@@ -56,6 +56,7 @@ export class PortOwner {
   #registry: PortRegistry;
   #serving = false;
   #owns = false;
+  #ownerSince = 0;
   /** Kernels that have not told all they have. */
   #missing = new Set<number>();
   /** Claims that wait until all have. */
@@ -77,9 +78,11 @@ export class PortOwner {
     return this.#serving ? this.#registry.size : undefined;
   }
 
-  setView({ owner, members, term }: View): void {
+  setView({ owner, ownerSince, members, term }: View): void {
     const lives = new Map(members.map(({ kernelId, life }) => [kernelId, life] as const));
-    const owned = this.#owns;
+    const owned = this.#owns && this.#ownerSince === ownerSince;
+    if (this.#owns && !owned) this.#waiting = [];
+    this.#ownerSince = ownerSince;
     this.#owns = owner === this.#endpoint.kernelId;
     if (this.#owns && !owned) {
       this.#registry = new PortRegistry(this.#drawPort);
@@ -93,9 +96,8 @@ export class PortOwner {
         this.#missing.delete(kernelId);
         this.#waiting = this.#waiting.filter(({ from }) => from !== kernelId);
       }
-    } else if (owned) {
+    } else {
       this.#serving = false;
-      this.#waiting = [];
     }
     this.#lives = lives;
     this.#serveWhenComplete();
@@ -109,9 +111,11 @@ export class PortOwner {
   }
 
   #take(told: Told): void {
-    const { from, type, message } = told;
-    if (type === MESSAGE_TYPE_RECLAIMED) this.#missing.delete(from);
-    else if (type === MESSAGE_TYPE_CLAIM) this.#waiting.push(told);
+    const { from, type, correlation, message } = told;
+    if (type === MESSAGE_TYPE_RECLAIMED) {
+      // One that was meant for an earlier term of ours says nothing.
+      if (correlation === this.#ownerSince) this.#missing.delete(from);
+    } else if (type === MESSAGE_TYPE_CLAIM) this.#waiting.push(told);
     else if (message) this.#note(from, type, message);
     this.#serveWhenComplete();
   }

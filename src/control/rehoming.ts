@@ -73,6 +73,8 @@ export class Rehoming {
   #settleRounds = 0;
   /** What stood in the RX lanes of those that gave entries away: they must have got past it. */
   #backlog: { readonly ring: FrameRing; readonly tail: number }[] = [];
+  /** At the last look the owner had not written yet. */
+  #wasUnwritten = false;
   #retryAtMs = Number.POSITIVE_INFINITY;
   #torn = 0;
   /** Kernels that answer unknown segments with silence, and until when. */
@@ -161,6 +163,11 @@ export class Rehoming {
     else this.#rearrange(nowMs);
   }
 
+  /** What was to move stays where it is (offers have been refused): that may be a queue without a kernel. */
+  refused(): void {
+    if (this.#out.size > 0) this.#spread();
+  }
+
   /**
    * Moves what stands on a queue without a kernel, whoever has put it there. @returns entries moved.
    */
@@ -227,6 +234,7 @@ export class Rehoming {
     this.#sweepPins();
     this.#giveBack(nowMs);
     this.#empty(nowMs);
+    this.#settleRounds = 0;
     this.#noteBacklog();
     const absences = [...this.#out.values()];
     const waiting = [...this.#displaced.values()].some(({ home }) => !this.#isGone(home));
@@ -336,7 +344,6 @@ export class Rehoming {
 
   #noteBacklog(): void {
     const { device, memoryOf } = this.#options;
-    this.#settleRounds = 0;
     this.#backlog = [...new Set(this.#settling.map(({ from }) => from))].flatMap((queue) => {
       const memory = memoryOf(queue);
       if (!memory) return [];
@@ -346,6 +353,13 @@ export class Rehoming {
   }
 
   #isBacklogged(): boolean {
+    const unwritten = (this.#options.device.pendingWrites ?? 0) > 0;
+    if (unwritten || this.#wasUnwritten) {
+      // Until the owner has written, frames are steered the old way: time counts from the first look after that.
+      this.#wasUnwritten = unwritten;
+      this.#noteBacklog();
+      return true;
+    }
     // Counters run freely, modulo 2^32.
     this.#backlog = this.#backlog.filter(({ ring, tail }) => ((ring.head - tail) | 0) < 0);
     return this.#backlog.length > 0;

@@ -19,6 +19,8 @@ export type View = {
   readonly term: number;
   /** Kernel that owns the device and the registry of ports. */
   readonly owner: number;
+  /** The term in which it became that: who has missed a view or two can tell whether another was meanwhile. */
+  readonly ownerSince: number;
   readonly members: readonly Member[];
 };
 

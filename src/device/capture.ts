@@ -150,6 +150,8 @@ class CapturedDevice implements Device {
   readonly groupByLocalPorts?: NonNullable<Device["groupByLocalPorts"]>;
   readonly setFilter?: NonNullable<Device["setFilter"]>;
   readonly clearFilter?: NonNullable<Device["clearFilter"]>;
+  readonly filters?: NonNullable<Device["filters"]>;
+  readonly describeTables?: NonNullable<Device["describeTables"]>;
   readonly placement?: Placement;
   readonly lendQueue?: NonNullable<Device["lendQueue"]>;
   readonly #device: Device;
@@ -170,6 +172,8 @@ class CapturedDevice implements Device {
     if (device.groupByLocalPorts) this.groupByLocalPorts = device.groupByLocalPorts.bind(device);
     if (device.setFilter) this.setFilter = device.setFilter.bind(device);
     if (device.clearFilter) this.clearFilter = device.clearFilter.bind(device);
+    if (device.filters) this.filters = device.filters.bind(device);
+    if (device.describeTables) this.describeTables = device.describeTables.bind(device);
     if (device.placement) this.placement = device.placement;
     if (device.lendQueue) this.lendQueue = device.lendQueue.bind(device);
     sink.write(sectionHeader());

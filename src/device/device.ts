@@ -1,5 +1,6 @@
 import type { FrameRing } from "../views/frameRing.ts";
 import type { ReplySteering, ReplyTuple } from "./replySteering.ts";
+import type { PlacedFilter, TablesDescriptor } from "./tables.ts";
 
 /**
  * The seam between kernels and what carries their frames. A *device* is opened once, by the owner; each kernel gets a
@@ -25,6 +26,8 @@ export type DeviceCapabilities = {
   readonly mtuBytes: number;
   /** The device fills and checks TCP/UDP checksums (virtio NEEDS_CSUM / DATA_VALID). */
   readonly checksumOffload: boolean;
+  /** The device hands over several segments of a flow as one frame (LRO). */
+  readonly receiveCoalescing: boolean;
   /** Largest TCP payload in one frame that the device cuts into segments; 0: none. */
   readonly tsoBytesMax: number;
   /** Who places packets: the card by its tables, the host by a program of ours, learning, or software at the edge. */
@@ -37,6 +40,8 @@ export type DeviceCapabilities = {
   readonly groupsByLocalPort?: boolean;
   /** Exact-match filters; 0: none. */
   readonly exactFilters: number;
+  /** Exact filters are for IPv6 flows, too. Default true. */
+  readonly exactFiltersV6?: boolean;
 };
 
 export interface DevicePort {
@@ -78,6 +83,8 @@ export interface Placement {
   place(entry: number, queue: number): void;
   /** The entry that places a TCP packet with this tuple; addresses are 16 bytes. */
   entryOf(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number;
+  /** The entry of a flow group, where there are any. */
+  entryOfGroup?(group: number): number;
   /** Removes the exact filters that name `queue`. */
   dropFilters?(queue: number): void;
 }
@@ -108,8 +115,11 @@ export interface Device {
   lendQueue?(queue: number, to: number | undefined): void;
   /** Queue of a flow group; undefined: left to the hash. This and the next exist where capabilities.flowGroups > 0. */
   flowGroupQueue?(group: number): number | undefined;
-  /** Sends the next packets of a flow group to `queue`; undefined: leaves them to the hash, on devices that hash. */
-  moveFlowGroup?(group: number, queue: number | undefined): void;
+  /**
+   * Sends the next packets of a flow group to `queue`; undefined: leaves them to the hash, on devices that hash.
+   * @param offer where a kernel owns the device: the kernel of that queue may refuse. Default false.
+   */
+  moveFlowGroup?(group: number, queue: number | undefined, offer?: boolean): void;
   /**
    * Has packets to these ports of ours grouped by them, unless the device was told other ports.
    * @returns false when the device groups by the remote port only.
@@ -118,6 +128,17 @@ export interface Device {
   /** Sends one TCP flow to `queue`, before all tables. @returns false when the exact filters are used up. */
   setFilter?(flow: ReplyTuple, queue: number): boolean;
   clearFilter?(flow: ReplyTuple): void;
+  /** Exact filters that are set. */
+  filters?(): readonly PlacedFilter[];
+  /** What another thread needs to write the tables (openTables of tables.ts); missing: there is nothing to write. */
+  describeTables?(): TablesDescriptor | undefined;
+  /**
+   * Where another thread writes the tables (control/ownedDevice.ts): what has been written is sent, and `then` called
+   * when all of it has taken effect. Missing: a write takes effect at once.
+   */
+  commitTables?(then?: () => void): void;
+  /** Writes that have not taken effect yet. */
+  readonly pendingWrites?: number;
   /** Frames that the device has delivered to each queue. */
   queueFrames(): number[];
   close(): Promise<void>;

@@ -23,8 +23,8 @@ export interface ReplySteering {
     readonly entries: number;
     entryQueue(entry: number): number;
   };
-  /** Exact filters; missing: none, or not to be set from this thread. */
-  readonly filters?: ReplyFilters;
+  /** The device has exact filters; its owner sets them. Default false. */
+  readonly filterable?: boolean;
   /** Exact filters in use. */
   readonly filterCount: number;
   /** The queue, all tables considered; -1: the device cannot tell. Addresses are 16 bytes. */
@@ -38,9 +38,3 @@ export type ReplyTuple = {
   readonly local: Uint8Array;
   readonly localPort: number;
 };
-
-export interface ReplyFilters {
-  /** @returns 0, or ENOBUFS: the table is full. */
-  set(tuple: ReplyTuple, queue: number): number;
-  clear(tuple: ReplyTuple): void;
-}

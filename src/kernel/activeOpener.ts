@@ -5,43 +5,61 @@
 import type { ReplySteering, ReplyTuple } from "../device/replySteering.ts";
 import { addressFamily } from "../ip/address.ts";
 import { ownAddress, ownAddressIndex } from "../ip/ownAddresses.ts";
-import { EADDRINUSE, EADDRNOTAVAIL, EBADF } from "../layout/status.ts";
+import { EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EBADF, ENOBUFS } from "../layout/status.ts";
 import { INFO_LOCAL_PORT, INFO_STATE, STATE_CLOSED, STATE_TIME_WAIT } from "../layout/option.ts";
+import type { KernelControl } from "../control/kernelControl.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { Handles } from "./handles.ts";
 import type { KernelConfig } from "./config.ts";
+import { FILTER_BLOCK_PORTS, FilterBlocks, type Service } from "./filterBlocks.ts";
 import { HomePorts } from "./homePorts.ts";
-import { ReplyFilterSet } from "./replyFilterSet.ts";
 import type { PortRandom } from "./seed.ts";
+
+export type ActiveOpenerOptions = {
+  readonly config: KernelConfig;
+  readonly memory: KernelMemory;
+  readonly steering: ReplySteering;
+  /** Draws the ports. */
+  readonly random: PortRandom;
+  readonly handles: Handles;
+  readonly control: KernelControl;
+  /** Handles messages now, as far as they need no other thread. */
+  readonly settle: () => void;
+};
+
+type Attempt = {
+  readonly remote: Uint8Array;
+  readonly remotePort: number;
+  /** 0: any. */
+  readonly localPort: number;
+  readonly own: Uint8Array;
+  readonly index: number;
+};
 
 export class ActiveOpener {
   readonly #memory: KernelMemory;
   readonly #ports: HomePorts;
-  readonly #filters: ReplyFilterSet | undefined;
+  readonly #filters: FilterBlocks | undefined;
   readonly #handles: Handles;
 
-  /** @param random draws the ports. */
-  constructor(
-    config: KernelConfig,
-    memory: KernelMemory,
-    steering: ReplySteering,
-    random: PortRandom,
-    handles: Handles,
-  ) {
+  constructor({ config, memory, steering, random, handles, control, settle }: ActiveOpenerOptions) {
     const { ephemeralPortFirst: first, ephemeralPortLast: last, timeWaitMs } = config.tuning;
     const queue = config.kernelId;
     this.#memory = memory;
     this.#ports = new HomePorts({ queue, steering, range: { first, last }, random });
     this.#handles = handles;
-    if (steering.filters) {
-      const isOver = (handle: number, localPort: number) => this.#isOver(handle, localPort);
-      this.#filters = new ReplyFilterSet(steering.filters, queue, timeWaitMs, isOver);
-    }
+    if (!steering.filterable) return;
+    const isOver = (handle: number, localPort: number) => this.#isOver(handle, localPort);
+    const filters = new FilterBlocks({ queue, line: control, settle, timeWaitMs, isOver });
+    control.onReclaim(() => filters.reclaim());
+    control.device.onRecall = () => filters.giveBack(handles.nowNs);
+    this.#filters = filters;
   }
 
   /**
    * As Handles.connect.
-   * @returns EADDRNOTAVAIL too when no port comes home (any more), ENOBUFS when the device's filters are used up.
+   * @returns EADDRNOTAVAIL too when no port comes home (any more), ENOBUFS when the device's filters are used up;
+   * EAGAIN: the owner has been asked for a block of filters, which answered() waits for.
    */
   connect(remote: Uint8Array, remotePort: number, localPort: number, addressIndex: number): number {
     const index = addressIndex >= 0 ? addressIndex : this.#handles.addressFor(remote);
@@ -49,16 +67,26 @@ export class ActiveOpener {
     // The kernel says what is wrong; and to an own address every port is home, for nothing leaves the kernel.
     if (!own || ownAddressIndex(this.#memory, remote) >= 0)
       return this.#handles.connectFrom(remote, remotePort, localPort, addressIndex);
+    const attempt: Attempt = { remote, remotePort, localPort, own, index };
+    const leased = this.#connectLeased(attempt);
+    if (leased !== EADDRNOTAVAIL) return leased;
     const ports = this.#ports;
     ports.begin(remote, remotePort, own, localPort, addressFamily(own) === 4);
     let refusal = EADDRNOTAVAIL;
     for (let port = ports.next(); port !== 0; port = ports.next()) {
+      // Ports of this kind come last.
+      if (ports.needsFilter) return this.#connectByFilter(attempt, this.#candidates(attempt, port));
       const handle = this.#handles.connectFrom(remote, remotePort, port, index);
-      if (handle >= 0) return ports.needsFilter ? this.#filter(handle, remote, remotePort, own, port) : handle;
+      if (handle >= 0) return handle;
       if (handle !== EADDRINUSE) return handle;
       if (localPort !== 0) refusal = EADDRINUSE;
     }
     return refusal;
+  }
+
+  /** Fulfilled when the owner has answered a question for filters; at once where there are none. */
+  answered(): Promise<void> {
+    return this.#filters?.answered() ?? Promise.resolve();
   }
 
   /** Exact filters of this kernel. */
@@ -95,17 +123,58 @@ export class ActiveOpener {
     this.#filters?.adopt(arrived, this.#handles.nowNs);
   }
 
-  close(): void {
-    this.#filters?.close();
+  /** From a port that has a filter already. @returns EADDRNOTAVAIL when there is none. */
+  #connectLeased(attempt: Attempt): number {
+    const { remote, remotePort, localPort, own, index } = attempt;
+    const filters = this.#filters;
+    const service = filters?.find(remote, remotePort, own);
+    if (!filters || !service) return EADDRNOTAVAIL;
+    if (localPort !== 0 && !filters.has(service, localPort)) return EADDRNOTAVAIL;
+    for (const port of localPort !== 0 ? [localPort] : service.ready.slice()) {
+      const handle = this.#handles.connectFrom(remote, remotePort, port, index);
+      // Somebody may have taken the port by other ways.
+      if (handle === EADDRINUSE && localPort === 0) continue;
+      if (handle < 0) return handle;
+      filters.use(service, port, handle, this.#handles.nowNs);
+      if (localPort === 0 && filters.isLow(service)) this.#askAhead(attempt, service);
+      return handle;
+    }
+    return EADDRNOTAVAIL;
   }
 
-  /** Before the SYN leaves, which is at the end of the turn. */
-  #filter(handle: number, remote: Uint8Array, remotePort: number, local: Uint8Array, localPort: number): number {
-    const filters = this.#filters as ReplyFilterSet;
-    const status = filters.set({ remote, remotePort, local, localPort }, handle, this.#handles.nowNs);
-    if (status >= 0) return handle;
-    this.#handles.abort(handle);
-    return status;
+  #askAhead(attempt: Attempt, service: Service): void {
+    const { remote, remotePort, own } = attempt;
+    const ports = this.#ports;
+    ports.begin(remote, remotePort, own, 0, addressFamily(own) === 4);
+    let port = ports.next();
+    while (port !== 0 && !ports.needsFilter) port = ports.next();
+    if (port === 0) return;
+    const candidates = this.#candidates(attempt, port);
+    if (candidates.length > 0) this.#filters?.ask(service, candidates, false);
+  }
+
+  #connectByFilter(attempt: Attempt, candidates: readonly number[]): number {
+    const { remote, remotePort, own } = attempt;
+    const filters = this.#filters as FilterBlocks;
+    if (candidates.length === 0) return EADDRNOTAVAIL;
+    const { nowNs } = this.#handles;
+    const service = filters.open(remote, remotePort, own, nowNs);
+    // An answer that has come meanwhile, and was no, is told once.
+    if (!service.refused) filters.ask(service, candidates, true);
+    if (service.asked) return EAGAIN;
+    const refused = service.refused;
+    service.refused = false;
+    return refused ? ENOBUFS : this.#connectLeased(attempt);
+  }
+
+  /** A block of ports that need a filter and have none, from `first` on, which the walk has just named. */
+  #candidates({ remote, remotePort, own }: Attempt, first: number): number[] {
+    const service = this.#filters?.find(remote, remotePort, own);
+    const candidates: number[] = [];
+    for (let port = first; port !== 0 && candidates.length < FILTER_BLOCK_PORTS; port = this.#ports.next()) {
+      if (this.#ports.needsFilter && !(service && this.#filters?.has(service, port))) candidates.push(port);
+    }
+    return candidates;
   }
 
   #isOver(handle: number, localPort: number): boolean {

@@ -194,7 +194,7 @@ export class HomePorts {
     // Each port belongs to one plan, so that it is named once.
     const plan = shared ? "share" : groupQueue >= 0 ? "groups" : "hash";
     if (plan !== this.#plan && this.#plan !== "one") return false;
-    const filterable = shared && steering.filters !== undefined;
+    const filterable = shared && steering.filterable === true;
     if ((filterable || (shared && groupQueue < 0)) && port % steering.queues !== queue) return false;
     if (steering.filterCount > 0) {
       const placed = steering.queueFor(this.#remote, this.#remotePort, this.#local, port);

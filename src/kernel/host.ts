@@ -65,6 +65,11 @@ export type KernelHostOptions = {
   readonly onWork: () => void;
   /** Called when messages have been sent outside a turn. Default: onWork. */
   readonly onMessages?: () => void;
+  /**
+   * Has messages handled at once, by this kernel and by others on this thread. Default: by this kernel, for those that
+   * it has sent to itself.
+   */
+  readonly settleMessages?: () => void;
   /** Of the ports that are drawn for port 0 while this kernel is the owner. Default: the configuration's seed. */
   readonly drawSeed?: Uint32Array;
 };
@@ -91,6 +96,7 @@ export class KernelHost implements Drivable {
   readonly #budgetFrames: number;
   readonly #onApplicationError: (error: unknown) => void;
   readonly #onWork: () => void;
+  readonly #settleMessages: () => void;
   /** By kind and index of the handle. */
   readonly #sinks: (EventSink | undefined)[][] = Array.from({ length: HANDLE_KINDS }, () => []);
   #sinkCount = 0;
@@ -136,7 +142,13 @@ export class KernelHost implements Drivable {
     });
     const { ephemeralPortFirst, ephemeralPortLast } = options.config.tuning;
     const random = new PortRandom(options.drawSeed ?? options.config.seed);
-    this.control = new KernelControl(this.messages, () => random.draw(ephemeralPortFirst, ephemeralPortLast));
+    this.#settleMessages = options.settleMessages ?? (() => void this.messages.poll());
+    this.control = new KernelControl({
+      endpoint: this.messages,
+      memory: this.memory,
+      drawPort: () => random.draw(ephemeralPortFirst, ephemeralPortLast),
+      onError: options.onApplicationError,
+    });
   }
 
   /** Gives the kernel its queue pair. Once, after construction. @param random draws local ports. */
@@ -144,7 +156,9 @@ export class KernelHost implements Drivable {
     this.#port = port;
     const steering = port.replySteering;
     if (!steering || !random || steering.queues === 1) return;
-    this.opener = new ActiveOpener(this.config, this.memory, steering, random, this.handles);
+    const { config, control, handles, memory } = this;
+    const settle = () => this.#settleMessages();
+    this.opener = new ActiveOpener({ config, memory, steering, random, handles, control, settle });
   }
 
   get spinUs(): number {
@@ -293,7 +307,6 @@ export class KernelHost implements Drivable {
   }
 
   close(): void {
-    this.opener?.close();
     this.#port?.close();
     this.#port = undefined;
   }

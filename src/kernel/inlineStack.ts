@@ -1,9 +1,11 @@
 /** All kernels on the calling thread. */
 
+import { OwnedDevice, type WriteChannel } from "../control/ownedDevice.ts";
 import { PortProxy } from "../control/portProxy.ts";
 import { HOLDER_STACK } from "../control/ports.ts";
 import type { View } from "../control/view.ts";
 import { Balancing } from "../balancer/balancing.ts";
+import { tablesOf } from "../device/tables.ts";
 import { NetPopcornError } from "../errors.ts";
 import type { MigrationAgent } from "../migration/agent.ts";
 import { CallCarrier } from "../migration/carrier.ts";
@@ -44,12 +46,16 @@ class InlineStack extends StackBase implements Stack {
   readonly mode = "inline";
   /** The present life of each kernel, or its last. */
   readonly kernels: KernelHost[] = [];
+  /** Its device is the one below. */
   readonly #plan: StackPlan;
+  /** As its owner, one of the kernels, lets the stack see it. */
+  readonly #device: OwnedDevice;
   readonly #reactor: Reactor | undefined;
   /** Ports of the stack's own sockets; one of the kernels speaks for them. */
   readonly #ports = new PortProxy(HOLDER_STACK);
   #sponsor: KernelHost | undefined;
   #pumping = false;
+  readonly #rawDevice: StackPlan["device"];
   readonly #sockets: Sockets;
   readonly #supervision: Supervision;
   readonly #balancing: Balancing;
@@ -67,9 +73,12 @@ class InlineStack extends StackBase implements Stack {
   #applicationHeld = false;
   #closing: Promise<void> | undefined;
 
-  constructor(plan: StackPlan) {
+  constructor(given: StackPlan) {
     super();
+    this.#device = new OwnedDevice(given.device);
+    const plan = { ...given, device: this.#device };
     this.#plan = plan;
+    this.#rawDevice = given.device;
     this.#network = new StackNetwork(plan.configs[0], (event) => void this.emit("address", event));
     this.#reactor = plan.options.drive === "manual" ? undefined : reactorOf(plan.options.clock);
     const hosts = this.kernels;
@@ -101,13 +110,18 @@ class InlineStack extends StackBase implements Stack {
         };
       },
     });
+    this.#device.onGroupsRefused = (groups) => {
+      this.#balancing.refused(groups);
+      this.#supervision.groupsRefused();
+    };
     this.#supervision.retireAbsent();
     for (const host of hosts) this.#drive(host);
     this.#tell(this.#supervision.view);
   }
 
-  /** Loads the application into every kernel, if there is one. */
+  /** Gives every kernel its queue pair, and loads the application into it, if there is one. */
   async start(): Promise<void> {
+    for (const host of this.kernels) await this.#takeQueue(host);
     if (this.#plan.app !== undefined) await this.#startApplications(this.#plan.app);
     this.#supervision.begin();
     this.#balancing.begin();
@@ -173,6 +187,7 @@ class InlineStack extends StackBase implements Stack {
   async stats(): Promise<StackStats> {
     const kernels = this.#supervision.counters();
     return {
+      owner: this.#supervision.view.owner,
       statuses: this.#supervision.statuses(),
       kernels,
       queues: this.#plan.device.queueFrames(),
@@ -247,10 +262,10 @@ class InlineStack extends StackBase implements Stack {
     } as KernelLife;
   }
 
+  /** A kernel without a queue pair. */
   #startKernel({ config, memory, hostSeed, life }: KernelLife): KernelHost {
     const { device, module } = this.#plan;
     const { kernelId } = config;
-    const wake = () => this.#reactor?.wake();
     const host = new KernelHost({
       module,
       memory,
@@ -258,15 +273,28 @@ class InlineStack extends StackBase implements Stack {
       life,
       drawSeed: this.#plan.drawSeed,
       onMessages: () => this.#pump(),
+      settleMessages: () => this.#pumpNow(),
       onApplicationError: (error) => this.reportError(error, kernelId, false),
-      onWork: wake,
+      onWork: () => this.#reactor?.wake(),
     });
-    const port = device.openPort(kernelId, memory.queuePair(kernelId, config.rxLanes, wake));
-    const random = new PortRandom(hostSeed);
-    this.#randoms[kernelId] = random;
-    host.attach(port, random);
+    const open = () => tablesOf(this.#rawDevice);
+    host.control.deviceOwner.provide({ terms: device.capabilities, open, stackWrites: true });
+    this.#randoms[kernelId] = new PortRandom(hostSeed);
     host.changeNetwork(this.#network.changes);
     return host;
+  }
+
+  /** The kernel gets its queue pair from the owner, and drives it. It must have a view. */
+  async #takeQueue(host: KernelHost): Promise<void> {
+    const { control, config, kernelId, memory } = host;
+    const granted = control.device.acquire();
+    this.#pumpNow();
+    await granted;
+    const wake = () => this.#reactor?.wake();
+    const port = this.#device.openPort(kernelId, memory.queuePair(kernelId, config.rxLanes, wake));
+    host.attach(port, this.#randoms[kernelId]);
+    control.device.confirm();
+    this.#pumpNow();
   }
 
   #agentOf(kernelId: number): MigrationAgent | undefined {
@@ -305,7 +333,8 @@ class InlineStack extends StackBase implements Stack {
       return host?.messages.life === life ? [host] : [];
     });
     const sponsor = this.#sponsor && hosts.includes(this.#sponsor) ? this.#sponsor : hosts[0];
-    const sameOwner = sponsor?.control.owner === view.owner;
+    const sameOwner = sponsor?.control.ownerSince === view.ownerSince;
+    const sameWay = sponsor === this.#sponsor && sameOwner;
     if (!sponsor) this.#ports.attach(undefined, false);
     else if (sponsor !== this.#sponsor) sponsor.control.sponsor(this.#ports, false);
     for (const host of hosts) host.control.setView(view, () => this.#pump());
@@ -313,6 +342,15 @@ class InlineStack extends StackBase implements Stack {
     // What the last sponsor has asked for may have been lost with it.
     if (sponsor !== this.#sponsor && sameOwner) this.#ports.reclaim();
     this.#sponsor = sponsor;
+    if (!sameWay) this.#device.attach(sponsor && this.#writeChannel(sponsor));
+  }
+
+  /** By message from a kernel to the owner, and answered at once: on one thread nobody has to wait. */
+  #writeChannel(sponsor: KernelHost): WriteChannel {
+    return (payload, onWritten) => {
+      sponsor.control.writeTables(payload, onWritten);
+      this.#pumpNow();
+    };
   }
 
   /** Has messages handled soon, without turns: a stack that is driven by hand must not need any to listen. */
@@ -321,15 +359,17 @@ class InlineStack extends StackBase implements Stack {
     this.#pumping = true;
     queueMicrotask(() => {
       this.#pumping = false;
-      for (let handled = 1, round = 0; handled > 0 && round < PUMP_ROUNDS_MAX; round++) {
-        handled = 0;
-        for (const host of this.kernels) {
-          if (!this.#supervision.isLive(host.kernelId) || host.failure) continue;
-          handled += host.messages.poll();
-          host.messages.flush();
-        }
-      }
+      this.#pumpNow();
     });
+  }
+
+  #pumpNow(): void {
+    for (let handled = 1, round = 0; handled > 0 && round < PUMP_ROUNDS_MAX; round++) {
+      handled = 0;
+      const hosts = this.kernels.filter((host) => this.#supervision.isLive(host.kernelId) && !host.failure);
+      for (const { messages } of hosts) messages.flush();
+      for (const { messages } of hosts) handled += messages.poll();
+    }
   }
 
   /** The control path of addresses runs in the kernel that owns the device. */
@@ -383,6 +423,7 @@ class InlineStack extends StackBase implements Stack {
     this.kernels[host.kernelId] = host;
     this.#tell(this.#supervision.view);
     try {
+      await this.#takeQueue(host);
       this.#sockets.addKernel(host);
       this.#drive(host);
       if (this.#application) await this.#startApplication(host, this.#application);
@@ -418,6 +459,7 @@ class InlineStack extends StackBase implements Stack {
     }
     this.#balancing.unpinAll();
     this.#supervision.rehoming.unpinAll();
+    this.#device.release();
     if (this.#applicationHeld) this.#reactor?.unref();
     this.#reactor?.unref();
     this.emit("close", {});

@@ -64,7 +64,7 @@ export class Supervision implements SupervisedKernels {
   readonly #messages: MessageCounter;
   /** Kernels that run or are being started. */
   readonly #members = new Map<number, Member>();
-  #view: View = { term: 0, owner: 0, members: [] };
+  #view: View = { term: 0, owner: 0, ownerSince: 0, members: [] };
   #timer: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
 
@@ -86,7 +86,7 @@ export class Supervision implements SupervisedKernels {
     for (const [kernelId, { memory }] of plan.memories.entries()) {
       this.#members.set(kernelId, { kernelId, life: 0, memory });
     }
-    this.#view = { term: 1, owner: 0, members: [...this.#members.values()] };
+    this.#view = { term: 1, owner: 0, ownerSince: 1, members: [...this.#members.values()] };
   }
 
   /** The kernels as of now. */
@@ -168,6 +168,7 @@ export class Supervision implements SupervisedKernels {
     if (this.#closed) return;
     this.supervisor.step();
     this.rehoming.step(this.nowMs());
+    this.#commit();
     this.reschedule();
   }
 
@@ -209,10 +210,23 @@ export class Supervision implements SupervisedKernels {
   }
 
   retire(kernelId: number, error: Error): void {
+    this.#plan.memories[kernelId]?.fence();
     this.rehoming.retire(kernelId, this.nowMs());
     this.#members.delete(kernelId);
     this.#runner.lost(kernelId, error);
     this.#changeView();
+    this.#commit();
+  }
+
+  /** Groups that were to move stay where they are. */
+  groupsRefused(): void {
+    this.rehoming.refused();
+    this.#commit();
+  }
+
+  /** Has the owner write what the re-homing has decided. */
+  #commit(): void {
+    this.#plan.device.commitTables?.();
   }
 
   async end(kernelId: number): Promise<void> {
@@ -232,23 +246,36 @@ export class Supervision implements SupervisedKernels {
     this.#plan.memories[kernelId] = life.memory;
     this.#members.set(kernelId, { kernelId, life: life.life, memory: life.memory.memory });
     this.#changeView();
-    await this.#runner.start(kernelId, life);
+    try {
+      await this.#runner.start(kernelId, life);
+    } catch (error) {
+      // Nobody must wait for it, above all not as the owner.
+      life.memory.fence();
+      this.#members.delete(kernelId);
+      this.#changeView();
+      throw error;
+    }
   }
 
   /** The owner stays as long as it is up; then the one with the lowest number that is up, or else is coming up. */
   #changeView(): void {
     const members = [...this.#members.values()];
-    const { owner, term } = this.#view;
+    const { owner, ownerSince, term } = this.#view;
+    const lifeBefore = this.#view.members.find(({ kernelId }) => kernelId === owner)?.life;
     const heirs = members.map(({ kernelId }) => kernelId).sort((a, b) => a - b);
     const heir = heirs.find((kernelId) => this.supervisor.isUp(kernelId)) ?? heirs[0] ?? owner;
-    const stays = this.#members.has(owner) && !this.supervisor.isLeaving(owner);
-    this.#view = { term: term + 1, owner: stays ? owner : heir, members };
+    const lives = this.#members.has(owner) && this.#members.get(owner)?.life === lifeBefore;
+    const stays = lives && !this.supervisor.isLeaving(owner);
+    this.#view = stays
+      ? { term: term + 1, owner, ownerSince, members }
+      : { term: term + 1, owner: heir, ownerSince: term + 1, members };
     this.#runner.viewChanged(this.#view);
   }
 
   leave(kernelId: number): void {
     this.rehoming.leave(kernelId, this.nowMs());
     this.#changeView();
+    this.#commit();
   }
 
   isEmpty(kernelId: number): boolean {
@@ -263,7 +290,9 @@ export class Supervision implements SupervisedKernels {
 
   async dismiss(kernelId: number): Promise<void> {
     this.rehoming.retire(kernelId, this.nowMs(), true);
+    this.#commit();
     await this.#runner.dismiss(kernelId);
+    this.#plan.memories[kernelId]?.fence();
     this.#members.delete(kernelId);
     this.#changeView();
     this.#plan.device.releaseQueue(kernelId);
@@ -271,10 +300,15 @@ export class Supervision implements SupervisedKernels {
 
   restore(kernelId: number): void {
     this.rehoming.restore(kernelId, this.nowMs());
+    this.#commit();
   }
 
+  /** Packets go where they belong before anybody is told; where no kernel lives, nobody can see to that. */
   announce(event: KernelEvent): void {
-    this.#runner.announce(event);
+    const { device } = this.#plan;
+    const announce = () => this.#runner.announce(event);
+    if (device.commitTables && this.#members.size > 0) device.commitTables(announce);
+    else announce();
   }
 
   giveUp(): void {

@@ -30,6 +30,8 @@ export type ThreadKernelOptions = {
 export class ThreadKernel {
   readonly kernelId: number;
   readonly memory: KernelMemory;
+  /** How often the kernel has been started before. */
+  readonly life: number;
   /** Fulfilled when the application has started in this kernel. */
   readonly ready: Promise<void>;
   readonly #options: ThreadKernelOptions;
@@ -37,6 +39,7 @@ export class ThreadKernel {
   readonly #exited: Promise<void>;
   #settleReady!: { resolve: () => void; reject: (error: Error) => void };
   readonly #asked = new Map<number, Reply>();
+  readonly #writing = new Map<number, (answer: Uint8Array) => void>();
   #lastAsked = 0;
   #started = false;
   #closing = false;
@@ -47,6 +50,7 @@ export class ThreadKernel {
     this.#worker = worker;
     this.#options = options;
     this.kernelId = options.start.config.kernelId;
+    this.life = options.start.life;
     this.memory = new KernelMemory(options.start.memory);
     this.ready = new Promise((resolve, reject) => {
       this.#settleReady = { resolve, reject };
@@ -96,6 +100,13 @@ export class ThreadKernel {
     this.#post({ type: "view", view });
   }
 
+  /** @param onWritten not called when the kernel ends before, or is not the owner. */
+  writeTables(payload: Uint8Array, onWritten: (answer: Uint8Array) => void): void {
+    this.#lastAsked++;
+    this.#writing.set(this.#lastAsked, onWritten);
+    this.#post({ type: "tables", id: this.#lastAsked, payload });
+  }
+
   /** @param reply not called when the kernel ends before it has answered. */
   ask(request: MigrationRequest, reply: Reply): void {
     this.#lastAsked++;
@@ -131,6 +142,10 @@ export class ThreadKernel {
       case "migrated":
         this.#asked.get(message.id)?.(message.answer);
         this.#asked.delete(message.id);
+        break;
+      case "tablesWritten":
+        this.#writing.get(message.id)?.(message.answer);
+        this.#writing.delete(message.id);
         break;
       case "message":
         this.#options.onMessage(message.data);

@@ -1,5 +1,7 @@
 /** Every kernel in a worker of its own. The calling thread watches. */
 import { Balancing } from "../balancer/balancing.ts";
+import { OwnedDevice } from "../control/ownedDevice.ts";
+import type { View } from "../control/view.ts";
 import { NetPopcornError } from "../errors.ts";
 import { createMigrator, type MigrationResult, type Migrator } from "../migration/migrator.ts";
 import type { Stack, StackPlan } from "../stack.ts";
@@ -15,6 +17,8 @@ import { ThreadKernel } from "./threadKernel.ts";
 const DRAIN_MS_DEFAULT = 1000;
 /** How long a kernel that is started again may take until its application has started. */
 const START_MS_MAX = 30_000;
+/** How long the owner may take for the last writes of a stack that closes. */
+const LAST_WRITES_MS_MAX = 500;
 
 export async function startThreadStack(plan: StackPlan): Promise<Stack> {
   const stack = new ThreadStack(plan);
@@ -31,7 +35,11 @@ class ThreadStack extends StackBase implements Stack {
   readonly mode = "threads";
   readonly kernels = [];
   readonly sockets = undefined;
+  /** Its device is the one below. */
   readonly #plan: StackPlan;
+  /** As its owner, one of the kernels, lets the stack see it. */
+  readonly #device: OwnedDevice;
+  readonly #tables: ReturnType<NonNullable<StackPlan["device"]["describeTables"]>>;
   readonly #supervision: Supervision;
   readonly #balancing: Balancing;
   readonly #network: StackNetwork;
@@ -39,10 +47,16 @@ class ThreadStack extends StackBase implements Stack {
   /** The present life of each kernel, or its last. */
   readonly #threads: ThreadKernel[] = [];
   readonly #restarting = new Set<Promise<void>>();
+  /** Where writes to the device's tables go, and since which term. */
+  #deviceThread: ThreadKernel | undefined;
+  #ownerSince = 0;
   #closing: Promise<void> | undefined;
 
-  constructor(plan: StackPlan) {
+  constructor(given: StackPlan) {
     super();
+    this.#tables = given.device.describeTables?.();
+    this.#device = new OwnedDevice(given.device);
+    const plan = { ...given, device: this.#device };
     this.#plan = plan;
     this.#network = new StackNetwork(plan.configs[0], (event) => void this.emit("address", event));
     this.#supervision = new Supervision(plan, this.#createRunner());
@@ -66,6 +80,10 @@ class ThreadStack extends StackBase implements Stack {
         };
       },
     });
+    this.#device.onGroupsRefused = (groups) => {
+      this.#balancing.refused(groups);
+      this.#supervision.groupsRefused();
+    };
     this.#supervision.retireAbsent();
   }
 
@@ -95,7 +113,10 @@ class ThreadStack extends StackBase implements Stack {
       this.#threads.push(thread);
       thread.changeNetwork(this.#network.changes);
     }
+    this.#attachDevice(this.#supervision.view);
     await Promise.all(this.#threads.map(({ ready }) => ready));
+    // No kernel gets packets of a queue that has none.
+    await new Promise<void>((resolve) => this.#device.commitTables(resolve));
     this.#supervision.begin();
     this.#balancing.begin();
     this.announceStarted();
@@ -117,6 +138,7 @@ class ThreadStack extends StackBase implements Stack {
     // Counters are read out of the kernels' memories: no kernel is asked, so one that hangs has counters too.
     const kernels = this.#supervision.counters();
     return {
+      owner: this.#supervision.view.owner,
       statuses: this.#supervision.statuses(),
       kernels,
       queues: this.#plan.device.queueFrames(),
@@ -176,9 +198,21 @@ class ThreadStack extends StackBase implements Stack {
       announce: (event: KernelEvent) => this.announceKernel(event),
       viewChanged: (view) => {
         for (const thread of this.#threads) thread.setView(view);
+        this.#attachDevice(view);
       },
       giveUp: () => {},
     };
+  }
+
+  /** Writes go to the owner's thread from now on. It has been told the view before. */
+  #attachDevice({ owner, ownerSince, members }: View): void {
+    const life = members.find(({ kernelId }) => kernelId === owner)?.life;
+    const thread = this.#threads[owner];
+    const present = thread && thread.life === life ? thread : undefined;
+    if (present === this.#deviceThread && ownerSince === this.#ownerSince) return;
+    this.#deviceThread = present;
+    this.#ownerSince = ownerSince;
+    this.#device.attach(present && ((payload, onWritten) => present.writeTables(payload, onWritten)));
   }
 
   async #restartThread(kernelId: number, life: KernelLife): Promise<void> {
@@ -186,6 +220,7 @@ class ThreadStack extends StackBase implements Stack {
     this.#threads[kernelId] = thread;
     // Another kernel may have come or gone since this one was given its first view.
     thread.setView(this.#supervision.view);
+    this.#attachDevice(this.#supervision.view);
     thread.changeNetwork(this.#network.changes);
     if (this.#closing) void thread.close(0);
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -211,6 +246,8 @@ class ThreadStack extends StackBase implements Stack {
         config,
         kernels: this.kernelCount,
         port: descriptor,
+        tables: this.#tables,
+        capabilities: device.capabilities,
         app: app as string,
         appArguments: options.appArguments,
         seed: hostSeed,
@@ -231,15 +268,28 @@ class ThreadStack extends StackBase implements Stack {
     });
   }
 
+  async #lastWrites(): Promise<void> {
+    if (this.#device.pendingWrites === 0) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, LAST_WRITES_MS_MAX);
+      this.#device.commitTables(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
   async #close(drainMs: number): Promise<void> {
     this.#supervision.close();
     this.#balancing.stop();
     this.#network.close();
     this.#migrator.close();
+    await this.#lastWrites();
     await Promise.all(this.#threads.map((thread) => thread.close(drainMs)));
     await Promise.allSettled(this.#restarting);
     this.#balancing.unpinAll();
     this.#supervision.rehoming.unpinAll();
+    this.#device.release();
     this.emit("close", {});
   }
 }

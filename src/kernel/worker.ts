@@ -6,15 +6,16 @@ import { parentPort, workerData } from "node:worker_threads";
 import { type FromWorker, type ToWorker, toErrorRecord, type WorkerStart } from "../control/messages.ts";
 import type { View } from "../control/view.ts";
 import { openPort } from "../device/openPort.ts";
+import { type DeviceTables, openTables } from "../device/tables.ts";
 import { NetPopcornError } from "../errors.ts";
 import { runApplication } from "../net/application.ts";
 import { Sockets } from "../socket/sockets.ts";
 import { KernelMemory } from "../views/kernelMemory.ts";
-import { createRealClock } from "./clock.ts";
+import { type Clock, createRealClock } from "./clock.ts";
 import { KernelHost } from "./host.ts";
 import { KernelStack } from "./kernelStack.ts";
 import { controlNetwork } from "./networkControl.ts";
-import { reactorOf } from "./reactor.ts";
+import { type Reactor, reactorOf } from "./reactor.ts";
 import { PortRandom } from "./seed.ts";
 
 if (!parentPort) throw new NetPopcornError("ERR_WORKER", "worker.js is started by createStack, not directly");
@@ -47,64 +48,104 @@ function networkTeller(host: KernelHost): Parameters<typeof controlNetwork>[3] {
   };
 }
 
-async function run(start: WorkerStart): Promise<void> {
-  const clock = createRealClock(start.epochMs);
-  const reactor = reactorOf(clock);
-  const memory = new KernelMemory(start.memory);
-  const host = new KernelHost({
-    module: start.module,
-    memory,
-    config: start.config,
-    life: start.life,
-    drawSeed: start.drawSeed,
-    onApplicationError: (error) => reportError(error, false),
-    onWork: () => reactor.wake(),
-  });
-  const ring = () => {
-    memory.ringDoorbell();
-    reactor.wake();
-  };
-  const port = await openPort(start.port, memory.queuePair(host.kernelId, start.config.rxLanes, ring));
-  const random = new PortRandom(start.seed);
-  host.attach(port, random);
-  const setView = (view: View) => {
+/** This thread's kernel and what belongs to it. */
+class KernelThread {
+  readonly #start: WorkerStart;
+  readonly #clock: Clock;
+  readonly #reactor: Reactor;
+  readonly #memory: KernelMemory;
+  readonly #host: KernelHost;
+  readonly #random: PortRandom;
+  readonly #sockets: Sockets;
+  readonly #stack: KernelStack;
+
+  constructor(start: WorkerStart) {
+    this.#start = start;
+    this.#clock = createRealClock(start.epochMs);
+    this.#reactor = reactorOf(this.#clock);
+    this.#memory = new KernelMemory(start.memory);
+    this.#random = new PortRandom(start.seed);
+    this.#host = new KernelHost({
+      module: start.module,
+      memory: this.#memory,
+      config: start.config,
+      life: start.life,
+      drawSeed: start.drawSeed,
+      onApplicationError: (error) => reportError(error, false),
+      onWork: () => this.#reactor.wake(),
+    });
+    const open = () => this.#openTables();
+    this.#host.control.deviceOwner.provide({ terms: start.capabilities, open, stackWrites: true });
+    this.#setView(start.view);
+    this.#sockets = new Sockets({
+      hosts: [this.#host],
+      reactor: this.#reactor,
+      claims: this.#host.control.ports,
+      onError: (error) => reportError(error, false),
+    });
+    this.#stack = new KernelStack({
+      host: this.#host,
+      kernels: start.kernels,
+      sockets: this.#sockets,
+      clock: this.#clock,
+      post: (data) => post({ type: "message", data }),
+    });
+  }
+
+  async run(): Promise<void> {
+    owner.on("message", (message: ToWorker) => this.#handle(message));
+    this.#reactor.add(this.#host, (error) => {
+      reportError(error, true);
+      this.#sockets.dropKernel(this.#host, error);
+      this.#sockets.closeListeners();
+      this.#end();
+    });
+    await this.#takeQueue();
+    await runApplication(this.#start.app, this.#stack, this.#start.appArguments);
+    post({ type: "ready" });
+  }
+
+  /** Turns without a queue pair go before: messages come and go. The owner grants one, also to itself. */
+  async #takeQueue(): Promise<void> {
+    const { config, port } = this.#start;
+    const { control, kernelId } = this.#host;
+    await control.device.acquire();
+    const ring = () => {
+      this.#memory.ringDoorbell();
+      this.#reactor.wake();
+    };
+    this.#host.attach(await openPort(port, this.#memory.queuePair(kernelId, config.rxLanes, ring)), this.#random);
+    control.device.confirm();
+    this.#reactor.wake();
+  }
+
+  /** @throws what it throws, and this kernel ends: an owner that cannot write the tables must not be one. */
+  #openTables(): Promise<DeviceTables> {
+    return openTables(this.#start.tables).catch((error: unknown) => {
+      reportError(error, true);
+      this.#end();
+      throw error;
+    });
+  }
+
+  #setView(view: View): void {
     // Others' threads are woken by their doorbells.
-    host.control.setView(view, () => {});
-    controlNetwork(host, view.owner, random, networkTeller(host));
-    reactor.wake();
-  };
-  setView(start.view);
-  const sockets = new Sockets({
-    hosts: [host],
-    reactor,
-    claims: host.control.ports,
-    onError: (error) => reportError(error, false),
-  });
-  const stack = new KernelStack({
-    host,
-    kernels: start.kernels,
-    sockets,
-    clock,
-    post: (data) => post({ type: "message", data }),
-  });
-  const end = () => {
-    reactor.remove(host);
-    host.close();
-    exit();
-  };
-  const close = async (drainMs: number, reset: boolean) => {
-    await stack.close(drainMs);
-    if (reset && !host.failure) host.exports.tcpAbortAll();
-    if (!host.failure) host.network?.close(!reset);
-    host.network = undefined;
-    // The last resets and FINs are sent by one more turn.
-    if (!host.failure) host.turn(clock.nowNs());
-    end();
-  };
-  owner.on("message", (message: ToWorker) => {
+    this.#host.control.setView(view, () => {});
+    controlNetwork(this.#host, view.owner, this.#random, networkTeller(this.#host));
+    this.#reactor.wake();
+  }
+
+  #handle(message: ToWorker): void {
+    const host = this.#host;
     switch (message.type) {
       case "view":
-        setView(message.view);
+        this.#setView(message.view);
+        break;
+      case "tables":
+        host.control.deviceOwner.write(message.payload, (answer) => {
+          post({ type: "tablesWritten", id: message.id, answer });
+        });
+        this.#reactor.wake();
         break;
       case "migrate":
         host.migrationAgent().handle(message.request, (answer) => post({ type: "migrated", id: message.id, answer }));
@@ -113,27 +154,46 @@ async function run(start: WorkerStart): Promise<void> {
         host.changeNetwork(message.changes);
         break;
       case "message":
-        stack.deliver(message.data);
+        this.#stack.deliver(message.data);
         break;
       case "close":
-        close(message.drainMs, message.reset).catch((error: unknown) => {
+        this.#close(message.drainMs, message.reset).catch((error: unknown) => {
           reportError(error, true);
-          end();
+          this.#end();
         });
         break;
     }
-  });
-  reactor.add(host, (error) => {
-    reportError(error, true);
-    sockets.dropKernel(host, error);
-    sockets.closeListeners();
-    end();
-  });
-  await runApplication(start.app, stack, start.appArguments);
-  post({ type: "ready" });
+  }
+
+  async #close(drainMs: number, reset: boolean): Promise<void> {
+    const host = this.#host;
+    host.control.device.leave();
+    await this.#stack.close(drainMs);
+    if (reset && !host.failure) host.exports.tcpAbortAll();
+    if (!host.failure) host.network?.close(!reset);
+    host.network = undefined;
+    // The last resets and FINs are sent by one more turn.
+    if (!host.failure) host.turn(this.#clock.nowNs());
+    this.#end();
+  }
+
+  #end(): void {
+    const host = this.#host;
+    this.#reactor.remove(host);
+    if (!host.failure) {
+      host.control.device.release();
+      host.messages.flush();
+    }
+    host.close();
+    exit();
+  }
 }
 
-run(workerData as WorkerStart).catch((error: unknown) => {
+async function run(): Promise<void> {
+  await new KernelThread(workerData as WorkerStart).run();
+}
+
+run().catch((error: unknown) => {
   reportError(error, true);
   exit();
 });

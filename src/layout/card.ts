@@ -10,7 +10,7 @@
  *  12288 │ scratch of the creator     │ arguments of register calls
  *  16384 │ delivered frames           │ f64 [sending port][receiving port], written by the sender
  *  65536 │ static data of the module  │
- * 131072 │ cards, CARD_SIZE_BYTES each│ written by the creator (the device's owner), read by all
+ * 131072 │ cards, CARD_SIZE_BYTES each│ written at first by the creator, then by the device's owner
  *        └ port regions               ┘ packet buffers, each written by its port only
  * ```
  * Portable: read by asc and tsc; integer constants, + and * only.
@@ -70,6 +70,8 @@ export const FLOW_GROUPS = 4096;
 export const FLOW_GROUP_NONE = 65535;
 /** Toeplitz tables made from the key. */
 export const CARD_RSS_TABLES = 12288;
+/** A filter record, argument of the owner's calls: it may be on another thread than the creator. */
+export const CARD_SCRATCH = 49152;
 /** Hash table of exact filters, FILTER_SLOTS records. */
 export const CARD_FILTERS = 65536;
 export const FILTER_SLOTS = 16384;
@@ -88,7 +90,7 @@ export const CARD_FLAG_LARGE_RECEIVE = 8;
 
 /**
  * An exact filter: 16 bytes source address, 16 bytes destination address (IPv4 in the first four, the rest zero),
- * u32 ports in memory order, u32 control word. Also the form of a tuple in SEGMENT_SCRATCH.
+ * u32 ports in memory order, u32 control word. Also the form of a tuple in CARD_SCRATCH.
  */
 export const FILTER_SOURCE = 0;
 export const FILTER_DESTINATION = 16;

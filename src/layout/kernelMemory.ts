@@ -61,7 +61,12 @@ export const HEALTH_COOKIES_UNTIL_MS = 20;
 /** RFC 4987: cookies are believed for this long after the last one was, or may have been, sent. */
 export const COOKIES_TRUSTED_MS = 128000;
 /** u32, atomic: migrations into this kernel that have been committed (docs/migration.md). Written by the kernel. */
-export const HEALTH_MIGRATIONS = 20;
+export const HEALTH_MIGRATIONS = 24;
+/**
+ * i32, atomic: 1 once the stack has given this kernel up. If it was the device's owner and still runs (it hung, and is
+ * about to be ended), it must not write the device's tables any more: another owner does. Written by the supervisor.
+ */
+export const HEALTH_FENCED = 28;
 
 export const COUNTERS_BASE = 4096;
 

@@ -75,6 +75,34 @@ export const MESSAGE_TYPE_RECLAIMED = 7;
 export const MESSAGE_TYPE_FAILED = 8;
 export const MESSAGE_TYPE_REVOKED = 9;
 
+/** Queue pairs (docs/messages.md): a kernel asks the owner for its own, drives it, gives it back. */
+export const MESSAGE_TYPE_QUEUE_ASK = 10;
+export const MESSAGE_TYPE_QUEUE_GRANT = 11;
+export const MESSAGE_TYPE_QUEUE_CONFIRM = 12;
+export const MESSAGE_TYPE_QUEUE_RELEASE = 13;
+/** The last of what a kernel tells a new owner of the device: the queue pair that it has, or none. */
+export const MESSAGE_TYPE_QUEUE_HOLDS = 14;
+/** A new owner has heard of all kernels: it serves. */
+export const MESSAGE_TYPE_OWNER_SERVES = 15;
+/** Writes to the device's tables, decided by the stack; the owner's answer when they have taken effect. */
+export const MESSAGE_TYPE_TABLES_WRITE = 16;
+export const MESSAGE_TYPE_TABLES_WRITTEN = 17;
+
+/** Flow groups: the owner offers them to a kernel, that answers, and all concerned are told of the move. */
+export const MESSAGE_TYPE_GROUPS_OFFER = 20;
+export const MESSAGE_TYPE_GROUPS_ANSWER = 21;
+export const MESSAGE_TYPE_GROUPS_MOVED = 22;
+
+/** Exact filters in blocks: leased for connections to one service, given back, led to another kernel, told of. */
+export const MESSAGE_TYPE_FILTERS_ASK = 24;
+export const MESSAGE_TYPE_FILTERS_GRANT = 25;
+export const MESSAGE_TYPE_FILTERS_RETURN = 26;
+export const MESSAGE_TYPE_FILTERS_LEAD = 27;
+export const MESSAGE_TYPE_FILTERS_HOLDS = 28;
+/** There are none left: the owner wants back what is not in use; the last of what a kernel has given back. */
+export const MESSAGE_TYPE_FILTERS_RECALL = 29;
+export const MESSAGE_TYPE_FILTERS_RECALLED = 30;
+
 /** Live migration (docs/migration.md): a piece of a stream of records, the end of one, a part of a late frame. */
 export const MESSAGE_TYPE_MIGRATION_PIECE = 40;
 export const MESSAGE_TYPE_MIGRATION_END = 41;

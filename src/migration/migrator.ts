@@ -230,8 +230,7 @@ export class Migrator {
         this.#askAll(move, "arrive", [to], () => ({ ask: "arrive", move: id, group }));
         break;
       case "arrive":
-        this.#steer(move);
-        this.#askAll(move, "drain", sources, () => ({ ask: "drain", group }));
+        this.#steer(move, () => this.#askAll(move, "drain", sources, () => ({ ask: "drain", group })));
         break;
       case "drain":
         this.#askAll(move, "freeze", sources, () => ({ ask: "freeze", group, to }));
@@ -243,12 +242,15 @@ export class Migrator {
     }
   }
 
-  #steer(move: MoveState): void {
+  /** @param then called when the device's tables are so, unless the move has been given up. */
+  #steer(move: MoveState, then: () => void): void {
     const { device, nowNs, unpin } = this.#options;
     const before = device.flowGroupQueue?.(move.group);
     const repin = unpin?.(move.group) ?? (() => {});
     device.moveFlowGroup?.(move.group, move.to);
     move.steered = { before, atNs: nowNs(), repin };
+    if (!device.commitTables) then();
+    else device.commitTables(() => this.#active === move && move.phase === "arrive" && then());
   }
 
   /** One source after the other: the new kernel reads one stream at a time. */

@@ -10,7 +10,7 @@ import type { NetPopcornError } from "../errors.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import { OPTION_KEEPALIVE, OPTION_KEEPALIVE_IDLE_MS, OPTION_NODELAY } from "../layout/option.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, ECONNREFUSED, ENOTCONN, EPIPE } from "../layout/status.ts";
-import type { Sockets } from "../socket/sockets.ts";
+import { isEagain, type Sockets } from "../socket/sockets.ts";
 import type { NetStack } from "./stackOf.ts";
 import { socketsOf } from "./stackOf.ts";
 import { type ConnectArguments, normalizeConnect } from "./arguments.ts";
@@ -342,8 +342,14 @@ export class StackSocket extends net.Socket implements TransportUser {
       this.destroy(addressError(ECONNREFUSED, "connect", address, port));
       return;
     }
+    this.#openFrom(address, port, localAddress, localPort);
+  }
+
+  #openFrom(address: string, port: number, localAddress: string | undefined, localPort: number | undefined): void {
+    if (!this.connecting) return;
+    let sockets: Sockets | undefined;
     try {
-      const sockets = socketsOf(this.#stack());
+      sockets = socketsOf(this.#stack());
       const { host, handle } = sockets.openHandle({
         address,
         port,
@@ -352,6 +358,10 @@ export class StackSocket extends net.Socket implements TransportUser {
       });
       this.#attach(new Transport(sockets, host, handle, this));
     } catch (cause) {
+      if (isEagain(cause)) {
+        void sockets?.answered().then(() => this.#openFrom(address, port, localAddress, localPort));
+        return;
+      }
       const binds = (localAddress || localPort) && isStackAddress(cause);
       const shape = (status: number) =>
         binds

@@ -15,7 +15,7 @@ import type { Reactor } from "../kernel/reactor.ts";
 import { OPTION_FAST_OPEN_CONNECT } from "../layout/option.ts";
 import { ADDRESS_ANY, ADDRESS_ANY_V4, ADDRESS_ANY_V6 } from "../layout/config.ts";
 import { GAUGE_CONNECTIONS, GAUGE_TIME_WAIT } from "../layout/counters.ts";
-import { EADDRNOTAVAIL, ENOBUFS } from "../layout/status.ts";
+import { EADDRNOTAVAIL, EAGAIN, ENOBUFS } from "../layout/status.ts";
 import type { BindUdpOptions, ConnectOptions, ListenOptions } from "../types.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import { Connection, type ConnectionOwner, type OpenConnection } from "./connection.ts";
@@ -104,7 +104,7 @@ export class Sockets implements ConnectionOwner {
    */
   async connect(options: ConnectOptions): Promise<Connection> {
     options.signal?.throwIfAborted();
-    const { host, handle } = this.openHandle(options);
+    const { host, handle } = await this.#openWhenAnswered(options);
     const connection = new Connection(host, handle, this);
     const forget = onAbort(options.signal, () => connection.abort(options.signal?.reason));
     try {
@@ -117,7 +117,7 @@ export class Sockets implements ConnectionOwner {
 
   /**
    * Starts an active open in its home kernel; EVENT_CONNECTED or EVENT_ERROR follows. The signal is not looked at.
-   * @throws NetPopcornError as connect, for what is refused at once.
+   * @throws NetPopcornError as connect, for what is refused at once; EAGAIN: answered() tells when to try again.
    */
   openHandle(options: Omit<ConnectOptions, "signal">): { readonly host: KernelHost; readonly handle: number } {
     this.#checkOpen();
@@ -136,6 +136,24 @@ export class Sockets implements ConnectionOwner {
     if (options.fastOpen) sendFirst(opened.host, opened.handle, options.fastOpen, what);
     opened.host.requestTurn();
     return opened;
+  }
+
+  /** A kernel that must first lease exact filters is tried again when it has its answer. */
+  async #openWhenAnswered(options: ConnectOptions): Promise<{ readonly host: KernelHost; readonly handle: number }> {
+    for (;;) {
+      try {
+        return this.openHandle(options);
+      } catch (error) {
+        if (!isEagain(error)) throw error;
+        await this.answered();
+        options.signal?.throwIfAborted();
+      }
+    }
+  }
+
+  /** Fulfilled when a kernel of this group has heard of the device's owner about exact filters (openHandle: EAGAIN). */
+  async answered(): Promise<void> {
+    await Promise.race(this.#hosts.map((host) => host.opener?.answered()));
   }
 
   /** Until as many unref() the process stays alive. */
@@ -306,12 +324,20 @@ export class Sockets implements ConnectionOwner {
   #open(remote: Uint8Array, port: number, localPort: number, addressIndex: number, what: string) {
     let handle = EADDRNOTAVAIL;
     for (let tries = this.#hosts.length; tries > 0 && handle === EADDRNOTAVAIL; tries--) {
-      const host = this.#hosts[this.#nextHost++ % this.#hosts.length] as KernelHost;
+      const host = this.#hosts[this.#nextHost % this.#hosts.length] as KernelHost;
       handle = host.handles.connect(remote, port, localPort, addressIndex);
+      // The same kernel is tried again when it has what it waits for.
+      if (handle === EAGAIN) break;
+      this.#nextHost++;
       if (handle >= 0) return { host, handle };
     }
     throw statusError(handle, localPort === 0 ? what : `${what} from port ${localPort}`);
   }
+}
+
+/** What openHandle() throws when the device's owner has to be asked first. */
+export function isEagain(error: unknown): boolean {
+  return error instanceof NetPopcornError && error.errno === EAGAIN;
 }
 
 /** What a kernel calls the wildcard that `address` is; undefined: it is none. "::" takes both families, as in Linux. */

@@ -8,6 +8,7 @@ import {
   HEALTH_BASE,
   HEALTH_BUSY_US,
   HEALTH_DOORBELL,
+  HEALTH_FENCED,
   HEALTH_HEARTBEAT,
   HEALTH_SLEEPING,
   MAP_BASE,
@@ -119,6 +120,15 @@ export class KernelMemory {
   waitDoorbell(seen: number, timeoutMs: number): Promise<unknown> | undefined {
     const wait = Atomics.waitAsync(this.words, DOORBELL, seen, timeoutMs);
     return wait.async ? wait.value : undefined;
+  }
+
+  /** For the supervisor: the kernel is given up, and must not write the device's tables any more. */
+  fence(): void {
+    Atomics.store(this.words, (HEALTH_BASE + HEALTH_FENCED) >> 2, 1);
+  }
+
+  get fenced(): boolean {
+    return Atomics.load(this.words, (HEALTH_BASE + HEALTH_FENCED) >> 2) === 1;
   }
 
   /** Polls so far; stands still when the kernel hangs. */

@@ -25,7 +25,7 @@ class Kernel {
     const onError = (error: unknown) => this.wrong.push(String(error));
     const endpoint = new Endpoint({ kernelId, life, memory: this.place.memory, onWork: () => {}, onError });
     let next = 40000 + 1000 * kernelId;
-    this.control = new KernelControl(endpoint, () => next++);
+    this.control = new KernelControl({ endpoint, memory: this.place.memory, drawPort: () => next++, onError });
   }
 
   get member(): Member {
@@ -58,7 +58,7 @@ class Kernel {
 class World {
   readonly kernels: (Kernel | undefined)[] = [];
   readonly lives = new Array<number>(KERNELS).fill(0);
-  #view: View = { term: 0, owner: 0, members: [] };
+  #view: View = { term: 0, owner: 0, ownerSince: 0, members: [] };
 
   constructor() {
     for (let id = 0; id < KERNELS; id++) this.kernels.push(new Kernel(id, 0));
@@ -77,8 +77,12 @@ class World {
   announce(hears: (id: number) => boolean): void {
     const members = this.kernels.flatMap((kernel) => (kernel ? [kernel.member] : []));
     const present = members.map(({ kernelId }) => kernelId);
-    const owner = present.includes(this.#view.owner) ? this.#view.owner : (present[0] ?? this.#view.owner);
-    this.#view = { term: this.#view.term + 1, owner, members };
+    const { owner: last, ownerSince: since, members: before } = this.#view;
+    const term = this.#view.term + 1;
+    const lifeOf = (all: readonly Member[]) => all.find(({ kernelId }) => kernelId === last)?.life;
+    const stays = present.includes(last) && lifeOf(before) === lifeOf(members);
+    const owner = stays ? last : (present[0] ?? last);
+    this.#view = { term, owner, ownerSince: stays ? since : term, members };
     this.tell(hears);
   }
 

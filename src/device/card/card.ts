@@ -22,10 +22,11 @@ import {
 import { TOEPLITZ_KEY_DEFAULT } from "../../rss/toeplitz.ts";
 import type { Device, DeviceCapabilities, DevicePort, Placement, PortDescription, QueuePair } from "../device.ts";
 import { completeImpairments, type ImpairmentCounts, type Impairments } from "./impairment.ts";
-import { CardPlacement } from "./placement.ts";
 import type { ReplyTuple } from "../replySteering.ts";
+import type { PlacedFilter } from "../tables.ts";
 import { CardRegisters, PROTOCOL_TCP } from "./registers.ts";
 import type { Segment } from "./segment.ts";
+import { type CardLocalPorts, CardTables, type CardTablesDescriptor } from "./tables.ts";
 
 export type CardPreset = "82599" | "generic";
 
@@ -108,8 +109,8 @@ export class Card implements Device {
   readonly registers: CardRegisters;
   readonly placement: Placement;
   readonly #segment: Segment;
-  /** Whether packets can be grouped by our own ports, and whether the ports were given with the options. */
-  readonly #localPorts: "free" | "given" | undefined;
+  readonly #localPorts: CardLocalPorts;
+  readonly #tables: CardTables;
   #settings: Required<Impairments>;
   /** Frames that each queue got through ports that are gone, less what its present port had got before it came. */
   readonly #frames: number[];
@@ -144,6 +145,7 @@ export class Card implements Device {
       queues,
       mtuBytes: checkRange("mtuBytes", options.mtuBytes ?? 1500, 576, 65535),
       checksumOffload: options.checksumOffload ?? false,
+      receiveCoalescing: options.largeReceive ?? (options.tsoBytesMax ?? 0) > 0,
       tsoBytesMax: checkRange("tsoBytesMax", options.tsoBytesMax ?? 0, 0, TSO_BYTES_MAX),
       steering: queues === 1 ? "none" : "card",
       retaEntries,
@@ -156,13 +158,14 @@ export class Card implements Device {
     }
     this.#writeRegisters(options, limits);
     this.registers = new CardRegisters(segment.memory, segment.exports, index);
-    this.placement = new CardPlacement(this.registers);
+    this.#localPorts = options.localPorts ? "given" : limits.localPorts ? "free" : undefined;
+    this.#tables = new CardTables(this.registers, this.#localPorts);
+    this.placement = this.#tables.placement;
     this.registers.setRssKey(options.rssKey ?? TOEPLITZ_KEY_DEFAULT);
     const rssQueues = checkRange("queuesRssMax", options.queuesRssMax ?? limits.queuesRssMax, 1, limits.queuesRssMax);
     for (let entry = 0; entry < retaEntries; entry++) {
       this.registers.setRetaEntry(entry, entry % Math.min(queues, rssQueues));
     }
-    this.#localPorts = options.localPorts ? "given" : limits.localPorts ? "free" : undefined;
     if (options.localPorts) {
       if (!limits.localPorts) {
         throw new NetPopcornError(
@@ -212,34 +215,24 @@ export class Card implements Device {
   }
 
   groupByLocalPorts(first: number, last: number): boolean {
-    if (!this.#localPorts) return false;
-    if (this.#localPorts === "free") this.registers.setLocalPorts(first, last);
-    return true;
+    return this.#tables.groupByLocalPorts(first, last);
   }
 
-  setFilter({ remote, remotePort, local, localPort }: ReplyTuple, queue: number): boolean {
-    if (this.registers.filterCount >= FILTERS_MAX) return false;
-    this.registers.setFilter(
-      {
-        protocol: PROTOCOL_TCP,
-        source: remote,
-        sourcePort: remotePort,
-        destination: local,
-        destinationPort: localPort,
-      },
-      queue,
-    );
-    return true;
+  setFilter(flow: ReplyTuple, queue: number): boolean {
+    return this.#tables.setFilter(flow, queue);
   }
 
-  clearFilter({ remote, remotePort, local, localPort }: ReplyTuple): void {
-    this.registers.clearFilter({
-      protocol: PROTOCOL_TCP,
-      source: remote,
-      sourcePort: remotePort,
-      destination: local,
-      destinationPort: localPort,
-    });
+  clearFilter(flow: ReplyTuple): void {
+    this.#tables.clearFilter(flow);
+  }
+
+  filters(): PlacedFilter[] {
+    return this.#tables.filters();
+  }
+
+  describeTables(): CardTablesDescriptor {
+    const { memory, module } = this.#segment;
+    return { kind: "card", module, memory, card: this.index, localPorts: this.#localPorts };
   }
 
   queueFrames(): number[] {
@@ -273,12 +266,12 @@ export class Card implements Device {
   #writeRegisters(options: CardOptions, limits: Limits): void {
     const at = CARDS_BASE + this.index * CARD_SIZE_BYTES;
     const words = new Int32Array(this.#segment.memory.buffer);
-    const { checksumOffload, flowGroups, queues, retaEntries, tsoBytesMax } = this.capabilities;
+    const { checksumOffload, flowGroups, queues, receiveCoalescing, retaEntries } = this.capabilities;
     words[(at + CARD_FLAGS) >> 2] =
       (flowGroups > 0 ? CARD_FLAG_FLOW_GROUPS : 0) |
       ((options.rssUdpPorts ?? limits.rssUdpPorts) ? CARD_FLAG_RSS_UDP_PORTS : 0) |
       (checksumOffload ? CARD_FLAG_CHECKSUM_OFFLOAD : 0) |
-      ((options.largeReceive ?? tsoBytesMax > 0) ? CARD_FLAG_LARGE_RECEIVE : 0);
+      (receiveCoalescing ? CARD_FLAG_LARGE_RECEIVE : 0);
     words[(at + CARD_QUEUES) >> 2] = queues;
     words[(at + CARD_RETA_MASK) >> 2] = retaEntries - 1;
     // First > last: no local ports.

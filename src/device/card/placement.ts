@@ -37,6 +37,10 @@ export class CardPlacement implements Placement {
     return RETA_FIRST + registers.retaEntryOf(source, sourcePort, destination, destinationPort);
   }
 
+  entryOfGroup(group: number): number {
+    return this.#groupFirst + group;
+  }
+
   dropFilters(queue: number): void {
     this.#registers.clearFiltersOf(queue);
   }

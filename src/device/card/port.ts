@@ -48,7 +48,7 @@ import { KernelMemory } from "../../views/kernelMemory.ts";
 import { instantiateModule } from "../../wasm/load.ts";
 import type { DevicePort, PortDescriptor, QueuePair } from "../device.ts";
 import { type Impairments, ImpairedLink, isPerfect } from "./impairment.ts";
-import { type CardExports, type CardRegisters, PROTOCOL_TCP, TUPLE_FRAME_BYTES, writeTupleFrame } from "./registers.ts";
+import { type CardExports, PROTOCOL_TCP, TUPLE_FRAME_BYTES, writeTupleFrame } from "./registers.ts";
 import { CardReplySteering } from "./replySteering.ts";
 
 /** Full lanes: hold the sender back, or drop as a card without flow control does. */
@@ -98,8 +98,6 @@ export type CardPortOptions = {
   readonly settings: Required<Impairments>;
   readonly receivers: Receivers;
   readonly pair: QueuePair;
-  /** On the owner's thread. */
-  readonly registers?: CardRegisters;
   onClose(): void;
 };
 
@@ -190,7 +188,7 @@ export class CardPort implements DevicePort {
     this.#pair = options.pair;
     this.#onClose = options.onClose;
     const queueFor = this.queueFor.bind(this);
-    this.replySteering = new CardReplySteering(options.memory, options.card, options.registers, queueFor);
+    this.replySteering = new CardReplySteering(options.memory, options.card, queueFor);
     this.impair(options.settings);
     Atomics.store(this.#words, this.#portWord(options.port, PORT_WAITING), 0);
     Atomics.store(this.#words, this.#portWord(options.port, PORT_WAITING + 4), 0);

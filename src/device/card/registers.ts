@@ -14,6 +14,7 @@ import {
   CARD_RETA_MASK,
   CARD_RSS_KEY,
   CARD_RSS_TABLES,
+  CARD_SCRATCH,
   CARD_SIZE_BYTES,
   CARDS_BASE,
   FILTER_CONTROL,
@@ -194,7 +195,7 @@ export class CardRegisters {
   clearFiltersOf(queue: number): number {
     let cleared = 0;
     for (const at of this.#filtersOf(queue)) {
-      this.#bytes.copyWithin(SEGMENT_SCRATCH_BASE, at, at + FILTER_SIZE_BYTES);
+      this.#bytes.copyWithin(this.#at + CARD_SCRATCH, at, at + FILTER_SIZE_BYTES);
       cleared += this.#exports.filterClear(this.#card);
     }
     return cleared;
@@ -205,13 +206,27 @@ export class CardRegisters {
     return this.#filtersOf(queue).length;
   }
 
+  /** All filters, with the queues that they name. */
+  filters(): { readonly tuple: Tuple; readonly queue: number }[] {
+    return this.#filterRecords().map((at) => {
+      const control = (this.#words[(at + FILTER_CONTROL) >> 2] as number) >>> 0;
+      return { tuple: this.#readTuple(at, control), queue: control & (FILTER_V6 - 1) };
+    });
+  }
+
   /** Addresses of the filters that name a queue. */
   #filtersOf(queue: number): number[] {
+    return this.#filterRecords().filter(
+      (at) => ((this.#words[(at + FILTER_CONTROL) >> 2] as number) & (FILTER_V6 - 1)) === queue,
+    );
+  }
+
+  /** Addresses of all filters. */
+  #filterRecords(): number[] {
     const found: number[] = [];
-    for (let slot = 0; slot < FILTER_SLOTS && this.filterCount > 0; slot++) {
+    for (let slot = 0; slot < FILTER_SLOTS && found.length < this.filterCount; slot++) {
       const at = this.#at + CARD_FILTERS + slot * FILTER_SIZE_BYTES;
-      const control = (this.#words[(at + FILTER_CONTROL) >> 2] as number) >>> 0;
-      if (control > FILTER_DELETED && (control & (FILTER_V6 - 1)) === queue) found.push(at);
+      if ((this.#words[(at + FILTER_CONTROL) >> 2] as number) >>> 0 > FILTER_DELETED) found.push(at);
     }
     return found;
   }
@@ -260,7 +275,7 @@ export class CardRegisters {
   }
 
   #writeTuple(tuple: Tuple): void {
-    const at = SEGMENT_SCRATCH_BASE;
+    const at = this.#at + CARD_SCRATCH;
     const v4 = isV4Mapped(tuple.source) && isV4Mapped(tuple.destination);
     const from = v4 ? 12 : 0;
     this.#bytes.fill(0, at, at + FILTER_CONTROL + 4);
@@ -268,6 +283,24 @@ export class CardRegisters {
     this.#bytes.set(tuple.destination.subarray(from), at + FILTER_DESTINATION);
     this.#words[(at + FILTER_PORTS) >> 2] = portsWord(tuple.sourcePort, tuple.destinationPort);
     this.#words[(at + FILTER_CONTROL) >> 2] = tuple.protocol * FILTER_PROTOCOL_UNIT + (v4 ? 0 : FILTER_V6);
+  }
+
+  #readTuple(at: number, control: number): Tuple {
+    const address = (from: number) => {
+      const bytes = new Uint8Array(16);
+      const v6 = (control & FILTER_V6) !== 0;
+      if (!v6) bytes.fill(0xff, 10, 12);
+      bytes.set(this.#bytes.subarray(from, from + (v6 ? 16 : 4)), v6 ? 0 : 12);
+      return bytes;
+    };
+    const port = (from: number) => ((this.#bytes[from] as number) << 8) | (this.#bytes[from + 1] as number);
+    return {
+      protocol: Math.floor(control / FILTER_PROTOCOL_UNIT) as Tuple["protocol"],
+      source: address(at + FILTER_SOURCE),
+      sourcePort: port(at + FILTER_PORTS),
+      destination: address(at + FILTER_DESTINATION),
+      destinationPort: port(at + FILTER_PORTS + 2),
+    };
   }
 
   #word(offset: number): number {

@@ -14,27 +14,18 @@ import {
   CARDS_BASE,
   FLOW_GROUP_NONE,
 } from "../../layout/card.ts";
-import { NetPopcornError } from "../../errors.ts";
-import { ENOBUFS, OK } from "../../layout/status.ts";
 import { TOEPLITZ_INPUT_BYTES_MAX, type ToeplitzTables } from "../../rss/toeplitz.ts";
-import type { ReplyFilters, ReplySteering, ReplyTuple } from "../replySteering.ts";
-import { type CardRegisters, PROTOCOL_TCP, type Tuple } from "./registers.ts";
+import type { ReplySteering } from "../replySteering.ts";
 
 export class CardReplySteering implements ReplySteering {
   readonly rss: NonNullable<ReplySteering["rss"]>;
   readonly groupQueue?: (group: number) => number;
-  readonly filters?: ReplyFilters;
+  readonly filterable = true;
   readonly #words: Uint32Array;
   readonly #at: number;
   readonly #queueFor: ReplySteering["queueFor"];
 
-  /** @param registers on the owner's thread, the only one that may set filters. */
-  constructor(
-    memory: WebAssembly.Memory,
-    card: number,
-    registers: CardRegisters | undefined,
-    queueFor: ReplySteering["queueFor"],
-  ) {
+  constructor(memory: WebAssembly.Memory, card: number, queueFor: ReplySteering["queueFor"]) {
     this.#words = new Uint32Array(memory.buffer);
     this.#at = (CARDS_BASE + card * CARD_SIZE_BYTES) >> 2;
     this.#queueFor = queueFor;
@@ -54,7 +45,6 @@ export class CardReplySteering implements ReplySteering {
         return queue === FLOW_GROUP_NONE ? -1 : queue;
       };
     }
-    if (registers) this.filters = cardFilters(registers);
   }
 
   get queues(): number {
@@ -80,26 +70,4 @@ export class CardReplySteering implements ReplySteering {
   #word(offset: number): number {
     return this.#words[this.#at + (offset >> 2)] as number;
   }
-}
-
-function cardFilters(registers: CardRegisters): ReplyFilters {
-  const asArriving = ({ remote, remotePort, local, localPort }: ReplyTuple): Tuple => ({
-    protocol: PROTOCOL_TCP,
-    source: remote,
-    sourcePort: remotePort,
-    destination: local,
-    destinationPort: localPort,
-  });
-  return {
-    set: (tuple, queue) => {
-      try {
-        registers.setFilter(asArriving(tuple), queue);
-        return OK;
-      } catch (error) {
-        if (error instanceof NetPopcornError && error.code === "ENOBUFS") return ENOBUFS;
-        throw error;
-      }
-    },
-    clear: (tuple) => void registers.clearFilter(asArriving(tuple)),
-  };
 }

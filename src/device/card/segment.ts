@@ -100,7 +100,7 @@ export class Segment {
   readonly cards: Card[] = [];
   readonly memory: WebAssembly.Memory;
   readonly exports: CardExports;
-  readonly #module: WebAssembly.Module;
+  readonly module: WebAssembly.Module;
   readonly #words: Int32Array;
   readonly #delivered: Float64Array;
   readonly #attachments: (Attachment | undefined)[];
@@ -125,7 +125,7 @@ export class Segment {
     this.#delivered = new Float64Array(this.memory.buffer, DELIVERED_BASE, SEGMENT_PORTS_MAX * SEGMENT_PORTS_MAX);
     this.#words[(SEGMENT_BASE + SEGMENT_PORT_REGIONS) >> 2] = regions;
     this.#words[(SEGMENT_BASE + SEGMENT_PORT_REGION_BYTES) >> 2] = regionBytes;
-    this.#module = module;
+    this.module = module;
     this.exports = instantiateModule(module, this.memory) as CardExports;
   }
 
@@ -177,7 +177,7 @@ export class Segment {
     const port = this.#attach({ card: card.index, queue, receiver, local: undefined, channel: undefined });
     const opened = new CardPort({
       memory: this.memory,
-      exports: instantiateModule(this.#module, this.memory) as CardExports,
+      exports: instantiateModule(this.module, this.memory) as CardExports,
       card: card.index,
       port,
       overflow: this.overflow,
@@ -185,7 +185,6 @@ export class Segment {
       settings: card.settings,
       receivers: this.#receivers,
       pair,
-      registers: card.registers,
       onClose: () => this.#detach(port, opened),
     });
     (this.#attachments[port] as Attachment).local = opened;
@@ -215,7 +214,7 @@ export class Segment {
     (port1 as { unref?: () => void }).unref?.();
     const descriptor: CardPortDescriptor = {
       kind: "card",
-      module: this.#module,
+      module: this.module,
       memory: this.memory,
       card: card.index,
       port,

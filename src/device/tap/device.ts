@@ -13,6 +13,7 @@ import { FRAME_BYTES_MAX } from "../../layout/frameRing.ts";
 import { KernelMemory } from "../../views/kernelMemory.ts";
 import type { Device, DeviceCapabilities, DevicePort, Placement, PortDescription, QueuePair } from "../device.ts";
 import type { ReplyTuple } from "../replySteering.ts";
+import type { PlacedFilter } from "../tables.ts";
 import { FILTERS_MAX, FLOW_GROUPS, flowGroupOf, type PortRange, queueLookup, SteeringTable } from "./ebpf.ts";
 import {
   hostError,
@@ -37,6 +38,7 @@ import {
   type TapPortDescriptor,
 } from "./port.ts";
 import { Mailbox } from "./relay.ts";
+import type { TapTablesDescriptor } from "./tables.ts";
 import * as LINUX from "./syscalls.ts";
 import { loadSyscalls, type Syscalls } from "./syscalls.ts";
 import { Waker } from "./waker.ts";
@@ -363,11 +365,13 @@ class LinuxTap implements TapDevice {
       queues,
       mtuBytes,
       checksumOffload: offload,
+      receiveCoalescing: offload,
       tsoBytesMax: offload ? TSO_BYTES_MAX : 0,
       steering: queues === 1 ? "none" : this.#table ? "ebpf" : "learned",
       retaEntries: 0,
       flowGroups: this.#table ? FLOW_GROUPS : 0,
       exactFilters: this.#table ? FILTERS_MAX : 0,
+      exactFiltersV6: false,
     };
     if (this.#table)
       this.placement = new GroupPlacement(this.#table, (group, queue) => this.moveFlowGroup(group, queue));
@@ -456,6 +460,16 @@ class LinuxTap implements TapDevice {
     this.#table?.clearFilter(flow);
   }
 
+  filters(): PlacedFilter[] {
+    return this.#table?.filters() ?? [];
+  }
+
+  describeTables(): TapTablesDescriptor | undefined {
+    if (!this.#table) return undefined;
+    const { maps, view } = this.#table;
+    return { kind: "tap", name: this.name, maps, view };
+  }
+
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
@@ -530,6 +544,10 @@ class GroupPlacement implements Placement {
 
   queueOf(group: number): number {
     return this.#table.get(group);
+  }
+
+  entryOfGroup(group: number): number {
+    return group;
   }
 
   dropFilters(queue: number): void {

@@ -22,6 +22,7 @@
 import type { Device } from "../device.ts";
 import { initialQueue } from "../flowGroups.ts";
 import type { ReplyTuple } from "../replySteering.ts";
+import type { PlacedFilter } from "../tables.ts";
 import type { Syscalls } from "./syscalls.ts";
 
 export const FLOW_GROUPS = 4096;
@@ -30,8 +31,13 @@ export const FLOW_GROUPS = 4096;
 export type PortRange = { readonly first: number; readonly last: number };
 
 const BPF_MAP_CREATE = 0;
+const BPF_MAP_LOOKUP_ELEM = 1;
 const BPF_MAP_UPDATE_ELEM = 2;
 const BPF_MAP_DELETE_ELEM = 3;
+const BPF_MAP_GET_NEXT_KEY = 4;
+/** Flag of an update: the key must not be there. */
+const BPF_NOEXIST = 1;
+const EEXIST = 17;
 const BPF_PROG_LOAD = 5;
 const BPF_MAP_TYPE_HASH = 1;
 const BPF_MAP_TYPE_ARRAY = 2;
@@ -418,7 +424,7 @@ function assembleIpv6(program: BpfAssembler, queues: number): void {
 
 /** What a thread needs to know where packets go. */
 export type SteeringView = {
-  /** u16 x FLOW_GROUPS: the queue of each group, kept up to date by the owner. */
+  /** u16 x FLOW_GROUPS: the queue of each group; as many: its exact filters. Kept up to date by the owner. */
   readonly queues: SharedArrayBuffer;
   readonly localPorts: PortRange;
 };
@@ -458,10 +464,34 @@ class BpfMap {
     view.setBigUint64(16, BigInt(address + keyBytes), true);
   }
 
-  /** Sets the value under `key`. @returns 0 or the negative errno. */
-  update(value: number): number {
+  /** Sets the value under `key`. @param flags 0, or BPF_NOEXIST. @returns 0 or the negative errno. */
+  update(value: number, flags = 0): number {
     this.#value.setUint32(0, value, true);
+    this.#attributes[24] = flags;
     return this.#syscalls.bpf(BPF_MAP_UPDATE_ELEM, this.#attributes);
+  }
+
+  /** All keys with their values. */
+  entries(): { readonly key: DataView; readonly value: number }[] {
+    const found: { key: DataView; value: number }[] = [];
+    const keyBytes = this.key.byteLength;
+    const next = new Uint8Array(new ArrayBuffer(keyBytes));
+    const view = new DataView(this.#attributes.slice().fill(0).buffer);
+    view.setUint32(0, this.fd, true);
+    const attributes = new Uint8Array(view.buffer);
+    const own = new Uint8Array(this.key.buffer, 0, keyBytes);
+    // Without a key the first one follows.
+    view.setBigUint64(16, BigInt(this.#syscalls.addressOf(next)), true);
+    while (this.#syscalls.bpf(BPF_MAP_GET_NEXT_KEY, attributes) >= 0) {
+      own.set(next);
+      const lookUp = this.#attributes.slice();
+      lookUp.fill(0, 24);
+      if (this.#syscalls.bpf(BPF_MAP_LOOKUP_ELEM, lookUp) >= 0) {
+        found.push({ key: new DataView(next.slice().buffer), value: this.#value.getUint32(0, true) });
+      }
+      view.setBigUint64(8, BigInt(this.#syscalls.addressOf(own)), true);
+    }
+    return found;
   }
 
   /** Removes what is under `key`. @returns 0 or the negative errno. */
@@ -477,24 +507,28 @@ class BpfMap {
   }
 }
 
-type Filter = { readonly group: number; readonly queue: number; readonly flow: ReplyTuple };
-
-/** The flow-group table and the exact filters in the host's kernel, and the program that reads them. */
+/**
+ * The flow-group table and the exact filters in the host's kernel, and the program that reads them. Any thread can
+ * have a SteeringTable on the same maps; one at a time writes. What is counted lies in the shared view.
+ */
 export class SteeringTable {
+  /** -1 on other threads than the one that has loaded it. */
   readonly programFd: number;
   readonly view: SteeringView;
+  readonly maps: SteeringMaps;
   readonly #syscalls: Syscalls;
   readonly #groups: BpfMap;
   readonly #filterMap: BpfMap;
   readonly #queues: Uint16Array;
-  readonly #filters = new Map<string, Filter>();
   /** Filters of each group. */
-  readonly #filterCounts = new Uint16Array(FLOW_GROUPS);
+  readonly #filterCounts: Uint16Array;
 
-  private constructor(syscalls: Syscalls, maps: SteeringMaps, programFd: number, localPorts: PortRange) {
+  constructor(syscalls: Syscalls, maps: SteeringMaps, view: SteeringView, programFd = -1) {
     this.#syscalls = syscalls;
-    this.view = { queues: new SharedArrayBuffer(2 * FLOW_GROUPS), localPorts };
-    this.#queues = new Uint16Array(this.view.queues);
+    this.view = view;
+    this.maps = maps;
+    this.#queues = new Uint16Array(view.queues, 0, FLOW_GROUPS);
+    this.#filterCounts = new Uint16Array(view.queues, 2 * FLOW_GROUPS, FLOW_GROUPS);
     this.programFd = programFd;
     this.#groups = new BpfMap(syscalls, maps.groups, 4);
     this.#filterMap = new BpfMap(syscalls, maps.filters, FILTER_KEY_BYTES);
@@ -513,7 +547,8 @@ export class SteeringTable {
       for (const fd of [groups, filters]) if (fd >= 0) syscalls.close(fd);
       return programFd;
     }
-    const table = new SteeringTable(syscalls, { groups, filters }, programFd, options.localPorts);
+    const view = { queues: new SharedArrayBuffer(2 * 2 * FLOW_GROUPS), localPorts: options.localPorts };
+    const table = new SteeringTable(syscalls, { groups, filters }, view, programFd);
     for (let group = 0; group < FLOW_GROUPS; group += 1) {
       const status = table.set(group, initialQueue(group, options.queues));
       if (status < 0) {
@@ -538,55 +573,70 @@ export class SteeringTable {
   }
 
   get filterCount(): number {
-    return this.#filters.size;
+    return this.#filterCounts.reduce((sum, count) => sum + count, 0);
   }
 
   /** Sends one TCP flow to `queue`, whatever its group. @returns false: no room, or not IPv4. */
   setFilter(flow: ReplyTuple, queue: number): boolean {
-    const key = this.#writeKey(flow);
-    if (key === undefined || this.#filterMap.update(queue) < 0) return false;
-    const group = flowGroupOf(flow.remotePort, flow.localPort, this.view.localPorts);
-    const known = this.#filters.has(key);
-    this.#filters.set(key, { group, queue, flow });
-    if (!known) this.#countFilter(group, 1);
+    if (!this.#writeKey(flow)) return false;
+    const status = this.#filterMap.update(queue, BPF_NOEXIST);
+    if (status === -EEXIST) return this.#filterMap.update(queue) >= 0;
+    if (status < 0) return false;
+    this.#countFilter(flow, 1);
     return true;
   }
 
   clearFilter(flow: ReplyTuple): void {
-    const key = this.#writeKey(flow);
-    const filter = key === undefined ? undefined : this.#filters.get(key);
-    if (key === undefined || !filter) return;
-    this.#filterMap.remove();
-    this.#filters.delete(key);
-    this.#countFilter(filter.group, -1);
+    if (this.#writeKey(flow) && this.#filterMap.remove() >= 0) this.#countFilter(flow, -1);
   }
 
   /** Removes the filters that name `queue`. */
   dropFilters(queue: number): void {
-    for (const filter of [...this.#filters.values()]) if (filter.queue === queue) this.clearFilter(filter.flow);
+    for (const filter of this.filters()) if (filter.queue === queue) this.clearFilter(filter.flow);
+  }
+
+  /** Asked of the host, one system call or two for each. */
+  filters(): PlacedFilter[] {
+    if (this.filterCount === 0) return [];
+    return this.#filterMap.entries().map(({ key, value }) => ({
+      flow: {
+        remote: mappedV4(key.getUint32(0, true)),
+        local: mappedV4(key.getUint32(4, true)),
+        remotePort: key.getUint32(8, true) >>> 16,
+        localPort: key.getUint32(8, true) & 0xffff,
+      },
+      queue: value,
+    }));
   }
 
   close(): void {
-    this.#syscalls.close(this.programFd);
+    if (this.programFd >= 0) this.#syscalls.close(this.programFd);
     this.#groups.close();
     this.#filterMap.close();
   }
 
-  #countFilter(group: number, change: number): void {
+  #countFilter({ remotePort, localPort }: ReplyTuple, change: number): void {
+    const group = flowGroupOf(remotePort, localPort, this.view.localPorts);
     const before = this.#filterCounts[group] as number;
     this.#filterCounts[group] = before + change;
     if (before === 0 || before + change === 0) this.set(group, this.get(group));
   }
 
-  /** @returns the same as text; undefined for what the program has no filters for. */
-  #writeKey({ remote, remotePort, local, localPort }: ReplyTuple): string | undefined {
-    if (!isV4Mapped(remote) || !isV4Mapped(local)) return undefined;
+  /** @returns false for what the program has no filters for. */
+  #writeKey({ remote, remotePort, local, localPort }: ReplyTuple): boolean {
+    if (!isV4Mapped(remote) || !isV4Mapped(local)) return false;
     const { key } = this.#filterMap;
     key.setUint32(0, wordAt(remote, 12), true);
     key.setUint32(4, wordAt(local, 12), true);
     key.setUint32(8, ((remotePort << 16) | localPort) >>> 0, true);
-    return `${key.getUint32(0)} ${key.getUint32(4)} ${key.getUint32(8)}`;
+    return true;
   }
+}
+
+function mappedV4(word: number): Uint8Array {
+  const bytes = new Uint8Array(16).fill(0xff, 10, 12);
+  new DataView(bytes.buffer).setUint32(12, word);
+  return bytes;
 }
 
 function isV4Mapped(address: Uint8Array): boolean {

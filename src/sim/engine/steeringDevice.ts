@@ -26,6 +26,7 @@ export class SteeringDevice implements Device {
       queues: steering.queues,
       mtuBytes: 1500,
       checksumOffload: false,
+      receiveCoalescing: false,
       tsoBytesMax: 0,
       steering: "card",
       retaEntries: 128,

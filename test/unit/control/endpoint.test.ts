@@ -3,6 +3,7 @@ import { MESSAGE_HELD, OUTBOX_BYTES_MAX } from "../../../src/control/endpoint.ts
 import * as M from "../../../src/layout/message.ts";
 import { MESSAGE_CONTROL_BASE, STATIC_DATA_BASE } from "../../../src/layout/kernelMemory.ts";
 import { EAGAIN, EHOSTUNREACH, EMSGSIZE, OK } from "../../../src/layout/status.ts";
+import { KernelMemory } from "../../../src/views/kernelMemory.ts";
 import { MessageKernel, createMessageKernels } from "../../helpers/messageKernels.ts";
 
 const bytes = (...values: number[]) => Uint8Array.from(values);
@@ -32,6 +33,17 @@ describe("messages", () => {
     expect(b.endpoint.pending).toBe(false);
     expect(a.count(M.MESSAGE_COUNTS_SENT + 1)).toBe(5);
     expect(b.count(M.MESSAGE_COUNTS_RECEIVED + 1)).toBe(5);
+  });
+
+  it("are not lost when the receiver is named again before they are published", () => {
+    const [a, b] = createMessageKernels({ kernels: 2, shared: true }) as [MessageKernel, MessageKernel];
+    expect(a.endpoint.send(1, 1, 1, 7, bytes(1))).toBe(OK);
+    // As a thread is told of a kernel once more: the memory is the same, the object is not.
+    const { memory } = b.memory;
+    const again = { kernelId: 1, life: 0, memory: new KernelMemory({ buffer: memory.buffer } as WebAssembly.Memory) };
+    a.endpoint.connect({ ...again, ring: () => {} });
+    a.endpoint.flush();
+    expect(b.endpoint.poll()).toBe(1);
   });
 
   it("are handled up to a bound per poll, and no sender is left out", () => {

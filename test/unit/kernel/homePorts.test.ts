@@ -21,7 +21,7 @@ class TestSteering implements ReplySteering {
   readonly set: [ReplyTuple, number][] = [];
   readonly rss: ReplySteering["rss"] & object;
   readonly groupQueue?: (group: number) => number;
-  readonly filters?: NonNullable<ReplySteering["filters"]>;
+  readonly filterable: boolean;
 
   constructor(queues: number, { groups = false, filters = false, entries = 128 } = {}) {
     this.queues = queues;
@@ -29,7 +29,7 @@ class TestSteering implements ReplySteering {
     this.groups = new Array(4096).fill(-1);
     this.rss = { tables, entries, entryQueue: (entry) => this.reta[entry] as number };
     if (groups) this.groupQueue = (group) => this.groups[group] as number;
-    if (filters) this.filters = { set: () => 0, clear: () => undefined };
+    this.filterable = filters;
   }
 
   /** As a card places: by group, else by hash. */

@@ -193,15 +193,18 @@ describe("exact filters of active opens", () => {
     const open = Array.from({ length: 100 }, () => first.connect(SERVER, 80));
     // The group of port 80 is the second kernel's: it needs none.
     second.connect(SERVER, 80);
-    expect(card.registers.filterCount).toBe(100);
+    // Leased in blocks of 64.
+    expect(card.registers.filterCount).toBe(128);
     turn(50);
     expect(away.connected).toBe(100);
     for (const handle of open.slice(0, 50)) first.close(handle);
     for (const handle of open.slice(50, 75)) first.abort(handle);
     turn(100);
-    expect(card.registers.filterCount).toBe(100);
-    // Found to be over within a second, kept for three.
+    expect(card.registers.filterCount).toBe(128);
+    // Found to be over within a second, kept for three of TIME-WAIT, and given back when nobody has needed them.
     turn(25, 2e8);
+    expect(card.registers.filterCount).toBe(128);
+    turn(50, 2e8);
     expect(card.registers.filterCount).toBe(25);
     await client.close();
     expect(card.registers.filterCount).toBe(0);
@@ -226,7 +229,8 @@ describe("exact filters of active opens", () => {
     for (const handle of open.splice(0, 100)) handles.close(handle);
     turn(200);
     expect(fill()).toBe(ENOBUFS);
-    expect(open).toHaveLength(8192);
+    // The two services share what there was; one may have some of its last block left.
+    expect(open.length).toBeGreaterThan(8192 - 64);
     expect(card.registers.filterCount).toBe(8192);
   });
 });

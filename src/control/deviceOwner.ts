@@ -1,0 +1,511 @@
+/**
+ * The owner's side of the messages about the device. Every kernel has one; it is idle while another kernel is the
+ * owner. The owner opens the device's tables, is the only one that writes them, and gives out queue pairs and exact
+ * filters.
+ *
+ * ```
+ *  idle ──view names us──▶ gathering ──HOLDS of every kernel in the view, and of the stack──▶ serving
+ *    ▲                                                                                          │
+ *    └───────────────────────────────── view names another, or we are fenced ───────────────────┘
+ * ```
+ * While it gathers, asks wait; writes to the tables do not: packets of a kernel that is gone go elsewhere at once. What
+ * the last owner knew is in the device's tables, and with those that have got it.
+ */
+import type { DeviceTables } from "../device/tables.ts";
+import {
+  MESSAGE_TYPE_FILTERS_ASK,
+  MESSAGE_TYPE_FILTERS_GRANT,
+  MESSAGE_TYPE_FILTERS_HOLDS,
+  MESSAGE_TYPE_FILTERS_LEAD,
+  MESSAGE_TYPE_FILTERS_RECALL,
+  MESSAGE_TYPE_FILTERS_RECALLED,
+  MESSAGE_TYPE_FILTERS_RETURN,
+  MESSAGE_TYPE_GROUPS_ANSWER,
+  MESSAGE_TYPE_GROUPS_MOVED,
+  MESSAGE_TYPE_GROUPS_OFFER,
+  MESSAGE_TYPE_OWNER_SERVES,
+  MESSAGE_TYPE_QUEUE_ASK,
+  MESSAGE_TYPE_QUEUE_CONFIRM,
+  MESSAGE_TYPE_QUEUE_GRANT,
+  MESSAGE_TYPE_QUEUE_HOLDS,
+  MESSAGE_TYPE_QUEUE_RELEASE,
+  MESSAGE_TYPE_TABLES_WRITE,
+  MESSAGE_TYPE_TABLES_WRITTEN,
+} from "../layout/message.ts";
+import { EBUSY, EINVAL, OK } from "../layout/status.ts";
+import type { KernelMemory } from "../views/kernelMemory.ts";
+import {
+  decodeFilterBlock,
+  decodeQueueMessage,
+  decodeWriteBatch,
+  type DeviceTerms,
+  DEVICE_MESSAGE_VERSION as VERSION,
+  encodeFilterBlock,
+  encodeGroups,
+  encodeQueueMessage,
+  encodeWriteAnswer,
+  type FilterBlock,
+  filterKey,
+  QUEUE_NONE,
+  type TableWrite,
+  type WriteBatch,
+} from "./deviceMessages.ts";
+import type { Endpoint, Message } from "./endpoint.ts";
+import { HOLDER_STACK } from "./ports.ts";
+import type { View } from "./view.ts";
+
+/** How an owner gets at the device. */
+export type DeviceSource = {
+  readonly terms: DeviceTerms;
+  /** Called when this kernel becomes the owner. */
+  readonly open: () => DeviceTables | Promise<DeviceTables>;
+  /** The stack writes too, and tells a new owner what it has. */
+  readonly stackWrites: boolean;
+};
+
+type Told = Pick<Message, "from" | "life" | "type" | "correlation" | "payload">;
+type Written = (answer: Uint8Array) => void;
+type Queue = { readonly kernelId: number; driven: boolean };
+type Offer = {
+  readonly batch: WriteBatch;
+  readonly written: Written;
+  /** Kernels that have not answered, by the correlation of the question. */
+  readonly waiting: Map<number, number>;
+  readonly refused: Set<number>;
+};
+
+const TYPES = [
+  MESSAGE_TYPE_QUEUE_ASK,
+  MESSAGE_TYPE_QUEUE_CONFIRM,
+  MESSAGE_TYPE_QUEUE_RELEASE,
+  MESSAGE_TYPE_QUEUE_HOLDS,
+  MESSAGE_TYPE_TABLES_WRITE,
+  MESSAGE_TYPE_FILTERS_ASK,
+  MESSAGE_TYPE_FILTERS_RETURN,
+  MESSAGE_TYPE_FILTERS_LEAD,
+  MESSAGE_TYPE_FILTERS_HOLDS,
+] as const;
+const CORRELATION_MAX = 0x7fffffff;
+const BEFORE_UNKNOWN = -1;
+
+export class DeviceOwner {
+  readonly #endpoint: Endpoint;
+  readonly #memory: KernelMemory;
+  readonly #onError: (error: unknown) => void;
+  #source: DeviceSource | undefined;
+  /** Of this term: an earlier term's opening may still be under way. */
+  #tables: DeviceTables | undefined;
+  #term = 0;
+  /** The owner of the view before. */
+  #before = BEFORE_UNKNOWN;
+  #owner = -1;
+  #ownerSince = 0;
+  #lastTerm = 0;
+  #owns = false;
+  #serving = false;
+  /** Kernels, and HOLDER_STACK, that have not told what they have. */
+  #missing = new Set<number>();
+  #lives = new Map<number, number>();
+  readonly #queues = new Map<number, Queue>();
+  /** Exact filters given out. */
+  readonly #filters = new Map<string, { readonly holder: number; readonly queue: number }>();
+  #waiting: Told[] = [];
+  #early: Told[] = [];
+  #unopened: (() => void)[] = [];
+  readonly #offers = new Set<Offer>();
+  /** Kernels that have not given back yet what they do not use, and asks that wait for that. */
+  readonly #recalling = new Set<number>();
+  #recallers: Told[] = [];
+  #lastOffer = 0;
+  /** Sequence of the last write of each entry: an offer may be answered later than others have written. */
+  readonly #lastWrites = new Map<number, number>();
+
+  constructor(endpoint: Endpoint, memory: KernelMemory, onError: (error: unknown) => void) {
+    this.#endpoint = endpoint;
+    this.#memory = memory;
+    this.#onError = onError;
+    for (const type of TYPES) endpoint.on(type, VERSION, (message) => this.#hear(message));
+    endpoint.on(MESSAGE_TYPE_GROUPS_ANSWER, VERSION, (message) => this.#offerAnswered(message));
+    endpoint.on(MESSAGE_TYPE_FILTERS_RECALLED, VERSION, ({ from }) => this.#recalled(from));
+  }
+
+  /** Before the first view. */
+  provide(source: DeviceSource): void {
+    this.#source = source;
+  }
+
+  /** Queue pairs given out, and how many of them are driven; undefined: this kernel is not the owner, or gathers. */
+  get queues(): { readonly granted: number; readonly driven: number } | undefined {
+    if (!this.#serving) return undefined;
+    return { granted: this.#queues.size, driven: [...this.#queues.values()].filter(({ driven }) => driven).length };
+  }
+
+  /** Exact filters given out; undefined: as above. */
+  get filterCount(): number | undefined {
+    return this.#serving ? this.#filters.size : undefined;
+  }
+
+  setView({ owner, ownerSince, members, term }: View): void {
+    const lives = new Map(members.map(({ kernelId, life }) => [kernelId, life] as const));
+    const owned = this.#owns && this.#ownerSince === ownerSince;
+    if (this.#owns && !owned) this.#end();
+    // Who has missed a view does not know who was the owner before.
+    if (ownerSince !== this.#ownerSince) this.#before = this.#lastTerm === term - 1 ? this.#owner : BEFORE_UNKNOWN;
+    this.#lastTerm = term;
+    this.#owner = owner;
+    this.#ownerSince = ownerSince;
+    this.#owns = owner === this.#endpoint.kernelId && this.#source !== undefined;
+    if (this.#owns && !owned) this.#begin(lives, term);
+    else if (this.#owns) this.#changed(lives);
+    this.#lives = lives;
+    this.#serveWhenComplete();
+  }
+
+  /**
+   * Writes to the tables that the stack has decided. @param written gets the answer; it is not called when this kernel
+   * is not the owner (any more): then the next one has to be asked.
+   */
+  write(payload: Uint8Array, written: Written): void {
+    const batch = decodeWriteBatch(payload);
+    if (!batch || !this.#mayWrite) return;
+    this.#whenFree(() => {
+      if (batch.offered) this.#offer(batch, written);
+      else written(encodeWriteAnswer(this.#apply(batch, () => true)));
+      if (batch.complete) this.#missing.delete(HOLDER_STACK);
+      this.#serveWhenComplete();
+    });
+  }
+
+  #begin(lives: ReadonlyMap<number, number>, term: number): void {
+    const source = this.#source as DeviceSource;
+    this.#term = term;
+    // In the first view nobody can have anything.
+    this.#missing = new Set(term > 1 ? lives.keys() : []);
+    if (source.stackWrites && term > 1) this.#missing.add(HOLDER_STACK);
+    const opened = (tables: DeviceTables) => {
+      if (!this.#owns || this.#term !== term) return;
+      this.#tables = tables;
+      this.#doWhatWaited();
+    };
+    const tables = source.open();
+    if (tables instanceof Promise) tables.then(opened, this.#onError);
+    else opened(tables);
+    for (const told of this.#early.splice(0)) if (lives.get(told.from) === told.life) this.#take(told);
+  }
+
+  #changed(lives: ReadonlyMap<number, number>): void {
+    const gone = [...this.#lives].filter(([kernelId, life]) => lives.get(kernelId) !== life).map(([id]) => id);
+    if (gone.length === 0) return;
+    for (const [queue, { kernelId }] of this.#queues) if (gone.includes(kernelId)) this.#queues.delete(queue);
+    // The filters themselves are dropped with its queue, by the stack.
+    for (const [key, { holder }] of this.#filters) if (gone.includes(holder)) this.#filters.delete(key);
+    this.#waiting = this.#waiting.filter(({ from }) => !gone.includes(from));
+    this.#recallers = this.#recallers.filter(({ from }) => !gone.includes(from));
+    // Whoever is waited for is not any more.
+    for (const kernelId of gone) {
+      this.#missing.delete(kernelId);
+      for (const offer of [...this.#offers]) this.#answerOffer(offer, kernelId, false);
+      this.#recalled(kernelId);
+    }
+    this.#doWhatWaited();
+  }
+
+  #end(): void {
+    this.#tables = undefined;
+    this.#waiting = [];
+    this.#unopened = [];
+    this.#queues.clear();
+    this.#filters.clear();
+    this.#offers.clear();
+    this.#recalling.clear();
+    this.#recallers = [];
+    this.#lastWrites.clear();
+  }
+
+  /** A kernel that has been given up may still run for a moment: the device is another's by then. */
+  get #mayWrite(): boolean {
+    return this.#owns && !this.#memory.fenced;
+  }
+
+  #whenFree(action: () => void): void {
+    if (this.#isFree) action();
+    else this.#unopened.push(action);
+  }
+
+  /** The tables are open, and the last owner, if it lives, has let go of them. */
+  get #isFree(): boolean {
+    if (this.#tables === undefined) return false;
+    if (this.#before !== BEFORE_UNKNOWN) return !this.#missing.has(this.#before);
+    return this.#missing.size === 0 || (this.#missing.size === 1 && this.#missing.has(HOLDER_STACK));
+  }
+
+  #doWhatWaited(): void {
+    while (this.#isFree && this.#unopened.length > 0) this.#unopened.shift()?.();
+    this.#serveWhenComplete();
+  }
+
+  #hear({ from, life, type, correlation, payload }: Message): void {
+    const told = { from, life, type, correlation, payload: new Uint8Array(payload) };
+    if (this.#owns) this.#take(told);
+    else if (this.#source) this.#early.push(told);
+  }
+
+  #take(told: Told): void {
+    const { from, type, correlation, payload } = told;
+    switch (type) {
+      case MESSAGE_TYPE_QUEUE_ASK:
+      case MESSAGE_TYPE_FILTERS_ASK:
+        this.#waiting.push(told);
+        break;
+      case MESSAGE_TYPE_TABLES_WRITE:
+        this.write(payload, (answer) => {
+          this.#endpoint.send(from, MESSAGE_TYPE_TABLES_WRITTEN, VERSION, correlation, answer);
+        });
+        break;
+      case MESSAGE_TYPE_QUEUE_CONFIRM:
+      case MESSAGE_TYPE_QUEUE_RELEASE:
+      case MESSAGE_TYPE_QUEUE_HOLDS:
+        this.#queueTold(told);
+        break;
+      default:
+        if (correlation !== this.#ownerSince) break;
+        this.#whenFree(() => this.#filtersTold(told));
+    }
+    this.#serveWhenComplete();
+  }
+
+  #queueTold({ from, type, correlation, payload }: Told): void {
+    const message = decodeQueueMessage(payload);
+    // One that was meant for an earlier term of ours says nothing.
+    if (!message || correlation !== this.#ownerSince) return;
+    const { queue, status } = message;
+    const known = this.#queues.get(queue);
+    if (type === MESSAGE_TYPE_QUEUE_CONFIRM && known?.kernelId === from) known.driven = true;
+    if (type === MESSAGE_TYPE_QUEUE_RELEASE && known?.kernelId === from) this.#queues.delete(queue);
+    if (type !== MESSAGE_TYPE_QUEUE_HOLDS) return;
+    if (status === 1) this.#queues.set(queue, { kernelId: from, driven: true });
+    this.#missing.delete(from);
+    this.#doWhatWaited();
+  }
+
+  #serveWhenComplete(): void {
+    const ready = this.#tables !== undefined && this.#unopened.length === 0;
+    const serves = this.#owns && this.#missing.size === 0 && ready;
+    const begins = serves && !this.#serving;
+    this.#serving = serves;
+    if (!serves) return;
+    if (begins && this.#term > 1) {
+      this.#clearOrphans();
+      for (const to of this.#endpoint.peers) this.#endpoint.send(to, MESSAGE_TYPE_OWNER_SERVES, VERSION, 0);
+    }
+    for (const told of this.#waiting.splice(0)) {
+      if (told.type === MESSAGE_TYPE_QUEUE_ASK) this.#grantQueue(told);
+      else this.#grantFilters(told);
+    }
+  }
+
+  #grantQueue({ from, correlation, payload }: Told): void {
+    const queue = decodeQueueMessage(payload)?.queue ?? QUEUE_NONE;
+    const { terms } = this.#source as DeviceSource;
+    const holder = this.#queues.get(queue)?.kernelId ?? from;
+    const status = queue >= terms.queues ? EINVAL : holder !== from ? EBUSY : OK;
+    // A question that was asked again may be answered twice.
+    if (status === OK && !this.#queues.has(queue)) this.#queues.set(queue, { kernelId: from, driven: false });
+    const answer = encodeQueueMessage(queue, status, status === OK ? terms : undefined);
+    this.#endpoint.send(from, MESSAGE_TYPE_QUEUE_GRANT, VERSION, correlation, answer);
+  }
+
+  // Exact filters.
+
+  /** Those that nobody has told of: whoever had them set is gone. */
+  #clearOrphans(): void {
+    if (!this.#mayWrite) return;
+    for (const { flow } of this.#tables?.filters?.() ?? []) {
+      if (!this.#filters.has(filterKey(flow))) this.#tables?.clearFilter?.(flow);
+    }
+  }
+
+  /** As many of the ports asked for, from the first on, as there is room for; none only when all are in use. */
+  #grantFilters(told: Told, recall = true): void {
+    const { from, correlation, payload } = told;
+    const block = decodeFilterBlock(payload);
+    if (!block) return;
+    const localPorts: number[] = [];
+    for (const localPort of block.localPorts) {
+      if (!this.#setFilter({ ...block, localPort }, block.queue, from)) break;
+      localPorts.push(localPort);
+    }
+    if (localPorts.length === 0 && block.urgent && recall) {
+      this.#recall(told);
+      return;
+    }
+    const answer = encodeFilterBlock({ ...block, localPorts });
+    this.#endpoint.send(from, MESSAGE_TYPE_FILTERS_GRANT, VERSION, correlation, answer);
+  }
+
+  #recall(told: Told): void {
+    this.#recallers.push(told);
+    if (this.#recalling.size > 0) return;
+    for (const kernelId of [...this.#endpoint.peers, this.#endpoint.kernelId]) {
+      if (this.#endpoint.send(kernelId, MESSAGE_TYPE_FILTERS_RECALL, VERSION, 0) < 0) continue;
+      this.#recalling.add(kernelId);
+    }
+  }
+
+  #recalled(kernelId: number): void {
+    if (!this.#recalling.delete(kernelId) || this.#recalling.size > 0) return;
+    for (const told of this.#recallers.splice(0)) this.#grantFilters(told, false);
+  }
+
+  #filtersTold({ from, life, type, payload }: Told): void {
+    const block = decodeFilterBlock(payload);
+    if (!block || !this.#mayWrite || this.#lives.get(from) !== life) return;
+    for (const flow of flowsOf(block)) {
+      if (type !== MESSAGE_TYPE_FILTERS_RETURN) {
+        // Led to another kernel, whose filters they are from now on; or told by their holder.
+        this.#setFilter(flow, block.queue, type === MESSAGE_TYPE_FILTERS_LEAD ? block.queue : from);
+      } else if (this.#filters.get(filterKey(flow))?.holder === from) this.#clearFilter(flow);
+    }
+  }
+
+  #setFilter(flow: FilterFlow, queue: number, holder: number): boolean {
+    if (!this.#mayWrite || this.#tables?.setFilter?.(flow, queue) !== true) return false;
+    this.#filters.set(filterKey(flow), { holder, queue });
+    return true;
+  }
+
+  #clearFilter(flow: FilterFlow): void {
+    this.#filters.delete(filterKey(flow));
+    this.#tables?.clearFilter?.(flow);
+  }
+
+  // Tables, and offers of flow groups.
+
+  /** @param isTaken whether the kernel of a queue takes a group that is offered. */
+  #apply(batch: WriteBatch, isTaken: (queue: number) => boolean): Parameters<typeof encodeWriteAnswer>[0] {
+    const { offered, sequence, writes } = batch;
+    const filters: FilterFlow[] = [];
+    const groups: number[] = [];
+    if (!this.#mayWrite) return { sequence, filters, groups: groupsOf(writes) };
+    for (const write of writes) {
+      if (offered && write.op === "group") {
+        const last = this.#lastWrites.get(write.entry) ?? 0;
+        if (last > sequence || !isTaken(write.queue)) {
+          groups.push(write.group);
+          continue;
+        }
+      }
+      try {
+        if (!this.#writeOne(write, sequence) && write.op === "set") filters.push(write.flow);
+      } catch (error) {
+        // A table refuses what makes no sense to it, and the host may refuse a map update: the others count.
+        this.#onError(error);
+        if (write.op === "group") groups.push(write.group);
+      }
+    }
+    return { sequence, filters, groups };
+  }
+
+  #writeOne(write: TableWrite, sequence: number): boolean {
+    const tables = this.#tables as DeviceTables;
+    switch (write.op) {
+      case "place":
+        tables.place?.(write.entry, write.queue);
+        this.#lastWrites.set(write.entry, sequence);
+        return true;
+      case "group":
+        tables.moveFlowGroup?.(write.group, write.queue === QUEUE_NONE ? undefined : write.queue);
+        this.#lastWrites.set(write.entry, sequence);
+        return true;
+      case "ports":
+        return tables.groupByLocalPorts?.(write.first, write.last) ?? false;
+      case "set":
+        return this.#setFilter(write.flow, write.queue, HOLDER_STACK);
+      case "clear":
+        this.#clearFilter(write.flow);
+        return true;
+      case "drop":
+        this.#dropFilters(write.queue);
+        return true;
+    }
+  }
+
+  /** Those that name the queue, but for what its kernel has in its present life. */
+  #dropFilters(queue: number): void {
+    for (const { flow, queue: named } of this.#tables?.filters?.() ?? []) {
+      if (named === queue && this.#filters.get(filterKey(flow))?.holder !== queue) this.#clearFilter(flow);
+    }
+  }
+
+  #offer(batch: WriteBatch, written: Written): void {
+    const offer: Offer = { batch, written, waiting: new Map(), refused: new Set() };
+    this.#offers.add(offer);
+    const asked: [number, number][] = [];
+    for (const queue of targetsOf(batch.writes)) {
+      this.#lastOffer = (this.#lastOffer % CORRELATION_MAX) + 1;
+      offer.waiting.set(this.#lastOffer, queue);
+      asked.push([this.#lastOffer, queue]);
+    }
+    for (const [correlation, queue] of asked) {
+      const groups = groupsOf(batch.writes, (write) => write.queue === queue);
+      const payload = encodeGroups({ queue, groups });
+      const status = this.#endpoint.send(queue, MESSAGE_TYPE_GROUPS_OFFER, VERSION, correlation, payload);
+      if (status < 0) this.#answerOffer(offer, queue, false);
+    }
+    if (asked.length === 0) this.#endOffer(offer);
+  }
+
+  #offerAnswered({ from, correlation, payload }: Message): void {
+    const status = decodeQueueMessage(payload)?.status ?? EINVAL;
+    for (const offer of [...this.#offers]) {
+      if (offer.waiting.get(correlation) === from) this.#answerOffer(offer, from, status === OK);
+    }
+  }
+
+  #answerOffer(offer: Offer, kernelId: number, accepted: boolean): void {
+    for (const [correlation, asked] of offer.waiting) {
+      if (asked !== kernelId) continue;
+      offer.waiting.delete(correlation);
+      if (!accepted) offer.refused.add(kernelId);
+      if (offer.waiting.size === 0) this.#endOffer(offer);
+    }
+  }
+
+  #endOffer(offer: Offer): void {
+    if (!this.#offers.delete(offer) || !this.#mayWrite) return;
+    const { batch, refused, written } = offer;
+    const answer = this.#apply(batch, (queue) => !refused.has(queue));
+    const stayed = new Set(answer.groups);
+    for (const queue of targetsOf(batch.writes)) {
+      const moved = (from: number | undefined) =>
+        groupsOf(
+          batch.writes,
+          (write) => write.queue === queue && !stayed.has(write.group) && (from ?? write.from) === write.from,
+        );
+      const givers = new Set(batch.writes.flatMap((write) => (write.op === "group" ? [write.from] : [])));
+      this.#tellMoved(queue, queue, moved(undefined));
+      for (const from of givers) this.#tellMoved(from, queue, moved(from));
+    }
+    written(encodeWriteAnswer(answer));
+  }
+
+  #tellMoved(to: number, queue: number, groups: readonly number[]): void {
+    if (groups.length === 0 || to === QUEUE_NONE) return;
+    this.#endpoint.send(to, MESSAGE_TYPE_GROUPS_MOVED, VERSION, 0, encodeGroups({ queue, groups }));
+  }
+}
+
+type FilterFlow = Extract<TableWrite, { op: "set" }>["flow"];
+type GroupWrite = Extract<TableWrite, { op: "group" }>;
+
+function flowsOf({ remote, remotePort, local, localPorts }: FilterBlock): FilterFlow[] {
+  return localPorts.map((localPort) => ({ remote, remotePort, local, localPort }));
+}
+
+function groupsOf(writes: readonly TableWrite[], isWanted: (write: GroupWrite) => boolean = () => true): number[] {
+  return writes.flatMap((write) => (write.op === "group" && isWanted(write) ? [write.group] : []));
+}
+
+function targetsOf(writes: readonly TableWrite[]): Set<number> {
+  return new Set(writes.flatMap((write) => (write.op === "group" && write.queue !== QUEUE_NONE ? [write.queue] : [])));
+}

@@ -1,0 +1,308 @@
+/**
+ * The device as the stack sees it, while one of its kernels owns it. What the stack decides about the tables (where
+ * packets of a dead kernel go, moves of flow groups) is collected here, sent to the owner, and sent again to the next
+ * owner as long as it has not been answered. Reading tells how the tables will be when everything has taken effect, so
+ * that whoever decides need not wait.
+ *
+ * ```
+ *  write ──▶ collected ──commitTables()──▶ sent ──answer──▶ in effect, or refused
+ *                                           │ ▲
+ *                                           └─┘ another owner
+ * ```
+ * Filters are sent to each new owner anew, all of them: what nobody tells it, it clears.
+ */
+import type {
+  Device,
+  DeviceCapabilities,
+  DevicePort,
+  Placement,
+  PortDescription,
+  QueuePair,
+} from "../device/device.ts";
+import type { ReplyTuple } from "../device/replySteering.ts";
+import {
+  decodeWriteAnswer,
+  ENTRY_NONE,
+  encodeWriteBatch,
+  filterKey,
+  QUEUE_NONE,
+  type TableWrite,
+  tableWriteBytes,
+  WRITE_BATCH_BYTES,
+} from "./deviceMessages.ts";
+
+/** Sends a batch to the present owner. `onWritten` is called once, or never if that owner is none any more. */
+export type WriteChannel = (payload: Uint8Array, onWritten: (answer: Uint8Array) => void) => void;
+
+/** Fits half of the smallest message ring. */
+const BATCH_BYTES_MAX = 1900;
+
+type Batch = {
+  readonly sequence: number;
+  readonly offered: boolean;
+  readonly complete: boolean;
+  readonly writes: readonly TableWrite[];
+};
+type Collected = { readonly write: TableWrite; readonly offered: boolean };
+type Waiter = { readonly sequence: number; readonly then: () => void };
+
+export class OwnedDevice implements Device {
+  readonly capabilities: DeviceCapabilities;
+  readonly mac: Uint8Array;
+  readonly rxLanes: number;
+  readonly placement?: Placement;
+  readonly queueFor?: NonNullable<Device["queueFor"]>;
+  readonly lendQueue?: NonNullable<Device["lendQueue"]>;
+  readonly flowGroupQueue?: NonNullable<Device["flowGroupQueue"]>;
+  readonly moveFlowGroup?: NonNullable<Device["moveFlowGroup"]>;
+  readonly groupByLocalPorts?: NonNullable<Device["groupByLocalPorts"]>;
+  readonly setFilter?: NonNullable<Device["setFilter"]>;
+  readonly clearFilter?: NonNullable<Device["clearFilter"]>;
+  /** Called when groups that were offered stay where they are. */
+  onGroupsRefused: (groups: readonly number[]) => void = () => {};
+  readonly #device: Device;
+  #channel: WriteChannel | undefined;
+  #collected: Collected[] = [];
+  /** Sent, and not answered. */
+  readonly #sent = new Map<number, Batch>();
+  #lastSequence = 0;
+  #waiters: Waiter[] = [];
+  /** How entries will be, and by which batch. 0: not sent yet. */
+  readonly #entries = new Map<number, { readonly queue: number; sequence: number }>();
+  readonly #filters = new Map<string, { readonly flow: ReplyTuple; readonly queue: number }>();
+
+  constructor(device: Device) {
+    this.#device = device;
+    this.capabilities = device.capabilities;
+    this.mac = device.mac;
+    this.rxLanes = device.rxLanes;
+    if (device.placement) this.placement = new OwnedPlacement(device.placement, this);
+    if (device.queueFor) this.queueFor = device.queueFor.bind(device);
+    if (device.lendQueue) this.lendQueue = device.lendQueue.bind(device);
+    if (device.flowGroupQueue) this.flowGroupQueue = (group) => this.#queueOfGroup(group);
+    if (device.moveFlowGroup) this.moveFlowGroup = (group, queue, offer) => this.#moveGroup(group, queue, offer);
+    if (device.groupByLocalPorts) this.groupByLocalPorts = (first, last) => this.#groupBy(first, last);
+    if (device.setFilter) this.setFilter = (flow, queue) => this.#setFilter(flow, queue);
+    if (device.clearFilter) this.clearFilter = (flow) => this.#clearFilter(flow);
+  }
+
+  openPort(queue: number, pair: QueuePair): DevicePort {
+    return this.#device.openPort(queue, pair);
+  }
+
+  describePort(queue: number, memory: WebAssembly.Memory): PortDescription {
+    return this.#device.describePort(queue, memory);
+  }
+
+  releaseQueue(queue: number): void {
+    this.#device.releaseQueue(queue);
+  }
+
+  queueFrames(): number[] {
+    return this.#device.queueFrames();
+  }
+
+  /** The stack does not close what it has not opened. */
+  async close(): Promise<void> {}
+
+  /** There is another owner, or another way to it: what has not been answered is sent again, in its order. */
+  attach(channel: WriteChannel | undefined): void {
+    this.#channel = channel;
+    if (!channel) return;
+    const unanswered = [...this.#sent.values()];
+    this.#sent.clear();
+    this.#tellFilters();
+    for (const batch of unanswered)
+      this.#send({ ...batch, writes: batch.writes.filter((w) => this.#counts(w, batch)) });
+    this.commitTables();
+  }
+
+  /** No kernel is left to own the device, and none will be: the stack takes its filters out itself. */
+  release(): void {
+    this.#channel = undefined;
+    this.#collected = [];
+    this.#filters.clear();
+    for (const { flow } of this.#device.filters?.() ?? []) this.#device.clearFilter?.(flow);
+  }
+
+  get pendingWrites(): number {
+    return this.#sent.size + this.#collected.length;
+  }
+
+  commitTables(then?: () => void): void {
+    if (this.#channel) {
+      const collected = this.#collected.splice(0);
+      for (let first = 0; first < collected.length; ) {
+        const end = endOfBatch(collected, first);
+        const { offered } = collected[first] as Collected;
+        const writes = collected.slice(first, end).map(({ write }) => write);
+        this.#sendNew(writes, offered, false);
+        first = end;
+      }
+    }
+    if (!then) return;
+    this.#waiters.push({ sequence: this.#lastSequence, then });
+    this.#wakeWaiters();
+  }
+
+  /** Queue of an entry; undefined: not written here lately. */
+  written(entry: number): { readonly queue: number } | undefined {
+    return this.#entries.get(entry);
+  }
+
+  place(entry: number, queue: number): void {
+    this.#entries.set(entry, { queue, sequence: 0 });
+    this.#collect({ op: "place", entry, queue });
+  }
+
+  dropFilters(queue: number): void {
+    for (const [key, filter] of this.#filters) if (filter.queue === queue) this.#filters.delete(key);
+    this.#collect({ op: "drop", queue });
+  }
+
+  #queueOfGroup(group: number): number | undefined {
+    const written = this.#entries.get(this.#entryOf(group));
+    if (!written) return this.#device.flowGroupQueue?.(group);
+    return written.queue === QUEUE_NONE ? undefined : written.queue;
+  }
+
+  #moveGroup(group: number, queue: number | undefined, offered = false): void {
+    const entry = this.#entryOf(group);
+    const from = this.#queueOfGroup(group) ?? QUEUE_NONE;
+    this.#entries.set(entry, { queue: queue ?? QUEUE_NONE, sequence: 0 });
+    const write = { op: "group", group, entry, from, queue: queue ?? QUEUE_NONE } as const;
+    this.#collect(write, offered && queue !== undefined);
+  }
+
+  #entryOf(group: number): number {
+    return this.#device.placement?.entryOfGroup?.(group) ?? ENTRY_NONE - 1 - group;
+  }
+
+  #groupBy(first: number, last: number): boolean {
+    // What the device says must be known now.
+    if (this.capabilities.groupsByLocalPort === false) return false;
+    this.#collect({ op: "ports", first, last });
+    return true;
+  }
+
+  #setFilter(flow: ReplyTuple, queue: number): boolean {
+    const { exactFilters, exactFiltersV6 } = this.capabilities;
+    const key = filterKey(flow);
+    if (!this.#filters.has(key) && this.#filters.size >= exactFilters) return false;
+    if (exactFiltersV6 === false && !(isV4(flow.remote) && isV4(flow.local))) return false;
+    const own = { ...flow, remote: flow.remote.slice(), local: flow.local.slice() };
+    this.#filters.set(key, { flow: own, queue });
+    this.#collect({ op: "set", flow: own, queue });
+    return true;
+  }
+
+  #clearFilter(flow: ReplyTuple): void {
+    if (!this.#filters.delete(filterKey(flow))) return;
+    this.#collect({ op: "clear", flow });
+  }
+
+  #collect(write: TableWrite, offered = false): void {
+    if (this.#collected.length === 0) queueMicrotask(() => this.commitTables());
+    this.#collected.push({ write, offered });
+  }
+
+  /** All filters, in as many batches as it takes; the last one says that this was all. */
+  #tellFilters(): void {
+    const filters = [...this.#filters.values()].map((filter) => ({ op: "set", ...filter }) as const);
+    const perBatch = Math.floor((BATCH_BYTES_MAX - WRITE_BATCH_BYTES) / 39);
+    for (let first = 0; first === 0 || first < filters.length; first += perBatch) {
+      this.#sendNew(filters.slice(first, first + perBatch), false, first + perBatch >= filters.length);
+    }
+  }
+
+  #sendNew(writes: readonly TableWrite[], offered: boolean, complete: boolean): void {
+    const sequence = ++this.#lastSequence;
+    for (const write of writes) {
+      const entry = "entry" in write ? this.#entries.get(write.entry) : undefined;
+      if (entry) entry.sequence = sequence;
+    }
+    this.#send({ sequence, offered, complete, writes });
+  }
+
+  #send(batch: Batch): void {
+    this.#sent.set(batch.sequence, batch);
+    const channel = this.#channel as WriteChannel;
+    channel(encodeWriteBatch(batch), (payload) => this.#answered(payload));
+  }
+
+  /** Not of a batch that is sent again: what has been written since is not undone, and filters have been told anew. */
+  #counts(write: TableWrite, { sequence }: Batch): boolean {
+    if (write.op === "set") return false;
+    if (write.op === "clear") return !this.#filters.has(filterKey(write.flow));
+    if (write.op === "drop") return ![...this.#filters.values()].some(({ queue }) => queue === write.queue);
+    return !("entry" in write) || this.#entries.get(write.entry)?.sequence === sequence;
+  }
+
+  #answered(payload: Uint8Array): void {
+    const answer = decodeWriteAnswer(payload);
+    const batch = answer && this.#sent.get(answer.sequence);
+    if (!batch) return;
+    this.#sent.delete(answer.sequence);
+    for (const write of batch.writes) {
+      if ("entry" in write && this.#entries.get(write.entry)?.sequence === answer.sequence) {
+        this.#entries.delete(write.entry);
+      }
+    }
+    for (const flow of answer.filters) this.#filters.delete(filterKey(flow));
+    if (answer.groups.length > 0) this.onGroupsRefused(answer.groups);
+    this.#wakeWaiters();
+  }
+
+  #wakeWaiters(): void {
+    if (this.#waiters.length === 0) return;
+    const oldest = this.#collected.length > 0 && !this.#channel ? 0 : Math.min(...this.#sent.keys(), Infinity);
+    const ready = this.#waiters.filter(({ sequence }) => sequence < oldest);
+    this.#waiters = this.#waiters.filter(({ sequence }) => sequence >= oldest);
+    for (const { then } of ready) then();
+  }
+}
+
+class OwnedPlacement implements Placement {
+  readonly entries: number;
+  readonly place: Placement["place"];
+  readonly entryOfGroup?: NonNullable<Placement["entryOfGroup"]>;
+  readonly dropFilters?: NonNullable<Placement["dropFilters"]>;
+  readonly #placement: Placement;
+  readonly #device: OwnedDevice;
+
+  constructor(placement: Placement, device: OwnedDevice) {
+    this.entries = placement.entries;
+    this.#placement = placement;
+    this.#device = device;
+    this.place = (entry, queue) => device.place(entry, queue);
+    if (placement.entryOfGroup) this.entryOfGroup = placement.entryOfGroup.bind(placement);
+    if (placement.dropFilters) this.dropFilters = (queue) => device.dropFilters(queue);
+  }
+
+  queueOf(entry: number): number | undefined {
+    const written = this.#device.written(entry);
+    if (!written) return this.#placement.queueOf(entry);
+    return written.queue === QUEUE_NONE ? undefined : written.queue;
+  }
+
+  entryOf(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number {
+    return this.#placement.entryOf(source, sourcePort, destination, destinationPort);
+  }
+}
+
+/** Offers stand alone, so that nothing else waits for their answers. */
+function endOfBatch(collected: readonly Collected[], first: number): number {
+  const { offered } = collected[first] as Collected;
+  let bytes = WRITE_BATCH_BYTES;
+  let end = first;
+  for (; end < collected.length; end++) {
+    const { write, offered: also } = collected[end] as Collected;
+    bytes += tableWriteBytes(write);
+    if (also !== offered || bytes > BATCH_BYTES_MAX) break;
+  }
+  return end;
+}
+
+function isV4(address: Uint8Array): boolean {
+  return address[10] === 0xff && address[11] === 0xff && address.subarray(0, 10).every((byte) => byte === 0);
+}

@@ -1,0 +1,259 @@
+/**
+ * A kernel's exact filters, for connections that it opens and whose replies would else go to another queue. The
+ * device's owner sets them, so they are leased from it, by message, in blocks: the tuples of some of our ports with one
+ * service.
+ * A connection takes a port of a block; when it is over, and its TIME-WAIT too (the peer may send its FIN again), the
+ * port is free for the next one. So there is a message per block and none per connection.
+ *
+ * ```
+ *            ask, grant             take                   over, TIME-WAIT over
+ *  (no filter) ────────▶ ready ◀──────────▶ used ──────────────────────────────▶ ready
+ *       ▲                  │ service idle, or recalled       │ recalled, and it is over
+ *       └──────────────────┴──────────── return ────────────┘
+ * ```
+ * The end of a connection is found by looking, once a second: the kernel's data path knows nothing of filters. A new
+ * owner is told of all.
+ */
+import { decodeFilterBlock, encodeFilterBlock } from "../control/deviceMessages.ts";
+import type { OwnerLine } from "../control/portProxy.ts";
+import type { ReplyTuple } from "../device/replySteering.ts";
+import {
+  MESSAGE_TYPE_FILTERS_ASK,
+  MESSAGE_TYPE_FILTERS_HOLDS,
+  MESSAGE_TYPE_FILTERS_LEAD,
+  MESSAGE_TYPE_FILTERS_RETURN,
+} from "../layout/message.ts";
+
+/** Filters of a block. */
+export const FILTER_BLOCK_PORTS = 64;
+/** With fewer that are ready, the next block is asked for ahead. */
+const READY_MIN = 16;
+const LOOK_NS = 1e9;
+/** A service to which nothing has been opened for so long gives back what is ready. */
+const IDLE_NS = 10e9;
+/** Ports in one message. */
+const MESSAGE_PORTS_MAX = 512;
+
+type Use = {
+  handle: number;
+  /** When the connection was found to be over; -1: it is not. */
+  endedNs: number;
+};
+
+/** A remote address and port, towards one of our addresses. */
+export type Service = {
+  readonly key: string;
+  readonly remote: Uint8Array;
+  readonly remotePort: number;
+  readonly local: Uint8Array;
+  /** Ports with a filter and without a connection. */
+  readonly ready: number[];
+  readonly used: Map<number, Use>;
+  /** Ports that the owner has been asked for. */
+  asked: readonly number[] | undefined;
+  question: number;
+  urgent: boolean;
+  /** An urgent question has been answered with none. */
+  refused: boolean;
+  takenNs: number;
+};
+
+export type FilterBlocksOptions = {
+  readonly queue: number;
+  readonly line: OwnerLine;
+  /** Handles messages now, as far as they need no other thread. */
+  readonly settle: () => void;
+  readonly timeWaitMs: number;
+  /** Whether the connection is closed or in TIME-WAIT, or the handle another connection's. */
+  readonly isOver: (handle: number, localPort: number) => boolean;
+};
+
+export class FilterBlocks {
+  readonly #options: FilterBlocksOptions;
+  readonly #services = new Map<string, Service>();
+  #nextLookNs = Number.POSITIVE_INFINITY;
+  #answered: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
+
+  constructor(options: FilterBlocksOptions) {
+    this.#options = options;
+  }
+
+  /** Filters that this kernel has. */
+  get size(): number {
+    let size = 0;
+    for (const { ready, used } of this.#services.values()) size += ready.length + used.size;
+    return size;
+  }
+
+  /** When turn() has something to do, ns; Infinity: never. */
+  get nextLookNs(): number {
+    return this.#nextLookNs;
+  }
+
+  find(remote: Uint8Array, remotePort: number, local: Uint8Array): Service | undefined {
+    return this.#services.get(serviceKey(remote, remotePort, local));
+  }
+
+  /** The service, known from now on. */
+  open(remote: Uint8Array, remotePort: number, local: Uint8Array, nowNs: number): Service {
+    const key = serviceKey(remote, remotePort, local);
+    let service = this.#services.get(key);
+    if (!service) {
+      const own = { key, remote: remote.slice(), remotePort, local: local.slice() };
+      const empty = { ready: [], used: new Map(), asked: undefined, question: 0, urgent: false, refused: false };
+      service = { ...own, ...empty, takenNs: nowNs };
+      this.#services.set(key, service);
+      this.#nextLookNs = Math.min(this.#nextLookNs, nowNs + LOOK_NS);
+    }
+    return service;
+  }
+
+  has({ ready, used }: Service, localPort: number): boolean {
+    return used.has(localPort) || ready.includes(localPort);
+  }
+
+  /** A connection uses the port from now on. */
+  use(service: Service, localPort: number, handle: number, nowNs: number): void {
+    const index = service.ready.indexOf(localPort);
+    if (index >= 0) service.ready.splice(index, 1);
+    service.used.set(localPort, { handle, endedNs: -1 });
+    service.takenNs = nowNs;
+  }
+
+  /** True when the next block should be asked for, so that nobody has to wait for it. */
+  isLow({ asked, ready }: Service): boolean {
+    return ready.length < READY_MIN && !asked;
+  }
+
+  /**
+   * Asks the owner for filters for these ports. The answer may come at once; otherwise answered() tells.
+   * @param urgent others are to give back what they do not use.
+   */
+  ask(service: Service, localPorts: readonly number[], urgent: boolean): void {
+    // What was asked for ahead may be refused; whoever waits for it asks again.
+    if (service.asked) return;
+    service.asked = localPorts;
+    service.urgent = urgent;
+    this.#ask(service);
+    this.#options.settle();
+  }
+
+  /** Gives back all filters without a connection, and those of connections in TIME-WAIT. */
+  giveBack(nowNs: number): void {
+    for (const service of this.#services.values()) {
+      this.#look(service, nowNs, 0);
+      this.#return(service);
+    }
+  }
+
+  /** Fulfilled with the next answer of the owner. */
+  answered(): Promise<void> {
+    if (!this.#answered) {
+      let resolve = () => {};
+      const promise = new Promise<void>((settle) => {
+        resolve = settle;
+      });
+      this.#answered = { promise, resolve };
+    }
+    return this.#answered.promise;
+  }
+
+  /** Looks after connections whose time is over. */
+  turn(nowNs: number): void {
+    if (nowNs < this.#nextLookNs) return;
+    const timeWaitNs = this.#options.timeWaitMs * 1e6;
+    for (const service of this.#services.values()) {
+      this.#look(service, nowNs, timeWaitNs);
+      if (nowNs - service.takenNs >= IDLE_NS) this.#return(service);
+    }
+    this.#nextLookNs = this.#services.size > 0 ? nowNs + LOOK_NS : Number.POSITIVE_INFINITY;
+  }
+
+  /** Tells a new owner of all filters, and asks it for those that have not been granted. */
+  reclaim(): void {
+    for (const service of this.#services.values()) {
+      this.#tell(MESSAGE_TYPE_FILTERS_HOLDS, service, [...service.ready, ...service.used.keys()]);
+      if (service.asked) this.#ask(service);
+    }
+  }
+
+  /** See ActiveOpener.redirectFilters. */
+  redirect(handles: ReadonlySet<number>, to: number): (readonly [number, ReplyTuple])[] {
+    const moving: (readonly [number, ReplyTuple])[] = [];
+    for (const service of this.#services.values()) {
+      const { remote, remotePort, local, used } = service;
+      const ports = [...used].filter(([, { handle, endedNs }]) => endedNs < 0 && handles.has(handle));
+      this.#tell(
+        MESSAGE_TYPE_FILTERS_LEAD,
+        service,
+        ports.map(([port]) => port),
+        to,
+      );
+      for (const [localPort, { handle }] of ports) moving.push([handle, { remote, remotePort, local, localPort }]);
+    }
+    return moving;
+  }
+
+  forget(moved: readonly (readonly [number, ReplyTuple])[]): void {
+    for (const [, { remote, remotePort, local, localPort }] of moved) {
+      this.find(remote, remotePort, local)?.used.delete(localPort);
+    }
+  }
+
+  restore(stayed: readonly (readonly [number, ReplyTuple])[]): void {
+    for (const [, { remote, remotePort, local, localPort }] of stayed) {
+      const service = this.find(remote, remotePort, local);
+      if (service) this.#tell(MESSAGE_TYPE_FILTERS_LEAD, service, [localPort]);
+    }
+  }
+
+  adopt(arrived: readonly (readonly [number, ReplyTuple])[], nowNs: number): void {
+    for (const [handle, { remote, remotePort, local, localPort }] of arrived) {
+      this.use(this.open(remote, remotePort, local, nowNs), localPort, handle, nowNs);
+    }
+  }
+
+  #ask(service: Service): void {
+    const { line, queue } = this.#options;
+    line.forget(service.question);
+    const payload = encodeFilterBlock({ ...service, queue, localPorts: service.asked ?? [], urgent: service.urgent });
+    service.question = line.ask(MESSAGE_TYPE_FILTERS_ASK, payload, (answer) => this.#granted(service, answer));
+  }
+
+  #granted(service: Service, answer: Uint8Array): void {
+    const block = decodeFilterBlock(answer);
+    if (!block || !service.asked) return;
+    service.asked = undefined;
+    service.refused = block.localPorts.length === 0 && service.urgent;
+    for (const port of block.localPorts) if (!this.has(service, port)) service.ready.push(port);
+    this.#answered?.resolve();
+    this.#answered = undefined;
+  }
+
+  /** @param timeWaitNs how long filters are kept for their connections. */
+  #look(service: Service, nowNs: number, timeWaitNs: number): void {
+    const { isOver } = this.#options;
+    for (const [localPort, use] of service.used) {
+      if (use.endedNs < 0 && isOver(use.handle, localPort)) use.endedNs = nowNs;
+      if (use.endedNs < 0 || nowNs - use.endedNs < timeWaitNs) continue;
+      service.used.delete(localPort);
+      service.ready.push(localPort);
+    }
+  }
+
+  #return(service: Service): void {
+    this.#tell(MESSAGE_TYPE_FILTERS_RETURN, service, service.ready.splice(0));
+    if (service.used.size === 0 && !service.asked) this.#services.delete(service.key);
+  }
+
+  #tell(type: number, service: Service, ports: readonly number[], queue = this.#options.queue): void {
+    for (let first = 0; first < ports.length; first += MESSAGE_PORTS_MAX) {
+      const localPorts = ports.slice(first, first + MESSAGE_PORTS_MAX);
+      this.#options.line.tell(type, encodeFilterBlock({ ...service, queue, localPorts }));
+    }
+  }
+}
+
+function serviceKey(remote: Uint8Array, remotePort: number, local: Uint8Array): string {
+  return `${remote} ${remotePort} ${local}`;
+}
