@@ -134,6 +134,8 @@ export function parsePoint(value: unknown): SimPoint {
     policy: choice(value, "policy", BALANCER_POLICIES, "opportunistic"),
     os: choice(value, "os", OS_VERSIONS, defaultOs(machineName, design)),
     vfsBypass: boolean(value, "vfsBypass", true),
+    localListen: boolean(value, "localListen", true),
+    clientUs: number(value, "clientUs", 0, 100_000, 0),
     // Linux keeps at most tcp_max_tw_buckets (180,000) in TIME-WAIT: at these rates, about a second. mTCP: none.
     timeWaitS: number(value, "timeWaitS", 0, 600, design === "mtcp" ? 0 : 1),
     scale: scaleOf(value.scale),
@@ -169,6 +171,8 @@ const POINT_FIELDS: Record<keyof SimPoint, 1> = {
   policy: 1,
   os: 1,
   vfsBypass: 1,
+  localListen: 1,
+  clientUs: 1,
   timeWaitS: 1,
   scale: 1,
   traceMs: 1,

@@ -2,12 +2,13 @@
 import { NetPopcornError } from "../errors.ts";
 import { createSeedSource } from "../kernel/seed.ts";
 import { loadModule } from "../wasm/load.ts";
-import { designNamed } from "./designs/design.ts";
+import { designOf } from "./designs/design.ts";
 import { MIGRATE_NS } from "./designs/affinity.ts";
 import { Connections } from "./engine/connections.ts";
 import { meanShares, STACK } from "./engine/core.ts";
 import type { FrameQueue } from "./engine/frameQueue.ts";
 import { createServer, delay, type Server } from "./engine/server.ts";
+import { FiniteRun } from "./engine/finiteRun.ts";
 import { relativeHalfWidth, WarmUp } from "./engine/statistics.ts";
 import { World } from "./engine/world.ts";
 import { costsOf, machineNamed } from "./machines/index.ts";
@@ -57,6 +58,8 @@ class Run {
   #fromNs = START_NS;
   #dropsBefore = 0;
   #retransmitsBefore = 0;
+  /** Completions of a finite run that were not simulated. */
+  #leftOut = 0;
 
   constructor(point: SimPoint, machine: Machine, module: WebAssembly.Module, hooks: RunHooks) {
     this.#point = point;
@@ -73,7 +76,7 @@ class Run {
     const connections = new Connections(slots, active + (active > 0 ? 65536 : 0));
     this.#world = new World({
       point,
-      design: designNamed(point.design),
+      design: designOf(point),
       traits: osTraits(point.os),
       costs: costsOf(machine, point.scale),
       connections,
@@ -129,16 +132,23 @@ class Run {
     return this.#server.clients.requests >= COMPLETIONS_MIN && relativeHalfWidth(counts) < HALF_WIDTH;
   }
 
-  /** A finite run, from the first SYN to the last completion. */
+  /**
+   * A finite run, from the first SYN to the last completion. Its beginning and its end are simulated, and as much of
+   * its middle as it takes to know the rate there; the rest of the middle goes on like that.
+   */
   #runAb(): PointResult {
     const { clients } = this.#server;
     this.#startMeasuring(START_NS);
+    const middle = new FiniteRun(clients);
     let nowNs = START_NS;
     while (!clients.done && nowNs - START_NS < AB_MAX_NS) {
       nowNs = this.#runWindow(nowNs);
-      this.#hooks.onProgress?.(clients.completedEver / this.#point.abConnections);
+      const total = clients.completedEver + clients.failed + clients.left;
+      this.#hooks.onProgress?.((clients.completedEver + clients.failed) / total);
+      if (middle.skippedNs === 0) middle.look(nowNs - START_NS, this.#windowNs);
     }
-    const lastS = (clients.lastCompletionNs - START_NS) / 1e9;
+    const lastS = (clients.lastCompletionNs - START_NS + middle.skippedNs) / 1e9;
+    this.#leftOut = middle.skippedCompleted;
     return this.#report(Math.max(nowNs, START_NS + 1), 0, lastS > 0 ? clients.completedEver / lastS : 0);
   }
 
@@ -241,6 +251,7 @@ class Run {
     const point = this.#point;
     const spanNs = nowNs - this.#fromNs;
     const coreShares = Array.from({ length: point.cores }, (_, core) => accounts.sharesOf(core, nowNs));
+    const simulated = clients.completed - this.#leftOut;
     let busyNs = 0;
     for (let core = 0; core < point.cores; core++) busyNs += accounts.busyNs(core);
     return {
@@ -268,7 +279,7 @@ class Run {
       localPacketShare: world.packets > 0 ? world.localPackets / world.packets : 0,
       softirqShare: world.softirqNs / (spanNs * point.cores),
       lookUpShare: world.lookUpNs / (spanNs * point.cores),
-      cyclesPerConn: clients.completed > 0 ? (busyNs * costs.clockGhz) / clients.completed : 0,
+      cyclesPerConn: simulated > 0 ? (busyNs * costs.clockGhz) / simulated : 0,
       warmUpS,
       measuredS: spanNs / 1e9,
       simulatedPackets: world.simulatedPackets,

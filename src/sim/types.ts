@@ -82,6 +82,13 @@ export type SimPoint = {
   readonly os: OsVersion;
   /** fastsocket: false leaves the VFS as the release has it. */
   readonly vfsBypass: boolean;
+  /**
+   * fastsocket: false leaves all processes on the global listener, as its module does with those that it finds no core
+   * for.
+   */
+  readonly localListen: boolean;
+  /** Time that a client takes between a frame's arrival and what follows from it, microseconds. */
+  readonly clientUs: number;
   /** Seconds of TIME-WAIT at the server; the 1 Mi records of its kernels must do for them. */
   readonly timeWaitS: number;
   /** Factors for constants of the machine, by name: the sensitivity table. */

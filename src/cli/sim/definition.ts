@@ -83,6 +83,8 @@ const systemOptions = (): Option[] => [
     countAndShareOption("--background", CORES_MAX, 0.95),
   ),
   new Option("--no-vfs-bypass", "fastsocket without its bypass of the VFS"),
+  new Option("--no-local-listen", "fastsocket with all processes on the global listener"),
+  decimal("--client-us <us>", "time that a client takes from a frame's arrival to what follows from it", 0, 1e5),
 ];
 
 function integerListInOrder(name: string, min: number, max: number): (text: string) => readonly number[] {

@@ -31,6 +31,8 @@ export type SimCommandOptions = {
   readonly skew?: CountAndShare;
   readonly background?: CountAndShare;
   readonly vfsBypass: boolean;
+  readonly localListen: boolean;
+  readonly clientUs?: number;
   readonly validate?: boolean;
   readonly sensitivity?: boolean;
   readonly explain?: boolean;
@@ -103,6 +105,8 @@ export async function planPoints(options: SimCommandOptions): Promise<SimPoint[]
     os: options.os,
     timeWaitS: options.timeWait,
     vfsBypass: options.vfsBypass,
+    localListen: options.localListen,
+    clientUs: options.clientUs,
     skew: skew && { hotGroups: skew.count, hotShare: skew.share },
     traceMs: options.explain === true ? TRACE_MS : 0,
   };

@@ -1,5 +1,5 @@
 /** The designs, as declarations of mechanism. docs/simulator.md tells each with its source. */
-import type { DesignName } from "../types.ts";
+import type { DesignName, SimPoint } from "../types.ts";
 
 export type Design = {
   readonly name: DesignName;
@@ -109,4 +109,11 @@ export function designNamed(name: DesignName): Design {
   // Names are checked with the point; a design without declaration is a mistake of ours.
   if (!design) throw new RangeError(`design ${name} has no declaration`);
   return design;
+}
+
+/** The design as the point has it run. */
+export function designOf({ design, localListen }: SimPoint): Design {
+  const declared = designNamed(design);
+  // Fastsocket's processes without a local listener share the global one.
+  return design === "fastsocket" && !localListen ? { ...declared, listeners: "one", choice: "hash" } : declared;
 }

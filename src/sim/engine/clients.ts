@@ -181,6 +181,20 @@ export class Clients {
     return this.#toOpen === 0 && this.inFlight === 0;
   }
 
+  get concurrency(): number {
+    return this.#options.point.concurrency;
+  }
+
+  /** Connections of a finite run that are still to be begun. */
+  get left(): number {
+    return this.#toOpen;
+  }
+
+  /** Leaves out so many connections of a finite run. Preconditions: count <= left. */
+  skip(count: number): void {
+    this.#toOpen -= count;
+  }
+
   /** Retransmissions since the start, nearly all of SYNs. */
   get retransmits(): number {
     return this.#memory.words[RETRANSMITS_WORD] as number;

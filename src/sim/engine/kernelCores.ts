@@ -24,6 +24,8 @@ export class KernelCores {
   /** Packets since a process has had a step. */
   readonly #inARow: Int32Array;
   readonly #runQueues: Process[][];
+  /** Cores share nothing, and each has one listener: packets may be processed in bursts. */
+  readonly #alone: boolean;
   readonly #current: (Process | undefined)[];
   readonly #sliceEndNs: Float64Array;
 
@@ -33,6 +35,7 @@ export class KernelCores {
     this.#softirq = softirq;
     this.#processes = processes;
     this.#runQueues = runQueues;
+    this.#alone = world.design.tables === "core" && world.listeners.length === world.kernels.length;
     this.#polling = new Uint8Array(cores);
     this.#interruptedNs = new Float64Array(cores).fill(Number.NEGATIVE_INFINITY);
     this.#inARow = new Int32Array(cores);
@@ -83,7 +86,13 @@ export class KernelCores {
       this.#interruptedNs[core] = now;
       t += world.accounts.spend(core, STACK, world.ns.interruptCycles);
     }
-    t = this.#softirq.frame(core, t, queue, false);
+    if (this.#alone) {
+      const count = Math.max(1, queue.arrived(t, Math.ceil(world.ns.napiBudget)));
+      this.#inARow[core] = (this.#inARow[core] as number) + count - 1;
+      t = this.#softirq.burst(core, t, queue, count);
+    } else {
+      t = this.#softirq.frame(core, t, queue, false);
+    }
     // Nothing more there: back to interrupts.
     if (queue.headNs > t) this.#polling[core] = 0;
     return t;

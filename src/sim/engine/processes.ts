@@ -53,6 +53,8 @@ export class Processes {
   readonly #plans: LockPlans;
   readonly #affinity: Affinity | undefined;
   readonly #blocking: boolean;
+  /** Locks are nobody else's: their order cannot be wrong. */
+  readonly #alone: boolean;
   readonly #acceptsPerEvent: number;
   readonly #opens: ActiveOpens;
   /** Listeners of a process, side by side. */
@@ -66,6 +68,7 @@ export class Processes {
     this.#plans = options.plans;
     this.#affinity = options.affinity;
     const { point } = options.world;
+    this.#alone = options.world.design.tables === "core" && !point.sharedFdTable;
     this.#blocking = point.workload === "web-accept";
     this.#acceptsPerEvent = point.acceptsPerEvent;
     this.#opens = options.opens;
@@ -79,8 +82,10 @@ export class Processes {
     for (;;) {
       t = this.#call(process, t);
       const { op } = process;
-      const unlocked = op === P.OP_ACCEPTED || op === P.OP_SERVE || op === P.OP_RESPOND || op === P.OP_CLOSED;
-      if (process.state !== P.RUNNABLE || !unlocked || t - now > STEP_NS) return t;
+      const unlocked =
+        this.#alone || op === P.OP_ACCEPTED || op === P.OP_SERVE || op === P.OP_RESPOND || op === P.OP_CLOSED;
+      if (process.state !== P.RUNNABLE || !unlocked) return t;
+      if (t - now > STEP_NS && process.owns < 0) return t;
     }
   }
 

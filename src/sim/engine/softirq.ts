@@ -11,7 +11,7 @@ import {
   HANDLE_INDEX_MASK,
   HANDLE_KIND_SHIFT,
 } from "../../layout/event.ts";
-import { CACHE_MISS, STACK, SWITCH } from "./core.ts";
+import { CACHE_MISS, LOCK_SPIN, STACK, SWITCH } from "./core.ts";
 import type { FrameQueue } from "./frameQueue.ts";
 import type { SpinLock } from "./lock.ts";
 import { IN_ACCEPT, IN_EPOLL, IN_READ, type Listener, type Process, RUNNABLE } from "./process.ts";
@@ -33,13 +33,75 @@ export class Softirq {
   /** Where a hash sends packets of a core without a queue. */
   readonly #spread: boolean;
   readonly #timeWaitLock: SpinLock | undefined;
+  /** Connections of a burst whose handshake may be complete. */
+  readonly #burstAcks: Int32Array;
 
   constructor(world: World, enqueue: (process: Process, t: number) => void) {
     this.#world = world;
     this.#enqueue = enqueue;
     this.#spread = world.design.rps;
+    this.#burstAcks = new Int32Array(Math.max(1, Math.ceil(world.ns.napiBudget)));
     const locked = world.traits.timeWaitLocked && world.design.tables === "shared";
     this.#timeWaitLock = locked ? world.createLock("tw_death_row") : undefined;
+  }
+
+  /**
+   * A poll of a kernel that shares nothing: `count` frames that have arrived are processed in one go, as NAPI does, and
+   * their answers leave together. Nobody else sees what they change, so that no lock's order can be wrong.
+   * @returns when they are done.
+   */
+  burst(core: number, now: number, queue: FrameQueue, count: number): number {
+    const world = this.#world;
+    const { accounts, connections, ns } = world;
+    const kernel = world.kernels[core] as ServerKernel;
+    const listener = world.listeners[core] as Listener;
+    const lockNs = ns.lockUncontendedCycles;
+    const own = this.#burstAcks;
+    let t = world.readPackets(core, count, now);
+    let stackNs = count * ns.rxPacketCycles;
+    let locks = 0;
+    let acks = 0;
+    for (let i = 0; i < count; i++) {
+      const entry = queue.headSlot;
+      const slot = entry & SLOT_MASK;
+      if (entry >>> KIND_SHIFT === KIND_SYN) {
+        connections.kernel[slot] = core;
+        connections.listener[slot] = core;
+        connections.halfOpen[slot] = 1;
+        stackNs += ns.synCycles;
+        locks++;
+      } else if (connections.halfOpen[slot] === 1) {
+        own[acks++] = slot;
+        stackNs += ns.childCycles;
+        locks++;
+      } else {
+        stackNs += ns.segmentCycles;
+        const process = world.processes[connections.process[slot] as number];
+        if (process) {
+          world.packets++;
+          if (process.core === core) world.localPackets++;
+        }
+      }
+      kernel.stage(queue);
+    }
+    world.simulatedPackets += count;
+    t += accounts.spend(core, STACK, stackNs);
+    if (locks > 0 && world.traits.listenerLocked) {
+      listener.spin.acquisitions += locks;
+      t += accounts.spend(core, LOCK_SPIN, locks * lockNs);
+    }
+    const before = kernel.acceptQueue;
+    const events = kernel.poll(now, count);
+    const accepted = Math.min(kernel.acceptQueue - before, acks);
+    for (let i = 0; i < accepted; i++) {
+      const slot = own[i] as number;
+      connections.halfOpen[slot] = 0;
+      connections.lastCore[slot] = core;
+      connections.lastDataCore[slot] = core;
+      listener.acceptCount++;
+      t = this.#wakeAcceptors(listener, core, t);
+    }
+    return this.#follow(kernel, events, core, t);
   }
 
   /** Processes the queue's oldest frame on `core`. @returns when it is done. */

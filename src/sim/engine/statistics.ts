@@ -29,6 +29,25 @@ export class Histogram {
     this.#sum = 0;
   }
 
+  copy(): Histogram {
+    const copy = new Histogram();
+    copy.#counts.set(this.#counts);
+    copy.#count = this.#count;
+    copy.#sum = this.#sum;
+    return copy;
+  }
+
+  /** Adds what has come since `before`, a copy from then, `factor` times again. */
+  extrapolate(before: Histogram, factor: number): void {
+    for (let bucket = 0; bucket < this.#counts.length; bucket++) {
+      const count = this.#counts[bucket] as number;
+      const more = Math.round((count - (before.#counts[bucket] as number)) * factor);
+      this.#counts[bucket] = count + more;
+      this.#count += more;
+    }
+    this.#sum += (this.#sum - before.#sum) * factor;
+  }
+
   /** The value that `share` (0..1) of all are at most; 0 when there is none. */
   quantileNs(share: number): number {
     const wanted = share * this.#count;

@@ -83,7 +83,8 @@ export class World {
   softirqNs = 0;
   lookUpNs = 0;
   readonly #tickNs: number;
-  readonly #wireNs: number;
+  /** From the card to where a client sees a frame. */
+  readonly #toClientNs: number;
   readonly #nsPerByte: number;
   #linkFreeNs = 0;
   #cardFreeNs = 0;
@@ -111,7 +112,7 @@ export class World {
     this.handedOn = Array.from({ length: point.cores }, () => new FrameQueue(1000));
     this.txQueues = Array.from({ length: point.cores }, () => new FrameQueue());
     this.#tickNs = options.tickNs;
-    this.#wireNs = costs.wireUs * 1000;
+    this.#toClientNs = (costs.wireUs + point.clientUs) * 1000;
     this.#nsPerByte = 8 / costs.linkGbps;
   }
 
@@ -163,8 +164,12 @@ export class World {
 
   /** Reads a packet that the card, which is at socket 0, has written. */
   readPacket(core: number, t: number): number {
+    return this.readPackets(core, 1, t);
+  }
+
+  readPackets(core: number, count: number, t: number): number {
     if (this.distance.socketOf(core) === 0) return t;
-    return t + this.accounts.spend(core, CACHE_MISS, PACKET_LINES * this.distance.crossSocketNs);
+    return t + this.accounts.spend(core, CACHE_MISS, count * PACKET_LINES * this.distance.crossSocketNs);
   }
 
   /** True while the core has nothing to do. */
@@ -182,7 +187,7 @@ export class World {
     let frames = 0;
     let sent = 0;
     do {
-      kernel.exports.flush();
+      kernel.flush();
       sent = this.#emit(kernel, core, nowNs);
       frames += sent;
       // So many may have been all that the ring holds.
@@ -222,7 +227,7 @@ export class World {
     this.#linkFreeNs =
       Math.max(this.#linkFreeNs, this.passCard(nowNs)) +
       wireBytes(words[at + (FRAME_LENGTH >> 2)] as number) * this.#nsPerByte;
-    const arrivalNs = this.#linkFreeNs + this.#wireNs;
+    const arrivalNs = this.#linkFreeNs + this.#toClientNs;
     const queue = this.txQueues[core];
     if (!queue) throw new NetPopcornError("ERR_SIM", `there is no core ${core}`);
     queue.push(words, at, arrivalNs, 0);

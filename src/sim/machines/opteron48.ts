@@ -2,7 +2,7 @@
 import { CARD_82599, constantsOf, LINUX_COSTS, MESSAGE_COSTS, USER_STACK_COSTS } from "./common.ts";
 import type { Machine } from "./machine.ts";
 
-/** softirq 69k, read 10k, schedule 16k, accept 7k, writev 12k, poll 9k, close 4k in each of six requests. */
+/** softirq 69k, read 10k, schedule 16k, accept 7k, writev 12k, poll 9k, shutdown 6k, close 4k in each of six requests. */
 const TABLE = "EuroSys 2012, table 3 (cycles per request by kernel entry, Affinity-Accept; remembered)";
 
 export const opteron48: Machine = {
@@ -16,19 +16,19 @@ export const opteron48: Machine = {
     ["lineSameSocketCycles", 81, "prior", "modified line of the same die (SOSP 2013, Opteron, remembered)"],
     ["lineCrossSocketCycles", 460, "prior", "remote L3 (EuroSys 2012, table 1, remembered)"],
     ["lineMemoryCycles", 120, "prior", "local RAM (EuroSys 2012, table 1, remembered)"],
-    ["connectionLines", 320, "fitted", `${TABLE}: 67k cycles per request less where packets and process share a core`],
+    ["connectionLines", 240, "fitted", `${TABLE}: 67k cycles per request less where packets and process share a core`],
     // The same code takes this machine, with its small caches, several times the cycles of the Xeons.
-    ["rxPacketCycles", 5000, "derived", TABLE],
-    ["txPacketCycles", 4000, "derived", TABLE],
-    ["segmentCycles", 6000, "derived", TABLE],
-    ["synCycles", 10_000, "derived", TABLE],
-    ["childCycles", 15_000, "derived", TABLE],
-    ["acceptCycles", 30_000, "derived", TABLE],
-    ["recvCycles", 9000, "derived", TABLE],
-    ["sendCycles", 10_000, "derived", TABLE],
-    ["closeCycles", 24_000, "derived", TABLE],
+    ["rxPacketCycles", 12_000, "derived", TABLE],
+    ["txPacketCycles", 6000, "derived", TABLE],
+    ["segmentCycles", 15_000, "derived", TABLE],
+    ["synCycles", 25_000, "derived", TABLE],
+    ["childCycles", 35_000, "derived", TABLE],
+    ["acceptCycles", 40_000, "derived", TABLE],
+    ["recvCycles", 19_000, "derived", `${TABLE}: read and the poll before it`],
+    ["sendCycles", 6000, "derived", TABLE],
+    ["closeCycles", 50_000, "derived", `${TABLE}: shutdown and close`],
     ["epollWaitCycles", 8000, "derived", TABLE],
-    ["contextSwitchCycles", 12_000, "derived", TABLE],
+    ["contextSwitchCycles", 18_000, "derived", TABLE],
     ["clientFramesPerSecMax", 0, "prior", "about 25 clients; no cap is seen"],
   ]),
 };
