@@ -58,6 +58,9 @@ class Run {
   #fromNs = START_NS;
   #dropsBefore = 0;
   #retransmitsBefore = 0;
+  #nowNs = START_NS;
+  /** Something was lost, whether or not it has been sent again yet. */
+  #lossy = false;
   /** Completions of a finite run that were not simulated. */
   #leftOut = 0;
 
@@ -97,27 +100,46 @@ class Run {
   }
 
   #runSteady(): PointResult {
-    const { clients } = this.#server;
+    for (;;) {
+      const fromNs = this.#warmUp();
+      this.#startMeasuring(fromNs);
+      const counts: number[] = [];
+      const wasLossy = this.#lossy;
+      let nowNs = fromNs;
+      do nowNs = this.#measureWindow(nowNs, counts);
+      while (wasLossy === this.#lossy && !this.#isEnough(nowNs - fromNs, counts));
+      // Losses that begin only now: what they lead to has to settle first.
+      if (wasLossy !== this.#lossy) continue;
+      const { clients } = this.#server;
+      clients.countOpenRequests(nowNs);
+      const warmUpS = (fromNs - START_NS) / 1e9;
+      return this.#report(nowNs, warmUpS, clients.completed / ((nowNs - fromNs) / 1e9));
+    }
+  }
+
+  /** @returns when the rate has settled. */
+  #warmUp(): number {
     const warmUp = new WarmUp(WARM_UP_TOLERANCE);
     const thinkNs = this.#point.thinkMs.reduce((sum, ms) => sum + ms, 0) * 1e6;
-    let nowNs = START_NS;
+    let nowNs = this.#nowNs;
     for (;;) {
-      const before = clients.requests;
-      nowNs = this.#runWindow(nowNs);
-      const settled = warmUp.add(clients.requests - before);
+      const counts: number[] = [];
+      nowNs = this.#measureWindow(nowNs, counts);
+      const settled = warmUp.add(counts[0] as number);
       const spent = nowNs - START_NS;
-      const minNs = clients.retransmits > 0 ? WARM_UP_LOSS_NS : WARM_UP_MIN_NS;
-      if ((settled && spent >= minNs + 2 * thinkNs) || spent >= WARM_UP_MAX_NS) break;
+      const minNs = this.#lossy ? WARM_UP_LOSS_NS : WARM_UP_MIN_NS;
+      if ((settled && spent >= minNs + 2 * thinkNs) || spent >= WARM_UP_MAX_NS) return nowNs;
     }
-    const warmUpS = (nowNs - START_NS) / 1e9;
-    this.#startMeasuring(nowNs);
-    const counts: number[] = [];
-    do {
-      const before = clients.requests;
-      nowNs = this.#runWindow(nowNs);
-      counts.push(clients.requests - before);
-    } while (!this.#isEnough(nowNs - this.#fromNs, counts));
-    return this.#report(nowNs, warmUpS, clients.completed / ((nowNs - this.#fromNs) / 1e9));
+  }
+
+  /** Adds the requests completed in it. @returns the window's end. */
+  #measureWindow(fromNs: number, counts: number[]): number {
+    const { clients } = this.#server;
+    const before = clients.requests;
+    this.#nowNs = this.#runWindow(fromNs);
+    counts.push(clients.requests - before);
+    this.#lossy ||= clients.retransmits > 0 || this.#world.ringFull > 0 || this.#drops() > 0;
+    return this.#nowNs;
   }
 
   #isEnough(spentNs: number, counts: readonly number[]): boolean {

@@ -52,6 +52,8 @@ export const BACKENDS = 8;
 /** Client ports are 4096 x (1..15) + flow group: none below 4096. */
 const PORT_ROUNDS = 15;
 const PLACES = CLIENTS * PORT_ROUNDS;
+/** Flow groups that are tried for a connection. */
+const DRAWS_MAX = 64;
 /** Where the address for tcpConnect is put. */
 const ADDRESS_AT = SCRATCH_BASE + 2048;
 const AREA_BYTES = 65536;
@@ -379,6 +381,20 @@ export class Clients {
     if (point.arrivalsPerSec === 0) this.#wanted++;
   }
 
+  /**
+   * Requests that are open count with their age once that is above the 99th percentile of those completed: a tail that
+   * is longer than the measured span is a tail too.
+   */
+  countOpenRequests(nowNs: number): void {
+    const { connections } = this.#options;
+    const limitNs = this.latency.quantileNs(0.99);
+    for (let slot = 0; slot < connections.clientSlots; slot++) {
+      if ((connections.startedNs[slot] as number) < 0 || connections.finished[slot] === 1) continue;
+      const ageNs = nowNs - (connections.requestNs[slot] as number);
+      if (ageNs > limitNs) this.latency.add(ageNs);
+    }
+  }
+
   #drawGapNs(): number {
     return (-Math.log(1 - this.#random.fraction()) * 1e9) / this.#options.point.arrivalsPerSec;
   }
@@ -409,10 +425,15 @@ export class Clients {
     if (framesPerSecMax > 0) this.#gateNs += (frames * 1e9) / framesPerSecMax;
   }
 
+  /** A group whose ports are all in use, most of them by connections that are closing, is passed over. */
   #open(): void {
+    for (let draws = 0; draws < DRAWS_MAX; draws++) if (this.#openFrom(this.#drawGroup())) return;
+    throw new NetPopcornError("ERR_SIM", "no client port is left; lower concurrency or timeWaitS");
+  }
+
+  #openFrom(group: number): boolean {
     const { connections, point, serverAddresses, steering } = this.#options;
     const random = this.#random;
-    const group = this.#drawGroup();
     const index = serverAddresses === 1 ? 0 : random.below(serverAddresses);
     const server = this.#servers[index] as Uint8Array;
     this.#memory.bytes.set(server, ADDRESS_AT);
@@ -442,9 +463,9 @@ export class Clients {
       this.#begun.startsNs.push(this.#nowNs);
       this.inFlight++;
       this.#options.onOpen(slot, index);
-      return;
+      return true;
     }
-    throw new NetPopcornError("ERR_SIM", "no client port is left; lower concurrency or timeWaitS");
+    return false;
   }
 
   #drawGroup(): number {

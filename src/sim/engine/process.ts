@@ -82,6 +82,8 @@ export class Process {
   slot = -1;
   /** Listener whose lock it owns. */
   owns = -1;
+  /** Listener whose lock it was woken for, -1: none. */
+  waitsFor = -1;
   /** Connections that it may still accept before it looks at its others. */
   accepts = 0;
   /** Readable connections left of this pass of epoll_wait, and whether the listener was reported. */

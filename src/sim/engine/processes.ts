@@ -19,6 +19,8 @@ const AREA_BYTES = 65536;
 const STEP_NS = 10_000;
 /** Lines of the descriptor table that an allocation writes. */
 const FD_TABLE_LINES = 3;
+/** Of the listener and of the request that it gives away. */
+const ACCEPT_LINES = 3;
 /** Part of a descriptor's cost that is spent under the table's lock. */
 const FD_TABLE_PART = 0.2;
 /** Line of a dentry, a mount or a list head, beside the lock's own. */
@@ -220,17 +222,26 @@ export class Processes {
     return -1;
   }
 
+  /** Who was woken because a listener's lock is free takes that one, and wakes the next: nobody else would. */
+  #listenerFor(process: Process): number {
+    const { waitsFor } = process;
+    process.waitsFor = -1;
+    if (waitsFor >= 0) return waitsFor;
+    const chosen = this.#chooseListener(process, true);
+    return chosen < 0 ? process.listener : chosen;
+  }
+
   /** accept4: takes the socket's lock, or sleeps while another process owns it; then a connection, if there is one. */
   #accept(process: Process, now: number): number {
     const world = this.#world;
     const { connections, ns } = world;
-    const chosen = this.#chooseListener(process, true);
-    const index = chosen < 0 ? process.listener : chosen;
+    const index = this.#listenerFor(process);
     const listener = world.listeners[index] as Listener;
     let t = now + this.#stack(process, ns.syscallCycles);
     t = world.lock(listener.spin, process.core, t);
     if (listener.owned && process.owns !== index) {
       listener.waiters.push(process);
+      process.waitsFor = index;
       process.state = P.IN_LOCK;
       listener.spin.release(process.core, t);
       return t;
@@ -238,7 +249,7 @@ export class Processes {
     listener.owned = true;
     process.owns = index;
     listener.spin.release(process.core, t);
-    t = world.fetch(process.core, listener.lastCore, 2, t);
+    t = world.fetch(process.core, listener.lastCore, ACCEPT_LINES, t);
     listener.lastCore = process.core;
     const kernel = world.kernels[listener.kernel] as ServerKernel;
     const handle = listener.acceptCount > 0 ? kernel.exports.tcpAccept(listener.handle) : -1;
@@ -259,7 +270,7 @@ export class Processes {
     connections.process[slot] = process.id;
     connections.kernel[slot] = listener.kernel;
     process.slot = slot;
-    return world.touch(slot, process.core, t);
+    return t;
   }
 
   /** release_sock: the owner processes what came meanwhile, one packet a step, and wakes the next. */
@@ -318,9 +329,11 @@ export class Processes {
     return t;
   }
 
+  /** What the new socket holds is touched when the listener's lock is free again (sock_graft). */
   #accepted(process: Process, now: number): number {
     const { accounts, ns } = this.#world;
-    const t = now + accounts.spend(process.core, VFS, ns.fdCycles);
+    let t = this.#world.touch(process.slot, process.core, now);
+    t += accounts.spend(process.core, VFS, ns.fdCycles);
     process.op = P.OP_SERVE;
     return t;
   }

@@ -31,7 +31,12 @@ export const LINUX_COSTS: readonly Entry[] = [
   ["wakeUpCycles", 700, "prior", "try_to_wake_up to the own run queue"],
   ["wakeRemoteCycles", 1900, "prior", "the same to another core's, whose run queue lock and lines must be fetched"],
   ["idleExitUs", 1.2, "derived", "2.40 us to wake an idle core (Arrakis, table 1) less a context switch"],
-  ["epollCallbackCycles", 100, "prior", "ep_poll_callback of an instance nobody sleeps on, beside its one line"],
+  [
+    "epollCallbackCycles",
+    150,
+    "prior",
+    "ep_poll_callback: its lock and three lines from L2, beside one from elsewhere",
+  ],
   ["epollWaitCycles", 600, "prior", "a pass of epoll_wait with nothing or little to report"],
   ["syscallCycles", 240, "measured", "0.10 us in and out together on a 3.2-era Xeon (Arrakis, table 1)"],
   ["interruptCycles", 1500, "prior", "entry, acknowledge, NAPI schedule, exit"],
