@@ -7,6 +7,7 @@ import { MIGRATE_NS } from "./designs/affinity.ts";
 import { Connections } from "./engine/connections.ts";
 import { meanShares, STACK } from "./engine/core.ts";
 import type { FrameQueue } from "./engine/frameQueue.ts";
+import { RUNNABLE } from "./engine/process.ts";
 import { createServer, delay, type Server } from "./engine/server.ts";
 import { FiniteRun } from "./engine/finiteRun.ts";
 import { relativeHalfWidth, WarmUp } from "./engine/statistics.ts";
@@ -268,6 +269,7 @@ class Run {
 
   #report(nowNs: number, warmUpS: number, connsPerSec: number): PointResult {
     const world = this.#world;
+    checkWaiters(world);
     const { clients } = this.#server;
     const { accounts, costs } = world;
     const point = this.#point;
@@ -330,4 +332,13 @@ class Run {
       }))
       .sort((a, b) => b.spinShare - a.spinShare);
   }
+}
+
+/** @throws NetPopcornError ERR_SIM: processes wait for a listener's lock that is free, and nobody is to wake them. */
+function checkWaiters({ listeners, processes }: World): void {
+  listeners.forEach(({ owned, waiters }, index) => {
+    if (owned || waiters.length === 0) return;
+    if (processes.some(({ state, waitsFor }) => state === RUNNABLE && waitsFor === index)) return;
+    throw new NetPopcornError("ERR_SIM", `${waiters.length} processes wait for the free lock of listener ${index}`);
+  });
 }

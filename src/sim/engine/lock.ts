@@ -8,6 +8,8 @@
  *   (Boyd-Wickizer et al., OLS 2012: linear in the waiters).
  * - `unfair` (before 2.6.25): test-and-set. All waiters fetch the line and try; who is nearest wins, so its line comes
  *   from the own socket: fetched to be read, fetched again to be written, and fetched back by the holder that releases.
+ *   The losers' attempts take the line from one to the other, and the holder cannot release before they are through
+ *   (Anderson, 1990: a burst of attempts after each release, of the order of the waiters).
  */
 import type { Distance } from "./distance.ts";
 
@@ -41,6 +43,9 @@ export class SpinLock {
   #tail = 0;
   #lastCore = -1;
   #lastEndNs = Number.NEGATIVE_INFINITY;
+  #grantedNs = 0;
+  /** How long the last holder had it. */
+  #lastHoldNs = 0;
 
   constructor(name: string, costs: SpinLockCosts, distance: Distance) {
     this.name = name;
@@ -64,16 +69,20 @@ export class SpinLock {
     this.acquisitions++;
     const waiting = this.waiters(nowNs);
     const { uncontendedNs } = this.#costs;
-    if (waiting === 0) return nowNs + uncontendedNs + this.#distance.lineNs(this.#lastCore, core);
+    if (waiting === 0) {
+      this.#grantedNs = nowNs + uncontendedNs + this.#distance.lineNs(this.#lastCore, core);
+      return this.#grantedNs;
+    }
     this.contended++;
-    const grantedNs = this.#lastEndNs + this.#handOffNs(core, waiting - 1) + uncontendedNs;
-    this.spinNs += grantedNs - nowNs;
-    return grantedNs;
+    this.#grantedNs = this.#lastEndNs + this.#handOffNs(core, waiting - 1) + uncontendedNs;
+    this.spinNs += this.#grantedNs - nowNs;
+    return this.#grantedNs;
   }
 
   release(core: number, atNs: number): void {
     this.#lastCore = core;
     this.#lastEndNs = atNs;
+    this.#lastHoldNs = atNs - this.#grantedNs;
     if (this.#tail - this.#head === ENDS) this.#head++;
     this.#endNs[this.#tail++ % ENDS] = atNs;
   }
@@ -90,6 +99,11 @@ export class SpinLock {
     this.spinNs = 0;
   }
 
+  /** What is left of the losers' attempts when the holder wants to release. */
+  #burstLeftNs(losers: number): number {
+    return Math.max(0, losers * this.#meanLineNs - this.#lastHoldNs);
+  }
+
   #handOffNs(core: number, otherWaiters: number): number {
     const { sameSocketNs } = this.#distance;
     const lineNs = this.#distance.lineNs(this.#lastCore, core) || sameSocketNs;
@@ -99,7 +113,8 @@ export class SpinLock {
       case "ticket":
         return lineNs + otherWaiters * this.#costs.linesPerWaiter * this.#meanLineNs;
       case "unfair":
-        return otherWaiters > 0 ? UNFAIR_FETCHES * Math.min(lineNs, sameSocketNs) : lineNs;
+        if (otherWaiters === 0) return lineNs;
+        return UNFAIR_FETCHES * Math.min(lineNs, sameSocketNs) + this.#burstLeftNs(otherWaiters);
     }
   }
 }
