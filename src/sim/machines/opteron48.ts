@@ -2,7 +2,7 @@
 import { CARD_82599, constantsOf, LINUX_COSTS, MESSAGE_COSTS, USER_STACK_COSTS } from "./common.ts";
 import type { Machine } from "./machine.ts";
 
-/** softirq 69k, read 10k, schedule 16k, accept 7k, writev 12k, poll 9k, shutdown 6k, close 4k in each of six requests. */
+/** softirq 69k, read 10k, schedule 16k, accept 7k, writev 12k, poll 9k, shutdown 6k, close 4k; six requests each. */
 const TABLE = "EuroSys 2012, table 3 (cycles per request by kernel entry, Affinity-Accept; remembered)";
 
 export const opteron48: Machine = {
