@@ -14,6 +14,11 @@ export class Emitter<Events extends Record<string, object>> {
     return this;
   }
 
+  /** Whether somebody listens to this event. */
+  protected hears(name: keyof Events): boolean {
+    return (this.#listeners.get(name)?.size ?? 0) > 0;
+  }
+
   /** @returns false when nobody listens. */
   protected emit<Name extends keyof Events>(name: Name, event: Events[Name]): boolean {
     const listeners = this.#listeners.get(name);

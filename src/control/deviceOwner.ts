@@ -52,6 +52,7 @@ import {
 } from "./deviceMessages.ts";
 import type { Endpoint, Message } from "./endpoint.ts";
 import { HOLDER_STACK } from "./ports.ts";
+import { isForTerm } from "./questions.ts";
 import type { View } from "./view.ts";
 
 /** How an owner gets at the device. */
@@ -255,9 +256,10 @@ export class DeviceOwner {
     switch (type) {
       case MESSAGE_TYPE_QUEUE_ASK:
       case MESSAGE_TYPE_FILTERS_ASK:
-        this.#waiting.push(told);
+        if (isForTerm(correlation, this.#ownerSince)) this.#waiting.push(told);
         break;
       case MESSAGE_TYPE_TABLES_WRITE:
+        if (!isForTerm(correlation, this.#ownerSince)) break;
         this.write(payload, (answer) => {
           this.#endpoint.send(from, MESSAGE_TYPE_TABLES_WRITTEN, VERSION, correlation, answer);
         });

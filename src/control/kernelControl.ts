@@ -6,6 +6,9 @@
 import {
   MESSAGE_TYPE_CLAIMED,
   MESSAGE_TYPE_FILTERS_GRANT,
+  MESSAGE_TYPE_LISTENER,
+  MESSAGE_TYPE_LISTENERS_ASK,
+  MESSAGE_TYPE_LISTENERS_END,
   MESSAGE_TYPE_QUEUE_GRANT,
   MESSAGE_TYPE_RECLAIMED,
   MESSAGE_TYPE_REVOKED,
@@ -18,18 +21,22 @@ import { DeviceProxy } from "./deviceProxy.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { decodePortMessage, PORT_MESSAGE_VERSION as VERSION } from "./portMessages.ts";
 import { PortOwner } from "./portOwner.ts";
+import type { PortRequest } from "./ports.ts";
 import { type OwnerLine, PortProxy } from "./portProxy.ts";
+import { nextQuestion, questionCorrelation } from "./questions.ts";
 import { connectView, type View } from "./view.ts";
 
 type Question = { readonly onAnswer: (payload: Uint8Array) => void };
 
-const CORRELATION_MAX = 0x7fffffff;
+type Missing = { found: PortRequest[]; question: number; readonly resolve: (found: PortRequest[]) => void };
+
 /** Answers of the owner. They all have the version of the questions. */
 const ANSWERS = [
   MESSAGE_TYPE_CLAIMED,
   MESSAGE_TYPE_QUEUE_GRANT,
   MESSAGE_TYPE_TABLES_WRITTEN,
   MESSAGE_TYPE_FILTERS_GRANT,
+  MESSAGE_TYPE_LISTENERS_END,
 ] as const;
 
 export type KernelControlOptions = {
@@ -50,6 +57,7 @@ export class KernelControl implements OwnerLine {
   /** Its queue pair of the device, and what it may do there. */
   readonly device: DeviceProxy;
   readonly deviceOwner: DeviceOwner;
+  #missing: Missing | undefined;
   readonly #reclaims: (() => void)[] = [];
   readonly #proxies = new Set<PortProxy>();
   readonly #questions = new Map<number, Question>();
@@ -68,6 +76,10 @@ export class KernelControl implements OwnerLine {
         if (from === this.#view?.owner) this.#answered(correlation, payload);
       });
     }
+    endpoint.on(MESSAGE_TYPE_LISTENER, VERSION, ({ correlation, payload }) => {
+      const message = decodePortMessage(payload);
+      if (message && correlation === this.#missing?.question) this.#missing.found.push(message);
+    });
     endpoint.on(MESSAGE_TYPE_REVOKED, VERSION, ({ payload }) => {
       const message = decodePortMessage(payload);
       if (message) for (const proxy of this.#proxies) proxy.revoke(message, message.status);
@@ -110,7 +122,25 @@ export class KernelControl implements OwnerLine {
     for (const proxy of this.#proxies) proxy.reclaim();
     this.tell(MESSAGE_TYPE_RECLAIMED, new Uint8Array(0));
     for (const reclaim of this.#reclaims) reclaim();
+    if (this.#missing) this.#askMissing(this.#missing);
     this.device.reclaim();
+  }
+
+  /** Ports on which other kernels listen, or are bound to, and this one is not. */
+  missingPorts(): Promise<PortRequest[]> {
+    return new Promise((resolve) => {
+      this.#missing = { found: [], question: 0, resolve };
+      this.#askMissing(this.#missing);
+    });
+  }
+
+  #askMissing(missing: Missing): void {
+    this.forget(missing.question);
+    missing.found = [];
+    missing.question = this.ask(MESSAGE_TYPE_LISTENERS_ASK, new Uint8Array(0), () => {
+      this.#missing = undefined;
+      missing.resolve(missing.found);
+    });
   }
 
   /** Called when there is another owner, before it is told that this was all. */
@@ -132,8 +162,8 @@ export class KernelControl implements OwnerLine {
   }
 
   ask(type: number, payload: Uint8Array, onAnswer: Question["onAnswer"]): number {
-    this.#lastQuestion = (this.#lastQuestion % CORRELATION_MAX) + 1;
-    const question = this.#lastQuestion;
+    this.#lastQuestion = nextQuestion(this.#lastQuestion);
+    const question = questionCorrelation(this.#lastQuestion, this.ownerSince);
     this.#questions.set(question, { onAnswer });
     if (this.#view) this.endpoint.send(this.#view.owner, type, VERSION, question, payload);
     return question;

@@ -15,6 +15,9 @@ import {
   MESSAGE_TYPE_DRAWN,
   MESSAGE_TYPE_FAILED,
   MESSAGE_TYPE_HOLDS,
+  MESSAGE_TYPE_LISTENER,
+  MESSAGE_TYPE_LISTENERS_ASK,
+  MESSAGE_TYPE_LISTENERS_END,
   MESSAGE_TYPE_RECLAIMED,
   MESSAGE_TYPE_RELEASE,
   MESSAGE_TYPE_RESET,
@@ -48,7 +51,10 @@ const TYPES = [
   MESSAGE_TYPE_DRAWN,
   MESSAGE_TYPE_RECLAIMED,
   MESSAGE_TYPE_FAILED,
+  MESSAGE_TYPE_LISTENERS_ASK,
 ] as const;
+/** Without a port in its payload. */
+const BARE: readonly number[] = [MESSAGE_TYPE_RECLAIMED, MESSAGE_TYPE_LISTENERS_ASK];
 
 export class PortOwner {
   readonly #endpoint: Endpoint;
@@ -105,7 +111,7 @@ export class PortOwner {
 
   #hear({ from, life, type, correlation, payload }: Message): void {
     const told = { from, life, type, correlation, message: decodePortMessage(payload) };
-    if (!told.message && type !== MESSAGE_TYPE_RECLAIMED) return;
+    if (!told.message && !BARE.includes(type)) return;
     if (this.#owns) this.#take(told);
     else this.#early.push(told);
   }
@@ -115,7 +121,7 @@ export class PortOwner {
     if (type === MESSAGE_TYPE_RECLAIMED) {
       // One that was meant for an earlier term of ours says nothing.
       if (correlation === this.#ownerSince) this.#missing.delete(from);
-    } else if (type === MESSAGE_TYPE_CLAIM) this.#waiting.push(told);
+    } else if (type === MESSAGE_TYPE_CLAIM || type === MESSAGE_TYPE_LISTENERS_ASK) this.#waiting.push(told);
     else if (message) this.#note(from, type, message);
     this.#serveWhenComplete();
   }
@@ -141,10 +147,18 @@ export class PortOwner {
   #serveWhenComplete(): void {
     this.#serving = this.#owns && this.#missing.size === 0;
     if (!this.#serving) return;
-    for (const { from, correlation, message } of this.#waiting.splice(0)) {
+    for (const { from, type, correlation, message } of this.#waiting.splice(0)) {
+      if (type === MESSAGE_TYPE_LISTENERS_ASK) this.#tellListeners(from, correlation);
       if (!message) continue;
       const { result, turn } = this.#registry.claim(message.holder, message);
       this.#endpoint.send(from, MESSAGE_TYPE_CLAIMED, VERSION, correlation, encodeClaimed(result, turn));
     }
+  }
+
+  #tellListeners(to: number, correlation: number): void {
+    for (const request of this.#registry.heldByOthers(to)) {
+      this.#endpoint.send(to, MESSAGE_TYPE_LISTENER, VERSION, correlation, encodePortMessage(request));
+    }
+    this.#endpoint.send(to, MESSAGE_TYPE_LISTENERS_END, VERSION, correlation);
   }
 }

@@ -114,6 +114,17 @@ export class PortRegistry {
     this.#drawnBy.set(holder, counts);
   }
 
+  /** What other kernels have, and this one does not. What the stack itself has, it opens itself in every kernel. */
+  heldByOthers(holder: number): PortRequest[] {
+    const missing: PortRequest[] = [];
+    for (const [key, holders] of this.#holders) {
+      if (holders.has(holder) || holders.has(HOLDER_STACK)) continue;
+      const [protocol, address, port] = key.split(" ") as [PortProtocol, string, string];
+      missing.push({ protocol, address, port: Number(port) });
+    }
+    return missing;
+  }
+
   /** Ports that somebody has. */
   get size(): number {
     return this.#holders.size;

@@ -426,7 +426,10 @@ class InlineStack extends StackBase implements Stack {
       await this.#takeQueue(host);
       this.#sockets.addKernel(host);
       this.#drive(host);
-      if (this.#application) await this.#startApplication(host, this.#application);
+      if (this.#application) {
+        await this.#startApplication(host, this.#application);
+        await this.#kernelStacks[host.kernelId]?.joinListeners(await host.control.missingPorts());
+      }
     } catch (error) {
       this.#lose(host, error as Error);
       throw error;

@@ -1,4 +1,5 @@
 /** What an application sees of the stack inside its kernel, in a worker and inline alike. */
+import type { PortRequest } from "../control/ports.ts";
 import { Emitter } from "../emitter.ts";
 import type { Connection } from "../socket/connection.ts";
 import type { Listener } from "../socket/listener.ts";
@@ -19,6 +20,13 @@ export type Application = (stack: KernelStack, appArguments: never) => void | Pr
 export type KernelStackEvents = {
   /** What the stack's owner has sent with `stack.postMessage`. */
   message: { readonly data: unknown };
+  /**
+   * This kernel has joined (or come back), and others listen on a port that the application here has not listened on
+   * when it started, because they began later: now this kernel does, too. Without a handler of this event it does not.
+   */
+  listener: { readonly listener: Listener };
+  /** Likewise, a bound UDP socket. */
+  udpSocket: { readonly socket: UdpSocket };
 };
 
 export type KernelStackOptions = {
@@ -87,6 +95,17 @@ export class KernelStack extends Emitter<KernelStackEvents> {
   /** @internal */
   deliver(data: unknown): void {
     this.emit("message", { data });
+  }
+
+  /** @internal Listens where other kernels do and this one does not, if the application takes what comes of it. */
+  async joinListeners(missing: readonly PortRequest[]): Promise<void> {
+    for (const { protocol, address, port } of missing) {
+      if (protocol === "tcp" && this.hears("listener")) {
+        this.emit("listener", { listener: await this.listen({ port, address }) });
+      } else if (protocol === "udp" && this.hears("udpSocket")) {
+        this.emit("udpSocket", { socket: await this.bindUdp({ port, address }) });
+      }
+    }
   }
 
   /** @internal */

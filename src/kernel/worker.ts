@@ -102,6 +102,7 @@ class KernelThread {
     });
     await this.#takeQueue();
     await runApplication(this.#start.app, this.#stack, this.#start.appArguments);
+    if (this.#start.view.term > 1) await this.#stack.joinListeners(await this.#host.control.missingPorts());
     post({ type: "ready" });
   }
 

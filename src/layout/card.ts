@@ -122,6 +122,8 @@ export const SECTION_FRAMES = 12;
 export const SECTION_SIZE_BYTES = 16;
 /** u32: runs that were no whole records; only a broken kernel makes such. */
 export const REGION_DROP_BROKEN_RUN = 76;
+/** u32: frames for which the receiver's lane had no room. */
+export const REGION_DROP_NO_ROOM = 80;
 /** u32 each: frames lost, duplicated, corrupted, reordered, dropped at the rate limit, on the port's impaired link. */
 export const REGION_IMPAIRMENT_COUNTS = 96;
 /** Room for a frame made up to ask where it would go. */

@@ -75,6 +75,11 @@ export const MESSAGE_TYPE_RECLAIMED = 7;
 export const MESSAGE_TYPE_FAILED = 8;
 export const MESSAGE_TYPE_REVOKED = 9;
 
+/** A kernel that joins asks what others listen on and it does not; one of them each; that was all. */
+export const MESSAGE_TYPE_LISTENERS_ASK = 33;
+export const MESSAGE_TYPE_LISTENER = 34;
+export const MESSAGE_TYPE_LISTENERS_END = 35;
+
 /** Queue pairs (docs/messages.md): a kernel asks the owner for its own, drives it, gives it back. */
 export const MESSAGE_TYPE_QUEUE_ASK = 10;
 export const MESSAGE_TYPE_QUEUE_GRANT = 11;

@@ -14,12 +14,12 @@ afterEach(async () => {
   for (const close of cleanUp.splice(0).reverse()) await close();
 });
 
-async function start(kernels: number, kernelsMax: number) {
+async function start(kernels: number, kernelsMax: number, app = echoApp) {
   const segment = await createSegment({ portsMax: 8 });
   const device = segment.createCard({ queues: kernelsMax });
   const server = await createStack({
     ...{ mode: "threads" as const, device, address: "10.7.0.2/24", kernels, kernelsMax, tuning },
-    app: echoApp,
+    app,
     appArguments: { port: 7 },
   });
   cleanUp.push(() => server.close({ drainMs: 0 }));
@@ -69,5 +69,32 @@ it("kernels join and leave under connections, and only those of one that leaves 
   }
   expect(outcomes.filter(({ status }) => status === "fulfilled").length).toBeGreaterThan(0);
   expect(await server.addKernel()).toBe(0);
+  for (let i = 0; i < 20; i++) await exchange(await connect());
+}, 60_000);
+
+it("a kernel that joins, or comes back, gets the listeners that were opened after the start", async () => {
+  const { server, connect } = await start(1, 2, new URL("../fixtures/lateApp.mjs", import.meta.url));
+  const news: unknown[] = [];
+  server.on("message", ({ data }) => news.push(data));
+  server.on("kernel", () => {});
+  server.postMessage({ port: 7 });
+  await expect.poll(() => news).toEqual([{ listens: 7, kernelId: 0 }]);
+  expect(await server.addKernel()).toBe(1);
+  expect(news[1]).toEqual({ joined: 7, kernelId: 1 });
+  const accepted = async () => (await server.stats()).kernels.map(({ tcpAccepted }) => tcpAccepted as number);
+  const bothAccept = () =>
+    expect
+      .poll(
+        async () => {
+          await exchange(await connect());
+          return (await accepted())[1];
+        },
+        { timeout: 20_000, interval: 10 },
+      )
+      .toBeGreaterThan(3);
+  await bothAccept();
+  // The owner dies: the other tells the next life of it.
+  server.killKernel(0);
+  await expect.poll(() => news[2], { timeout: 10_000 }).toEqual({ joined: 7, kernelId: 0 });
   for (let i = 0; i < 20; i++) await exchange(await connect());
 }, 60_000);

@@ -63,6 +63,8 @@ export type CardOptions = {
 export type CardStatistics = ImpairmentCounts & {
   /** For a queue that no kernel drives. */
   noKernel: number;
+  /** For a kernel that takes none: with `overflow: "drop"`, or that has taken nothing for `pauseMsMax`. */
+  noRoom: number;
   /** For the card itself: a switch sends nothing back. */
   ownAddress: number;
   /** Large frames whose segmentation request makes no sense. */

@@ -5,7 +5,8 @@
  *
  * Back-pressure: when a lane is full the port keeps what it has sorted, takes no more from the TX ring, and leaves its
  * number in the receiver's waiting set; the receiver's port rings it when it has made room. Nothing is lost (as with
- * IEEE 802.3x pause), unless the segment was created with `overflow: "drop"`.
+ * IEEE 802.3x pause), unless the segment was created with `overflow: "drop"`. A receiver that takes nothing at all for
+ * pauseMsMax does not hold up its senders any longer: what is for it is dropped, and counted there, until it goes on.
  */
 import {
   CARD_FLAG_CHECKSUM_OFFLOAD,
@@ -24,6 +25,7 @@ import {
   REGION_CUT,
   REGION_DROP_BROKEN_RUN,
   REGION_DROP_NO_PORT,
+  REGION_DROP_NO_ROOM,
   REGION_IMPAIRMENT_COUNTS,
   REGION_INPUT,
   REGION_INPUT_BYTES,
@@ -71,6 +73,7 @@ export type CardPortDescriptor = PortDescriptor & {
   readonly card: number;
   readonly port: number;
   readonly overflow: Overflow;
+  readonly pauseMsMax: number;
   readonly seed: number;
   readonly settings: Required<Impairments>;
   readonly attached: readonly { readonly port: number; readonly memory: WebAssembly.Memory }[];
@@ -94,6 +97,7 @@ export type CardPortOptions = {
   readonly card: number;
   readonly port: number;
   readonly overflow: Overflow;
+  readonly pauseMsMax: number;
   readonly seed: number;
   readonly settings: Required<Impairments>;
   readonly receivers: Receivers;
@@ -105,6 +109,9 @@ export type CardPortOptions = {
 const ROUNDS_MAX = 8;
 /** Frame bytes that may be on the way on an impaired link; more waits in the TX ring. */
 const FLIGHT_BYTES_MAX = 64 * 1024 * 1024;
+/** Not a head of a ring: no lane was full; the lane is not known here yet. */
+const HEAD_NONE = -1;
+const HEAD_UNKNOWN = -2;
 /** classify(): the first record is a large frame that must be cut. */
 const CUT_FIRST = -1;
 
@@ -167,6 +174,13 @@ export class CardPort implements DevicePort {
   /** Records in the packet buffer that are not classified yet. */
   #stagedAt = 0;
   #stagedEnd = 0;
+  readonly #pauseNs: number;
+  /** How far each receiver had got when its lane was found full, and since when it has been so. */
+  readonly #pauseHeads = new Float64Array(SEGMENT_PORTS_MAX).fill(HEAD_NONE);
+  readonly #pausedSinceNs = new Float64Array(SEGMENT_PORTS_MAX);
+  /** When the first of those that hold us up has done so for too long. */
+  #pauseEndsNs = Number.POSITIVE_INFINITY;
+  #nowNs = 0;
   #link: ImpairedLink | undefined;
   #perfect = true;
   #closed = false;
@@ -183,6 +197,7 @@ export class CardPort implements DevicePort {
     const regionBytes = this.#words[(SEGMENT_BASE + SEGMENT_PORT_REGION_BYTES) >> 2] as number;
     this.#region = regions + options.port * regionBytes;
     this.#overflow = options.overflow;
+    this.#pauseNs = options.pauseMsMax * 1e6;
     this.#seed = options.seed;
     this.#receivers = options.receivers;
     this.#pair = options.pair;
@@ -211,6 +226,8 @@ export class CardPort implements DevicePort {
 
   transmit(nowNs: number): number {
     if (this.#closed) return 0;
+    this.#nowNs = nowNs;
+    this.#pauseEndsNs = Number.POSITIVE_INFINITY;
     const link = this.#link;
     if (link && (!this.#perfect || link.frames > 0)) return this.#transmitImpaired(link, nowNs);
     if (!this.#deliverStaged()) return 0;
@@ -219,7 +236,8 @@ export class CardPort implements DevicePort {
   }
 
   nextDeadlineNs(): number {
-    // While a lane is full its owner rings; before that time cannot help.
+    // While a lane is full its owner rings; before that time can only end the wait.
+    if (this.#pauseEndsNs !== Number.POSITIVE_INFINITY) return this.#pauseEndsNs;
     return this.#link && this.#sections.length === 0 ? this.#link.nextDueNs : Number.POSITIVE_INFINITY;
   }
 
@@ -248,7 +266,7 @@ export class CardPort implements DevicePort {
   #transmitDirect(peer: number): number {
     const tx = this.#pair.tx;
     const lane = this.#lane(peer);
-    if (!lane) return this.#isOpen(peer) ? 0 : this.#discardAll();
+    if (!lane) return this.#isOpen(peer) && !this.#isStuck(peer, undefined) ? 0 : this.#discardAll();
     let moved = 0;
     for (let waited = false; ; ) {
       const from = tx.peekRun();
@@ -262,11 +280,16 @@ export class CardPort implements DevicePort {
       }
       if (tx.peekRun() !== from || tx.runBytes !== before) continue;
       if (this.#overflow === "drop" || neverFits(lane, recordBytes(tx.recordLength(from)))) {
-        lane.countMissed();
+        this.#miss(lane, 1);
         tx.consume(recordBytes(tx.recordLength(from)));
         continue;
       }
       // Once more after the receiver knows that we wait: it may have made room in between.
+      if (waited && this.#isStuck(peer, lane)) {
+        this.#miss(lane, 1);
+        tx.consume(recordBytes(tx.recordLength(from)));
+        continue;
+      }
       if (waited) break;
       this.#waitFor(peer);
       waited = true;
@@ -426,10 +449,24 @@ export class CardPort implements DevicePort {
       this.#countInRegion(REGION_DROP_NO_PORT, frames);
       return true;
     }
-    if (this.#overflow === "pause") return false;
     const lane = this.#lane(port);
-    lane?.countMissed(frames);
-    return lane !== undefined;
+    if (this.#overflow === "pause" && !this.#isStuck(port, lane)) return false;
+    if (lane) this.#miss(lane, frames);
+    else this.#countInRegion(REGION_DROP_NO_PORT, frames);
+    return true;
+  }
+
+  /** Of a receiver whose lane has no room: it has taken nothing for pauseMsMax. A sender looks when it has frames. */
+  #isStuck(port: number, lane: FrameRing | undefined): boolean {
+    const head = lane ? lane.head : HEAD_UNKNOWN;
+    if (this.#pauseHeads[port] !== head) {
+      this.#pauseHeads[port] = head;
+      this.#pausedSinceNs[port] = this.#nowNs;
+    }
+    const endsNs = (this.#pausedSinceNs[port] as number) + this.#pauseNs;
+    if (this.#nowNs >= endsNs) return true;
+    if (endsNs < this.#pauseEndsNs) this.#pauseEndsNs = endsNs;
+    return false;
   }
 
   /** Copies records into the lane of `port`. @returns bytes that found room. */
@@ -456,7 +493,7 @@ export class CardPort implements DevicePort {
         const size = recordBytes(this.#words[(at + done + FRAME_LENGTH) >> 2] as number);
         if (lane.reserve(size) !== 0) continue;
         if (!lane.ready || !neverFits(lane, size)) break;
-        lane.countMissed();
+        this.#miss(lane, 1);
         done += size;
         continue;
       }
@@ -564,6 +601,12 @@ export class CardPort implements DevicePort {
     this.#words[at + 2] = corrupted;
     this.#words[at + 3] = reordered;
     this.#words[at + 4] = queueDropped;
+  }
+
+  /** Frames for which a lane has no room are lost. */
+  #miss(lane: FrameRing, frames: number): void {
+    lane.countMissed(frames);
+    this.#countInRegion(REGION_DROP_NO_ROOM, frames);
   }
 
   #countInRegion(counter: number, n: number): void {

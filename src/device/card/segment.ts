@@ -16,6 +16,7 @@ import {
   REGION_DROP_BROKEN_RUN,
   REGION_DROP_GSO,
   REGION_DROP_NO_PORT,
+  REGION_DROP_NO_ROOM,
   REGION_DROP_OWN_CARD,
   REGION_IMPAIRMENT_COUNTS,
   REGION_INPUT_BYTES,
@@ -48,6 +49,11 @@ export type SegmentOptions = {
   readonly portsMax?: number;
   /** What happens when a receiver's lane is full. Default "pause": the sender waits, nothing is lost. */
   readonly overflow?: Overflow;
+  /**
+   * With "pause": how long a receiver may take nothing at all, 1..3,600,000; then its frames are dropped, and counted
+   * (noRoom), until it goes on. A kernel that hangs holds up its neighbours for so long. Default 200.
+   */
+  readonly pauseMsMax?: number;
   /** False: kernels of one thread only. Default: whether this place has shared memories. */
   readonly shared?: boolean;
   /** Of everything random: impairments, default addresses. Default 1. */
@@ -56,9 +62,12 @@ export type SegmentOptions = {
   readonly impairments?: Impairments;
 };
 
+const PAUSE_MS_DEFAULT = 200;
+
 /** Counters in a port's region. */
 const STATISTICS: Readonly<Record<keyof CardStatistics, number>> = {
   noKernel: REGION_DROP_NO_PORT,
+  noRoom: REGION_DROP_NO_ROOM,
   ownAddress: REGION_DROP_OWN_CARD,
   badSegmentation: REGION_DROP_GSO,
   brokenRuns: REGION_DROP_BROKEN_RUN,
@@ -95,6 +104,7 @@ function isShared(memory: WebAssembly.Memory): boolean {
 export class Segment {
   readonly portsMax: number;
   readonly overflow: Overflow;
+  readonly pauseMsMax: number;
   readonly seed: number;
   /** Cards in the order of their creation. */
   readonly cards: Card[] = [];
@@ -115,6 +125,10 @@ export class Segment {
     }
     this.portsMax = portsMax;
     this.overflow = options.overflow ?? "pause";
+    this.pauseMsMax = options.pauseMsMax ?? PAUSE_MS_DEFAULT;
+    if (!(Number.isInteger(this.pauseMsMax) && this.pauseMsMax >= 1 && this.pauseMsMax <= 3_600_000)) {
+      throw new NetPopcornError("ERR_OPTION_RANGE", `pauseMsMax is ${this.pauseMsMax}; it must be 1..3600000`);
+    }
     this.seed = options.seed ?? 1;
     this.#settings = completeImpairments(options.impairments ?? {});
     this.#attachments = new Array(portsMax).fill(undefined);
@@ -181,6 +195,7 @@ export class Segment {
       card: card.index,
       port,
       overflow: this.overflow,
+      pauseMsMax: this.pauseMsMax,
       seed: this.seed,
       settings: card.settings,
       receivers: this.#receivers,
@@ -219,6 +234,7 @@ export class Segment {
       card: card.index,
       port,
       overflow: this.overflow,
+      pauseMsMax: this.pauseMsMax,
       seed: this.seed,
       settings: card.settings,
       attached: [...attached, { port, memory }],

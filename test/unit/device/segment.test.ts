@@ -107,6 +107,41 @@ describe("a segment of two cards", () => {
     expect(server.queueFrames().reduce((x, y) => x + y)).toBe(got);
   });
 
+  it.each([1, 2])(
+    "a receiver that takes nothing holds its sender up for pauseMsMax only (%d queues)",
+    async (queues) => {
+      const segment = await createSegment({ shared: false, portsMax: 4, pauseMsMax: 50 });
+      const server = segment.createCard({ queues, flowGroups: false });
+      const other = segment.createCard();
+      const a = attach(segment.createCard());
+      const kernels = Array.from({ length: queues }, (_, queue) => attach(server, queue, { ringBytes: 1 << 12 }));
+      const bystander = attach(other);
+      const [toServer, toOther] = [macText(server.mac), macText(other.mac)];
+      // As many as the lanes cannot take, then one for somebody else.
+      for (let i = 0; i < 40; i++) a.pair.tx.push(frameTo(toServer, i, 500));
+      for (let i = 0; i < 10; i++) a.port?.transmit(1e9);
+      a.pair.tx.push(frameTo(toOther, 99, 500));
+      a.port?.transmit(1e9);
+      expect(bystander.frames()).toHaveLength(0);
+      expect(a.port?.nextDeadlineNs()).toBe(1e9 + 50e6);
+      for (let i = 0; i < 10; i++) a.port?.transmit(1e9 + 49e6);
+      expect(bystander.frames()).toHaveLength(0);
+      for (let i = 0; i < 60; i++) a.port?.transmit(1e9 + 50e6);
+      expect(bystander.frames()).toHaveLength(1);
+      const lanes = kernels.flatMap(({ pair }) => pair.rx);
+      const missed = lanes.reduce((sum, lane) => sum + lane.missed, 0);
+      const got = kernels.flatMap((kernel) => kernel.frames()).length;
+      expect(missed).toBeGreaterThan(0);
+      expect(segment.cards[2]?.statistics().noRoom).toBe(missed);
+      expect(got + missed).toBe(40);
+      // It goes on: so does the sender.
+      a.pair.tx.push(frameTo(toServer, 7, 500));
+      a.port?.transmit(1e9 + 60e6);
+      expect(kernels.flatMap((kernel) => kernel.frames())).toHaveLength(1);
+      expect(a.port?.nextDeadlineNs()).toBe(Number.POSITIVE_INFINITY);
+    },
+  );
+
   it("never hangs on a frame that a lane cannot hold", async () => {
     const [a, b] = await cable({}, { ringBytes: 1 << 17 });
     const tiny = await cable({}, { ringBytes: 1 << 17 });
