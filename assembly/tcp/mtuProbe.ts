@@ -115,7 +115,8 @@ export function mtuProbe(tcb: Tcb): void {
   const bytes = (low + <u32>search.probeHigh + 1) >> 1;
   const needed = bytes + FOLLOWING * low;
   const seq = tcb.sndMax;
-  if (tcb.sndBufEnd - seq < needed || seqGt(seq + needed, tcb.sndUna + tcb.sndWnd)) return;
+  // Once the FIN has been sent SND.NXT is beyond the last byte.
+  if (seqGt(seq + needed, tcb.sndBufEnd) || seqGt(seq + needed, tcb.sndUna + tcb.sndWnd)) return;
   if (pipeBytes(tcb) + bytes > tcb.cwnd || !pacingAllows(tcb)) return;
   if (!emitWhole(tcb, bytes)) return;
   count(TCP_MTU_PROBES);
