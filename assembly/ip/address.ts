@@ -184,6 +184,16 @@ export function addressFindV4(v4: u32): i32 {
   return kind == KIND_BROADCAST ? -1 : <i32>kind - 1;
 }
 
+/** 127/8 (RFC 1122 3.2.1.3 (g)): such addresses are nowhere but inside the host. */
+export function isLoopbackV4(v4: u32): bool {
+  return (v4 & 0xff) == 127;
+}
+
+/** ::1 (RFC 4291 2.5.3). */
+export function isLoopbackV6(at: usize): bool {
+  return load<u64>(at) == 0 && load<u64>(at, 8) == 0x0100000000000000;
+}
+
 /** Network mask of address number `index`, in memory order. */
 export function addressMaskV4(index: u32): u32 {
   return load<u32>(masks + (index << 2));
@@ -202,6 +212,7 @@ export function isOursOrBroadcastV4(v4: u32): bool {
 /** Next hop towards `remote` from address number `index`: itself when on-link, a gateway, or 0: no route. */
 export function nextHopV4(index: u32, remote: u32): u32 {
   if (((remote ^ addressV4(index)) & addressMaskV4(index)) == 0) return remote;
+  if (isLoopbackV4(remote) || isLoopbackV4(addressV4(index))) return addressFindV4(remote) >= 0 ? remote : 0;
   const gateway = v4Routes == 0 ? 0 : routeFindV4(remote);
   return gateway != 0 ? gateway : load<u32>(CONFIG_BASE + C.CONFIG_GATEWAY, 12);
 }
@@ -213,6 +224,7 @@ export function nextHopV4(index: u32, remote: u32): u32 {
 export function sourceForV4(remote: u32): i32 {
   const own = addressFindV4(remote);
   if (own >= 0) return own;
+  if (isLoopbackV4(remote)) return -1;
   const direct = inNetworkOfV4(remote);
   if (direct >= 0) return direct;
   let gateway = v4Routes == 0 ? 0 : routeFindV4(remote);
@@ -229,10 +241,10 @@ function inNetworkOfV4(remote: u32): i32 {
   return -1;
 }
 
-/** First own IPv4 address in use, -1: none. */
+/** First own IPv4 address in use that others know, -1: none. */
 export function firstV4(): i32 {
   for (let i: u32 = 0; i < addressCount; i++) {
-    if (isLive(i) && !addressIsV6(i)) return <i32>i;
+    if (isLive(i) && !addressIsV6(i) && !isLoopbackV4(addressV4(i))) return <i32>i;
   }
   return -1;
 }
@@ -338,7 +350,8 @@ export function sourceForV6(remote: usize): i32 {
   let best: i32 = -1;
   for (let bits = v6Bits; bits != 0; bits &= bits - 1) {
     const index = <i32>ctz(bits);
-    if (isLive(index) && (best < 0 || isBetterSource(index, best, remote))) best = index;
+    if (!isLive(index) || isLoopbackV6(addressAt(index)) != isLoopbackV6(remote)) continue;
+    if (best < 0 || isBetterSource(index, best, remote)) best = index;
   }
   return best;
 }

@@ -1,7 +1,7 @@
 /** What an ARP frame does: answers for our addresses, conflicts, and probes of our own (RFC 826, RFC 5227). */
 import { OWN_MAC } from "../config.ts";
 import { count } from "../stats.ts";
-import { addressFindV4 } from "./address.ts";
+import { addressFindV4, isLoopbackV4 } from "./address.ts";
 import {
   ARP_OPERATION,
   ARP_REPLY,
@@ -46,7 +46,7 @@ export function neighborInput(frame: usize, frameBytes: u32): void {
     return;
   }
   const target = load<u32>(frame, ARP_TARGET_V4);
-  const forUs = addressFindV4(target) >= 0;
+  const forUs = addressFindV4(target) >= 0 && !isLoopbackV4(target);
   if (sender != 0) neighborHeard(sender, senderMac, forUs, isRequest);
   if (isRequest && forUs && arpSend(ARP_REPLY, target, senderMac, senderMac, sender)) count(ARP_REPLIES_SENT);
 }

@@ -31,7 +31,16 @@ import { tcbAt } from "../tcp/tcb.ts";
 import { udpInput } from "../udp/udp.ts";
 import { loadBe16 } from "../wire/bytes.ts";
 import { pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
-import { addressAt, addressFindV4, addressFindV6, isBroadcastV4, isHostV6, isOursOrBroadcastV4 } from "./address.ts";
+import {
+  addressAt,
+  addressFindV4,
+  addressFindV6,
+  isBroadcastV4,
+  isHostV6,
+  isLoopbackV4,
+  isLoopbackV6,
+  isOursOrBroadcastV4,
+} from "./address.ts";
 import { nextHopV4 } from "./address.ts";
 import { neighborInput } from "./arpInput.ts";
 import { CODE_PROTOCOL_UNREACHABLE, icmpInput, icmpSendUnreachable } from "./icmp.ts";
@@ -224,7 +233,7 @@ function parse(s: Staged, record: usize, frameBytes: u32): void {
   const firstOctet = remote & 0xff;
   if (firstOctet == 0 || firstOctet == 127 || firstOctet >= 224) return;
   const localIndex = addressFindV4(local);
-  if (localIndex < 0 || isOursOrBroadcastV4(remote)) return;
+  if (localIndex < 0 || isLoopbackV4(local) || isOursOrBroadcastV4(remote)) return;
   s.localIndex = localIndex;
   s.headerBytes = 20;
   s.segmentBytes = totalBytes - 20;
@@ -239,7 +248,7 @@ function parseV6(s: Staged, packet: usize, bytesAvailable: u32): void {
   const remote = packet + 8;
   const local = packet + 24;
   const localIndex = addressFindV6(local);
-  if (localIndex < 0 || !isHostV6(remote) || addressFindV6(remote) >= 0) return;
+  if (localIndex < 0 || isLoopbackV6(local) || !isHostV6(remote) || addressFindV6(remote) >= 0) return;
   s.localIndex = localIndex;
   s.headerBytes = 40;
   s.segmentBytes = segmentBytes;
@@ -373,6 +382,11 @@ function packetInput(packet: usize, bytesAvailable: u32, checksumKnown: bool, to
   const local = load<u32>(packet, 16);
   const localIndex = addressFindV4(local);
   const toBroadcast = toGroup || isBroadcastV4(local);
+  // RFC 1122 3.2.1.3 (g): 127/8 must not appear outside a host.
+  if (isLoopbackV4(local) && !fromLoop) {
+    count(C.DROP_IP_DESTINATION);
+    return;
+  }
   if (localIndex < 0 && !isBroadcastV4(local)) {
     count(toGroup ? C.DROP_BROADCAST : C.DROP_IP_DESTINATION);
     return;

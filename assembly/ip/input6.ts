@@ -3,7 +3,15 @@ import { flowHashV6 } from "../flow/hash.ts";
 import * as C from "../../src/layout/counters.ts";
 import { count } from "../stats.ts";
 import { udpInputV6 } from "../udp/udp.ts";
-import { addressFindV6, isMulticastV6, isSolicitedNodeGroup, isUnspecifiedV6, nextHopV6, speaksV6 } from "./address.ts";
+import {
+  addressFindV6,
+  isMulticastV6,
+  isSolicitedNodeGroup,
+  isUnspecifiedV6,
+  nextHopV6,
+  speaksV6,
+  isLoopbackV6,
+} from "./address.ts";
 import { icmp6Input } from "./icmp6.ts";
 import { tcpPacketV6 } from "./input.ts";
 import { ipv6Check, ipv6Walk, PROTOCOL_ICMPV6, V6_DESTINATION, V6_SOURCE, v6Protocol, v6Transport } from "./ipv6.ts";
@@ -32,7 +40,9 @@ export function packetInputV6(
   const destination = packet + V6_DESTINATION;
   const isGroup = isMulticastV6(destination);
   const localIndex = isGroup ? -1 : addressFindV6(destination);
-  if (isGroup ? !isOurGroup(destination) : localIndex < 0) {
+  // RFC 4291 2.5.3: a packet for ::1 from outside is dropped.
+  const isForUs = isGroup ? isOurGroup(destination) : localIndex >= 0 && (fromLoop || !isLoopbackV6(destination));
+  if (!isForUs) {
     count(toGroup ? C.DROP_BROADCAST : C.DROP_IP_DESTINATION);
     return;
   }

@@ -18,6 +18,7 @@ import {
   isUnspecifiedV6,
   nextHopV6,
   sourceForV6,
+  isLoopbackV6,
 } from "./address.ts";
 import { icmp6SendProblem } from "./icmp6.ts";
 import { NEIGHBOR_OWN, neighborFindV6, neighborIsFailed, neighborSend } from "./neighbor.ts";
@@ -232,6 +233,8 @@ export function ipv6Route(addressIndex: i32, destination: usize): i32 {
   const source = addressIndex >= 0 ? addressIndex : sourceForV6(destination);
   if (source < 0) return noRoute();
   if (<u32>source >= addressCount || !addressIsV6(source)) return EADDRNOTAVAIL;
+  // RFC 4291 2.5.3: ::1 is no source of what leaves the host.
+  if (isLoopbackV6(addressAt(source)) && addressFindV6(destination) < 0) return noRoute();
   return routeFrom(addressAt(source), destination);
 }
 

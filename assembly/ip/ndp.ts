@@ -20,6 +20,7 @@ import {
   isSolicitedNodeGroup,
   isUnspecifiedV6,
   sourceForV6,
+  isLoopbackV6,
 } from "./address.ts";
 import { isStationMac, macEqual } from "./arp.ts";
 import { controlQueue } from "./control.ts";
@@ -118,8 +119,7 @@ function solicitation(packet: usize, message: usize, bytes: u32, packetBytes: u3
   }
   // Our own frame come back, or one of another kernel of this stack.
   if (mac != 0 && macEqual(mac, OWN_MAC)) return;
-  const index = addressFindV6(target);
-  if (index < 0) {
+  if (addressFindV6(target) < 0 || isLoopbackV6(target)) {
     // Another probes an address that we may be probing ourselves (RFC 4862 5.4.3).
     if (isProbe) controlQueue(packet, packetBytes);
     return;

@@ -24,6 +24,7 @@ import {
   addressFind,
   addressIsV6,
   isHostV6,
+  isLoopbackV6,
   isV4Mapped,
   nextHopV4,
   nextHopV6,
@@ -448,9 +449,10 @@ export function tcpConnect(addressIndex: i32, localPort: u32, remoteAddress: usi
 
 /** Is there a way, and one host at its end? TCP does not speak to groups (RFC 9293 3.9.2.3). */
 function isReachable(remote: usize, source: u32, isV6: bool): bool {
-  if (isV6) return addressFind(remote) >= 0 || (isHostV6(remote) && nextHopV6(remote) != 0);
+  if (addressFind(remote) >= 0) return true;
+  if (isV6) return isHostV6(remote) && nextHopV6(remote) != 0 && !isLoopbackV6(addressAt(source));
   const v4 = load<u32>(remote, 12);
-  return (nextHopV4(source, v4) != 0 && isHostV4(v4)) || addressFind(remote) >= 0;
+  return nextHopV4(source, v4) != 0 && isHostV4(v4);
 }
 
 let portCounter: u32 = 0;

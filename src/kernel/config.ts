@@ -4,7 +4,7 @@
  */
 import type { NetworkOptions } from "./networkControl.ts";
 import { NetPopcornError } from "../errors.ts";
-import { ADDRESS_BYTES, type Cidr } from "../ip/address.ts";
+import { ADDRESS_BYTES, type Cidr, parseCidr } from "../ip/address.ts";
 import * as C from "../layout/config.ts";
 import { HANDLE_INDEX_MASK } from "../layout/event.ts";
 import { CONFIG_BASE, LAYOUT_VERSION, RX_LANES_MAX } from "../layout/kernelMemory.ts";
@@ -260,6 +260,15 @@ export function resolveTuning(given: Partial<Tuning>, rxLanes: number, kernelsMa
   return resolved;
 }
 
+const LOOPBACK: readonly Cidr[] = [parseCidr("127.0.0.1/32"), parseCidr("::1/128")];
+
+/** Behind the own addresses, so that those keep their indexes: the loopback address of each family that is spoken. */
+function withLoopback({ addresses, network }: KernelConfig): readonly Cidr[] {
+  const families = new Set(addresses.map(({ family }) => family));
+  if (network?.dhcp) families.add(4);
+  return [...addresses, ...LOOPBACK.filter(({ family }) => families.has(family))].slice(0, C.ADDRESSES_MAX);
+}
+
 /** Writes the configuration record. Call once, before boot(). */
 export function writeConfig(memory: KernelMemory, config: KernelConfig): void {
   checkInteger("address (number of them)", config.addresses.length, config.network?.dhcp ? 0 : 1, C.ADDRESSES_MAX);
@@ -291,8 +300,9 @@ export function writeConfig(memory: KernelMemory, config: KernelConfig): void {
       (config.noDelay ? C.CONFIG_FLAG_NODELAY : 0),
   );
   for (const [name, offset] of Object.entries(TUNING_OFFSETS)) setU32(offset, config.tuning[name as keyof Tuning]);
-  setU32(C.CONFIG_ADDRESS_COUNT, config.addresses.length);
-  config.addresses.forEach(({ address, prefixLength }, index) => {
+  const addresses = withLoopback(config);
+  setU32(C.CONFIG_ADDRESS_COUNT, addresses.length);
+  addresses.forEach(({ address, prefixLength }, index) => {
     const at = CONFIG_BASE + C.CONFIG_ADDRESSES + index * C.ADDRESS_SIZE_BYTES;
     memory.bytes.set(address, at);
     memory.bytes[at + C.ADDRESS_PREFIX_LENGTH] = prefixLength;

@@ -206,9 +206,13 @@ describe.each(PROBE_BUILDS)("IPv4, %s build", (build) => {
       expect(send(probe, "8.8.8.8", pattern(8))).toBe(ENETUNREACH);
       expect(probe.counters()).toMatchObject({ dropNoRoute: 1 });
       expect(send(probe, PEER, pattern(8), 1)).toBe(EADDRNOTAVAIL);
-      expect(send(probe, PEER, pattern(8), 2)).toBe(EADDRNOTAVAIL);
+      // Behind the own addresses are 127.0.0.1 and ::1.
+      expect(send(probe, PEER, pattern(8), 2)).toBe(ENETUNREACH);
+      expect(send(probe, PEER, pattern(8), 4)).toBe(EADDRNOTAVAIL);
+      expect(send(probe, "127.0.0.2", pattern(8))).toBe(ENETUNREACH);
+      expect(send(probe, "127.0.0.1", pattern(8), 0)).toBe(8);
       expect(send(probe, OWN, pattern(8))).toBe(8);
-      expect(probe.counters()).toMatchObject({ loopFrames: 1 });
+      expect(probe.counters()).toMatchObject({ loopFrames: 2 });
       expect(probe.sent()).toEqual([]);
     });
 

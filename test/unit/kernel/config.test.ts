@@ -87,7 +87,8 @@ describe("writeConfig", () => {
     expect(word(C.CONFIG_RX_RING_BYTES)).toBe(256 * 1024);
     expect(word(C.CONFIG_TSO_BYTES_MAX)).toBe(65483);
     expect(word(C.CONFIG_FLAGS)).toBe(C.CONFIG_FLAG_CHECKSUM_OFFLOAD | C.CONFIG_FLAG_TIMESTAMPS);
-    expect(word(C.CONFIG_ADDRESS_COUNT)).toBe(2);
+    // 127.0.0.1 and ::1 are behind those given.
+    expect(word(C.CONFIG_ADDRESS_COUNT)).toBe(4);
     const bytes = (offset: number, length: number) => [
       ...memory.bytes.subarray(CONFIG_BASE + offset, CONFIG_BASE + offset + length),
     ];
@@ -95,6 +96,9 @@ describe("writeConfig", () => {
     expect(bytes(C.CONFIG_ADDRESSES + 10, 7)).toEqual([255, 255, 10, 7, 0, 2, 24]);
     expect(bytes(C.CONFIG_ADDRESSES + C.ADDRESS_SIZE_BYTES, 2)).toEqual([0xfd, 7]);
     expect(bytes(C.CONFIG_ADDRESSES + C.ADDRESS_SIZE_BYTES + C.ADDRESS_PREFIX_LENGTH, 1)).toEqual([64]);
+    const loopback = C.CONFIG_ADDRESSES + 2 * C.ADDRESS_SIZE_BYTES;
+    expect(bytes(loopback + 12, 5)).toEqual([127, 0, 0, 1, 32]);
+    expect(bytes(loopback + C.ADDRESS_SIZE_BYTES + 15, 2)).toEqual([1, 128]);
     expect(bytes(C.CONFIG_GATEWAY + 12, 4)).toEqual([10, 7, 0, 1]);
     expect(memory.bytes.subarray(CONFIG_BASE + C.CONFIG_SIZE_BYTES, MAP_BASE).every((byte) => byte === 0)).toBe(true);
   });
