@@ -115,7 +115,6 @@ export class Rehoming {
     this.#out.set(queue, forGood ? "absent" : "down");
     if (!forGood && this.#standIns().length > 0) this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + RETRY_MS);
     this.#placement?.dropFilters?.(queue);
-    this.#settling = this.#settling.filter(({ to }) => to !== queue);
     this.#trustCookies(nowMs);
     return this.#spread();
   }
@@ -295,8 +294,9 @@ export class Rehoming {
     const placement = this.#placement as Placement;
     // Late SYNs may have been answered with cookies meanwhile.
     this.#trustCookies(nowMs);
+    // Also of entries that somebody (the balancer, the end of another kernel) has given to a third kernel meanwhile.
     const present = this.#settling.filter(
-      ({ entry, to, from }) => placement.queueOf(entry) === to && !this.#isGone(from),
+      ({ entry, from }) => placement.queueOf(entry) !== from && !this.#isGone(from),
     );
     const entries = new Map(present.map((settling) => [settling.entry, settling]));
     const occupied = this.#occupied((entry) => entries.has(entry));
@@ -304,7 +304,7 @@ export class Rehoming {
     const stuck = this.#pin(new Map(late.map(({ entry, from }) => [entry, from])));
     for (const { entry, from, to, goesHome } of late) {
       if (!stuck.has(this.#key(entry, from))) continue;
-      if (occupied.has(this.#key(entry, to))) {
+      if (occupied.has(this.#key(entry, to)) || placement.queueOf(entry) !== to) {
         this.#torn++;
         continue;
       }

@@ -1,3 +1,4 @@
+import { MessageChannel, receiveMessageOnPort } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
 import { MESSAGE_HELD, OUTBOX_BYTES_MAX } from "../../../src/control/endpoint.ts";
 import * as M from "../../../src/layout/message.ts";
@@ -59,6 +60,29 @@ describe("messages", () => {
     expect(c.endpoint.poll(8)).toBe(8);
     expect(c.endpoint.poll(8)).toBe(0);
     expect(c.endpoint.pending).toBe(false);
+  });
+
+  it("that have not been flushed, or wait for room, are not lost when a view names their receiver again", () => {
+    const [a, b] = createMessageKernels({ kernels: 2, ringBytes: 4096, shared: true }) as [
+      MessageKernel,
+      MessageKernel,
+    ];
+    const { port1, port2 } = new MessageChannel();
+    // As it comes to another thread: the same memory, another object.
+    port1.postMessage(b.memory.memory);
+    const memory = receiveMessageOnPort(port2)?.message as WebAssembly.Memory;
+    expect(memory).not.toBe(b.memory.memory);
+    for (const end of [port1, port2]) end.close();
+    const payload = new Uint8Array(1000);
+    for (let i = 1; i <= 8; i++) a.endpoint.send(1, 1, 1, i, payload);
+    a.endpoint.connect({ kernelId: 1, life: 0, memory: new KernelMemory(memory), ring: () => {} });
+    for (let rounds = 0; b.received.length < 8 && rounds < 10; rounds++) {
+      a.endpoint.poll();
+      a.endpoint.flush();
+      b.endpoint.poll();
+    }
+    expect(b.received.map(({ correlation }) => correlation)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(a.count(M.MESSAGE_COUNT_ABANDONED)).toBe(0);
   });
 
   it("to itself need no ring, and come with the next poll", () => {

@@ -1,0 +1,126 @@
+import { beforeEach, expect, it } from "vitest";
+import { Rehoming } from "../../../src/control/rehoming.ts";
+import type { Device, Placement } from "../../../src/device/device.ts";
+import type { ReplyTuple } from "../../../src/device/replySteering.ts";
+import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../../../src/layout/kernelMemory.ts";
+import { STATE_ESTABLISHED, STATE_FREE } from "../../../src/layout/option.ts";
+import { TCB_PORTS, TCB_STATE } from "../../../src/layout/tcb.ts";
+import { KernelMemory } from "../../../src/views/kernelMemory.ts";
+import { createMemory } from "../../../src/wasm/load.ts";
+
+const QUEUES = 3;
+const ENTRIES = 6;
+const TCBS_AT = 32_768;
+const SETTLE_MS = 10;
+
+/** A device that is nothing but its tables. An entry is the remote port, modulo their number. */
+class FakeDevice {
+  readonly capabilities = { exactFilters: 64 };
+  readonly rxLanes = 0;
+  readonly queues = Array.from({ length: ENTRIES }, (_, entry) => entry % QUEUES);
+  /** Queue by remote port. */
+  readonly filters = new Map<number, number>();
+  readonly placement: Placement = {
+    entries: ENTRIES,
+    queueOf: (entry) => this.queues[entry],
+    place: (entry, queue) => {
+      this.queues[entry] = queue;
+    },
+    entryOf: (_source, sourcePort) => sourcePort % ENTRIES,
+  };
+
+  setFilter({ remotePort }: ReplyTuple, queue: number): boolean {
+    this.filters.set(remotePort, queue);
+    return true;
+  }
+
+  clearFilter({ remotePort }: ReplyTuple): void {
+    this.filters.delete(remotePort);
+  }
+}
+
+let device: FakeDevice;
+let memories: KernelMemory[];
+let rehoming: Rehoming;
+
+beforeEach(() => {
+  device = new FakeDevice();
+  memories = Array.from({ length: QUEUES }, () => {
+    const memory = new KernelMemory(createMemory(65_536, true));
+    memory.words[(MAP_BASE + MAP_TCBS) >> 2] = TCBS_AT;
+    memory.words[(MAP_BASE + MAP_TCB_HIGH_WATER) >> 2] = 1;
+    return memory;
+  });
+  rehoming = new Rehoming({
+    device: device as unknown as Device,
+    queues: QUEUES,
+    memoryOf: (queue) => memories[queue],
+    localPorts: { first: 32_768, last: 60_999 },
+    addresses: [new Uint8Array(16)],
+  });
+});
+
+/** The kernel has one connection, from this port; 0: none. */
+function connect(queue: number, remotePort: number): void {
+  const { bytes } = memories[queue] as KernelMemory;
+  bytes[TCBS_AT + TCB_STATE] = remotePort === 0 ? STATE_FREE : STATE_ESTABLISHED;
+  bytes[TCBS_AT + TCB_PORTS] = remotePort >> 8;
+  bytes[TCBS_AT + TCB_PORTS + 1] = remotePort & 0xff;
+}
+
+it("entries of a queue without a kernel name others, and come home where no connection lives", () => {
+  rehoming.retire(0, 0);
+  expect(device.queues).toEqual([1, 1, 2, 2, 1, 2]);
+  // Entry 0 has a connection at its stand-in.
+  connect(1, 600);
+  rehoming.restore(0, 1000);
+  expect(device.queues).toEqual([1, 1, 2, 0, 1, 2]);
+  connect(1, 0);
+  for (let ms = 1000; ms < 2000; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+  expect(device.queues).toEqual([0, 1, 2, 0, 1, 2]);
+  expect(rehoming.displacedEntries).toBe(0);
+});
+
+it("a connection that was late at the stand-in stays there by a filter, wherever its entry has gone since", () => {
+  for (const third of [0, 2]) {
+    rehoming.retire(0, 0);
+    rehoming.restore(0, 1000);
+    // Entry 0 was queue 1's meanwhile, goes home, and at once to whoever the balancer says.
+    expect(device.queues[0]).toBe(0);
+    device.placement.place(0, third);
+    connect(1, 600);
+    rehoming.step(1000 + SETTLE_MS);
+    expect([...device.filters]).toEqual([[600, 1]]);
+    expect(device.queues[0]).toBe(third);
+    connect(1, 0);
+    device.placement.place(0, 0);
+    rehoming.unpinAll();
+    for (let ms = 1100; ms < 2000; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+    expect(device.filters.size).toBe(0);
+  }
+});
+
+it("likewise when the kernel that its entry had gone home to ends at once", () => {
+  rehoming.retire(0, 0);
+  rehoming.restore(0, 1000);
+  connect(1, 600);
+  rehoming.retire(0, 1005);
+  device.placement.place(0, 2);
+  rehoming.step(1000 + SETTLE_MS);
+  expect([...device.filters]).toEqual([[600, 1]]);
+});
+
+it("pins of a flow group are taken away, and put back when it stays", () => {
+  rehoming.retire(0, 0);
+  rehoming.restore(0, 1000);
+  connect(1, 600);
+  rehoming.step(1000 + SETTLE_MS);
+  const repin = rehoming.unpin(600);
+  expect(device.filters.size).toBe(0);
+  repin();
+  expect([...device.filters]).toEqual([[600, 1]]);
+  rehoming.unpin(601);
+  expect(device.filters.size).toBe(1);
+  rehoming.unpinAll();
+  expect(device.filters.size).toBe(0);
+});

@@ -1,0 +1,224 @@
+/**
+ * Goal: whichever kernel ends or leaves at whatever step of a move, no living kernel is left with a group on its way or
+ * with frozen connections, and every connection of a living kernel lives on exactly once. Method: kernels that are
+ * nothing but their state, and every step of a move tried with every victim.
+ */
+import { describe, expect, it } from "vitest";
+import type { Device } from "../../../src/device/device.ts";
+import { Migrator } from "../../../src/migration/migrator.ts";
+import type { MigrationAnswer, MigrationRequest, Reply } from "../../../src/migration/request.ts";
+
+const GROUP = 7;
+const TO = 2;
+const KERNELS = 4;
+/** More than a move has. */
+const STEPS_MAX = 30;
+
+class FakeKernel {
+  isUp = true;
+  isRunning = true;
+  state: "steady" | "arriving" | "left" = "steady";
+  live: string[] = [];
+  frozen: string[] = [];
+  incoming: string[] = [];
+  commits = 0;
+}
+
+type Job = { readonly kernelId: number; readonly request: MigrationRequest; readonly reply: Reply };
+
+/** Three kernels with connections of the group (two by filters), and one without. */
+class FakeStack {
+  readonly kernels = Array.from({ length: KERNELS }, () => new FakeKernel());
+  queue = 0;
+  readonly jobs: Job[] = [];
+  /** Who has said what it has to send. */
+  readonly sent = new Set<number>();
+  outcome = "pending";
+  readonly migrator: Migrator;
+
+  constructor() {
+    const connections = [["a", "b"], ["c"], [], ["d"]];
+    for (const [kernelId, kernel] of this.kernels.entries()) kernel.live = connections[kernelId] as string[];
+    const device = {
+      capabilities: { flowGroups: 4096 },
+      flowGroupQueue: () => this.queue,
+      moveFlowGroup: (_group: number, to: number) => {
+        this.queue = to;
+      },
+    };
+    this.migrator = new Migrator({
+      device: device as unknown as Device,
+      kernels: () => KERNELS,
+      isUp: (id) => (this.kernels[id] as FakeKernel).isUp,
+      isRunning: (id) => (this.kernels[id] as FakeKernel).isRunning,
+      ask: (kernelId, request, reply) => this.jobs.push({ kernelId, request, reply }),
+      commitsOf: (id) => (this.kernels[id] as FakeKernel).commits,
+      nowNs: () => 0,
+    });
+    this.migrator.migrate(GROUP, TO).then(
+      () => {
+        this.outcome = "moved";
+      },
+      ({ code }: { code: string }) => {
+        this.outcome = code;
+      },
+    );
+  }
+
+  /** One kernel does what it has been asked for first. @returns false when nobody has anything to do. */
+  async step(withAnswer = true): Promise<boolean> {
+    await new Promise((resolve) => setImmediate(resolve));
+    const at = this.jobs.findIndex(({ request }) => request.ask !== "receive" || this.sent.has(request.from));
+    if (at < 0) return false;
+    const [{ kernelId, request, reply }] = this.jobs.splice(at, 1) as [Job];
+    const kernel = this.kernels[kernelId] as FakeKernel;
+    if (!kernel.isRunning) return true;
+    const answer = this.#answer(kernel, kernelId, request);
+    if (withAnswer) reply(answer);
+    return true;
+  }
+
+  #answer(kernel: FakeKernel, kernelId: number, request: MigrationRequest): MigrationAnswer {
+    switch (request.ask) {
+      case "survey":
+        return { status: 0, connections: kernel.live.length };
+      case "arrive":
+        kernel.state = "arriving";
+        return { status: 0 };
+      case "freeze":
+        kernel.state = "left";
+        kernel.frozen = kernel.live.splice(0);
+        return { status: 0, arrival: { from: kernelId, states: [], filters: [] } };
+      case "transfer":
+        (this.kernels[request.to] as FakeKernel).incoming.push(...kernel.frozen);
+        this.sent.add(kernelId);
+        return { status: 0 };
+      case "commit":
+        kernel.live.push(...kernel.incoming.splice(0));
+        kernel.state = "steady";
+        kernel.commits++;
+        return { status: 0 };
+      case "gone":
+        kernel.frozen = [];
+        kernel.state = "steady";
+        return { status: 0 };
+      case "cancel":
+        kernel.incoming = [];
+        kernel.state = "steady";
+        return { status: 0 };
+      case "stay":
+        kernel.live.push(...kernel.frozen.splice(0));
+        kernel.state = "steady";
+        return { status: 0 };
+      default:
+        return { status: 0 };
+    }
+  }
+
+  /** As a stack does it: first the device's table, then everybody else. */
+  kill(kernelId: number): void {
+    const kernel = this.kernels[kernelId] as FakeKernel;
+    kernel.isUp = false;
+    kernel.isRunning = false;
+    if (this.queue === kernelId) this.queue = this.kernels.findIndex(({ isUp }) => isUp);
+    this.migrator.kernelDown(kernelId);
+  }
+
+  /** Runs to the end, and looks at what is left. @param lost kernels that have been killed. */
+  async finish(lost: readonly number[]): Promise<void> {
+    while (await this.step());
+    expect(this.outcome).not.toBe("pending");
+    expect(this.migrator.pending).toBe(0);
+    const living = this.kernels.filter(({ isRunning }) => isRunning);
+    for (const { state, frozen, incoming } of living) {
+      expect({ state, frozen, incoming }).toEqual({ state: "steady", frozen: [], incoming: [] });
+    }
+    const lives = living.flatMap(({ live }) => live).sort();
+    expect(new Set(lives).size).toBe(lives.length);
+    const homes = [["a", "b"], ["c"], [], ["d"]];
+    const diedAfterMove = lost.includes(TO) && (this.kernels[TO] as FakeKernel).commits > 0;
+    const expected = diedAfterMove ? [] : homes.flatMap((home, id) => (lost.includes(id) ? [] : home));
+    // What had moved before its old kernel died lives in the new one.
+    for (const connection of expected) expect(lives).toContain(connection);
+    expect((this.kernels[this.queue] as FakeKernel).isRunning).toBe(true);
+    if (this.outcome === "moved" && !lost.includes(TO)) expect(this.queue).toBe(TO);
+    if (this.outcome !== "moved" && !lost.includes(0)) expect(this.queue).toBe(0);
+  }
+}
+
+/** So many steps of a move are done. */
+async function after(steps: number): Promise<FakeStack> {
+  const stack = new FakeStack();
+  for (let i = 0; i < steps; i++) await stack.step();
+  return stack;
+}
+
+const steps = Array.from({ length: STEPS_MAX }, (_, step) => step);
+
+describe("a move that nothing disturbs", () => {
+  it("takes the connections of all kernels to the new one", async () => {
+    const stack = await after(0);
+    await stack.finish([]);
+    expect(stack.outcome).toBe("moved");
+    expect(stack.kernels.map(({ live }) => live.length)).toEqual([0, 0, 4, 0]);
+  });
+});
+
+describe.each([
+  { victim: 0, who: "the old kernel" },
+  { victim: 1, who: "an old kernel with connections by filter" },
+  { victim: TO, who: "the new kernel" },
+])("$who", ({ victim }) => {
+  it("may end after any step", async () => {
+    const outcomes = new Set<string>();
+    for (const step of steps) {
+      const stack = await after(step);
+      stack.kill(victim);
+      await stack.finish([victim]);
+      outcomes.add(stack.outcome);
+    }
+    expect(outcomes).toEqual(new Set(["ERR_KERNEL_DOWN", "moved"]));
+  });
+
+  it("may end when it has done what it was asked for, and not answered", async () => {
+    for (const step of steps) {
+      const stack = await after(step);
+      if (stack.jobs[0]?.kernelId !== victim) continue;
+      await stack.step(false);
+      stack.kill(victim);
+      await stack.finish([victim]);
+    }
+  });
+
+  it("may begin to leave after any step, and end later", async () => {
+    for (const step of steps) {
+      const stack = await after(step);
+      (stack.kernels[victim] as FakeKernel).isUp = false;
+      await stack.finish([]);
+      for (const more of [1, 2, 5]) {
+        const other = await after(step);
+        (other.kernels[victim] as FakeKernel).isUp = false;
+        for (let i = 0; i < more; i++) await other.step();
+        other.kill(victim);
+        await other.finish([victim]);
+      }
+    }
+  });
+});
+
+it("two kernels may end, one after the other", async () => {
+  for (const step of steps) {
+    for (const [first, second] of [
+      [0, 1],
+      [0, TO],
+      [TO, 0],
+      [1, TO],
+    ] as const) {
+      const stack = await after(step);
+      stack.kill(first);
+      await stack.step();
+      stack.kill(second);
+      await stack.finish([first, second]);
+    }
+  }
+});
