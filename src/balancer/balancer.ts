@@ -17,7 +17,7 @@ import { forEachConnection } from "../views/connections.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import { forEachWaitingSyn } from "./flowScan.ts";
 import { Observer, OWNER_NONE } from "./observer.ts";
-import { flowKey, type PinnedFlow, Pins } from "./pins.ts";
+import { flowKey, pairKey, type PinnedFlow, Pins } from "./pins.ts";
 import { countGroups, type Move, type Policy } from "./policy.ts";
 
 /** How often pins of ended connections are looked for. */
@@ -86,14 +86,20 @@ export type BalancerStats = {
   readonly strays: number;
 };
 
+/**
+ * Frames of a group are no longer steered to kernel `from`. First `from` is awaited: a connection that it still finds
+ * is pinned. Then `to`: what came to it before the pin is met with silence.
+ */
 type Settling = {
+  readonly group: number;
   readonly from: number;
   readonly to: number;
-  readonly movedNs: number;
-  readonly untilNs: number;
-  /** Turns of the old kernel until the move. */
+  /** The kernel that is awaited, since when, and its turns until then. */
+  readonly awaited: number;
+  readonly sinceNs: number;
   readonly heartbeat: number;
-  /** At the last look the device's owner had written the move: one more look after that is the last. */
+  readonly untilNs: number;
+  /** The device's owner had written the change when the kernel began to be awaited; else it is awaited anew. */
   readonly written: boolean;
 };
 
@@ -111,7 +117,7 @@ export class Balancer {
   #state: unknown;
   #loads: readonly number[];
   #strays = 0;
-  /** Openings that were on their way when their group moved: no strays, by group. */
+  /** By group and old kernel (pairKey): connections that are found there are no strays. */
   readonly #settling = new Map<number, Settling>();
   #settledAtNs = Number.POSITIVE_INFINITY;
   /** Moves that wait for their group to be idle, by group. */
@@ -131,7 +137,7 @@ export class Balancer {
     this.#loads = new Array(kernels).fill(0);
     this.#pins = new Pins(device, options.pinsMax ?? device.capabilities.exactFilters >> 1);
     const onStray = (kernel: number, group: number, opened: number) => {
-      if (!this.#pins.has(kernel, group) && this.#settling.get(group)?.from !== kernel) this.#strays += opened;
+      if (!this.#pins.has(kernel, group) && !this.#settling.has(pairKey(kernel, group))) this.#strays += opened;
     };
     const canMigrate = options.migrate !== undefined;
     this.#observer = new Observer({ ...options, onStray, canMigrate, localPorts: this.#localPorts });
@@ -295,12 +301,7 @@ export class Balancer {
       const moved = [...wanted.values()];
       this.#forEachFlow(kernels, guard);
       for (const { group, from } of moved) if (!wanted.has(group)) device.moveFlowGroup?.(group, from);
-      for (const { group, from, to } of wanted.values()) {
-        const heartbeat = this.#options.memoryOf(from)?.heartbeat ?? 0;
-        const written = (device.pendingWrites ?? 0) === 0;
-        this.#settling.set(group, { from, to, movedNs: nowNs, untilNs: nowNs + SETTLE_NS, heartbeat, written });
-      }
-      this.#settledAtNs = Math.min(this.#settledAtNs, nowNs + SETTLE_NS);
+      for (const { group, from, to } of wanted.values()) this.#await({ group, from, to }, from, nowNs);
     }
     done.push(...wanted.values());
     return refused;
@@ -313,46 +314,81 @@ export class Balancer {
     return device.flowGroupQueue?.(group) === from && memoryOf(to)?.booted === true;
   }
 
+  /** Whoever settles has RSTs withheld. */
+  #await(move: Pick<Settling, "group" | "from" | "to">, awaited: number, nowNs: number): void {
+    const { group, from, to } = move;
+    const heartbeat = this.#options.memoryOf(awaited)?.heartbeat ?? 0;
+    const untilNs = nowNs + SETTLE_NS;
+    const written = (this.#options.device.pendingWrites ?? 0) === 0;
+    const settling = { group, from, to, awaited, sinceNs: nowNs, heartbeat, untilNs, written };
+    this.#settling.set(pairKey(from, group), settling);
+    this.#settledAtNs = Math.min(this.#settledAtNs, untilNs);
+  }
+
   /** Other threads have had time to finish what they had begun: connections that came late are pinned. */
   #settle(nowNs: number): void {
-    const late = new Map<number, Settling>();
     const due = new Map([...this.#settling].filter(([, { untilNs }]) => untilNs <= nowNs));
-    const kernels = [...new Set([...due.values()].map(({ from }) => from))];
-    this.#forEachFlow(kernels, (flow) => {
-      const settling = due.get(flow.group);
-      if (settling?.from === flow.kernel && !this.#pins.add(flow, nowNs)) late.set(flow.group, settling);
-    });
-    for (const [group, { from, to }] of late) {
+    // Asked before the look: what a kernel finds in between is seen the next time.
+    const caughtUp = new Set([...due.values()].filter((settling) => this.#hasCaughtUp(settling, nowNs)));
+    const late = this.#pinLate(due, nowNs);
+    for (const settling of late) {
+      const { group, from, to } = settling;
       // Without a filter the group can only go back, unless it has got connections in its new kernel as well.
       const { device } = this.#options;
       if (this.#observer.liveIn(to, group) === 0 && device.flowGroupQueue?.(group) === to) {
         device.moveFlowGroup?.(group, from);
       } else this.#strays++;
     }
-    const written = (this.#options.device.pendingWrites ?? 0) === 0;
-    for (const [group, settling] of due) {
-      if (late.has(group) || (settling.written && this.#hasCaughtUp(settling, nowNs))) this.#settling.delete(group);
-      else this.#settling.set(group, { ...settling, written, untilNs: nowNs + SETTLE_NS });
+    for (const [key, settling] of due) {
+      const { awaited, from, to } = settling;
+      if (late.has(settling)) this.#settling.delete(key);
+      else if (!settling.written) this.#await(settling, awaited, nowNs);
+      else if (!caughtUp.has(settling)) this.#settling.set(key, { ...settling, untilNs: nowNs + SETTLE_NS });
+      else if (awaited === from) this.#await(settling, to, nowNs);
+      else this.#settling.delete(key);
     }
     this.#settledAtNs = Math.min(Number.POSITIVE_INFINITY, ...[...this.#settling.values()].map((left) => left.untilNs));
     if (this.#settling.size === 0) this.#withholdResets(false);
   }
 
-  /** The old kernel has seen what was on its way to it when the group moved. */
-  #hasCaughtUp({ from, movedNs, heartbeat }: Settling, nowNs: number): boolean {
+  /** @returns those with a connection for which there was no filter. */
+  #pinLate(due: ReadonlyMap<number, Settling>, nowNs: number): Set<Settling> {
+    const late = new Set<Settling>();
+    const kernels = [...new Set([...due.values()].map(({ from }) => from))];
+    this.#forEachFlow(kernels, (flow) => {
+      const settling = due.get(pairKey(flow.kernel, flow.group));
+      // It may have moved back.
+      if (!settling || this.#options.device.flowGroupQueue?.(flow.group) === flow.kernel) return;
+      if (!this.#pins.add(flow, nowNs)) late.add(settling);
+    });
+    return late;
+  }
+
+  /** The awaited kernel has seen what was on its way to it when it began to be awaited. */
+  #hasCaughtUp({ awaited, sinceNs, heartbeat }: Settling, nowNs: number): boolean {
     const { device, memoryOf } = this.#options;
-    const memory = memoryOf(from);
-    if (device.capabilities.steering !== "ebpf" || !memory || nowNs >= movedNs + SETTLE_NS_MAX) return true;
+    const memory = memoryOf(awaited);
+    if (device.capabilities.steering !== "ebpf" || !memory || nowNs >= sinceNs + SETTLE_NS_MAX) return true;
     if ((memory.heartbeat - heartbeat) >>> 0 >= SETTLE_TURNS) return true;
     // A sleeper may be about to be woken: on a busy machine that takes its time.
-    return memory.sleeping && nowNs >= movedNs + SLEEPER_NS;
+    return memory.sleeping && nowNs >= sinceNs + SLEEPER_NS;
   }
 
   #sweep(nowNs: number): void {
+    const { device, memoryOf } = this.#options;
     this.#sweepAtNs = nowNs + SWEEP_NS;
     const living = new Set<string>();
     this.#forEachFlow(this.#pins.kernels(), (flow) => living.add(`${flow.kernel} ${flowKey(flow)}`));
-    this.#pins.sweep(nowNs - SWEEP_NS, (key, kernel) => living.has(`${kernel} ${key}`));
+    const ended = this.#pins.sweep(nowNs - SWEEP_NS, (key, kernel) => living.has(`${kernel} ${key}`));
+    // The peer may just have opened its next connection from the same port, by the filter: it is pinned again.
+    const moved = ended.filter(({ kernel, group }) => {
+      return memoryOf(kernel)?.shared === true && device.flowGroupQueue?.(group) !== kernel;
+    });
+    if (moved.length > 0) this.#withholdResets(true);
+    for (const { kernel, group } of moved) {
+      const to = device.flowGroupQueue?.(group);
+      if (to !== undefined) this.#await({ group, from: kernel, to }, kernel, nowNs);
+    }
   }
 
   /** Connections and waiting SYNs of the kernels. */

@@ -57,11 +57,15 @@ export class Pins {
     return true;
   }
 
-  /** Removes the pins made before `beforeNs` of which `lives` says no. */
-  sweep(beforeNs: number, lives: (key: string, kernel: number) => boolean): void {
+  /** Removes the pins made before `beforeNs` of which `lives` says no. @returns what they were. */
+  sweep(beforeNs: number, lives: (key: string, kernel: number) => boolean): PinnedFlow[] {
+    const removed: PinnedFlow[] = [];
     for (const [key, { flow, sinceNs }] of this.#pins) {
-      if (sinceNs < beforeNs && !lives(key, flow.kernel)) this.#remove(key, flow);
+      if (sinceNs >= beforeNs || lives(key, flow.kernel)) continue;
+      this.#remove(key, flow);
+      removed.push(flow);
     }
+    return removed;
   }
 
   /** Removes the pins of a group. @returns what they were. */
@@ -94,6 +98,7 @@ export class Pins {
   }
 }
 
-function pairKey(kernel: number, group: number): number {
+/** A kernel and a group in one number. */
+export function pairKey(kernel: number, group: number): number {
   return kernel * 65536 + group;
 }

@@ -32,7 +32,7 @@ const AREA_BYTES = 68 * 1024;
 
 type Draining = { readonly reply: Reply; turns: number };
 type Freezing = { readonly group: number; readonly to: number; readonly reply: Reply; first: number };
-type Leaving = { readonly untilNs: number; readonly reply: Reply; frames: number };
+type Leaving = { readonly untilNs: number; readonly reply: Reply; frames: number; turnsOver: number };
 type Transfer = {
   readonly move: MoveId;
   readonly to: number;
@@ -133,7 +133,7 @@ export class MigrationAgent implements Parcels {
    * @param quiet the last turn has found nothing in the device and in the lanes. @returns true: more is left to do.
    */
   turn(nowNs: number, quiet: boolean): boolean {
-    if (this.#left.size > 0) this.#forwardLate(nowNs);
+    if (this.#left.size > 0) this.#forwardLate(nowNs, quiet);
     if (this.#draining) this.#drainTurn(quiet);
     if (this.#freezing) this.#freezeTurn();
     if (this.#transfer) this.#sendPieces();
@@ -231,7 +231,7 @@ export class MigrationAgent implements Parcels {
     this.#handedOver = [];
     this.#host.opener?.forgetFilters(this.#filters);
     this.#filters = [];
-    this.#left.set(group, { untilNs: this.#host.nowNs + LATE_NS, reply, frames: 0 });
+    this.#left.set(group, { untilNs: this.#host.nowNs + LATE_NS, reply, frames: 0, turnsOver: 0 });
   }
 
   #stay(group: number): void {
@@ -248,7 +248,7 @@ export class MigrationAgent implements Parcels {
     }
   }
 
-  #forwardLate(nowNs: number): void {
+  #forwardLate(nowNs: number, quiet: boolean): void {
     const { exports, memory } = this.#host;
     for (let at = exports.migrationLatePeek() >>> 0; at !== 0; at = exports.migrationLatePeek() >>> 0) {
       const bytes = memory.loadU32(RESULT_BASE);
@@ -264,7 +264,12 @@ export class MigrationAgent implements Parcels {
       exports.migrationLateDrop();
       if (leaving) leaving.frames++;
     }
-    for (const [group, leaving] of this.#left) if (nowNs >= leaving.untilNs) this.#endForwarding(group, leaving);
+    for (const [group, leaving] of this.#left) {
+      if (nowNs < leaving.untilNs) continue;
+      // A thread that was not run for long has frames before it that have come in time: they are looked at first.
+      const turns = leaving.turnsOver++;
+      if (turns > 0 && (quiet || turns > DRAIN_TURNS_MAX)) this.#endForwarding(group, leaving);
+    }
   }
 
   #endForwarding(group: number, { reply, frames }: Leaving): void {
@@ -352,7 +357,7 @@ export class MigrationAgent implements Parcels {
     // What waited for the group is late where it will not be: it goes back.
     exports.migrationSetGroup(group, GROUP_LEFT + back);
     exports.migrationReplayHeld(group);
-    this.#left.set(group, { untilNs: this.#host.nowNs + LATE_NS, reply: () => {}, frames: 0 });
+    this.#left.set(group, { untilNs: this.#host.nowNs + LATE_NS, reply: () => {}, frames: 0, turnsOver: 0 });
   }
 
   takeLate(_from: number, bytes: Uint8Array, offset: number, total: number): void {
