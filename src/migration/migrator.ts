@@ -311,10 +311,9 @@ export class Migrator {
     const { device, isRunning, ask } = this.#options;
     const { group, to, steered } = move;
     move.waiting.clear();
-    // Somebody else (a kernel has died) may have moved the group meanwhile.
-    const steerBack = steered && device.flowGroupQueue?.(group) === to;
+    // Wherever it is now: if its new kernel has died, it is a stand-in's, but its connections stay where they were.
     const before = steered?.before;
-    const goesBack = steerBack && (before === undefined || isRunning(before));
+    const goesBack = steered !== undefined && (before === undefined || isRunning(before));
     if (goesBack) device.moveFlowGroup?.(group, before);
     steered?.repin();
     if (move.phase !== "survey") {

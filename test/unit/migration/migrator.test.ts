@@ -36,7 +36,9 @@ class FakeStack {
   outcome = "pending";
   readonly migrator: Migrator;
 
-  constructor() {
+  /** @param leaver is about to leave already. */
+  constructor(leaver?: number) {
+    for (const [kernelId, kernel] of this.kernels.entries()) kernel.isUp = kernelId !== leaver;
     const connections = [["a", "b"], ["c"], [], ["d"]];
     for (const [kernelId, kernel] of this.kernels.entries()) kernel.live = connections[kernelId] as string[];
     const device = {
@@ -120,7 +122,8 @@ class FakeStack {
     const kernel = this.kernels[kernelId] as FakeKernel;
     kernel.isUp = false;
     kernel.isRunning = false;
-    if (this.queue === kernelId) this.queue = this.kernels.findIndex(({ isUp }) => isUp);
+    // Not to the one that had it before.
+    if (this.queue === kernelId) this.queue = this.kernels.findLastIndex(({ isUp }) => isUp);
     this.migrator.kernelDown(kernelId);
   }
 
@@ -158,6 +161,13 @@ const steps = Array.from({ length: STEPS_MAX }, (_, step) => step);
 describe("a move that nothing disturbs", () => {
   it("takes the connections of all kernels to the new one", async () => {
     const stack = await after(0);
+    await stack.finish([]);
+    expect(stack.outcome).toBe("moved");
+    expect(stack.kernels.map(({ live }) => live.length)).toEqual([0, 0, 4, 0]);
+  });
+
+  it("takes those of a kernel that is about to leave, too", async () => {
+    const stack = new FakeStack(1);
     await stack.finish([]);
     expect(stack.outcome).toBe("moved");
     expect(stack.kernels.map(({ live }) => live.length)).toEqual([0, 0, 4, 0]);
@@ -204,6 +214,22 @@ describe.each([
       }
     }
   });
+});
+
+it("one may leave while another ends", async () => {
+  for (const step of steps) {
+    for (const [leaver, victim] of [
+      [TO, 0],
+      [TO, 1],
+      [0, TO],
+      [1, TO],
+    ] as const) {
+      const stack = await after(step);
+      (stack.kernels[leaver] as FakeKernel).isUp = false;
+      stack.kill(victim);
+      await stack.finish([victim]);
+    }
+  }
 });
 
 it("two kernels may end, one after the other", async () => {
