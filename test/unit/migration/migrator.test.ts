@@ -150,7 +150,7 @@ class FakeStack {
 }
 
 /** So many steps of a move are done. */
-async function after(steps: number): Promise<FakeStack> {
+async function stackAfter(steps: number): Promise<FakeStack> {
   const stack = new FakeStack();
   for (let i = 0; i < steps; i++) await stack.step();
   return stack;
@@ -160,7 +160,7 @@ const steps = Array.from({ length: STEPS_MAX }, (_, step) => step);
 
 describe("a move that nothing disturbs", () => {
   it("takes the connections of all kernels to the new one", async () => {
-    const stack = await after(0);
+    const stack = await stackAfter(0);
     await stack.finish([]);
     expect(stack.outcome).toBe("moved");
     expect(stack.kernels.map(({ live }) => live.length)).toEqual([0, 0, 4, 0]);
@@ -182,7 +182,7 @@ describe.each([
   it("may end after any step", async () => {
     const outcomes = new Set<string>();
     for (const step of steps) {
-      const stack = await after(step);
+      const stack = await stackAfter(step);
       stack.kill(victim);
       await stack.finish([victim]);
       outcomes.add(stack.outcome);
@@ -192,7 +192,7 @@ describe.each([
 
   it("may end when it has done what it was asked for, and not answered", async () => {
     for (const step of steps) {
-      const stack = await after(step);
+      const stack = await stackAfter(step);
       if (stack.jobs[0]?.kernelId !== victim) continue;
       await stack.step(false);
       stack.kill(victim);
@@ -202,11 +202,11 @@ describe.each([
 
   it("may begin to leave after any step, and end later", async () => {
     for (const step of steps) {
-      const stack = await after(step);
+      const stack = await stackAfter(step);
       (stack.kernels[victim] as FakeKernel).isUp = false;
       await stack.finish([]);
       for (const more of [1, 2, 5]) {
-        const other = await after(step);
+        const other = await stackAfter(step);
         (other.kernels[victim] as FakeKernel).isUp = false;
         for (let i = 0; i < more; i++) await other.step();
         other.kill(victim);
@@ -224,7 +224,7 @@ it("one may leave while another ends", async () => {
       [0, TO],
       [1, TO],
     ] as const) {
-      const stack = await after(step);
+      const stack = await stackAfter(step);
       (stack.kernels[leaver] as FakeKernel).isUp = false;
       stack.kill(victim);
       await stack.finish([victim]);
@@ -240,7 +240,7 @@ it("two kernels may end, one after the other", async () => {
       [TO, 0],
       [1, TO],
     ] as const) {
-      const stack = await after(step);
+      const stack = await stackAfter(step);
       stack.kill(first);
       await stack.step();
       stack.kill(second);
