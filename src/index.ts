@@ -13,6 +13,11 @@ export type {
   PortDescriptor,
   QueuePair,
 } from "./device/device.ts";
+export {
+  type SoftwareSteeringOptions,
+  type SteeredDevice,
+  steerInSoftware,
+} from "./device/steered/device.ts";
 export { openTap } from "./device/openTap.ts";
 export type { TapDevice, TapOptions } from "./device/tap/device.ts";
 export { NetPopcornError, statusError, statusName } from "./errors.ts";

@@ -152,8 +152,10 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
   const kernelsMax = checkInteger("kernelsMax", options.kernelsMax ?? kernels, kernels, KERNELS_MAX);
   if (kernelsMax !== capabilities.queues) {
     // A queue that no kernel will ever have would swallow its share of the traffic.
+    const wrap = kernelsMax > capabilities.queues ? `, or one queue and steerInSoftware(device, { queues })` : "";
     throw combinationError(
-      `${kernelsMax} kernels on a device with ${capabilities.queues} queues; give it one queue per kernel (kernelsMax)`,
+      `${kernelsMax} kernels on a device with ${capabilities.queues} queues; ` +
+        `give it one queue per kernel (kernelsMax)${wrap}`,
     );
   }
   checkCombinations(options, mode);

@@ -150,6 +150,8 @@ export type StackStats = {
   readonly kernels: readonly Counters[];
   /** Frames that the device has delivered to each queue. */
   readonly queues: readonly number[];
+  /** How many of them software has placed: all or none (steerInSoftware). */
+  readonly softwareSteered: number;
   /** Sums over the kernels. */
   readonly total: Counters;
   /** Load and flow groups of each kernel, and what has been moved; undefined with the static policy. */

@@ -53,6 +53,7 @@ export class OwnedDevice implements Device {
   readonly placement?: Placement;
   readonly queueFor?: NonNullable<Device["queueFor"]>;
   readonly lendQueue?: NonNullable<Device["lendQueue"]>;
+  readonly softwareSteered?: NonNullable<Device["softwareSteered"]>;
   readonly flowGroupQueue?: NonNullable<Device["flowGroupQueue"]>;
   readonly moveFlowGroup?: NonNullable<Device["moveFlowGroup"]>;
   readonly groupByLocalPorts?: NonNullable<Device["groupByLocalPorts"]>;
@@ -79,6 +80,7 @@ export class OwnedDevice implements Device {
     if (device.placement) this.placement = new OwnedPlacement(device.placement, this);
     if (device.queueFor) this.queueFor = device.queueFor.bind(device);
     if (device.lendQueue) this.lendQueue = device.lendQueue.bind(device);
+    if (device.softwareSteered) this.softwareSteered = device.softwareSteered.bind(device);
     if (device.flowGroupQueue) this.flowGroupQueue = (group) => this.#queueOfGroup(group);
     if (device.moveFlowGroup) this.moveFlowGroup = (group, queue, offer) => this.#moveGroup(group, queue, offer);
     if (device.groupByLocalPorts) this.groupByLocalPorts = (first, last) => this.#groupBy(first, last);

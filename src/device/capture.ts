@@ -154,6 +154,7 @@ class CapturedDevice implements Device {
   readonly describeTables?: NonNullable<Device["describeTables"]>;
   readonly placement?: Placement;
   readonly lendQueue?: NonNullable<Device["lendQueue"]>;
+  readonly softwareSteered?: NonNullable<Device["softwareSteered"]>;
   readonly #device: Device;
   readonly #sink: CaptureSink;
   readonly #epochMs: number;
@@ -176,6 +177,7 @@ class CapturedDevice implements Device {
     if (device.describeTables) this.describeTables = device.describeTables.bind(device);
     if (device.placement) this.placement = device.placement;
     if (device.lendQueue) this.lendQueue = device.lendQueue.bind(device);
+    if (device.softwareSteered) this.softwareSteered = device.softwareSteered.bind(device);
     sink.write(sectionHeader());
     for (let queue = 0; queue < this.capabilities.queues; queue++) {
       sink.write(interfaceBlock(`${options.name ?? "queue"}${queue}`));

@@ -141,5 +141,7 @@ export interface Device {
   readonly pendingWrites?: number;
   /** Frames that the device has delivered to each queue. */
   queueFrames(): number[];
+  /** Frames among them that software has placed (steered/device.ts); missing: none. */
+  softwareSteered?(): number;
   close(): Promise<void>;
 }

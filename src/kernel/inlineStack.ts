@@ -191,6 +191,7 @@ class InlineStack extends StackBase implements Stack {
       statuses: this.#supervision.statuses(),
       kernels,
       queues: this.#plan.device.queueFrames(),
+      softwareSteered: this.#plan.device.softwareSteered?.() ?? 0,
       total: sumCounters(kernels),
       balancer: this.#balancing.stats(),
       messages: this.#supervision.messageStats(),

@@ -142,6 +142,7 @@ class ThreadStack extends StackBase implements Stack {
       statuses: this.#supervision.statuses(),
       kernels,
       queues: this.#plan.device.queueFrames(),
+      softwareSteered: this.#plan.device.softwareSteered?.() ?? 0,
       total: sumCounters(kernels),
       balancer: this.#balancing.stats(),
       messages: this.#supervision.messageStats(),

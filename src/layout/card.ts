@@ -87,6 +87,8 @@ export const CARD_FLAG_RSS_UDP_PORTS = 2;
 export const CARD_FLAG_CHECKSUM_OFFLOAD = 4;
 /** The card takes frames that its peer's card has not cut into segments. */
 export const CARD_FLAG_LARGE_RECEIVE = 8;
+/** The card cuts large frames of its kernels, or has its peer take them: its kernels send such. */
+export const CARD_FLAG_SEGMENTATION = 16;
 
 /**
  * An exact filter: 16 bytes source address, 16 bytes destination address (IPv4 in the first four, the rest zero),

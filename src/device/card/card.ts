@@ -4,6 +4,7 @@ import {
   CARD_FLAG_FLOW_GROUPS,
   CARD_FLAG_LARGE_RECEIVE,
   CARD_FLAG_RSS_UDP_PORTS,
+  CARD_FLAG_SEGMENTATION,
   CARD_FLAGS,
   CARD_FLOW_GROUPS,
   CARD_LOCAL_PORT_FIRST,
@@ -102,6 +103,15 @@ function checkRange(name: string, value: number, min: number, max: number): numb
   return value;
 }
 
+/** Where a card is, and what is told to it there. */
+export type CardPlace = {
+  readonly segment: Segment;
+  readonly index: number;
+  readonly settings: Required<Impairments>;
+  /** Ports of the segment that send to it. */
+  readonly rxLanes: number;
+};
+
 /** A model multi-queue card on an in-memory segment. Created by Segment.createCard(). */
 export class Card implements Device {
   readonly index: number;
@@ -117,7 +127,7 @@ export class Card implements Device {
   /** Frames that each queue got through ports that are gone, less what its present port had got before it came. */
   readonly #frames: number[];
 
-  constructor(segment: Segment, index: number, settings: Required<Impairments>, options: CardOptions) {
+  constructor({ segment, index, settings, rxLanes }: CardPlace, options: CardOptions) {
     const limits = PRESETS[options.preset ?? "generic"];
     if (!limits) {
       throw new NetPopcornError(
@@ -128,7 +138,7 @@ export class Card implements Device {
     this.#segment = segment;
     this.#settings = settings;
     this.index = index;
-    this.rxLanes = segment.portsMax;
+    this.rxLanes = rxLanes;
     this.mac = options.mac?.slice() ?? defaultMac(segment.seed, index);
     if (this.mac.length !== 6 || (this.mac[0] as number) & 1) {
       throw new NetPopcornError("ERR_OPTION_RANGE", "card option mac must be the six bytes of a unicast address");
@@ -268,12 +278,13 @@ export class Card implements Device {
   #writeRegisters(options: CardOptions, limits: Limits): void {
     const at = CARDS_BASE + this.index * CARD_SIZE_BYTES;
     const words = new Int32Array(this.#segment.memory.buffer);
-    const { checksumOffload, flowGroups, queues, receiveCoalescing, retaEntries } = this.capabilities;
+    const { checksumOffload, flowGroups, queues, receiveCoalescing, retaEntries, tsoBytesMax } = this.capabilities;
     words[(at + CARD_FLAGS) >> 2] =
       (flowGroups > 0 ? CARD_FLAG_FLOW_GROUPS : 0) |
       ((options.rssUdpPorts ?? limits.rssUdpPorts) ? CARD_FLAG_RSS_UDP_PORTS : 0) |
       (checksumOffload ? CARD_FLAG_CHECKSUM_OFFLOAD : 0) |
-      (receiveCoalescing ? CARD_FLAG_LARGE_RECEIVE : 0);
+      (receiveCoalescing ? CARD_FLAG_LARGE_RECEIVE : 0) |
+      (tsoBytesMax > 0 ? CARD_FLAG_SEGMENTATION : 0);
     words[(at + CARD_QUEUES) >> 2] = queues;
     words[(at + CARD_RETA_MASK) >> 2] = retaEntries - 1;
     // First > last: no local ports.

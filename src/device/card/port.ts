@@ -11,6 +11,7 @@
 import {
   CARD_FLAG_CHECKSUM_OFFLOAD,
   CARD_FLAG_LARGE_RECEIVE,
+  CARD_FLAG_SEGMENTATION,
   CARD_FLAGS,
   CARD_QUEUE_PORTS,
   CARD_QUEUES,
@@ -521,9 +522,11 @@ export class CardPort implements DevicePort {
     const own = CARDS_BASE + this.#card * CARD_SIZE_BYTES;
     const peer = CARDS_BASE + (this.#card ^ 1) * CARD_SIZE_BYTES;
     if (words[(peer + CARD_QUEUES) >> 2] !== 1) return PORT_NONE;
-    const wanted = CARD_FLAG_CHECKSUM_OFFLOAD | CARD_FLAG_LARGE_RECEIVE;
-    const ownFlags = (words[(own + CARD_FLAGS) >> 2] as number) & wanted;
-    if ((ownFlags & (words[(peer + CARD_FLAGS) >> 2] as number)) !== ownFlags) return PORT_NONE;
+    const ownFlags = words[(own + CARD_FLAGS) >> 2] as number;
+    // What our kernel leaves to the card the peer must take, or be spared.
+    const needed =
+      (ownFlags & CARD_FLAG_CHECKSUM_OFFLOAD) | (ownFlags & CARD_FLAG_SEGMENTATION ? CARD_FLAG_LARGE_RECEIVE : 0);
+    if ((needed & (words[(peer + CARD_FLAGS) >> 2] as number)) !== needed) return PORT_NONE;
     return this.#bytes[peer + CARD_QUEUE_PORTS] as number;
   }
 

@@ -143,8 +143,11 @@ export class Segment {
     this.exports = instantiateModule(module, this.memory) as CardExports;
   }
 
-  /** @throws NetPopcornError ERR_SEGMENT_FULL, ERR_OPTION_RANGE, EADDRINUSE for an Ethernet address that is taken. */
-  createCard(options: CardOptions = {}): Card {
+  /**
+   * @param rxLanes internal: less than the default where only the first ports of the segment ever send to this card.
+   * @throws NetPopcornError ERR_SEGMENT_FULL, ERR_OPTION_RANGE, EADDRINUSE for an Ethernet address that is taken.
+   */
+  createCard(options: CardOptions = {}, rxLanes = this.portsMax): Card {
     const index = this.cards.length;
     if (index >= this.portsMax) {
       throw new NetPopcornError(
@@ -152,7 +155,7 @@ export class Segment {
         `a segment of ${this.portsMax} ports has no more cards; raise portsMax`,
       );
     }
-    const card = new Card(this, index, this.#settings, options);
+    const card = new Card({ segment: this, index, settings: this.#settings, rxLanes }, options);
     if (this.cards.some((other) => other.mac.every((byte, i) => byte === card.mac[i]))) {
       throw new NetPopcornError("EADDRINUSE", `Ethernet address ${[...card.mac]} is already on this segment`);
     }
@@ -177,10 +180,10 @@ export class Segment {
 
   /** A port for a kernel on this thread. */
   openPort(card: Card, queue: number, pair: QueuePair): DevicePort {
-    if (pair.rx.length < this.portsMax) {
+    if (pair.rx.length < card.rxLanes) {
       throw new NetPopcornError(
         "ERR_OPTION_RANGE",
-        `a kernel on this segment needs ${this.portsMax} RX lanes, not ${pair.rx.length}; see Device.rxLanes`,
+        `a kernel on this segment needs ${card.rxLanes} RX lanes, not ${pair.rx.length}; see Device.rxLanes`,
       );
     }
     const receiver: Receiver = {
