@@ -15,6 +15,7 @@ import { nowMs } from "../time.ts";
 import { timestampOffsetOfSegment } from "./addresses.ts";
 import { ECN_OFF } from "../../src/layout/config.ts";
 import { ecnAgreed } from "./ecn.ts";
+import { mssDefault } from "./open.ts";
 import { ecnMode } from "../config.ts";
 import * as S from "./segment.ts";
 
@@ -71,7 +72,7 @@ function cookieOf(irs: u32, period: u32, mssIndex: u32): u32 {
 
 /** Sequence number of the SYN-ACK for the SYN in segment.ts. */
 export function cookieSeq(): u32 {
-  const mss = S.segOptions & S.SYN_OPTION_MSS ? S.segMss : 536;
+  const mss = S.segOptions & S.SYN_OPTION_MSS ? S.segMss : mssDefault(S.segLocalIndex);
   let index: u32 = 7;
   while (index > 0 && mssOfIndex(index) > mss) index--;
   const cookie = cookieOf(S.segSeq, nowMs / PERIOD_MS, index);

@@ -20,6 +20,7 @@ import { nowMs } from "../time.ts";
 import { addressPair, ipBytesOf, mtuTo, remoteAt } from "./addresses.ts";
 import { eventPost } from "./close.ts";
 import { fastOpenOption } from "./fastOpen.ts";
+import { mssDefault } from "./open.ts";
 import { announcedMss } from "./output.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as S from "./segment.ts";
@@ -203,7 +204,7 @@ function remember(tcb: Tcb): void {
   memory.copy(changetype<usize>(entry) + offsetof<Entry>("cookieHigh"), S.segCookie, S.segCookieBytes);
   entry.cookieBytes = <u8>S.segCookieBytes;
   entry.experimental = S.segOptions & S.SYN_OPTION_FAST_OPEN_EXPERIMENTAL ? 1 : 0;
-  entry.mss = <u16>max<u32>(S.segOptions & S.SYN_OPTION_MSS ? S.segMss : 536, 536);
+  entry.mss = <u16>max<u32>(S.segOptions & S.SYN_OPTION_MSS ? S.segMss : mssDefault(tcb.localIndex), 536);
   entry.written = ++writes;
   entry.refusals = 0;
 }

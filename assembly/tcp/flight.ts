@@ -171,12 +171,14 @@ export const FLIGHT_UNDO: u32 = 8;
 export const FLIGHT_UNDO_SENT: u32 = 16;
 /** RACK has at least one delivered segment. */
 export const FLIGHT_RACK: u32 = 32;
-/** A D-SACK has been seen since the reordering window was last adapted. */
+/** The ACK being processed has a D-SACK block. */
 export const FLIGHT_DSACK: u32 = 64;
 /** Slow start has been left by HyStart++ (conservative slow start). */
 export const FLIGHT_CSS: u32 = 128;
 /** CUBIC: an epoch has begun. */
 export const FLIGHT_EPOCH: u32 = 256;
+/** The reordering window has been widened in this round trip: until dsackRound is acknowledged. */
+export const FLIGHT_DSACK_ROUND: u32 = 1024;
 /** The pacing timer runs. */
 export const FLIGHT_PACE_TIMER: u32 = 512;
 

@@ -21,14 +21,8 @@ import { fastOpenAnswered } from "./fastOpenClient.ts";
 import { handshakeAck, listenInput, startFromSyn, timeWaitSyn } from "./open.ts";
 import { sendResetForSegment } from "./output.ts";
 import { outputMark } from "./outputQueue.ts";
-import {
-  reassemblyAdvance,
-  reassemblyContains,
-  reassemblyFinReached,
-  reassemblyInsert,
-  reassemblyNoteFin,
-} from "./reassembly.ts";
-import { sackDuplicate } from "./sack.ts";
+import { reassemblyAdvance, reassemblyFinReached, reassemblyInsert, reassemblyNoteFin } from "./reassembly.ts";
+import { sackDuplicate, sackOverlap } from "./sack.ts";
 import * as S from "./segment.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
@@ -99,6 +93,11 @@ function synSentInput(tcb: Tcb): void {
     tcb.state = ST.STATE_SYN_RECEIVED;
     tcb.flags |= T.F_SYN_DUE;
     outputMark(tcb);
+    // What it brings besides waits until the handshake is over.
+    S.segmentTrimFront(1);
+    const room = tcb.rcvAdv - tcb.rcvNxt;
+    if (S.segDataBytes > room) S.segmentTrimBack(room);
+    if (S.segLen > 0) receiveAhead(tcb);
     return;
   }
   if (coldOf(tcb).traits & T.TRAIT_FAST_OPEN_ASK) fastOpenAnswered(tcb);
@@ -135,7 +134,8 @@ function synchronizedInput(tcb: Tcb): void {
     count(C.DROP_TCP_NO_ACK);
     return;
   }
-  if (tcb.state == ST.STATE_SYN_RECEIVED && !handshakeAck(tcb)) return;
+  const opening = tcb.state == ST.STATE_SYN_RECEIVED;
+  if (opening && !handshakeAck(tcb)) return;
   if (!ackProcess(tcb)) return;
   if (coldOf(tcb).traits & T.TRAIT_ECN) ecnReceived(tcb);
   if (
@@ -149,6 +149,7 @@ function synchronizedInput(tcb: Tcb): void {
   }
   if (!afterAck(tcb)) return;
   if (S.segLen > 0) receive(tcb);
+  else if (opening && tcb.ext != 0) receive(tcb);
 }
 
 /**
@@ -321,6 +322,7 @@ function receive(tcb: Tcb): void {
 
 function receiveInOrder(tcb: Tcb): void {
   const bytes = S.segDataBytes;
+  const before = tcb.rcvNxt;
   if (bytes > 0) {
     const end = tcb.rcvNxt + bytes;
     if (!rcvBufferFor(tcb, end)) {
@@ -335,13 +337,15 @@ function receiveInOrder(tcb: Tcb): void {
   }
   let fin = (S.segFlags & S.FLAG_FIN) != 0;
   if (tcb.ext != 0) {
+    if (bytes > 0) sackOverlap(tcb, before, tcb.rcvNxt);
     tcb.rcvNxt = reassemblyAdvance(tcb, tcb.rcvNxt);
     if (reassemblyFinReached(tcb)) fin = true;
     // RFC 5681 4.2: a segment that fills a hole is acknowledged at once.
     tcb.flags |= T.F_ACK_NOW;
   }
+  const moved = tcb.rcvNxt != before;
   if (fin) finReceived(tcb);
-  if (bytes > 0) eventPost(tcb, E.EVENT_READABLE);
+  if (moved) eventPost(tcb, E.EVENT_READABLE);
 }
 
 /** Data ahead of RCV.NXT: kept in its place; the duplicate ACK tells the peer what is missing (RFC 5681 4.2). */
@@ -354,7 +358,7 @@ function receiveAhead(tcb: Tcb): void {
       count(C.DROP_TCP_NO_BUFFER);
       return;
     }
-    if (reassemblyContains(tcb, S.segSeq, end)) sackDuplicate(tcb, S.segSeq, end);
+    if (tcb.ext != 0) sackOverlap(tcb, S.segSeq, end);
     // Entered first: where the list is full, bytes already kept must not be overwritten by this segment's.
     if (!reassemblyInsert(tcb, S.segSeq, end)) return;
     ringWrite(tcb.rcvBuf, tcb.rcvBufOrder, S.segSeq, S.segData, S.segDataBytes);

@@ -72,8 +72,8 @@ import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { rtoArm } from "./timers.ts";
 
-/** MSS of a peer that announces none (RFC 9293 3.7.1). */
-const MSS_DEFAULT: u32 = 536;
+const MSS_DEFAULT_V4: u32 = 536;
+const MSS_DEFAULT_V6: u32 = 1220;
 /** Smaller announcements are taken for this: a few bytes per packet would be an attack on us (CVE-2019-11479). */
 const MSS_MIN: u32 = 64;
 const TCP_BYTES: u32 = 20;
@@ -151,7 +151,12 @@ export function startFromSyn(tcb: Tcb): void {
   if (S.segOptions & S.SYN_OPTION_SACK && sackEnabled) cold.traits |= T.TRAIT_SACK;
   const answered = (S.segFlags & (S.FLAG_ACK | S.FLAG_ECE | S.FLAG_CWR)) == (S.FLAG_ACK | S.FLAG_ECE);
   if (S.segFlags & S.FLAG_ACK ? answered && ecnMode == <u32>ECN_ASK : ecnAgreed()) cold.traits |= T.TRAIT_ECN;
-  setMss(tcb, S.segOptions & S.SYN_OPTION_MSS ? S.segMss : MSS_DEFAULT);
+  setMss(tcb, S.segOptions & S.SYN_OPTION_MSS ? S.segMss : mssDefault(tcb.localIndex));
+}
+
+/** What a peer that announces no MSS takes (RFC 9293 3.7.1). */
+export function mssDefault(localIndex: u32): u32 {
+  return addressIsV6(localIndex) ? MSS_DEFAULT_V6 : MSS_DEFAULT_V4;
 }
 
 function setMss(tcb: Tcb, announced: u32): void {

@@ -9,6 +9,7 @@ import { nowTick, nowUs, ticksOfUs } from "../time.ts";
 import {
   Flight,
   FLIGHT_DSACK,
+  FLIGHT_DSACK_ROUND,
   FLIGHT_RACK,
   FLIGHT_REORDERED,
   flightEnsure,
@@ -51,9 +52,11 @@ function reorderingWindow(tcb: Tcb, f: Flight): u32 {
 
 /** RFC 8985 6.2, step 4: duplicates at the peer mean that the window was too small; once per round trip. */
 export function rackAdapt(tcb: Tcb, f: Flight): void {
+  if (f.flags & FLIGHT_DSACK_ROUND && !seqLt(tcb.sndUna, f.dsackRound)) f.flags &= ~FLIGHT_DSACK_ROUND;
   if (!(f.flags & FLIGHT_DSACK)) return;
-  if (seqLt(tcb.sndUna, f.dsackRound)) return;
   f.flags &= ~FLIGHT_DSACK;
+  if (f.flags & FLIGHT_DSACK_ROUND) return;
+  f.flags |= FLIGHT_DSACK_ROUND;
   f.dsackRound = tcb.sndNxt;
   f.reoWndSteps = <u8>min<u32>(<u32>f.reoWndSteps + 1, 255);
   f.reoWndPersist = REO_WND_PERSIST;

@@ -83,15 +83,18 @@ export function reassemblyHolds(tcb: Tcb): bool {
   return tcb.ext != 0 && (load<u32>(tcb.ext) | load<u32>(tcb.ext, FIN_KNOWN)) != 0;
 }
 
-/** True when all of [start, end) is kept already. */
-export function reassemblyContains(tcb: Tcb, start: u32, end: u32): bool {
-  if (tcb.ext == 0) return false;
-  const i = rangeOf(tcb.ext, start);
-  return i >= 0 && seqLeq(end, rangeEnd(tcb.ext, i));
+/** Is any of [start, end) kept already? The first piece of it that is: reassemblyBlockStart and -End. */
+export function reassemblyOverlaps(tcb: Tcb, start: u32, end: u32): bool {
+  const ext: usize = tcb.ext;
+  const i = rangeAfter(ext, start);
+  if (i == load<u32>(ext) || seqGeq(rangeStart(ext, i), end)) return false;
+  blockStart = seqMax(start, rangeStart(ext, i));
+  blockEnd = seqMin(end, rangeEnd(ext, i));
+  return true;
 }
 
-/** Index of the range that contains the byte `seq`, -1: none. */
-function rangeOf(ext: usize, seq: u32): i32 {
+/** Index of the first range that ends after `seq`; their number: none. */
+function rangeAfter(ext: usize, seq: u32): u32 {
   let low: u32 = 0;
   let high = load<u32>(ext);
   while (low < high) {
@@ -99,12 +102,29 @@ function rangeOf(ext: usize, seq: u32): i32 {
     if (seqLeq(rangeEnd(ext, middle), seq)) low = middle + 1;
     else high = middle;
   }
-  return low < load<u32>(ext) && seqLeq(rangeStart(ext, low), seq) ? <i32>low : -1;
+  return low;
 }
 
-/** [start, end) has come twice: the next ACK says so (RFC 2883). Forgotten when there is no memory. */
+/** Index of the range that contains the byte `seq`, -1: none. */
+function rangeOf(ext: usize, seq: u32): i32 {
+  const i = rangeAfter(ext, seq);
+  return i < load<u32>(ext) && seqLeq(rangeStart(ext, i), seq) ? <i32>i : -1;
+}
+
+/**
+ * [start, end) has come twice: the next ACK says so (RFC 2883). One report fits: what touches the one that is due is
+ * added to it, anything else forgotten, as all is when there is no memory.
+ */
 export function reassemblyNoteDuplicate(tcb: Tcb, start: u32, end: u32): void {
   if (tcb.ext == 0 && !create(tcb)) return;
+  if (load<u32>(tcb.ext, DSACK_DUE) != 0) {
+    const dueStart = load<u32>(tcb.ext, DSACK_START);
+    const dueEnd = load<u32>(tcb.ext, DSACK_END);
+    if (seqGt(start, dueEnd) || seqLt(end, dueStart)) return;
+    store<u32>(tcb.ext, seqMin(start, dueStart), DSACK_START);
+    store<u32>(tcb.ext, seqMax(end, dueEnd), DSACK_END);
+    return;
+  }
   store<u32>(tcb.ext, 1, DSACK_DUE);
   store<u32>(tcb.ext, start, DSACK_START);
   store<u32>(tcb.ext, end, DSACK_END);

@@ -12,6 +12,7 @@ import {
   reassemblyBlocks,
   reassemblyBlockStart,
   reassemblyNoteDuplicate,
+  reassemblyOverlaps,
   reassemblyTold,
 } from "./reassembly.ts";
 import * as S from "./segment.ts";
@@ -54,6 +55,11 @@ export function sackDuplicate(tcb: Tcb, start: u32, end: u32): void {
   if (!(coldOf(tcb).traits & TRAIT_SACK) || start == end) return;
   reassemblyNoteDuplicate(tcb, start, end);
   count(TCP_DSACK_SENT);
+}
+
+/** Of [start, end) some may wait for what comes before it: that has come twice. Preconditions: there is a block. */
+export function sackOverlap(tcb: Tcb, start: u32, end: u32): void {
+  if (reassemblyOverlaps(tcb, start, end)) sackDuplicate(tcb, reassemblyBlockStart(), reassemblyBlockEnd());
 }
 
 /**

@@ -14,11 +14,11 @@ const at = (i: number): number => 1 + i * MSS;
 /** Segments i to j - 1 as a SACK block. */
 const segments = (i: number, j: number): readonly [number, number] => [at(i), at(j)];
 
-type Options = { readonly timestamp?: number; readonly tuning?: Partial<Tuning> };
+type Options = { readonly timestamp?: number; readonly seed?: number; readonly tuning?: Partial<Tuning> };
 
 /** A connection with SACK whose handshake took RTT_MS, window 10. */
-function open(build: KernelBuild, { timestamp, tuning = {} }: Options = {}): Opened & { bench: KernelBench } {
-  const bench = new KernelBench({ build, noDelay: true, tuning });
+function open(build: KernelBuild, { timestamp, seed = 1, tuning = {} }: Options = {}): Opened & { bench: KernelBench } {
+  const bench = new KernelBench({ build, noDelay: true, seed, tuning });
   const listener = bench.listen(80);
   const peer = new Peer(bench, { mss: MSS, sack: true, ...(timestamp === undefined ? {} : { timestamp }) });
   peer.send({ flags: "syn" });
@@ -231,6 +231,32 @@ describe.each(KERNEL_BUILDS)("SACK, %s build", (build) => {
       peer.send({ flags: "ack", ack: at(11) });
       bench.advance(1000);
       expect(bench.counters()).toMatchObject({ tcpFastRetransmits: 0, tcpRetransmits: 0 });
+    });
+
+    test("duplicates at the peer widen the window by a quarter, once in a round trip (RFC 8985 6.2, step 4)", () => {
+      // Sequence numbers in both halves of their space: what is compared with a round's end is no accident of it.
+      for (const seed of [1, 2, 3, 4, 5, 6, 7, 8]) {
+        const { bench, peer, handle } = open(build, { seed });
+        bench.write(handle, pattern(5 * MSS));
+        sent(peer);
+        bench.advance(RTT_MS);
+        // Reordering, so that the window is not left out.
+        peer.sendSack(at(0), segments(1, 2));
+        peer.send({ flags: "ack", ack: at(2) });
+        const reports = [[at(0), at(1)] as const, [at(1), at(2)] as const];
+        for (const report of reports) peer.sendSack(at(2), report);
+        peer.send({ flags: "ack", ack: at(5) });
+        expect(info(bench, handle)(TCPI.TCPI_DSACK_DUPS)).toBe(2);
+        bench.write(handle, pattern(3 * MSS));
+        sent(peer);
+        bench.advance(RTT_MS);
+        peer.sendSack(at(5), segments(6, 7));
+        // Two quarters of the shortest round trip, for the two reports came within one.
+        bench.advance(RTT_MS / 2 - 2);
+        expect(sent(peer), `seed ${seed}`).toEqual([]);
+        bench.advance(4);
+        expect(sent(peer), `seed ${seed}`).toEqual([5]);
+      }
     });
 
     test("a retransmission that is lost too is sent again when what was sent after it has arrived", () => {
