@@ -4,6 +4,7 @@
  * there is not. They grow by doubling up to the connection's limit.
  */
 import { copyBytes } from "../mem/copy.ts";
+import { autoTuningWrite } from "./autoTuning.ts";
 import { STREAM_ORDER_MIN, streamAlloc, streamFree, streamOrderFor } from "../mem/streamPool.ts";
 import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
 import { coldOf, F_RCV_RING_USED, F_SND_RING_USED, Tcb } from "../tcp/tcb.ts";
@@ -107,8 +108,12 @@ export function sndBufferStart(tcb: Tcb): u32 {
 export function sndBufferFor(tcb: Tcb, bytes: u32): u32 {
   const start = sndBufferStart(tcb);
   const queued = tcb.sndBufEnd - start;
-  const limit = (<u32>1) << coldOf(tcb).sndLimitOrder;
-  if (queued >= limit) return 0;
+  let limit = (<u32>1) << coldOf(tcb).sndLimitOrder;
+  if (queued >= limit || bytes > limit - queued) {
+    autoTuningWrite(tcb);
+    limit = (<u32>1) << coldOf(tcb).sndLimitOrder;
+    if (queued >= limit) return 0;
+  }
   const wanted = min(bytes, limit - queued);
   const size = (<u32>1) << tcb.sndBufOrder;
   if ((queued + wanted) << 2 > size) tcb.flags |= F_SND_RING_USED;

@@ -127,8 +127,10 @@ function optionSet(tcb: Tcb, option: i32, value: u32): i32 {
     case O.OPTION_RCV_BUFFER_BYTES:
     case O.OPTION_SND_BUFFER_BYTES: {
       const order = <u8>min(streamOrderFor(value), STREAM_ORDER_MAX);
-      if (option == O.OPTION_RCV_BUFFER_BYTES) coldOf(tcb).rcvLimitOrder = order;
-      else coldOf(tcb).sndLimitOrder = order;
+      const cold = coldOf(tcb);
+      if (option == O.OPTION_RCV_BUFFER_BYTES) cold.rcvLimitOrder = order;
+      else cold.sndLimitOrder = order;
+      cold.traits |= option == O.OPTION_RCV_BUFFER_BYTES ? T.TRAIT_RCV_BUFFER_SET : T.TRAIT_SND_BUFFER_SET;
       return 0;
     }
     case O.OPTION_CONGESTION:

@@ -15,6 +15,7 @@ import { SETTING_LINGER_RESET, settingsHas } from "../tcp/settings.ts";
 import * as T from "../tcp/tcb.ts";
 import { Tcb, coldOf, tcbHighWater, tcbOfHandle } from "../tcp/tcb.ts";
 import { LOSS_TIMERS, persistArm, rtoUs } from "../tcp/timers.ts";
+import { autoTuningRead } from "./autoTuning.ts";
 import { ringRead, ringWrite, rcvBufferRelease, sndBufferFor, sndBufferStart } from "./buffers.ts";
 
 function isNull(tcb: Tcb): bool {
@@ -115,6 +116,7 @@ function consume(tcb: Tcb, bytes: u32): void {
   tcb.rcvRead += bytes;
   // Bytes that came ahead of their turn keep the ring.
   if (readableBytes(tcb) == 0 && !reassemblyHolds(tcb)) rcvBufferRelease(tcb);
+  autoTuningRead(tcb, bytes);
   if (windowUpdateDue(tcb)) {
     tcb.flags |= T.F_ACK_NOW;
     outputMark(tcb);

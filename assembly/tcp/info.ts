@@ -3,6 +3,7 @@ import { delayedAckUs } from "../config.ts";
 import * as O from "../../src/layout/option.ts";
 import { EBADF } from "../../src/layout/status.ts";
 import * as I from "../../src/layout/tcpInfo.ts";
+import { autoTuningRttTicks } from "../socket/autoTuning.ts";
 import { nowTick, TICK_SHIFT } from "../time.ts";
 import { ipBytesOf } from "./addresses.ts";
 import { congestionOf, CWND_BYTES_MAX, DUP_ACK_THRESHOLD } from "./congestion.ts";
@@ -40,7 +41,7 @@ export function tcpInfo(handle: i32, target: usize): i32 {
   store<u32>(target, tcb.ssthresh >= CWND_BYTES_MAX ? 0x7fffffff : tcb.ssthresh / mss, I.TCPI_SND_SSTHRESH);
   store<u32>(target, tcb.cwnd / mss, I.TCPI_SND_CWND);
   store<u32>(target, announcedMss(tcb), I.TCPI_ADVMSS_BYTES);
-  store<u32>(target, 0, I.TCPI_RCV_RTT_US);
+  store<u32>(target, <u32>(((<u64>autoTuningRttTicks(tcb)) << TICK_SHIFT) / 1000), I.TCPI_RCV_RTT_US);
   store<u32>(target, (<u32>1) << cold.rcvLimitOrder, I.TCPI_RCV_SPACE_BYTES);
   store<u32>(target, cold.retransmits, I.TCPI_TOTAL_RETRANS);
   store<u32>(target, seqLt(tcb.sndMax, tcb.sndBufEnd) ? tcb.sndBufEnd - tcb.sndMax : 0, I.TCPI_NOTSENT_BYTES);

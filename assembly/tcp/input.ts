@@ -7,6 +7,7 @@ import * as C from "../../src/layout/counters.ts";
 import * as E from "../../src/layout/event.ts";
 import * as ST from "../../src/layout/option.ts";
 import { ECONNREFUSED, ECONNRESET } from "../../src/layout/status.ts";
+import { autoTuningAhead, autoTuningSample } from "../socket/autoTuning.ts";
 import { ringWrite, rcvBufferFor } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
@@ -137,7 +138,11 @@ function synchronizedInput(tcb: Tcb): void {
   const opening = tcb.state == ST.STATE_SYN_RECEIVED;
   if (opening && !handshakeAck(tcb)) return;
   if (!ackProcess(tcb)) return;
-  if (coldOf(tcb).traits & T.TRAIT_ECN) ecnReceived(tcb);
+  const traits = coldOf(tcb).traits & (T.TRAIT_ECN | T.TRAIT_RCV_RTT);
+  if (traits != 0) {
+    if (traits & T.TRAIT_ECN) ecnReceived(tcb);
+    if (traits & T.TRAIT_RCV_RTT) autoTuningSample(tcb);
+  }
   if (
     S.segHasTimestamps &&
     (tcb.flags & (T.F_TIMESTAMPS | T.F_ACK_PENDING)) == T.F_TIMESTAMPS &&
@@ -361,6 +366,7 @@ function receiveAhead(tcb: Tcb): void {
     if (tcb.ext != 0) sackOverlap(tcb, S.segSeq, end);
     // Entered first: where the list is full, bytes already kept must not be overwritten by this segment's.
     if (!reassemblyInsert(tcb, S.segSeq, end)) return;
+    autoTuningAhead(tcb, end);
     ringWrite(tcb.rcvBuf, tcb.rcvBufOrder, S.segSeq, S.segData, S.segDataBytes);
   }
   if (S.segFlags & S.FLAG_FIN) reassemblyNoteFin(tcb, end);

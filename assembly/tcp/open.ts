@@ -12,7 +12,6 @@ import {
   rcvBufferBytesMax,
   rtoInitialUs,
   sackEnabled,
-  sndBufferBytesMax,
   timestamps,
 } from "../config.ts";
 import { groupOpened } from "../flow/groups.ts";
@@ -37,6 +36,7 @@ import * as C from "../../src/layout/counters.ts";
 import { COOKIES_TRUSTED_MS, HEALTH_BASE, HEALTH_COOKIES_UNTIL_MS } from "../../src/layout/kernelMemory.ts";
 import { STATE_SYN_RECEIVED, STATE_SYN_SENT } from "../../src/layout/option.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS } from "../../src/layout/status.ts";
+import { autoTuningStart } from "../socket/autoTuning.ts";
 import { optionsInherit } from "../socket/tcpOptions.ts";
 import { count } from "../stats.ts";
 import { nowMs, nowNs } from "../time.ts";
@@ -117,8 +117,7 @@ function create(remote: usize, localIndex: u32, ports: u32, hash: u32, iss: u32,
   tcb.flags |= T.F_IN_FLOW_TABLE | active | (nodelayDefault ? T.F_NODELAY : 0);
   groupOpened(tcb);
   const cold = coldOf(tcb);
-  cold.rcvLimitOrder = <u8>(31 - clz(rcvBufferBytesMax));
-  cold.sndLimitOrder = <u8>(31 - clz(sndBufferBytesMax));
+  autoTuningStart(cold);
   congestionChoose(tcb, congestionDefault);
   setIss(tcb, iss);
   return tcb;

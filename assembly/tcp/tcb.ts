@@ -188,7 +188,7 @@ export class TcbCold {
   retransmits: u16;
   /** Status for the application. */
   error: i16;
-  /** Limits of the buffers, powers of two. */
+  /** Limits of the buffers, powers of two; socket/autoTuning.ts raises them. */
   rcvLimitOrder: u8;
   sndLimitOrder: u8;
   /** Listener's index until the connection is accepted; then the period of the last answer to a pure ACK. */
@@ -235,6 +235,11 @@ export const TRAIT_FAST_OPEN_ASK: u32 = 1 << 12;
 export const TRAIT_FAST_OPEN_WAIT: u32 = 1 << 13;
 /** The option in its experimental form. */
 export const TRAIT_FAST_OPEN_EXPERIMENTAL: u32 = 1 << 14;
+/** The application has set the limit of the buffer: it stays (socket/autoTuning.ts). */
+export const TRAIT_RCV_BUFFER_SET: u32 = 1 << 16;
+export const TRAIT_SND_BUFFER_SET: u32 = 1 << 17;
+/** The next data to come is to be timed, for the receive buffer's size. */
+export const TRAIT_RCV_RTT: u32 = 1 << 18;
 /** Data in a SYN has been taken. */
 export const TRAIT_SYN_DATA: u32 = 1 << 15;
 /** Has met a black hole and looks for the path's MTU (mtuProbe.ts). */

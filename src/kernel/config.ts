@@ -38,7 +38,10 @@ export type Tuning = {
   readonly rtoMaxUs: number;
   /** RFC 9293 3.8.6.3: below 500 ms. 0: acknowledge at once. */
   readonly delayedAckUs: number;
-  /** Limit of one connection's receive buffer: the window that can be offered. */
+  /**
+   * Limit of one connection's receive buffer: the window that can be offered. It begins with 1 MiB and grows with what
+   * is read in a round trip; the send buffer grows with the congestion window (assembly/socket/autoTuning.ts).
+   */
   readonly rcvBufferBytesMax: number;
   readonly sndBufferBytesMax: number;
   /** SYN and SYN-ACK retransmissions before giving up. */

@@ -155,6 +155,9 @@ export const TCP_FAST_OPEN_OVERFLOW = 164;
 export const TCP_FAST_OPEN_COOKIES_SENT = 165;
 /** SYNs that asked and got no answer, where a plain one did: the second in a row makes us leave that host alone. */
 export const TCP_FAST_OPEN_REFUSALS_NOTED = 166;
+/** Buffers grown because their connection needs it, and not grown because the pool is nearly used up. */
+export const TCP_BUFFERS_GROWN = 167;
+export const TCP_BUFFERS_HELD = 168;
 /** Segments that did not arrive made smaller; probes for a larger path MTU, and those that were lost (RFC 4821). */
 export const TCP_BLACK_HOLES = 176;
 export const TCP_MTU_PROBES = 177;

@@ -43,6 +43,7 @@ export const TCPI_SND_CWND = 84;
 export const TCPI_ADVMSS_BYTES = 88;
 /** Segments. */
 export const TCPI_REORDERING = 92;
+/** As the receive buffer's tuning has measured it last; 0: not. */
 export const TCPI_RCV_RTT_US = 96;
 /** Bytes that the receive buffer may hold now. */
 export const TCPI_RCV_SPACE_BYTES = 100;
