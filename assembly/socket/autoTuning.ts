@@ -8,8 +8,8 @@
  * a sender in slow start, which doubles each round trip, does not meet the window. The round trip is measured by the
  * echoes of our timestamps in arriving data (RFC 7323 4.1), else that of the handshake is taken.
  * What waits behind a hole counts, too.
- * Send buffer: twice the congestion window, or what is in flight (Linux: tcp_sndbuf_expand), looked at when a write finds
- * no room.
+ * Send buffer: twice the congestion window, or what is in flight (Linux: tcp_sndbuf_expand), looked at when a write
+ * finds no room.
  *
  * Neither grows while less than an eighth of the pool is free (counted); what has been offered is never taken back. A
  * limit that the application has set stays (as in Linux).

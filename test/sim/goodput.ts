@@ -141,8 +141,8 @@ Four cells with much loss are below version 0.1.0. What they can be is known: a 
 than its own (RFC 9438 4.3), which it is in all four. That gives 1.41 Mbit/s at 1 % and 100 ms, 3.16 at 5 % and 20 ms,
 0.63 at 5 % and 100 ms, without counting time-outs. NewReno of today, with or without SACK, reaches 1.57 and 1.56, 2.73
 and 2.62, 0.58 and 0.52: what version 0.1.0 had above that was more than NewReno is due. Linux to Linux with CUBIC, over
-the link of \`npm run interop\` (two seeds), reaches 1.33 at 1 % and 100 ms and 1.73 at 5 % and 20 ms; NetPopcorn to Linux
-2.09 and 2.22.
+the link of \`npm run interop\` (two seeds), reaches 1.33 at 1 % and 100 ms and 1.73 at 5 % and 20 ms; NetPopcorn to
+Linux 2.09 and 2.22.
 
 With BBR (\`congestionControl: 2\`), which does not take a loss below 2 % for congestion:
 
