@@ -1,7 +1,7 @@
 /**
  * Sizes of buffers follow what a connection moves, so that the pool goes to those that need it: a connection begins
- * with 1 MiB each way and grows to what is configured. An application that does not read, or a peer that does not,
- * never has more than the start.
+ * with 1 MiB to receive and 2 MiB to send and grows to what is configured. An application that does not read, or a peer
+ * that does not, never has more than the start.
  *
  * Receive buffer, and with it the window: dynamic right-sizing (Fisk, Feng 2001; Linux: tcp_rcv_space_adjust). When
  * what the application has read in a round trip is a quarter of the limit or more, the limit grows to four times it; so
@@ -28,7 +28,9 @@ import { Tcb, TcbCold, coldOf } from "../tcp/tcb.ts";
  * 1 MiB. Less would do without loss; but with 5 % of it BBR stands behind holes: over 100 ms it reached 2.5 Mbit/s from
  * 512 KiB, 1.6 from 128 KiB, and 4.9 from here (docs/goodput.md has the link).
  */
-const START_ORDER: u32 = 20;
+const RECEIVE_START_ORDER: u32 = 20;
+/** 2 MiB: a write of a mebibyte is taken whole, as by Linux over loopback. */
+const SEND_START_ORDER: u32 = 21;
 /** Reads below this say little about a stream, and are many. */
 const READ_BYTES_MIN: u32 = 512;
 /** Connections measured at a time; one that finds its slot in use is measured later. */
@@ -49,8 +51,8 @@ const slots: usize = memory.data(16384, 64);
 
 /** Limits of a new connection. */
 export function autoTuningStart(cold: TcbCold): void {
-  cold.rcvLimitOrder = <u8>min<u32>(31 - clz(rcvBufferBytesMax), START_ORDER);
-  cold.sndLimitOrder = <u8>min<u32>(31 - clz(sndBufferBytesMax), START_ORDER);
+  cold.rcvLimitOrder = <u8>min<u32>(31 - clz(rcvBufferBytesMax), RECEIVE_START_ORDER);
+  cold.sndLimitOrder = <u8>min<u32>(31 - clz(sndBufferBytesMax), SEND_START_ORDER);
 }
 
 function slotOf(tcb: Tcb): Slot {

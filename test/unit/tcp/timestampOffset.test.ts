@@ -1,4 +1,4 @@
-/** Timestamps begin at an offset of their own for each pair of hosts (RFC 7323 7.1), the same in all their connections. */
+/** Timestamps have an offset for each pair of hosts (RFC 7323 7.1), the same in all their connections. */
 import { describe, expect, test } from "vitest";
 import { KERNEL_BUILDS, KernelBench, Peer } from "../../helpers/kernelBench.ts";
 import { createPair } from "../../helpers/migration.ts";
