@@ -1,6 +1,7 @@
 /**
  * Goal: in fast recovery the congestion window is the one that proportional rate reduction allows, ACK by ACK. Method:
- * a window of segments with random losses, reported one arrival at a time; the kernel's window against test/model/prr.ts.
+ * a window of segments with random losses, reported one arrival at a time; the kernel's window against
+ * test/model/prr.ts.
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
