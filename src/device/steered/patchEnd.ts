@@ -112,7 +112,7 @@ export class PatchEnd implements Drivable {
 
   /** The order is that of KernelHost.prepareSleep, for the same reasons. */
   prepareSleep(): boolean {
-    if (!this.#port.arm()) return false;
+    if (!this.#isBackedUp() && !this.#port.arm()) return false;
     this.memory.setSleeping(true);
     return this.#tx.tail === this.#tailSeen && !this.#canMove();
   }
@@ -136,6 +136,15 @@ export class PatchEnd implements Drivable {
     }
     this.#laneFirst = (this.#laneFirst + 1) % lanes;
     return moved > 0;
+  }
+
+  /**
+   * The other end does not get rid of what this port has brought. A host's queue would ring at once, and again, for
+   * frames that find no room; whoever makes room rings the other end.
+   */
+  #isBackedUp(): boolean {
+    const lane = this.#lanes[0] as FrameRing;
+    return !this.#target && lane.usedBytes * 2 > lane.sizeBytes;
   }
 
   /** Frames have come since the last turn. While the target is not empty, its port has to get further first. */
