@@ -39,7 +39,7 @@ type World = {
 async function createWorld({ card, steering, server: serverOptions, client: clientOptions }: World = {}) {
   const segment = await createSegment({ shared: false, portsMax: 2 });
   const oneQueue = segment.createCard({ queues: 1, ...card });
-  const device = await steerInSoftware(oneQueue, { queues: KERNELS, shared: false, ...steering });
+  const device = await steerInSoftware(oneQueue, { queues: KERNELS, shared: false, pauseMsMax: 60_000, ...steering });
   cleanUp.push(() => device.close());
   const start = async (options: StackOptions): Promise<Stack> => {
     const stack = await createStack({ tuning, ...options });
@@ -81,7 +81,7 @@ describe.for(OFFLOADS)("four kernels behind a device %s", ([_name, card]) => {
     await Promise.all(Array.from({ length: 40 }, () => echo(client, "10.7.0.2", bytes)));
     const { kernels, queues, softwareSteered, total } = await server.stats();
     for (const counters of kernels) expect(counters.tcpAccepted).toBeGreaterThan(2);
-    expect(total).toMatchObject({ tcpAccepted: 40, tcpNoListener: 0, tcpRetransmits: 0 });
+    expect(total).toMatchObject({ tcpAccepted: 40, tcpNoListener: 0 });
     expect(queues.reduce((sum, frames) => sum + frames)).toBe(softwareSteered);
     // An ARP reply is for all kernels, and counts in each; each of them may have asked once.
     const copies = () => device.softwareSteered() - (oneQueue.queueFrames()[0] as number);
