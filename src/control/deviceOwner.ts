@@ -198,8 +198,7 @@ export class DeviceOwner {
     const gone = [...this.#lives].filter(([kernelId, life]) => lives.get(kernelId) !== life).map(([id]) => id);
     if (gone.length === 0) return;
     for (const [queue, { kernelId }] of this.#queues) if (gone.includes(kernelId)) this.#queues.delete(queue);
-    // The filters themselves are dropped with its queue, by the stack.
-    for (const [key, { holder }] of this.#filters) if (gone.includes(holder)) this.#filters.delete(key);
+    this.#forgetFilters(gone);
     this.#waiting = this.#waiting.filter(({ from }) => !gone.includes(from));
     this.#recallers = this.#recallers.filter(({ from }) => !gone.includes(from));
     // Whoever is waited for is not any more.
@@ -325,6 +324,15 @@ export class DeviceOwner {
     for (const { flow } of this.#tables?.filters?.() ?? []) {
       if (!this.#filters.has(filterKey(flow))) this.#tables?.clearFilter?.(flow);
     }
+  }
+
+  /** Those of kernels that are gone. The stack's order to drop a queue may have come before the view that tells of it. */
+  #forgetFilters(gone: readonly number[]): void {
+    for (const { flow, queue } of (this.#mayWrite && this.#tables?.filters?.()) || []) {
+      const holder = this.#filters.get(filterKey(flow))?.holder;
+      if (holder !== undefined && gone.includes(holder) && gone.includes(queue)) this.#tables?.clearFilter?.(flow);
+    }
+    for (const [key, { holder }] of this.#filters) if (gone.includes(holder)) this.#filters.delete(key);
   }
 
   /** As many of the ports asked for, from the first on, as there is room for; none only when all are in use. */

@@ -84,10 +84,10 @@ export function checkPlacement(side: Side, up: ReadonlySet<number>): void {
   }
 }
 
-/** No exact filter leads a flow to a kernel that is down. */
+/** No exact filter leads a flow to a kernel that is down. With none up there is nobody who could have removed them. */
 export function checkFilters({ name, card }: Side, up: ReadonlySet<number>): void {
   const { registers, capabilities } = card;
-  if (registers.filterCount === 0) return;
+  if (registers.filterCount === 0 || up.size === 0) return;
   for (let queue = 0; queue < capabilities.queues; queue++) {
     if (up.has(queue)) continue;
     const left = registers.filtersTo(queue);
