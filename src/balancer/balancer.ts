@@ -17,7 +17,7 @@ import { forEachConnection } from "../views/connections.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import { forEachWaitingSyn } from "./flowScan.ts";
 import { Observer, OWNER_NONE } from "./observer.ts";
-import { flowKey, pairKey, type PinnedFlow, Pins } from "./pins.ts";
+import { flowKey, type PinnedFlow, Pins, pairKey } from "./pins.ts";
 import { countGroups, type Move, type Policy } from "./policy.ts";
 
 /** How often pins of ended connections are looked for. */
@@ -50,6 +50,8 @@ export type BalancerOptions = {
   readonly kernels: number;
   readonly rxLanes: number;
   readonly memoryOf: (kernel: number) => KernelMemory | undefined;
+  /** Also of a kernel that is leaving: its connections live, and keep their pins. Default: memoryOf. */
+  readonly runningMemoryOf?: (kernel: number) => KernelMemory | undefined;
   /** Own addresses, 16 bytes each, in the order of the kernels' configuration. */
   readonly addresses: readonly Uint8Array[];
   /** Ports that connections of our own use: their packets are grouped by them. */
@@ -243,7 +245,8 @@ export class Balancer {
   /** Groups that were to move stay where they are: their new kernel leaves, or has died. */
   refused(groups: readonly number[]): void {
     this.#refusals.offer += groups.length;
-    for (const group of groups) this.#settling.delete(group);
+    const refused = new Set(groups);
+    for (const [key, { group }] of this.#settling) if (refused.has(group)) this.#settling.delete(key);
   }
 
   /**
@@ -311,7 +314,8 @@ export class Balancer {
     const { device, kernels, memoryOf } = this.#options;
     if (this.#migrating.has(group)) return false;
     if (!(group >= 0 && group < FLOW_GROUPS && to >= 0 && to < kernels) || from === to) return false;
-    return device.flowGroupQueue?.(group) === from && memoryOf(to)?.booted === true;
+    // What a leaving kernel has goes as it becomes free (control/rehoming.ts).
+    return device.flowGroupQueue?.(group) === from && memoryOf(from) !== undefined && memoryOf(to)?.booted === true;
   }
 
   /** Whoever settles has RSTs withheld. */
@@ -393,9 +397,9 @@ export class Balancer {
 
   /** Connections and waiting SYNs of the kernels. */
   #forEachFlow(kernels: readonly number[], visit: (flow: PinnedFlow) => void): void {
-    const { addresses, memoryOf } = this.#options;
+    const { addresses, memoryOf, runningMemoryOf = memoryOf } = this.#options;
     for (const kernel of kernels) {
-      const memory = memoryOf(kernel);
+      const memory = runningMemoryOf(kernel);
       if (!memory) continue;
       // Lanes first: a SYN that is taken out of its lane meanwhile is found as a connection.
       for (const lane of this.#observer.lanesOf(kernel)) {

@@ -1,9 +1,9 @@
 /** The balancer of a stack: its option, its timer, its events. */
 import type { DeviceCapabilities } from "../device/device.ts";
+import { NetPopcornError } from "../errors.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { StackPlan } from "../stack.ts";
-import { NetPopcornError } from "../errors.ts";
-import { Balancer, type BalanceEvent, type BalancerOptions, type BalancerStats } from "./balancer.ts";
+import { type BalanceEvent, Balancer, type BalancerOptions, type BalancerStats } from "./balancer.ts";
 import { type BalancerOption, choosePolicy } from "./choosePolicy.ts";
 import { type Policy, staticPolicy } from "./policy.ts";
 
@@ -14,6 +14,8 @@ const IDLE_PERIOD_MS = 1000;
 export type BalancingOptions = {
   readonly plan: StackPlan;
   readonly isUp: (kernelId: number) => boolean;
+  /** Up, or leaving. */
+  readonly isRunning: (kernelId: number) => boolean;
   readonly onBalance: (event: BalanceEvent) => void;
   /** The policy has thrown: nothing is moved any more. */
   readonly onError: (error: NetPopcornError) => void;
@@ -69,6 +71,7 @@ export class Balancing {
       kernels: options.plan.kernelsMax,
       rxLanes: config.rxLanes,
       memoryOf: (kernel) => (options.isUp(kernel) ? memories[kernel] : undefined),
+      runningMemoryOf: (kernel) => (options.isRunning(kernel) ? memories[kernel] : undefined),
       addresses: config.addresses.map(({ address }) => address),
       localPorts: { first: ephemeralPortFirst, last: ephemeralPortLast },
       migrate: options.migrate,

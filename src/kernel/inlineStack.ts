@@ -1,10 +1,10 @@
 /** All kernels on the calling thread. */
 
+import { Balancing } from "../balancer/balancing.ts";
 import { OwnedDevice, type WriteChannel } from "../control/ownedDevice.ts";
 import { PortProxy } from "../control/portProxy.ts";
 import { HOLDER_STACK } from "../control/ports.ts";
 import type { View } from "../control/view.ts";
-import { Balancing } from "../balancer/balancing.ts";
 import { tablesOf } from "../device/tables.ts";
 import { NetPopcornError } from "../errors.ts";
 import type { MigrationAgent } from "../migration/agent.ts";
@@ -93,6 +93,7 @@ class InlineStack extends StackBase implements Stack {
     this.#balancing = new Balancing({
       plan,
       isUp: (kernelId) => this.#supervision.isUp(kernelId),
+      isRunning: (kernelId) => this.#supervision.isRunning(kernelId),
       onBalance: (event) => void this.emit("balance", event),
       onError: (error) => this.reportError(error, this.#supervision.view.owner, false),
       clock: this.#reactor ? (plan.options.clock ?? realClock) : undefined,

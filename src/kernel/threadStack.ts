@@ -8,8 +8,8 @@ import type { Stack, StackPlan } from "../stack.ts";
 import type { CloseOptions, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
 import { PROCESS_EPOCH_MS, realClock } from "./clock.ts";
-import { StackNetwork } from "./stackNetwork.ts";
 import { StackBase } from "./stackBase.ts";
+import { StackNetwork } from "./stackNetwork.ts";
 import { type KernelLife, type KernelRunner, Supervision } from "./supervision.ts";
 import type { KernelEvent, RemoveOptions } from "./supervisor.ts";
 import { ThreadKernel } from "./threadKernel.ts";
@@ -63,6 +63,7 @@ class ThreadStack extends StackBase implements Stack {
     this.#balancing = new Balancing({
       plan,
       isUp: (kernelId) => this.#supervision.isUp(kernelId),
+      isRunning: (kernelId) => this.#supervision.isRunning(kernelId),
       onBalance: (event) => void this.emit("balance", event),
       onError: (error) => this.reportError(error, this.#supervision.view.owner, false),
       clock: realClock,

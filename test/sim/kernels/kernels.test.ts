@@ -26,6 +26,8 @@ describeSuite({
       seed: 588,
       what: "a migration to a kernel that had begun to leave was not undone there: frames stayed laid aside",
     },
+    { seed: 291, what: "filters of a kernel that left stayed when the order to drop them came before the news" },
+    { seed: 450, what: "a group of a leaving kernel moved, and its connections were not pinned" },
     { seed: 727, what: "a kernel that hung before it was to leave was never found, and took an hour to go" },
   ],
   reached: [
