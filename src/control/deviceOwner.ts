@@ -326,7 +326,7 @@ export class DeviceOwner {
     }
   }
 
-  /** Those of kernels that are gone. The stack's order to drop a queue may have come before the view that tells of it. */
+  /** Those of kernels that are gone. The stack's order to drop a queue may have come before the view that says so. */
   #forgetFilters(gone: readonly number[]): void {
     for (const { flow, queue } of (this.#mayWrite && this.#tables?.filters?.()) || []) {
       const holder = this.#filters.get(filterKey(flow))?.holder;
