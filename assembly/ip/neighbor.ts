@@ -560,6 +560,15 @@ export function neighborAdvertised(address: usize, mac: usize, solicited: bool, 
   }
 }
 
+/**
+ * A higher layer doubts the way: nothing answers (RFC 1122 2.3.2.1 (4); Linux: dst_negative_advice). The next packet
+ * has the neighbour asked whether it is still there. @param index any number.
+ */
+export function neighborDoubt(index: i32): void {
+  if (<u32>index >= entriesUsed || at(index).state != REACHABLE) return;
+  at(index).confirmedTick = nowTick - reachableTicks;
+}
+
 /** True when a confirmation now would change nothing. @param index any number. */
 export function neighborIsFresh(index: i32): bool {
   return <u32>index < entriesUsed && at(index).state == REACHABLE && at(index).confirmedTick == nowTick;

@@ -1,6 +1,6 @@
 /** What happens when a connection's timer is due. */
 import { retriesMax, synRetriesMax } from "../config.ts";
-import { neighborIsFailed, neighborIsResolved } from "../ip/neighbor.ts";
+import { neighborDoubt, neighborIsFailed, neighborIsResolved } from "../ip/neighbor.ts";
 import {
   TCP_CONNECT_FAILED,
   TCP_KEEPALIVE_PROBES,
@@ -29,6 +29,9 @@ import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { MAIN_TIMERS, keepIdleMsOf, keepProbesMaxOf, keepaliveArm, mainTimerArm, rtoArm, rtoUs } from "./timers.ts";
 import { wheelArm } from "./wheel.ts";
+
+/** Time-outs in a row after which the neighbour itself may be what is wrong (Linux: tcp_retries1). */
+const DOUBT_TIMEOUTS: u32 = 3;
 
 /** The wheel has handed this connection out: runs what is due and links it again for the rest. */
 export function timersRun(tcb: Tcb): void {
@@ -154,6 +157,7 @@ function retransmissionTimeout(tcb: Tcb): bool {
       return mainTimer(tcb, T.F_TIMER_PERSIST);
     }
     mtuTimeout(tcb);
+    if (<u32>tcb.backoff + 1 >= DOUBT_TIMEOUTS) neighborDoubt(<i32>tcb.neighbor - 1);
     if (!recoveryTimeout(tcb)) {
       congestionTimeout(tcb);
       // What lies between SND.UNA and SND.MAX is sent again as the window allows; the first segment whatever the window
