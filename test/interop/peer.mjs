@@ -5,7 +5,9 @@
 // answers with how many came and whether they were right. Byte i of a stream is content(i). A client ends after BYTES
 // or SECONDS, whichever is first (put: BYTES only), and prints {"bytes", "seconds", "right"}.
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import nodeNet from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 
 const PERIOD = 65_521;
 const period = Buffer.from(Array.from({ length: PERIOD }, (_, i) => (i * 131 + (i >> 7)) & 255));
@@ -40,6 +42,20 @@ function pump(socket, bytes) {
 
 const CONGESTION = { reno: 0, cubic: 1, bbr: 2 };
 
+const BRIDGE_PORT_FORWARDING = "3";
+
+/**
+ * The host looks at a device that has come up within a second; until then its bridge takes no frame of it. A first
+ * packet lost there would be a second of the measurement.
+ */
+async function bridgeForwards(tap) {
+  for (let waitedMs = 0; waitedMs < 10_000; waitedMs += 20) {
+    if (readFileSync(`/sys/class/net/${tap}/brport/state`, "latin1").trim() === BRIDGE_PORT_FORWARDING) return;
+    await sleep(20);
+  }
+  throw new Error(`the bridge of ${tap} does not forward`);
+}
+
 /** node:net, or the same on a stack of our own. */
 async function openNet(tap, cidr, congestion) {
   if (tap === undefined) return { net: nodeNet, close: async () => undefined };
@@ -51,6 +67,7 @@ async function openNet(tap, cidr, congestion) {
   // The seed makes ports, one of which may still be in TIME-WAIT.
   const tuning = { congestionControl: CONGESTION[congestion] };
   const stack = await createStack({ device, address: cidr, seed: process.pid, tuning });
+  await bridgeForwards(tap);
   const close = async () => {
     await stack.close({ drainMs: 200 });
     await device.close();
