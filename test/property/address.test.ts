@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import fc from "../helpers/property.ts";
 import { expect, test } from "vitest";
 import { NetPopcornError } from "../../src/errors.ts";
 import { formatAddress, formatCidr, formatMac, parseAddress, parseCidr, parseMac } from "../../src/ip/address.ts";

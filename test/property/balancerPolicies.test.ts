@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import fc from "../helpers/property.ts";
 import { describe, expect, it } from "vitest";
 import { AFFINITY_ACCEPT_DEFAULTS } from "../../src/balancer/affinityAccept.ts";
 import { ANGEL_DEFAULTS } from "../../src/balancer/angel.ts";

@@ -1,5 +1,5 @@
 /** The device, whoever dies: queue pairs, tables, offers and filters while owners come and go; all by hand. */
-import fc from "fast-check";
+import fc from "../helpers/property.ts";
 import { expect, test } from "vitest";
 import { DeviceWorld, flow, flowKey, WORLD_KERNELS } from "../helpers/deviceWorld.ts";
 

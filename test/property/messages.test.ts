@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import fc from "../helpers/property.ts";
 import { expect, test } from "vitest";
 import { RING_HEAD, RING_TAIL } from "../../src/layout/frameRing.ts";
 import { MESSAGE_CONTROL_BASE, STATIC_DATA_BASE } from "../../src/layout/kernelMemory.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import fc from "../helpers/property.ts";
 import { describe, expect, it } from "vitest";
 import { PortInversion } from "../../src/rss/invert.ts";
 import { TOEPLITZ_KEY_DEFAULT, toeplitz, toeplitzBuild, toeplitzReply } from "../../src/rss/toeplitz.ts";

@@ -1,5 +1,5 @@
 /** Ports, whoever dies: many kernels claim and release while owners come and go; all in one thread, by hand. */
-import fc from "fast-check";
+import fc from "../helpers/property.ts";
 import { expect, test } from "vitest";
 import { Endpoint } from "../../src/control/endpoint.ts";
 import { KernelControl } from "../../src/control/kernelControl.ts";

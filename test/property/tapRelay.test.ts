@@ -1,5 +1,5 @@
 /** The mailbox by which frames for all kernels come, against a plain queue. */
-import fc from "fast-check";
+import fc from "../helpers/property.ts";
 import { expect, test } from "vitest";
 import { Mailbox, RELAY_FRAME_BYTES_MAX } from "../../src/device/tap/relay.ts";
 

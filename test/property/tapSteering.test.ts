@@ -2,7 +2,7 @@
  * The steering program of the TAP device, instruction by instruction, against what ebpf.ts promises. That Linux
  * accepts and runs it is shown by test/integration/tap.test.ts.
  */
-import fc from "fast-check";
+import fc from "../helpers/property.ts";
 import { describe, expect, test } from "vitest";
 import { initialQueue } from "../../src/device/flowGroups.ts";
 import { assembleSteering, BpfAssembler, FLOW_GROUPS } from "../../src/device/tap/ebpf.ts";

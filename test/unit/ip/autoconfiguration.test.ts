@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import fc from "../../helpers/property.ts";
 import { describe, expect, test } from "vitest";
 import { formatAddress, parseAddress, parseCidr } from "../../../src/ip/address.ts";
 import { Autoconfiguration } from "../../../src/ip/autoconfiguration.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import fc from "../../helpers/property.ts";
 import { describe, expect, test } from "vitest";
 import { DhcpClient, type Lease } from "../../../src/ip/dhcpClient.ts";
 import { ACK, DECLINE, DISCOVER, NAK, OFFER, parseReply, RELEASE, REQUEST } from "../../../src/ip/dhcpMessage.ts";
