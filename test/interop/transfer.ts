@@ -60,8 +60,8 @@ class Host implements AsyncDisposable {
   prepare(family: Family): void {
     if (this.#stack === "linux") {
       const nodad = family === 6 ? ["nodad"] : [];
-      this.namespace.ip("address", "add", this.#cidr, "dev", LINK, ...nodad);
-      // By route: the sysctl is refused in some containers.
+      // By route: the sysctl is refused in some containers. The address's own route would come before it in IPv6.
+      this.namespace.ip("address", "add", this.#cidr, "dev", LINK, "noprefixroute", ...nodad);
       const prefix = family === 4 ? "10.9.0.0/24" : "fd09::/64";
       this.namespace.ip(`-${family}`, "route", "replace", prefix, "dev", LINK, "congctl", this.#congestion);
       return;
