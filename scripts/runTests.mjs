@@ -22,6 +22,7 @@ try {
   if (existsSync(totalsFile)) {
     const totals = JSON.parse(readFileSync(totalsFile, "utf8"));
     for (const reason of new Set(totals.skipped)) console.log(`skipped: ${reason}`);
+    for (const name of totals.again) console.log(`failed once, passed when tried again: ${name}`);
     if (totals.failed > 0 && status === 0) status = 1;
     if (status !== 0 && totals.failed === 0) totals.failed = 1;
     console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped.length} skipped`);
