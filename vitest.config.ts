@@ -8,7 +8,8 @@ export default defineConfig({
         test: {
           name: "fast",
           include: ["test/{unit,property,model,sim,packet,golden,security,tidy}/**/*.test.ts"],
-          testTimeout: 30_000,
+          // Against what hangs; a busy machine may take long.
+          testTimeout: 120_000,
         },
       },
       {

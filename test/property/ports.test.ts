@@ -169,4 +169,4 @@ test("every claim is answered, no port is given twice to a holder, and an owner 
     }),
     { numRuns: 300 },
   );
-}, 60_000);
+}, 120_000);

@@ -113,7 +113,7 @@ describe("Connection", () => {
     expect(differing).toBe(0);
     await writeAll(server);
     await readAll(client.readable);
-  }, 20_000);
+  }, 120_000);
 
   it("fills a reader's own buffer", async () => {
     const { client, server } = await connectPair();
