@@ -24,8 +24,10 @@ const PERIOD_MS: u32 = 64000;
 const PERIODS_VALID: u32 = 1;
 /** Keeps cookies apart from the other uses of the same key: initial sequence numbers, ports. */
 const COOKIE: u32 = 0x80000000;
-/** Cookies remembered, by flow hash: u32 each. */
-const RECENT_MASK: u32 = 4095;
+/** Cookies remembered: buckets by flow hash, of so many each, u32, the latest first. */
+const RECENT_BUCKETS_MASK: u32 = 1023;
+const RECENT_PER_BUCKET: u32 = 4;
+const RECENT_BUCKET_BYTES: u32 = RECENT_PER_BUCKET << 2;
 const TS_BITS: u32 = 6;
 const TS_WSCALE_MASK: u32 = 15;
 const TS_SACK: u32 = 16;
@@ -60,8 +62,27 @@ function connectionHash(period: u32, mssIndex: u32): u64 {
 let recent: usize = 0;
 
 export function cookiesBoot(): bool {
-  recent = arenaAlloc((RECENT_MASK + 1) << 2, 64);
+  recent = arenaAlloc((RECENT_BUCKETS_MASK + 1) * RECENT_BUCKET_BYTES, 64);
   return recent != 0;
+}
+
+function recentBucket(): usize {
+  return recent + <usize>(S.segHash & RECENT_BUCKETS_MASK) * RECENT_BUCKET_BYTES;
+}
+
+function isRecent(cookie: u32): bool {
+  const bucket = recentBucket();
+  for (let at: u32 = 0; at < RECENT_BUCKET_BYTES; at += 4) if (load<u32>(bucket + at) == cookie) return true;
+  return false;
+}
+
+/** The oldest of its bucket is forgotten. */
+function remember(cookie: u32): void {
+  // A repeated SYN has the same cookie again.
+  if (isRecent(cookie)) return;
+  const bucket = recentBucket();
+  memory.copy(bucket + 4, bucket, RECENT_BUCKET_BYTES - 4);
+  store<u32>(bucket, cookie);
 }
 
 /** The ISN goes into a hash of its own: beside the period, one could be changed to make up for the other. */
@@ -76,7 +97,7 @@ export function cookieSeq(): u32 {
   let index: u32 = 7;
   while (index > 0 && mssOfIndex(index) > mss) index--;
   const cookie = cookieOf(S.segSeq, nowMs / PERIOD_MS, index);
-  store<u32>(recent + ((S.segHash & RECENT_MASK) << 2), cookie);
+  remember(cookie);
   return cookie;
 }
 
@@ -93,11 +114,11 @@ export function cookieTsVal(): u32 {
 /**
  * True when the ACK in segment.ts acknowledges a cookie that we have sent lately, whatever its own sequence number: a
  * later segment of a connection whose first one was lost or overtaken. It cannot be accepted, for nobody knows the
- * peer's ISN; but RST would end a connection whose first segment is about to come again. Only a hint: others overwrite
- * it.
+ * peer's ISN; but RST would end a connection whose first segment is about to come again. Only a hint: many others
+ * overwrite it.
  */
 export function cookieIsRecent(): bool {
-  return load<u32>(recent + ((S.segHash & RECENT_MASK) << 2)) == S.segAck - 1;
+  return isRecent(S.segAck - 1);
 }
 
 /** MSS that the peer announced, when the ACK in segment.ts answers one of our cookies; 0: it does not. */

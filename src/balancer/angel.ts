@@ -8,10 +8,12 @@
  *   Without filters the balancer waits for a moment when the group has none.
  * - Where no move of that kind helps, because the load comes from connections that live long, groups move with their
  *   connections (angelLive.ts).
+ * - Where every group is larger than what would even the loads out, one moves if that lowers the peak (peak.ts).
  * - It does not oscillate: it starts only when the most loaded kernel is `startGap` above the mean, stops at `stopGap`,
  *   never moves more than evens out, waits `settleNs` for the effect, and a moved group rests for `restNs`.
  */
 import { chooseLive, type LiveConstants, type LiveState } from "./angelLive.ts";
+import { leastLoaded, lowersPeak, mostLoaded } from "./peak.ts";
 import type { GroupsObservation, Move, Observation, Policy } from "./policy.ts";
 
 export type AngelConstants = {
@@ -87,6 +89,7 @@ function decide(
   const balancing = alive.length > 1 && crowded && gap > (next.balancing ? options.stopGap : options.startGap);
   if (!balancing || nowNs < next.settledNs) return { moves: [], state: { ...next, balancing } };
   const moves = choose(options, observation, next, { alive, meanLoad, nowNs });
+  if (moves.length === 0) moves.push(...chooseOne(options, observation, next, { alive, meanLoad, nowNs }));
   let { live } = next;
   if (moves.length === 0 && observation.canMigrate) {
     const { loads, restUntilNs } = next;
@@ -159,15 +162,33 @@ function choose(options: AngelConstants, observation: Observation, state: State,
     const cost = (costs[from] as number) * (state.rates[group] as number);
     // More than the excess would make the other kernel the loaded one.
     if (excess <= options.stopGap / 2 || cost > excess) continue;
-    const to = alive.reduce((least, id) => ((loads[id] as number) < (loads[least] as number) ? id : least));
+    const to = leastLoaded(alive, loads);
     if (to === from || (loads[to] as number) + cost > (loads[from] as number) - cost) continue;
     loads[from] = (loads[from] as number) - cost;
     loads[to] = (loads[to] as number) + cost;
-    if (live > pinsFree) moves.push({ group, from, to, reason: "hot, idle for a moment", wait: true });
-    else moves.push({ group, from, to, reason: live > 0 ? "hot, pinned" : "hot", pin: live > 0 });
+    moves.push(moveOf(group, from, to, live, pinsFree));
     if (live <= pinsFree) pinsFree -= live;
   }
   return moves;
+}
+
+/** Where every group is too large for that, one may still lower the peak. */
+function chooseOne(options: AngelConstants, observation: Observation, state: State, situation: Situation): Move[] {
+  const { alive, meanLoad, nowNs } = situation;
+  const { groups, pinsFree } = observation;
+  const { loads, rates } = state;
+  const kernel = mostLoaded(alive, loads);
+  const perOpening = costPerOpening(groups, state, loads.length)[kernel] as number;
+  const ofKernel = candidates(observation, state, loads, meanLoad, nowNs).filter((g) => groups.owner[g] === kernel);
+  const { stopGap } = options;
+  const one = lowersPeak({ alive, loads, stopGap }, ofKernel, (group) => perOpening * (rates[group] as number));
+  return one ? [moveOf(one.group, one.from, one.to, groups.live[one.group] as number, pinsFree)] : [];
+}
+
+/** @param live connections in the group. */
+function moveOf(group: number, from: number, to: number, live: number, pinsFree: number): Move {
+  if (live > pinsFree) return { group, from, to, reason: "hot, idle for a moment", wait: true };
+  return { group, from, to, reason: live > 0 ? "hot, pinned" : "hot", pin: live > 0 };
 }
 
 /** Load per opening per second in each kernel. Load that comes from elsewhere makes it too high: then less is moved. */

@@ -3,7 +3,10 @@
  * group costs is its share of the bytes that its kernel's groups have carried since the last look; so the policy
  * predicts here, too, and a connection that alone is more than the excess stays where it is.
  */
+import { leastLoaded, lowersPeak, mostLoaded } from "./peak.ts";
 import type { Move, Observation } from "./policy.ts";
+
+const REASON = "busy, with its connections";
 
 export type LiveConstants = {
   /** Time between two looks at what groups carry, while a kernel is overloaded and nothing else helps. */
@@ -65,12 +68,18 @@ export function chooseLive(
     const cost = (fromLoad * (carried[group] as number)) / (sums[from] as number);
     const excess = (loads[from] as number) - meanLoad;
     if (excess <= stopGap / 2 || cost > excess) continue;
-    const to = alive.reduce((least, id) => ((loads[id] as number) < (loads[least] as number) ? id : least));
+    const to = leastLoaded(alive, loads);
     if (to === from || (loads[to] as number) + cost > (loads[from] as number) - cost) continue;
     loads[from] = (loads[from] as number) - cost;
     loads[to] = (loads[to] as number) + cost;
-    moves.push({ group, from, to, reason: "busy, with its connections", live: true });
+    moves.push({ group, from, to, reason: REASON, live: true });
   }
+  if (moves.length > 0) return { moves, state: next };
+  const kernel = mostLoaded(alive, situation.loads);
+  const perByte = (situation.loads[kernel] as number) / (sums[kernel] as number);
+  const ofKernel = order.filter((group) => groups.owner[group] === kernel);
+  const one = lowersPeak(situation, ofKernel, (group) => perByte * (carried[group] as number));
+  if (one) moves.push({ ...one, reason: REASON, live: true });
   return { moves, state: next };
 }
 

@@ -59,6 +59,11 @@ export class Listener implements AsyncIterable<Connection> {
     this.dropReplica(host);
   }
 
+  /** False once it is closed: by close(), with its stack, or because no kernel is left and none will be started. */
+  get listening(): boolean {
+    return !this.#closed;
+  }
+
   /** The next connection, the oldest of its kernel; undefined once the listener is closed. */
   accept(): Promise<Connection | undefined> {
     const connection = this.#take();

@@ -114,28 +114,50 @@ describe("angel", () => {
     );
   });
 
+  /** Small groups, no connections: nothing stands in the way. */
+  const evensOut = fc.property(worlds, (drawn) => {
+    const options = { ...drawn, live: drawn.live.map(() => 0), rates: drawn.rates.map((rate) => Math.min(rate, 40)) };
+    const total = options.rates.reduce((sum, rate) => sum + rate, 0);
+    const cost = (0.8 * options.kernels) / Math.max(total, 1);
+    const world = new BalancedWorld({ ...options, cost });
+    const policy = create("angel");
+    for (let step = 0; step < 400; step++) world.step(policy);
+    checkPeak(world, (group) => (options.rates[group] as number) * cost);
+  });
+
   it("evens out what can be evened out", () => {
-    fc.assert(
-      fc.property(worlds, (drawn) => {
-        // Small groups, no connections: nothing stands in the way.
-        const options = {
-          ...drawn,
-          live: drawn.live.map(() => 0),
-          rates: drawn.rates.map((rate) => Math.min(rate, 40)),
-        };
-        const total = options.rates.reduce((sum, rate) => sum + rate, 0);
-        const cost = (0.8 * options.kernels) / Math.max(total, 1);
-        const world = new BalancedWorld({ ...options, cost });
-        const policy = create("angel");
-        for (let step = 0; step < 400; step++) world.step(policy);
-        // Within what starts it, and half of the largest group.
-        const slack = ANGEL_DEFAULTS.startGap + 40 * cost;
-        expect(Math.max(...world.demands())).toBeLessThanOrEqual((total * cost) / options.kernels + slack);
-      }),
-      { numRuns: 15, endOnFailure: true },
-    );
+    fc.assert(evensOut, { numRuns: 15, endOnFailure: true });
+  });
+
+  it("seed 79: eight groups of 40 on one kernel, each too large to fit into what the others have left", () => {
+    fc.assert(evensOut, { numRuns: 15, endOnFailure: true, seed: 79 });
+    const rates = [...new Array<number>(8).fill(40), ...new Array<number>(48).fill(25)];
+    const owner = rates.map((_, group) => (group < 8 ? 5 : group % 5));
+    const cost = 0.123 / 40;
+    const world = new BalancedWorld({ kernels: 6, rates, live: rates.map(() => 0), owner, cost, pinsFree: 0 });
+    expect(Math.max(...world.demands())).toBeCloseTo(0.984);
+    const policy = create("angel");
+    for (let step = 0; step < 400; step++) world.step(policy);
+    expect(Math.max(...world.demands())).toBeLessThan(0.9);
   });
 });
+
+/**
+ * At rest the most loaded kernel is no more than `startGap` above the mean, or no group of it can move: then, of even
+ * the smallest, it is less than that group and `stopGap` above the least loaded kernel (src/balancer/peak.ts). The mean
+ * of n loads lies at least an nth of that distance above the least.
+ */
+function checkPeak(world: BalancedWorld, loadOf: (group: number) => number): void {
+  const demands = world.demands();
+  const { startGap, stopGap } = ANGEL_DEFAULTS;
+  const peak = Math.max(...demands);
+  const loads = Array.from(world.owner.keys(), loadOf);
+  const ofPeak = loads.filter((load, group) => load > 0 && world.owner[group] === demands.indexOf(peak));
+  const slack = Math.max(startGap, (1 - 1 / demands.length) * (Math.min(...ofPeak) + stopGap));
+  const mean = demands.reduce((sum, demand) => sum + demand, 0) / demands.length;
+  // The policy knows averages.
+  expect(peak).toBeLessThanOrEqual(mean + slack + 0.005);
+}
 
 describe("angel, where long-lived connections make the load", () => {
   const pinnedWorlds = fc.integer({ min: 2, max: 6 }).chain((kernels) =>
@@ -195,10 +217,8 @@ describe("angel, where long-lived connections make the load", () => {
         const policy = choosePolicy("angel");
         const before = Math.max(...world.demands());
         for (let step = 0; step < SECONDS_30; step++) world.step(policy);
-        const largest = Math.max(...drawn.traffic) * (options.byteCost as number);
-        const after = Math.max(...world.demands());
-        expect(after).toBeLessThanOrEqual(Math.max(0.6 + ANGEL_DEFAULTS.startGap + largest, largest) + 1e-9);
-        expect(after).toBeLessThanOrEqual(before + 1e-9);
+        checkPeak(world, (group) => (drawn.traffic[group] as number) * (options.byteCost as number));
+        expect(Math.max(...world.demands())).toBeLessThanOrEqual(before + 1e-9);
       }),
       { numRuns: 40, endOnFailure: true },
     );

@@ -29,6 +29,8 @@ describeSuite({
     { seed: 291, what: "filters of a kernel that left stayed when the order to drop them came before the news" },
     { seed: 450, what: "a group of a leaving kernel moved, and its connections were not pinned" },
     { seed: 727, what: "a kernel that hung before it was to leave was never found, and took an hour to go" },
+    { seed: 1178, what: "the model: a kernel that joins when all others have gone for good finds no listeners" },
+    { seed: 1612, what: "the model: with no kernel left, filters stay until the stack is closed" },
   ],
   reached: [
     "ended exit",
