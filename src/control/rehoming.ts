@@ -21,13 +21,13 @@ import type { ReplyTuple } from "../device/replySteering.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
 import { groupOfPorts } from "../migration/survey.ts";
 import { forEachConnection } from "../views/connections.ts";
-import type { FrameRing } from "../views/frameRing.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
+import { Backlog } from "./backlog.ts";
 import { trustCookies } from "./cookieTrust.ts";
 
 /** How long frames that were steered the old way may take to become connections. */
 const SETTLE_MS = 10;
-/** How often that is waited for when the stand-in's thread does not come to its turn. */
+/** How often that is waited for when a thread does not come to its turn, or the owner not to its writing. */
 const SETTLE_ROUNDS_MAX = 50;
 /** How often entries that could not be given back are looked at again. */
 const RETRY_MS = 200;
@@ -71,20 +71,22 @@ export class Rehoming {
   #settling: Settling[] = [];
   #settledAtMs = Number.POSITIVE_INFINITY;
   #settleRounds = 0;
-  /** What stood in the RX lanes of those that gave entries away: they must have got past it. */
-  #backlog: { readonly ring: FrameRing; readonly tail: number }[] = [];
-  /** At the last look the owner had not written yet. */
-  #wasUnwritten = false;
+  /** What lay before those that gave entries away: they must have got past it. */
+  readonly #givers: Backlog;
   #retryAtMs = Number.POSITIVE_INFINITY;
   #torn = 0;
-  /** Kernels that answer unknown segments with silence, and until when. */
+  /** Kernels that answer unknown segments with silence: until they have got past what came before the last change. */
   readonly #silent = new Set<number>();
+  readonly #takers: Backlog;
   #releaseAtMs = Number.POSITIVE_INFINITY;
+  #releaseRounds = 0;
 
   constructor(options: RehomingOptions) {
     this.#options = options;
     this.#placement = options.device.placement;
     this.#pins = new Pins(options.device, options.device.capabilities.exactFilters >> 2);
+    this.#givers = new Backlog(options);
+    this.#takers = new Backlog(options);
   }
 
   /** False for a queue that nothing new is sent to. */
@@ -215,9 +217,14 @@ export class Rehoming {
 
   /** Does what is due. */
   step(nowMs: number): void {
-    if (nowMs >= this.#releaseAtMs) this.#release();
+    if (nowMs >= this.#releaseAtMs) {
+      if (!this.#takers.isPast(nowMs) && ++this.#releaseRounds < SETTLE_ROUNDS_MAX)
+        this.#releaseAtMs = nowMs + SETTLE_MS;
+      else this.#release();
+    }
     if (nowMs >= this.#settledAtMs) {
-      if (this.#isBacklogged() && ++this.#settleRounds < SETTLE_ROUNDS_MAX) this.#settledAtMs = nowMs + SETTLE_MS;
+      if (!this.#givers.isPast(nowMs) && ++this.#settleRounds < SETTLE_ROUNDS_MAX)
+        this.#settledAtMs = nowMs + SETTLE_MS;
       else this.#settle(nowMs);
     }
     // One batch after the other.
@@ -230,11 +237,14 @@ export class Rehoming {
 
   /** Gives entries back to their homes, and away from kernels that are to leave, where no connection needs them. */
   #rearrange(nowMs: number): void {
-    this.#sweepPins();
+    this.#sweepPins(nowMs);
     this.#giveBack(nowMs);
     this.#empty(nowMs);
     this.#settleRounds = 0;
-    this.#noteBacklog();
+    this.#givers.note(
+      this.#settling.map(({ from }) => from),
+      nowMs,
+    );
     const absences = [...this.#out.values()];
     const waiting = [...this.#displaced.values()].some(({ home }) => !this.#isGone(home));
     const expected = absences.some((absence) => absence !== "absent") || waiting || this.#pins.count > 0;
@@ -280,12 +290,17 @@ export class Rehoming {
   }
 
   #give(settling: Settling, nowMs: number): void {
+    this.#watch(settling, nowMs);
+    this.#placement?.place(settling.entry, settling.to);
+  }
+
+  /** Connections that turn up where the entry has been are looked for, and not reset where it is. */
+  #watch(settling: Settling, nowMs: number): void {
     if (this.#settling.length === 0) {
       this.#settledAtMs = nowMs + SETTLE_MS;
       this.#trustCookies(nowMs);
     }
     this.#withhold(settling.to);
-    this.#placement?.place(settling.entry, settling.to);
     this.#settling.push(settling);
   }
 
@@ -312,8 +327,10 @@ export class Rehoming {
       if (goesHome) this.#displaced.set(entry, { home: to, standIn: from });
       else if (this.#displaced.get(entry)?.home === from) this.#displaced.delete(entry);
     }
-    // What had been steered the old way may still lie before the new one.
+    // What had been steered before the filters were written may still lie before the new one.
     this.#releaseAtMs = nowMs + SETTLE_MS;
+    this.#releaseRounds = 0;
+    this.#takers.note(this.#silent, nowMs);
     this.#settling = [];
     this.#settledAtMs = Number.POSITIVE_INFINITY;
     if ([...this.#out.values()].includes("leaving")) this.#retryAtMs = nowMs;
@@ -335,34 +352,17 @@ export class Rehoming {
     return stuck;
   }
 
-  #sweepPins(): void {
+  #sweepPins(nowMs: number): void {
     if (this.#pins.count === 0) return;
     const living = new Set<string>();
     this.#forEachFlow((flow, _entry, queue) => living.add(`${queue} ${flowKey(flow)}`));
-    this.#pins.sweep(Number.POSITIVE_INFINITY, (key, kernel) => living.has(`${kernel} ${key}`));
-  }
-
-  #noteBacklog(): void {
-    const { device, memoryOf } = this.#options;
-    this.#backlog = [...new Set(this.#settling.map(({ from }) => from))].flatMap((queue) => {
-      const memory = memoryOf(queue);
-      if (!memory) return [];
-      const rings = Array.from({ length: device.rxLanes }, (_, lane) => memory.rxRing(lane));
-      return rings.map((ring) => ({ ring, tail: ring.tail }));
-    });
-  }
-
-  #isBacklogged(): boolean {
-    const unwritten = (this.#options.device.pendingWrites ?? 0) > 0;
-    if (unwritten || this.#wasUnwritten) {
-      // Until the owner has written, frames are steered the old way: time counts from the first look after that.
-      this.#wasUnwritten = unwritten;
-      this.#noteBacklog();
-      return true;
+    const ended = this.#pins.sweep(Number.POSITIVE_INFINITY, (key, kernel) => living.has(`${kernel} ${key}`));
+    // The peer may just have opened its next connection from the same port, by the filter.
+    for (const { group: entry, kernel: from } of ended) {
+      const to = this.#placement?.queueOf(entry);
+      if (to !== undefined && to !== from && !this.#isGone(from))
+        this.#watch({ entry, from, to, goesHome: false }, nowMs);
     }
-    // Counters run freely, modulo 2^32.
-    this.#backlog = this.#backlog.filter(({ ring, tail }) => ((ring.head - tail) | 0) < 0);
-    return this.#backlog.length > 0;
   }
 
   /** Which of the wanted entries have a connection in which kernel. */

@@ -2,7 +2,14 @@ import { beforeEach, expect, it } from "vitest";
 import { Rehoming } from "../../../src/control/rehoming.ts";
 import type { Device, Placement } from "../../../src/device/device.ts";
 import type { ReplyTuple } from "../../../src/device/replySteering.ts";
-import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../../../src/layout/kernelMemory.ts";
+import {
+  HEALTH_BASE,
+  HEALTH_HEARTBEAT,
+  HEALTH_WITHHOLD_RST,
+  MAP_BASE,
+  MAP_TCB_HIGH_WATER,
+  MAP_TCBS,
+} from "../../../src/layout/kernelMemory.ts";
 import { STATE_ESTABLISHED, STATE_FREE } from "../../../src/layout/option.ts";
 import { TCB_PORTS, TCB_STATE } from "../../../src/layout/tcb.ts";
 import { KernelMemory } from "../../../src/views/kernelMemory.ts";
@@ -15,8 +22,11 @@ const SETTLE_MS = 10;
 
 /** A device that is nothing but its tables. An entry is the remote port, modulo their number. */
 class FakeDevice {
-  readonly capabilities = { exactFilters: 64 };
+  readonly capabilities = { exactFilters: 64, steering: "card" };
   readonly rxLanes = 0;
+  /** What its owner has not written yet, if it is slow. */
+  pendingWrites = 0;
+  isSlow = false;
   readonly queues = Array.from({ length: ENTRIES }, (_, entry) => entry % QUEUES);
   /** Queue by remote port. */
   readonly filters = new Map<number, number>();
@@ -31,6 +41,7 @@ class FakeDevice {
 
   setFilter({ remotePort }: ReplyTuple, queue: number): boolean {
     this.filters.set(remotePort, queue);
+    if (this.isSlow) this.pendingWrites++;
     return true;
   }
 
@@ -98,6 +109,67 @@ it("a connection that was late at the stand-in stays there by a filter, wherever
     for (let ms = 1100; ms < 2000; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
     expect(device.filters.size).toBe(0);
   }
+});
+
+/** Kernel 0 answers segments that it does not know with silence. */
+const isSilent = () => (memories[0] as KernelMemory).loadU32(HEALTH_BASE + HEALTH_WITHHOLD_RST) !== 0;
+
+it("a kernel that is back stays silent until filters for late connections are written, however late that is", () => {
+  device.isSlow = true;
+  rehoming.retire(0, 0);
+  rehoming.restore(0, 1000);
+  connect(1, 600);
+  rehoming.step(1000 + SETTLE_MS);
+  expect(device).toMatchObject({ pendingWrites: 1 });
+  for (let ms = 1011; ms < 1150; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+  expect(isSilent()).toBe(true);
+  device.pendingWrites = 0;
+  for (let ms = 1150; ms < 1200; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+  expect(isSilent()).toBe(false);
+});
+
+it.each([
+  { turns: 0, sleeps: false, isAwaited: true },
+  { turns: 19, sleeps: false, isAwaited: true },
+  { turns: 20, sleeps: false, isAwaited: false },
+  { turns: 0, sleeps: true, isAwaited: false },
+])(
+  "behind a TAP also until it has taken turns or slept: $turns turns, asleep: $sleeps",
+  ({ turns, sleeps, isAwaited }) => {
+    const take = (memory: KernelMemory | undefined, count: number) => {
+      if (memory) memory.words[(HEALTH_BASE + HEALTH_HEARTBEAT) >> 2] = count;
+    };
+    device.capabilities.steering = "ebpf";
+    rehoming.retire(0, 0);
+    rehoming.restore(0, 1000);
+    connect(1, 600);
+    for (const giver of memories.slice(1)) take(giver, 20);
+    rehoming.step(1000 + SETTLE_MS);
+    expect([...device.filters]).toEqual([[600, 1]]);
+    take(memories[0], turns);
+    memories[0]?.setSleeping(sleeps);
+    for (let ms = 1011; ms < 1150; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+    expect(isSilent()).toBe(isAwaited);
+    // Not for ever, should it never come to a turn.
+    for (let ms = 1150; ms < 1600; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+    expect(isSilent()).toBe(false);
+  },
+);
+
+it("a connection that takes the place of a pinned one, by its filter, is pinned too", () => {
+  rehoming.retire(0, 0);
+  rehoming.restore(0, 1000);
+  connect(1, 600);
+  rehoming.step(1000 + SETTLE_MS);
+  expect([...device.filters]).toEqual([[600, 1]]);
+  connect(1, 0);
+  for (let ms = 1011; device.filters.size > 0; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+  // Its SYN was on its way there when the filter went.
+  connect(1, 600);
+  expect(isSilent()).toBe(true);
+  for (let ms = 1300; ms < 1400; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+  expect([...device.filters]).toEqual([[600, 1]]);
+  expect(isSilent()).toBe(false);
 });
 
 it("likewise when the kernel that its entry had gone home to ends at once", () => {
