@@ -152,6 +152,8 @@ export type StackStats = {
   readonly queues: readonly number[];
   /** How many of them software has placed: all or none (steerInSoftware). */
   readonly softwareSteered: number;
+  /** Exact filters that were to keep connections where they are, and for which the device had no room. */
+  readonly filtersRefused: number;
   /** Sums over the kernels. */
   readonly total: Counters;
   /** Load and flow groups of each kernel, and what has been moved; undefined with the static policy. */

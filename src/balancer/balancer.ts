@@ -8,6 +8,7 @@
  * and until then the new kernel answers what it does not know with silence.
  */
 import { trustCookies } from "../control/cookieTrust.ts";
+import type { GroupRefusal } from "../control/ownedDevice.ts";
 import type { Device } from "../device/device.ts";
 import { initialQueue } from "../device/flowGroups.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
@@ -127,6 +128,8 @@ export class Balancer {
   #waitUntilNs = 0;
   #waitAtNs = Number.POSITIVE_INFINITY;
   #sweepAtNs = Number.NEGATIVE_INFINITY;
+  /** Refusals that come while moves are made: on one thread the owner answers at once. */
+  #applying: Map<number, GroupRefusal> | undefined;
   #decideAtNs = Number.NEGATIVE_INFINITY;
 
   /** Places all groups that the device has left to its hash. */
@@ -242,11 +245,48 @@ export class Balancer {
     };
   }
 
-  /** Groups that were to move stay where they are: their new kernel leaves, or has died. */
-  refused(groups: readonly number[]): void {
-    this.#refusals.offer += groups.length;
+  /**
+   * Groups that were to move stay where they are: their new kernel leaves or has died, or there is no filter for some
+   * connection of theirs.
+   */
+  refused(groups: readonly number[], why: GroupRefusal): void {
     const refused = new Set(groups);
+    if (this.#applying) for (const group of groups) this.#applying.set(group, why);
+    else this.#refusals[why] += groups.length;
     for (const [key, { group }] of this.#settling) if (refused.has(group)) this.#settling.delete(key);
+    // At home they need no filters.
+    this.#pins.take(({ group, kernel }) => refused.has(group) && this.#queueOf(group) === kernel);
+  }
+
+  /**
+   * These connections have got no filter after all. If their group has gone (they were found late), it comes back, or
+   * else they follow it.
+   */
+  filtersRefused(flows: readonly ReplyTuple[]): void {
+    const torn = new Map<number, number>();
+    for (const flow of flows) {
+      const pinned = this.#pins.refused(flow);
+      if (pinned && this.#queueOf(pinned.group) !== pinned.kernel) torn.set(pinned.group, pinned.kernel);
+    }
+    for (const [group, kernel] of torn) this.#reunite(group, kernel);
+  }
+
+  #reunite(group: number, kernel: number): void {
+    const { device, memoryOf, migrate } = this.#options;
+    const now = this.#queueOf(group);
+    if (now === undefined || memoryOf(kernel) === undefined) return;
+    if (this.#observer.liveIn(now, group) === 0) {
+      this.#refusals.filters++;
+      device.moveFlowGroup?.(group, kernel);
+    } else if (migrate && !this.#migrating.has(group)) {
+      migrate(group, now, (refusal) => {
+        if (refusal) this.#strays++;
+      });
+    } else this.#strays++;
+  }
+
+  #queueOf(group: number): number | undefined {
+    return this.#options.device.flowGroupQueue?.(group);
   }
 
   /**
@@ -298,7 +338,10 @@ export class Balancer {
       this.#observer.settle(from, group);
       device.moveFlowGroup?.(group, to, true);
     }
+    this.#applying = new Map();
     device.commitTables?.();
+    for (const [group, why] of this.#applying) refuse(group, why);
+    this.#applying = undefined;
     // Only other threads can have done anything since.
     if (threads) {
       const moved = [...wanted.values()];
@@ -334,11 +377,13 @@ export class Balancer {
     const due = new Map([...this.#settling].filter(([, { untilNs }]) => untilNs <= nowNs));
     // Asked before the look: what a kernel finds in between is seen the next time.
     const caughtUp = new Set([...due.values()].filter((settling) => this.#hasCaughtUp(settling, nowNs)));
+    const { device } = this.#options;
+    const unwritten = device.pendingWrites ?? 0;
     const late = this.#pinLate(due, nowNs);
+    const pinned = (device.pendingWrites ?? 0) > unwritten;
     for (const settling of late) {
       const { group, from, to } = settling;
       // Without a filter the group can only go back, unless it has got connections in its new kernel as well.
-      const { device } = this.#options;
       if (this.#observer.liveIn(to, group) === 0 && device.flowGroupQueue?.(group) === to) {
         device.moveFlowGroup?.(group, from);
       } else this.#strays++;
@@ -346,7 +391,7 @@ export class Balancer {
     for (const [key, settling] of due) {
       const { awaited, from, to } = settling;
       if (late.has(settling)) this.#settling.delete(key);
-      else if (!settling.written) this.#await(settling, awaited, nowNs);
+      else if (!settling.written || pinned) this.#await(settling, awaited, nowNs);
       else if (!caughtUp.has(settling)) this.#settling.set(key, { ...settling, untilNs: nowNs + SETTLE_NS });
       else if (awaited === from) this.#await(settling, to, nowNs);
       else this.#settling.delete(key);

@@ -1,5 +1,7 @@
 /** The balancer of a stack: its option, its timer, its events. */
+import type { GroupRefusal } from "../control/ownedDevice.ts";
 import type { DeviceCapabilities } from "../device/device.ts";
+import type { ReplyTuple } from "../device/replySteering.ts";
 import { NetPopcornError } from "../errors.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { StackPlan } from "../stack.ts";
@@ -112,8 +114,13 @@ export class Balancing {
   }
 
   /** See Balancer.refused. */
-  refused(groups: readonly number[]): void {
-    this.#balancer?.refused(groups);
+  refused(groups: readonly number[], why: GroupRefusal): void {
+    this.#balancer?.refused(groups, why);
+  }
+
+  /** See Balancer.filtersRefused. */
+  filtersRefused(flows: readonly ReplyTuple[]): void {
+    this.#balancer?.filtersRefused(flows);
   }
 
   /** See MigratorOptions.unpin. */

@@ -44,7 +44,10 @@ export class Pins {
     return [...new Set([...this.#pins.values()].map(({ flow }) => flow.kernel))];
   }
 
-  /** @returns false when there is no filter left; pins of the flow to another kernel are replaced. */
+  /**
+   * @returns false when there is no filter left; pins of the flow to another kernel are replaced. Where a kernel owns the
+   * device, a filter may be refused later.
+   */
   add(flow: PinnedFlow, nowNs: number): boolean {
     const key = flowKey(flow);
     const known = this.#pins.get(key);
@@ -55,6 +58,16 @@ export class Pins {
     this.#pins.set(key, { flow, sinceNs: nowNs });
     this.#count(flow, 1);
     return true;
+  }
+
+  /** The device has refused the filter, after add(). @returns what was pinned; undefined: nothing, here. */
+  refused(flow: ReplyTuple): PinnedFlow | undefined {
+    const key = flowKey(flow);
+    const pin = this.#pins.get(key);
+    if (!pin) return undefined;
+    this.#pins.delete(key);
+    this.#count(pin.flow, -1);
+    return pin.flow;
   }
 
   /** Removes the pins made before `beforeNs` of which `lives` says no. @returns what they were. */

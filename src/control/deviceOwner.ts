@@ -45,12 +45,13 @@ import {
   encodeQueueMessage,
   encodeWriteAnswer,
   type FilterBlock,
-  filterKey,
   QUEUE_NONE,
   type TableWrite,
+  type WriteAnswer,
   type WriteBatch,
 } from "./deviceMessages.ts";
 import type { Endpoint, Message } from "./endpoint.ts";
+import { FilterTable } from "./filterTable.ts";
 import { HOLDER_STACK } from "./ports.ts";
 import { isForTerm } from "./questions.ts";
 import type { View } from "./view.ts";
@@ -108,15 +109,16 @@ export class DeviceOwner {
   #missing = new Set<number>();
   #lives = new Map<number, number>();
   readonly #queues = new Map<number, Queue>();
-  /** Exact filters given out. */
-  readonly #filters = new Map<string, { readonly holder: number; readonly queue: number }>();
+  readonly #filters = new FilterTable({
+    tables: () => (this.#mayWrite ? this.#tables : undefined),
+    capacity: () => this.#source?.terms.exactFilters ?? 0,
+    recall: () => this.#recall(),
+    onError: (error) => this.#onError(error),
+  });
   #waiting: Told[] = [];
   #early: Told[] = [];
   #unopened: (() => void)[] = [];
   readonly #offers = new Set<Offer>();
-  /** Kernels that have not given back yet what they do not use, and asks that wait for that. */
-  readonly #recalling = new Set<number>();
-  #recallers: Told[] = [];
   #lastOffer = 0;
   /** Sequence of the last write of each entry: an offer may be answered later than others have written. */
   readonly #lastWrites = new Map<number, number>();
@@ -127,7 +129,7 @@ export class DeviceOwner {
     this.#onError = onError;
     for (const type of TYPES) endpoint.on(type, VERSION, (message) => this.#hear(message));
     endpoint.on(MESSAGE_TYPE_GROUPS_ANSWER, VERSION, (message) => this.#offerAnswered(message));
-    endpoint.on(MESSAGE_TYPE_FILTERS_RECALLED, VERSION, ({ from }) => this.#recalled(from));
+    endpoint.on(MESSAGE_TYPE_FILTERS_RECALLED, VERSION, ({ from }) => this.#filters.recalled(from));
   }
 
   /** Before the first view. */
@@ -171,7 +173,7 @@ export class DeviceOwner {
     if (!batch || !this.#mayWrite) return;
     this.#whenFree(() => {
       if (batch.offered) this.#offer(batch, written);
-      else written(encodeWriteAnswer(this.#apply(batch, () => true)));
+      else this.#apply(batch, () => true, (answer) => written(encodeWriteAnswer(answer)));
       if (batch.complete) this.#missing.delete(HOLDER_STACK);
       this.#serveWhenComplete();
     });
@@ -198,15 +200,13 @@ export class DeviceOwner {
     const gone = [...this.#lives].filter(([kernelId, life]) => lives.get(kernelId) !== life).map(([id]) => id);
     if (gone.length === 0) return;
     for (const [queue, { kernelId }] of this.#queues) if (gone.includes(kernelId)) this.#queues.delete(queue);
-    this.#forgetFilters(gone);
     this.#waiting = this.#waiting.filter(({ from }) => !gone.includes(from));
-    this.#recallers = this.#recallers.filter(({ from }) => !gone.includes(from));
     // Whoever is waited for is not any more.
     for (const kernelId of gone) {
       this.#missing.delete(kernelId);
       for (const offer of [...this.#offers]) this.#answerOffer(offer, kernelId, false);
-      this.#recalled(kernelId);
     }
+    this.#filters.forget(gone);
     this.#doWhatWaited();
   }
 
@@ -215,10 +215,8 @@ export class DeviceOwner {
     this.#waiting = [];
     this.#unopened = [];
     this.#queues.clear();
-    this.#filters.clear();
+    this.#filters.end();
     this.#offers.clear();
-    this.#recalling.clear();
-    this.#recallers = [];
     this.#lastWrites.clear();
   }
 
@@ -296,9 +294,10 @@ export class DeviceOwner {
     this.#serving = serves;
     if (!serves) return;
     if (begins && this.#term > 1) {
-      this.#clearOrphans();
+      this.#filters.clearOrphans();
       for (const to of this.#endpoint.peers) this.#endpoint.send(to, MESSAGE_TYPE_OWNER_SERVES, VERSION, 0);
     }
+    if (begins) this.#filters.begin();
     for (const told of this.#waiting.splice(0)) {
       if (told.type === MESSAGE_TYPE_QUEUE_ASK) this.#grantQueue(told);
       else this.#grantFilters(told);
@@ -318,53 +317,34 @@ export class DeviceOwner {
 
   // Exact filters.
 
-  /** Those that nobody has told of: whoever had them set is gone. */
-  #clearOrphans(): void {
-    if (!this.#mayWrite) return;
-    for (const { flow } of this.#tables?.filters?.() ?? []) {
-      if (!this.#filters.has(filterKey(flow))) this.#tables?.clearFilter?.(flow);
-    }
-  }
-
-  /** Those of kernels that are gone. The stack's order to drop a queue may have come before the view that says so. */
-  #forgetFilters(gone: readonly number[]): void {
-    for (const { flow, queue } of (this.#mayWrite && this.#tables?.filters?.()) || []) {
-      const holder = this.#filters.get(filterKey(flow))?.holder;
-      if (holder !== undefined && gone.includes(holder) && gone.includes(queue)) this.#tables?.clearFilter?.(flow);
-    }
-    for (const [key, { holder }] of this.#filters) if (gone.includes(holder)) this.#filters.delete(key);
-  }
-
-  /** As many of the ports asked for, from the first on, as there is room for; none only when all are in use. */
-  #grantFilters(told: Told, recall = true): void {
-    const { from, correlation, payload } = told;
+  /**
+   * As many of the ports asked for, from the first on, as there is room for. None only when all are in use, or others
+   * wait and this ask is for later.
+   */
+  #grantFilters({ from, correlation, payload }: Told): void {
     const block = decodeFilterBlock(payload);
     if (!block) return;
-    const localPorts: number[] = [];
-    for (const localPort of block.localPorts) {
-      if (!this.#setFilter({ ...block, localPort }, block.queue, from)) break;
-      localPorts.push(localPort);
-    }
-    if (localPorts.length === 0 && block.urgent && recall) {
-      this.#recall(told);
-      return;
-    }
-    const answer = encodeFilterBlock({ ...block, localPorts });
-    this.#endpoint.send(from, MESSAGE_TYPE_FILTERS_GRANT, VERSION, correlation, answer);
+    const grant = (localPorts: readonly number[]) => {
+      const answer = encodeFilterBlock({ ...block, localPorts });
+      this.#endpoint.send(from, MESSAGE_TYPE_FILTERS_GRANT, VERSION, correlation, answer);
+    };
+    const take = (share: number) => {
+      const localPorts: number[] = [];
+      for (const localPort of block.localPorts.slice(0, share)) {
+        if (!this.#filters.set({ ...block, localPort }, block.queue, from)) break;
+        localPorts.push(localPort);
+      }
+      if (localPorts.length > 0) grant(localPorts);
+      return localPorts.length > 0;
+    };
+    if (block.urgent) this.#filters.want({ take, refuse: () => grant([]), kernelId: from });
+    else if (!this.#filters.isFree || !take(Number.POSITIVE_INFINITY)) grant([]);
   }
 
-  #recall(told: Told): void {
-    this.#recallers.push(told);
-    if (this.#recalling.size > 0) return;
-    for (const kernelId of [...this.#endpoint.peers, this.#endpoint.kernelId]) {
-      if (this.#endpoint.send(kernelId, MESSAGE_TYPE_FILTERS_RECALL, VERSION, 0) < 0) continue;
-      this.#recalling.add(kernelId);
-    }
-  }
-
-  #recalled(kernelId: number): void {
-    if (!this.#recalling.delete(kernelId) || this.#recalling.size > 0) return;
-    for (const told of this.#recallers.splice(0)) this.#grantFilters(told, false);
+  #recall(): number[] {
+    return [...this.#endpoint.peers, this.#endpoint.kernelId].filter(
+      (kernelId) => this.#endpoint.send(kernelId, MESSAGE_TYPE_FILTERS_RECALL, VERSION, 0) >= 0,
+    );
   }
 
   #filtersTold({ from, life, type, payload }: Told): void {
@@ -373,30 +353,32 @@ export class DeviceOwner {
     for (const flow of flowsOf(block)) {
       if (type !== MESSAGE_TYPE_FILTERS_RETURN) {
         // Led to another kernel, whose filters they are from now on; or told by their holder.
-        this.#setFilter(flow, block.queue, type === MESSAGE_TYPE_FILTERS_LEAD ? block.queue : from);
-      } else if (this.#filters.get(filterKey(flow))?.holder === from) this.#clearFilter(flow);
+        this.#filters.set(flow, block.queue, type === MESSAGE_TYPE_FILTERS_LEAD ? block.queue : from);
+      } else if (this.#filters.holderOf(flow) === from) this.#filters.clear(flow);
     }
-  }
-
-  #setFilter(flow: FilterFlow, queue: number, holder: number): boolean {
-    if (!this.#mayWrite || this.#tables?.setFilter?.(flow, queue) !== true) return false;
-    this.#filters.set(filterKey(flow), { holder, queue });
-    return true;
-  }
-
-  #clearFilter(flow: FilterFlow): void {
-    this.#filters.delete(filterKey(flow));
-    this.#tables?.clearFilter?.(flow);
+    this.#filters.serve();
   }
 
   // Tables, and offers of flow groups.
 
-  /** @param isTaken whether the kernel of a queue takes a group that is offered. */
-  #apply(batch: WriteBatch, isTaken: (queue: number) => boolean): Parameters<typeof encodeWriteAnswer>[0] {
+  /**
+   * Does all writes of a batch but for filters that have to wait for room: those are done later, or refused, unless a
+   * later batch has overtaken them.
+   * @param isTaken whether the kernel of a queue takes a group that is offered. @param done when all is decided.
+   */
+  #apply(batch: WriteBatch, isTaken: (queue: number) => boolean, done: (answer: WriteAnswer) => void): void {
     const { offered, sequence, writes } = batch;
     const filters: FilterFlow[] = [];
     const groups: number[] = [];
-    if (!this.#mayWrite) return { sequence, filters, groups: groupsOf(writes) };
+    let undecided = 1;
+    const decide = () => {
+      if (--undecided === 0) done({ sequence, filters, groups });
+    };
+    if (!this.#mayWrite) {
+      groups.push(...groupsOf(writes));
+      decide();
+      return;
+    }
     for (const write of writes) {
       if (offered && write.op === "group") {
         const last = this.#lastWrites.get(write.entry) ?? 0;
@@ -405,45 +387,46 @@ export class DeviceOwner {
           continue;
         }
       }
+      if (write.op === "set") {
+        undecided++;
+        this.#filters.setWhenFree(write.flow, write.queue, HOLDER_STACK, (isSet) => {
+          if (!isSet) filters.push(write.flow);
+          decide();
+        });
+        continue;
+      }
       try {
-        if (!this.#writeOne(write, sequence) && write.op === "set") filters.push(write.flow);
+        this.#writeOne(write, sequence);
       } catch (error) {
         // A table refuses what makes no sense to it, and the host may refuse a map update: the others count.
         this.#onError(error);
         if (write.op === "group") groups.push(write.group);
       }
     }
-    return { sequence, filters, groups };
+    this.#filters.serve();
+    decide();
   }
 
-  #writeOne(write: TableWrite, sequence: number): boolean {
+  #writeOne(write: Exclude<TableWrite, { op: "set" }>, sequence: number): void {
     const tables = this.#tables as DeviceTables;
     switch (write.op) {
       case "place":
         tables.place?.(write.entry, write.queue);
         this.#lastWrites.set(write.entry, sequence);
-        return true;
+        break;
       case "group":
         tables.moveFlowGroup?.(write.group, write.queue === QUEUE_NONE ? undefined : write.queue);
         this.#lastWrites.set(write.entry, sequence);
-        return true;
+        break;
       case "ports":
-        return tables.groupByLocalPorts?.(write.first, write.last) ?? false;
-      case "set":
-        return this.#setFilter(write.flow, write.queue, HOLDER_STACK);
+        tables.groupByLocalPorts?.(write.first, write.last);
+        break;
       case "clear":
-        this.#clearFilter(write.flow);
-        return true;
+        this.#filters.clear(write.flow);
+        break;
       case "drop":
-        this.#dropFilters(write.queue);
-        return true;
-    }
-  }
-
-  /** Those that name the queue, but for what its kernel has in its present life. */
-  #dropFilters(queue: number): void {
-    for (const { flow, queue: named } of this.#tables?.filters?.() ?? []) {
-      if (named === queue && this.#filters.get(filterKey(flow))?.holder !== queue) this.#clearFilter(flow);
+        this.#filters.drop(write.queue);
+        break;
     }
   }
 
@@ -484,19 +467,21 @@ export class DeviceOwner {
   #endOffer(offer: Offer): void {
     if (!this.#offers.delete(offer) || !this.#mayWrite) return;
     const { batch, refused, written } = offer;
-    const answer = this.#apply(batch, (queue) => !refused.has(queue));
-    const stayed = new Set(answer.groups);
-    for (const queue of targetsOf(batch.writes)) {
-      const moved = (from: number | undefined) =>
-        groupsOf(
-          batch.writes,
-          (write) => write.queue === queue && !stayed.has(write.group) && (from ?? write.from) === write.from,
-        );
-      const givers = new Set(batch.writes.flatMap((write) => (write.op === "group" ? [write.from] : [])));
-      this.#tellMoved(queue, queue, moved(undefined));
-      for (const from of givers) this.#tellMoved(from, queue, moved(from));
-    }
-    written(encodeWriteAnswer(answer));
+    const isTaken = (queue: number) => !refused.has(queue);
+    this.#apply(batch, isTaken, (answer) => {
+      const stayed = new Set(answer.groups);
+      for (const queue of targetsOf(batch.writes)) {
+        const moved = (from: number | undefined) =>
+          groupsOf(
+            batch.writes,
+            (write) => write.queue === queue && !stayed.has(write.group) && (from ?? write.from) === write.from,
+          );
+        const givers = new Set(batch.writes.flatMap((write) => (write.op === "group" ? [write.from] : [])));
+        this.#tellMoved(queue, queue, moved(undefined));
+        for (const from of givers) this.#tellMoved(from, queue, moved(from));
+      }
+      written(encodeWriteAnswer(answer));
+    });
   }
 
   #tellMoved(to: number, queue: number, groups: readonly number[]): void {

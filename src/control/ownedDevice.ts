@@ -10,6 +10,15 @@
  *                                           └─┘ another owner
  * ```
  * Filters are sent to each new owner anew, all of them: what nobody tells it, it clears.
+ *
+ * A filter may have to wait for room, and be refused (filterTable.ts). So what sets filters goes in batches of its own,
+ * that nothing else waits for, and a *guarded* write (an offer, or `place(…, guarded)`) is kept here until the filters
+ * of its entry are in effect. If one of them is refused, so is the write: a group does not move without its pins.
+ *
+ * ```
+ *  guarded write ──▶ kept ──filters of its entry are in effect──▶ collected
+ *                     └────one of them is refused────▶ refused
+ * ```
  */
 import type {
   Device,
@@ -44,6 +53,19 @@ type Batch = {
   readonly writes: readonly TableWrite[];
 };
 type Collected = { readonly write: TableWrite; readonly offered: boolean };
+type EntryWrite = Extract<TableWrite, { op: "place" | "group" }>;
+type KeptWrite = Collected & { readonly write: EntryWrite };
+type Filter = {
+  readonly flow: ReplyTuple;
+  readonly queue: number;
+  /** Of the placement, by which the flow would be steered without the filter. */
+  readonly entry: number | undefined;
+  /** Batch that sets it, or has; 0: not sent yet. */
+  sequence: number;
+};
+
+/** Why groups stay where they are: their new kernel does not take them, or their connections have got no filters. */
+export type GroupRefusal = "offer" | "filters";
 type Waiter = { readonly sequence: number; readonly then: () => void };
 
 export class OwnedDevice implements Device {
@@ -59,8 +81,12 @@ export class OwnedDevice implements Device {
   readonly groupByLocalPorts?: NonNullable<Device["groupByLocalPorts"]>;
   readonly setFilter?: NonNullable<Device["setFilter"]>;
   readonly clearFilter?: NonNullable<Device["clearFilter"]>;
-  /** Called when groups that were offered stay where they are. */
-  onGroupsRefused: (groups: readonly number[]) => void = () => {};
+  /** Called when groups that were to move stay where they are; also when entries that are no groups do (none then). */
+  onGroupsRefused: (groups: readonly number[], why: GroupRefusal) => void = () => {};
+  /** Called with flows whose filters are not set, nor will be: all filters are in use. */
+  onFiltersRefused: (flows: readonly ReplyTuple[]) => void = () => {};
+  /** Filters that the owner has refused. */
+  filtersRefused = 0;
   readonly #device: Device;
   #channel: WriteChannel | undefined;
   #collected: Collected[] = [];
@@ -70,7 +96,14 @@ export class OwnedDevice implements Device {
   #waiters: Waiter[] = [];
   /** How entries will be, and by which batch. 0: not sent yet. */
   readonly #entries = new Map<number, { readonly queue: number; sequence: number }>();
-  readonly #filters = new Map<string, { readonly flow: ReplyTuple; readonly queue: number }>();
+  readonly #filters = new Map<string, Filter>();
+  /** Those that the owner has not set yet. */
+  readonly #unset = new Set<Filter>();
+  /** Guarded writes that wait for filters, by entry. */
+  readonly #kept = new Map<number, KeptWrite>();
+  #committing = false;
+  #commitAgain = false;
+  #willCommit = false;
 
   constructor(device: Device) {
     this.#device = device;
@@ -113,9 +146,13 @@ export class OwnedDevice implements Device {
     if (!channel) return;
     const unanswered = [...this.#sent.values()];
     this.#sent.clear();
+    // Answers may come at once: what follows from them is sent last.
+    const nested = this.#committing;
+    this.#committing = true;
     this.#tellFilters();
     for (const batch of unanswered)
       this.#send({ ...batch, writes: batch.writes.filter((w) => this.#counts(w, batch)) });
+    this.#committing = nested;
     this.commitTables();
   }
 
@@ -123,28 +160,48 @@ export class OwnedDevice implements Device {
   release(): void {
     this.#channel = undefined;
     this.#collected = [];
+    this.#kept.clear();
+    this.#unset.clear();
     this.#filters.clear();
     for (const { flow } of this.#device.filters?.() ?? []) this.#device.clearFilter?.(flow);
   }
 
   get pendingWrites(): number {
-    return this.#sent.size + this.#collected.length;
+    return this.#sent.size + this.#collected.length + this.#kept.size;
   }
 
+  /** @param then called when all but filters, and what is guarded by them, has taken effect. */
   commitTables(then?: () => void): void {
-    if (this.#channel) {
-      const collected = this.#collected.splice(0);
-      for (let first = 0; first < collected.length; ) {
-        const end = endOfBatch(collected, first);
-        const { offered } = collected[first] as Collected;
-        const writes = collected.slice(first, end).map(({ write }) => write);
-        this.#sendNew(writes, offered, false);
-        first = end;
-      }
+    // An answer may come at once, and whoever hears of it may write.
+    if (this.#committing) this.#commitAgain = true;
+    else {
+      this.#committing = true;
+      do {
+        this.#commitAgain = false;
+        this.#commit();
+      } while (this.#commitAgain);
+      this.#committing = false;
     }
     if (!then) return;
     this.#waiters.push({ sequence: this.#lastSequence, then });
     this.#wakeWaiters();
+  }
+
+  #commit(): void {
+    if (!this.#channel) return;
+    for (const [entry, kept] of this.#kept) {
+      if (this.#isGuarded(kept.write)) continue;
+      this.#kept.delete(entry);
+      this.#collected.push(kept);
+    }
+    const collected = this.#collected.splice(0);
+    for (let first = 0; first < collected.length; ) {
+      const end = endOfBatch(collected, first);
+      const { offered } = collected[first] as Collected;
+      const writes = collected.slice(first, end).map(({ write }) => write);
+      this.#sendNew(writes, offered, false);
+      first = end;
+    }
   }
 
   /** Queue of an entry; undefined: not written here lately. */
@@ -152,13 +209,13 @@ export class OwnedDevice implements Device {
     return this.#entries.get(entry);
   }
 
-  place(entry: number, queue: number): void {
+  place(entry: number, queue: number, guarded = false): void {
     this.#entries.set(entry, { queue, sequence: 0 });
-    this.#collect({ op: "place", entry, queue });
+    this.#collectGuarded({ op: "place", entry, queue }, guarded, false);
   }
 
   dropFilters(queue: number): void {
-    for (const [key, filter] of this.#filters) if (filter.queue === queue) this.#filters.delete(key);
+    for (const [key, filter] of this.#filters) if (filter.queue === queue) this.#forgetFilter(key);
     this.#collect({ op: "drop", queue });
   }
 
@@ -173,7 +230,7 @@ export class OwnedDevice implements Device {
     const from = this.#queueOfGroup(group) ?? QUEUE_NONE;
     this.#entries.set(entry, { queue: queue ?? QUEUE_NONE, sequence: 0 });
     const write = { op: "group", group, entry, from, queue: queue ?? QUEUE_NONE } as const;
-    this.#collect(write, offered && queue !== undefined);
+    this.#collectGuarded(write, offered, offered && queue !== undefined);
   }
 
   #entryOf(group: number): number {
@@ -192,25 +249,63 @@ export class OwnedDevice implements Device {
     const key = filterKey(flow);
     if (!this.#filters.has(key) && this.#filters.size >= exactFilters) return false;
     if (exactFiltersV6 === false && !(isV4(flow.remote) && isV4(flow.local))) return false;
-    const own = { ...flow, remote: flow.remote.slice(), local: flow.local.slice() };
-    this.#filters.set(key, { flow: own, queue });
+    const { remotePort, localPort } = flow;
+    const own = { remote: flow.remote.slice(), remotePort, local: flow.local.slice(), localPort };
+    const entry = this.#device.placement?.entryOf(own.remote, remotePort, own.local, localPort);
+    this.#forgetFilter(key);
+    const filter = { flow: own, queue, entry, sequence: 0 };
+    this.#filters.set(key, filter);
+    this.#unset.add(filter);
     this.#collect({ op: "set", flow: own, queue });
     return true;
   }
 
   #clearFilter(flow: ReplyTuple): void {
-    if (!this.#filters.delete(filterKey(flow))) return;
+    if (!this.#forgetFilter(filterKey(flow))) return;
     this.#collect({ op: "clear", flow });
   }
 
+  #forgetFilter(key: string): boolean {
+    const filter = this.#filters.get(key);
+    if (filter) this.#unset.delete(filter);
+    return this.#filters.delete(key);
+  }
+
+  /** While an entry's filters are waited for, the packets of their flows still come by it: what follows waits too. */
+  #collectGuarded(write: EntryWrite, guarded: boolean, offered: boolean): void {
+    const { entry } = write;
+    if (!this.#kept.has(entry) && !(guarded && this.#isGuarded(write))) {
+      this.#collect(write, offered);
+      return;
+    }
+    this.#kept.set(entry, { write, offered });
+    this.#commitSoon();
+  }
+
+  /** Some flow of the entry is to stay with another queue, and its filter is not in effect yet. */
+  #isGuarded({ entry, queue }: EntryWrite): boolean {
+    for (const filter of this.#unset) if (filter.entry === entry && filter.queue !== queue) return true;
+    return false;
+  }
+
   #collect(write: TableWrite, offered = false): void {
-    if (this.#collected.length === 0) queueMicrotask(() => this.commitTables());
+    this.#commitSoon();
     this.#collected.push({ write, offered });
+  }
+
+  #commitSoon(): void {
+    if (this.#willCommit) return;
+    this.#willCommit = true;
+    queueMicrotask(() => {
+      this.#willCommit = false;
+      this.commitTables();
+    });
   }
 
   /** All filters, in as many batches as it takes; the last one says that this was all. */
   #tellFilters(): void {
-    const filters = [...this.#filters.values()].map((filter) => ({ op: "set", ...filter }) as const);
+    for (const filter of this.#filters.values()) this.#unset.add(filter);
+    const filters = [...this.#filters.values()].map(({ flow, queue }) => ({ op: "set", flow, queue }) as const);
     const perBatch = Math.floor((BATCH_BYTES_MAX - WRITE_BATCH_BYTES) / 39);
     for (let first = 0; first === 0 || first < filters.length; first += perBatch) {
       this.#sendNew(filters.slice(first, first + perBatch), false, first + perBatch >= filters.length);
@@ -220,8 +315,8 @@ export class OwnedDevice implements Device {
   #sendNew(writes: readonly TableWrite[], offered: boolean, complete: boolean): void {
     const sequence = ++this.#lastSequence;
     for (const write of writes) {
-      const entry = "entry" in write ? this.#entries.get(write.entry) : undefined;
-      if (entry) entry.sequence = sequence;
+      const written = write.op === "set" ? this.#filters.get(filterKey(write.flow)) : this.#entryWritten(write);
+      if (written) written.sequence = sequence;
     }
     this.#send({ sequence, offered, complete, writes });
   }
@@ -240,6 +335,10 @@ export class OwnedDevice implements Device {
     return !("entry" in write) || this.#entries.get(write.entry)?.sequence === sequence;
   }
 
+  #entryWritten(write: TableWrite): { sequence: number } | undefined {
+    return "entry" in write ? this.#entries.get(write.entry) : undefined;
+  }
+
   #answered(payload: Uint8Array): void {
     const answer = decodeWriteAnswer(payload);
     const batch = answer && this.#sent.get(answer.sequence);
@@ -250,18 +349,58 @@ export class OwnedDevice implements Device {
         this.#entries.delete(write.entry);
       }
     }
-    for (const flow of answer.filters) this.#filters.delete(filterKey(flow));
-    if (answer.groups.length > 0) this.onGroupsRefused(answer.groups);
+    const refused = this.#settleFilters(batch, new Set(answer.filters.map(filterKey)));
+    const kept = this.#refuseKept(refused);
+    if (answer.groups.length > 0) this.onGroupsRefused(answer.groups, "offer");
+    if (kept.length > 0) this.onGroupsRefused(groupsOf(kept), "filters");
+    if (refused.length > 0) this.onFiltersRefused(refused.map(({ flow }) => flow));
+    if (this.#kept.size > 0) this.commitTables();
     this.#wakeWaiters();
+  }
+
+  /** @returns those refused, unless a later batch sets them again. */
+  #settleFilters({ sequence, writes }: Batch, refusedKeys: ReadonlySet<string>): Filter[] {
+    const refused: Filter[] = [];
+    for (const write of writes) {
+      const key = write.op === "set" ? filterKey(write.flow) : "";
+      const filter = this.#filters.get(key);
+      if (filter?.sequence !== sequence) continue;
+      this.#unset.delete(filter);
+      if (refusedKeys.has(key)) refused.push(filter);
+    }
+    for (const { flow } of refused) {
+      this.#filters.delete(filterKey(flow));
+    }
+    this.filtersRefused += refused.length;
+    return refused;
+  }
+
+  /** Writes that would leave one of these flows without its kernel are not made. @returns them. */
+  #refuseKept(refused: readonly Filter[]): EntryWrite[] {
+    const writes: EntryWrite[] = [];
+    for (const { entry, queue } of refused) {
+      const kept = entry === undefined ? undefined : this.#kept.get(entry)?.write;
+      if (!kept || kept.queue === queue) continue;
+      this.#kept.delete(kept.entry);
+      this.#entries.delete(kept.entry);
+      writes.push(kept);
+    }
+    return writes;
   }
 
   #wakeWaiters(): void {
     if (this.#waiters.length === 0) return;
-    const oldest = this.#collected.length > 0 && !this.#channel ? 0 : Math.min(...this.#sent.keys(), Infinity);
+    const awaited = [...this.#sent.values()].filter(({ writes }) => writes[0]?.op !== "set");
+    const waitsForOwner = this.#collected.length > 0 && !this.#channel;
+    const oldest = waitsForOwner ? 0 : Math.min(...awaited.map(({ sequence }) => sequence), Infinity);
     const ready = this.#waiters.filter(({ sequence }) => sequence < oldest);
     this.#waiters = this.#waiters.filter(({ sequence }) => sequence >= oldest);
     for (const { then } of ready) then();
   }
+}
+
+function groupsOf(writes: readonly EntryWrite[]): number[] {
+  return writes.flatMap((write) => (write.op === "group" ? [write.group] : []));
 }
 
 class OwnedPlacement implements Placement {
@@ -276,7 +415,7 @@ class OwnedPlacement implements Placement {
     this.entries = placement.entries;
     this.#placement = placement;
     this.#device = device;
-    this.place = (entry, queue) => device.place(entry, queue);
+    this.place = (entry, queue, guarded) => device.place(entry, queue, guarded);
     if (placement.entryOfGroup) this.entryOfGroup = placement.entryOfGroup.bind(placement);
     if (placement.dropFilters) this.dropFilters = (queue) => device.dropFilters(queue);
   }
@@ -292,15 +431,15 @@ class OwnedPlacement implements Placement {
   }
 }
 
-/** Offers stand alone, so that nothing else waits for their answers. */
+/** Offers stand alone, and filters that are set: nothing else waits for their answers. */
 function endOfBatch(collected: readonly Collected[], first: number): number {
-  const { offered } = collected[first] as Collected;
+  const { offered, write } = collected[first] as Collected;
   let bytes = WRITE_BATCH_BYTES;
   let end = first;
   for (; end < collected.length; end++) {
-    const { write, offered: also } = collected[end] as Collected;
-    bytes += tableWriteBytes(write);
-    if (also !== offered || bytes > BATCH_BYTES_MAX) break;
+    const { write: next, offered: also } = collected[end] as Collected;
+    bytes += tableWriteBytes(next);
+    if (also !== offered || (next.op === "set") !== (write.op === "set") || bytes > BATCH_BYTES_MAX) break;
   }
   return end;
 }

@@ -169,6 +169,31 @@ export class Rehoming {
     if (this.#out.size > 0) this.#spread();
   }
 
+  /** These connections have got no filter after all: their entries come back to them, unless others are there too. */
+  filtersRefused(flows: readonly ReplyTuple[]): void {
+    const lost = new Map<number, number>();
+    for (const flow of flows) {
+      const pinned = this.#pins.refused(flow);
+      if (pinned && this.#placement?.queueOf(pinned.group) !== pinned.kernel) lost.set(pinned.group, pinned.kernel);
+    }
+    if (lost.size === 0) return;
+    const occupied = this.#occupied((entry) => lost.has(entry));
+    for (const [entry, kernel] of lost) {
+      const queue = this.#placement?.queueOf(entry);
+      if (queue === undefined || this.#isGone(kernel)) continue;
+      if (occupied.has(this.#key(entry, queue))) this.#torn++;
+      else this.#takeBack(entry, kernel, queue);
+    }
+  }
+
+  /** An entry that has been given to `to` returns to `from`, where a connection of it lives. */
+  #takeBack(entry: number, from: number, to: number): void {
+    this.#placement?.place(entry, from);
+    const home = this.#displaced.get(entry)?.home ?? to;
+    if (home === from) this.#displaced.delete(entry);
+    else this.#displaced.set(entry, { home, standIn: from });
+  }
+
   /**
    * Moves what stands on a queue without a kernel, whoever has put it there. @returns entries moved.
    */
@@ -291,7 +316,7 @@ export class Rehoming {
 
   #give(settling: Settling, nowMs: number): void {
     this.#watch(settling, nowMs);
-    this.#placement?.place(settling.entry, settling.to);
+    this.#placement?.place(settling.entry, settling.to, true);
   }
 
   /** Connections that turn up where the entry has been are looked for, and not reset where it is. */
@@ -310,6 +335,10 @@ export class Rehoming {
     // Late SYNs may have been answered with cookies meanwhile.
     this.#trustCookies(nowMs);
     // Also of entries that somebody (the balancer, the end of another kernel) has given to a third kernel meanwhile.
+    for (const { entry, from, to, goesHome } of this.#settling) {
+      // Not moved, for want of filters: it is tried again.
+      if (goesHome && placement.queueOf(entry) === from) this.#displaced.set(entry, { home: to, standIn: from });
+    }
     const present = this.#settling.filter(
       ({ entry, from }) => placement.queueOf(entry) !== from && !this.#isGone(from),
     );
@@ -317,15 +346,13 @@ export class Rehoming {
     const occupied = this.#occupied((entry) => entries.has(entry));
     const late = present.filter(({ entry, from }) => occupied.has(this.#key(entry, from)));
     const stuck = this.#pin(new Map(late.map(({ entry, from }) => [entry, from])));
-    for (const { entry, from, to, goesHome } of late) {
+    for (const { entry, from, to } of late) {
       if (!stuck.has(this.#key(entry, from))) continue;
       if (occupied.has(this.#key(entry, to)) || placement.queueOf(entry) !== to) {
         this.#torn++;
         continue;
       }
-      placement.place(entry, from);
-      if (goesHome) this.#displaced.set(entry, { home: to, standIn: from });
-      else if (this.#displaced.get(entry)?.home === from) this.#displaced.delete(entry);
+      this.#takeBack(entry, from, to);
     }
     // What had been steered before the filters were written may still lie before the new one.
     this.#releaseAtMs = nowMs + SETTLE_MS;
@@ -411,6 +438,7 @@ export class Rehoming {
 
   #release(): void {
     this.#releaseAtMs = Number.POSITIVE_INFINITY;
+    this.#releaseRounds = 0;
     for (const queue of this.#silent) {
       if (this.#settling.some(({ to }) => to === queue)) continue;
       this.#silent.delete(queue);

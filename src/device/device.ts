@@ -80,7 +80,11 @@ export interface Placement {
   readonly entries: number;
   /** Queue that an entry names; undefined: it leaves its packets to another entry. */
   queueOf(entry: number): number | undefined;
-  place(entry: number, queue: number): void;
+  /**
+   * @param guarded where a kernel owns the device: only once the exact filters that keep flows of the entry elsewhere are
+   * in effect, and not if one is refused. Default false.
+   */
+  place(entry: number, queue: number, guarded?: boolean): void;
   /** The entry that places a TCP packet with this tuple; addresses are 16 bytes. */
   entryOf(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number;
   /** The entry of a flow group, where there are any. */
@@ -117,7 +121,8 @@ export interface Device {
   flowGroupQueue?(group: number): number | undefined;
   /**
    * Sends the next packets of a flow group to `queue`; undefined: leaves them to the hash, on devices that hash.
-   * @param offer where a kernel owns the device: the kernel of that queue may refuse. Default false.
+   * @param offer where a kernel owns the device: the kernel of that queue may refuse, and the move is guarded as in
+   * Placement.place. Default false.
    */
   moveFlowGroup?(group: number, queue: number | undefined, offer?: boolean): void;
   /**
@@ -125,7 +130,10 @@ export interface Device {
    * @returns false when the device groups by the remote port only.
    */
   groupByLocalPorts?(first: number, last: number): boolean;
-  /** Sends one TCP flow to `queue`, before all tables. @returns false when the exact filters are used up. */
+  /**
+   * Sends one TCP flow to `queue`, before all tables. Where a kernel owns the device, that takes its time, and may be
+   * refused later. @returns false when the exact filters are used up.
+   */
   setFilter?(flow: ReplyTuple, queue: number): boolean;
   clearFilter?(flow: ReplyTuple): void;
   /** Exact filters that are set. */

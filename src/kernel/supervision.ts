@@ -3,6 +3,7 @@
 import { MessageCounter, type MessageStats } from "../control/messageStats.ts";
 import type { Member, View } from "../control/view.ts";
 import { Rehoming } from "../control/rehoming.ts";
+import type { ReplyTuple } from "../device/replySteering.ts";
 import { NetPopcornError } from "../errors.ts";
 import { GAUGE_CONNECTIONS, GAUGE_STREAM_BYTES, GAUGE_TIME_WAIT } from "../layout/counters.ts";
 import type { StackPlan } from "../stack.ts";
@@ -221,6 +222,12 @@ export class Supervision implements SupervisedKernels {
   /** Groups that were to move stay where they are. */
   groupsRefused(): void {
     this.rehoming.refused();
+    this.#commit();
+  }
+
+  /** Connections that were to stay with their kernels have no filters. */
+  filtersRefused(flows: readonly ReplyTuple[]): void {
+    this.rehoming.filtersRefused(flows);
     this.#commit();
   }
 

@@ -81,9 +81,13 @@ class ThreadStack extends StackBase implements Stack {
         };
       },
     });
-    this.#device.onGroupsRefused = (groups) => {
-      this.#balancing.refused(groups);
+    this.#device.onGroupsRefused = (groups, why) => {
+      this.#balancing.refused(groups, why);
       this.#supervision.groupsRefused();
+    };
+    this.#device.onFiltersRefused = (flows) => {
+      this.#balancing.filtersRefused(flows);
+      this.#supervision.filtersRefused(flows);
     };
     this.#supervision.retireAbsent();
   }
@@ -144,6 +148,7 @@ class ThreadStack extends StackBase implements Stack {
       kernels,
       queues: this.#plan.device.queueFrames(),
       softwareSteered: this.#plan.device.softwareSteered?.() ?? 0,
+      filtersRefused: this.#device.filtersRefused,
       total: sumCounters(kernels),
       balancer: this.#balancing.stats(),
       messages: this.#supervision.messageStats(),

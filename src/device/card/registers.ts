@@ -32,6 +32,7 @@ import {
   SEGMENT_SCRATCH_BASE,
 } from "../../layout/card.ts";
 import { statusError } from "../../errors.ts";
+import { ENOBUFS } from "../../layout/status.ts";
 import { portsWord, TOEPLITZ_INPUT_BYTES_MAX } from "../../rss/toeplitz.ts";
 
 /** What card.wasm exports (assembly/card.ts). Addresses are byte offsets in the segment's memory. */
@@ -177,12 +178,14 @@ export class CardRegisters {
     this.#words[(this.#at + CARD_LOCAL_PORT_LAST) >> 2] = last;
   }
 
-  /** Sends one flow to a queue, before all tables. @throws NetPopcornError ENOBUFS when all filters are in use. */
-  setFilter(tuple: Tuple, queue: number): void {
+  /** Sends one flow to a queue, before all tables. @returns false when all filters are in use, by other flows. */
+  setFilter(tuple: Tuple, queue: number): boolean {
     this.#check("queue", queue, 0, this.queues - 1);
     this.#writeTuple(tuple);
     const status = this.#exports.filterSet(this.#card, queue);
+    if (status === ENOBUFS) return false;
     if (status < 0) throw statusError(status, "exact filter");
+    return true;
   }
 
   /** @returns false when there was no such filter. */

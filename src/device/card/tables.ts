@@ -1,5 +1,4 @@
 /** A model card's tables as the device's owner writes them, on any thread: they lie in the segment's memory. */
-import { FILTERS_MAX } from "../../layout/card.ts";
 import { instantiateModule } from "../../wasm/load.ts";
 import type { ReplyTuple } from "../replySteering.ts";
 import type { DeviceTables, PlacedFilter, TablesDescriptor } from "../tables.ts";
@@ -49,9 +48,7 @@ export class CardTables implements DeviceTables {
   }
 
   setFilter(flow: ReplyTuple, queue: number): boolean {
-    if (this.#registers.filterCount >= FILTERS_MAX) return false;
-    this.#registers.setFilter(asArriving(flow), queue);
-    return true;
+    return this.#registers.setFilter(asArriving(flow), queue);
   }
 
   clearFilter(flow: ReplyTuple): void {

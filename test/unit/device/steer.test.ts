@@ -203,7 +203,7 @@ describe("steering", () => {
         registers.setFilter(make(port), queue);
         filters.set(port, queue);
       } else {
-        expect(() => registers.setFilter(make(port), queue)).toThrow(expect.objectContaining({ code: "ENOBUFS" }));
+        expect(registers.setFilter(make(port), queue)).toBe(false);
       }
     }
     expect(registers.filterCount).toBe(filters.size);

@@ -1,0 +1,212 @@
+/**
+ * The device's exact filters as their owner keeps them: who holds which, and who waits for room. Room is given in the
+ * order in which it was asked for. When there is none, kernels are asked to give back what they do not use (a *round*),
+ * and only who has waited for a whole round is refused: then all filters are in use.
+ *
+ * ```
+ *          room                         all kernels have answered, still none
+ *  want ─────────▶ has it      waiting ─────────────────────────────────────▶ refused
+ *    │ none                      ▲ │ room, by whoever gives a filter back
+ *    └───────────────────────────┘ └─────────────▶ has it
+ * ```
+ * A kernel that hangs is waited for until the view is without it; nothing but filters waits meanwhile.
+ */
+import type { ReplyTuple } from "../device/replySteering.ts";
+import type { DeviceTables } from "../device/tables.ts";
+import { filterKey } from "./deviceMessages.ts";
+
+export type FilterTableOptions = {
+  /** Opened by a kernel that may still write them; undefined: not now. */
+  readonly tables: () => DeviceTables | undefined;
+  /** Filters that the device has. */
+  readonly capacity: () => number;
+  /** Asks all kernels to give back what they do not use. @returns those whose answers are to be waited for. */
+  readonly recall: () => readonly number[];
+  readonly onError: (error: unknown) => void;
+};
+
+/** Somebody who wants room. */
+export type FilterWant = {
+  /** Takes what there is, at most `share` filters. @returns false: there was nothing, it waits. */
+  readonly take: (share: number) => boolean;
+  /** All filters are in use. */
+  readonly refuse: () => void;
+  /** Of one filter: a later write of the same flow decides. */
+  readonly key?: string;
+  /** Queue that the filter is to name. */
+  readonly queue?: number;
+  /** The kernel that asks, for itself. */
+  readonly kernelId?: number;
+  /** Called instead of the others when a later write has decided. */
+  readonly overtaken?: () => void;
+};
+
+type Held = { readonly holder: number; readonly queue: number };
+
+export class FilterTable {
+  readonly #options: FilterTableOptions;
+  readonly #held = new Map<string, Held>();
+  #waiting: FilterWant[] = [];
+  /** Those that the present round is for, and the kernels that have not answered. */
+  #round: ReadonlySet<FilterWant> = new Set();
+  readonly #asked = new Set<number>();
+  #serving = false;
+
+  constructor(options: FilterTableOptions) {
+    this.#options = options;
+  }
+
+  /** Filters given out. */
+  get size(): number {
+    return this.#held.size;
+  }
+
+  holderOf(flow: ReplyTuple): number | undefined {
+    return this.#held.get(filterKey(flow))?.holder;
+  }
+
+  /** Nobody waits: room is for whoever comes. */
+  get isFree(): boolean {
+    return this.#waiting.length === 0;
+  }
+
+  /** Sets a filter now. @returns false: no room, or the device has none for this flow. */
+  set(flow: ReplyTuple, queue: number, holder: number): boolean {
+    const key = filterKey(flow);
+    this.#overtake((want) => want.key === key);
+    return this.#put(key, flow, queue, holder);
+  }
+
+  /**
+   * Sets a filter for the stack as soon as there is room. @param decided called once: true, or false when it has been
+   * refused. A later write of the same flow counts as true: what was wanted before is not wanted any more.
+   */
+  setWhenFree(flow: ReplyTuple, queue: number, holder: number, decided: (isSet: boolean) => void): void {
+    const key = filterKey(flow);
+    this.#overtake((want) => want.key === key);
+    if (this.#held.has(key) && this.#put(key, flow, queue, holder)) {
+      decided(true);
+      return;
+    }
+    this.want({
+      key,
+      queue,
+      take: () => {
+        const isSet = this.#put(key, flow, queue, holder);
+        if (isSet) decided(true);
+        return isSet;
+      },
+      refuse: () => decided(false),
+      overtaken: () => decided(true),
+    });
+  }
+
+  /** Room is taken at once, or waited for after those that wait already. */
+  want(want: FilterWant): void {
+    if (this.isFree && want.take(Number.POSITIVE_INFINITY)) return;
+    this.#waiting.push(want);
+    this.#beginRound();
+  }
+
+  clear(flow: ReplyTuple): void {
+    const key = filterKey(flow);
+    this.#overtake((want) => want.key === key);
+    this.#held.delete(key);
+    this.#options.tables()?.clearFilter?.(flow);
+  }
+
+  /** Removes those that name the queue, but for what its kernel has got in its present life. */
+  drop(queue: number): void {
+    this.#overtake((want) => want.queue === queue);
+    for (const { flow, queue: named } of this.#set()) {
+      if (named === queue && this.holderOf(flow) !== queue) this.clear(flow);
+    }
+  }
+
+  /** Kernels are gone. The stack's order to drop a queue may have come before the view that says so. */
+  forget(gone: readonly number[]): void {
+    for (const { flow, queue } of this.#set()) {
+      const holder = this.holderOf(flow);
+      if (holder === undefined || !gone.includes(holder) || !gone.includes(queue)) continue;
+      this.#options.tables()?.clearFilter?.(flow);
+    }
+    for (const [key, { holder }] of this.#held) if (gone.includes(holder)) this.#held.delete(key);
+    this.#waiting = this.#waiting.filter(({ kernelId }) => kernelId === undefined || !gone.includes(kernelId));
+    for (const kernelId of gone) this.recalled(kernelId);
+    this.serve();
+  }
+
+  /** All have told what they have: from now on kernels can be asked to give back. */
+  begin(): void {
+    this.#serving = true;
+    this.serve();
+    this.#beginRound();
+  }
+
+  /** Those that nobody has told a new owner of: whoever had them set is gone. */
+  clearOrphans(): void {
+    for (const { flow } of this.#set()) {
+      if (!this.#held.has(filterKey(flow))) this.#options.tables()?.clearFilter?.(flow);
+    }
+  }
+
+  /** This kernel is the owner no more: whoever waits asks the next one. */
+  end(): void {
+    this.#serving = false;
+    this.#held.clear();
+    this.#waiting = [];
+    this.#round = new Set();
+    this.#asked.clear();
+  }
+
+  /** Gives room to those that wait, in their order, each a fair share. To be called when there may be some. */
+  serve(): void {
+    for (let want = this.#waiting[0]; want; want = this.#waiting[0]) {
+      const free = this.#options.capacity() - this.#held.size;
+      if (!want.take(Math.max(1, Math.floor(free / this.#waiting.length)))) return;
+      this.#waiting.shift();
+    }
+  }
+
+  /** A kernel has given back what it does not use, or is gone. */
+  recalled(kernelId: number): void {
+    if (!this.#asked.delete(kernelId) || this.#asked.size > 0) return;
+    this.serve();
+    const refused = this.#waiting.filter((want) => this.#round.has(want));
+    this.#waiting = this.#waiting.filter((want) => !this.#round.has(want));
+    this.#round = new Set();
+    for (const { refuse } of refused) refuse();
+    // Refusals of one kind may have left room for another.
+    this.serve();
+    this.#beginRound();
+  }
+
+  #beginRound(): void {
+    if (!this.#serving || this.#waiting.length === 0 || this.#asked.size > 0) return;
+    this.#round = new Set(this.#waiting);
+    for (const kernelId of this.#options.recall()) this.#asked.add(kernelId);
+  }
+
+  #put(key: string, flow: ReplyTuple, queue: number, holder: number): boolean {
+    try {
+      if (this.#options.tables()?.setFilter?.(flow, queue) !== true) return false;
+    } catch (error) {
+      // What makes no sense to the device, or what its host refuses, is refused like one without room.
+      this.#options.onError(error);
+      return false;
+    }
+    this.#held.set(key, { holder, queue });
+    return true;
+  }
+
+  #set(): ReturnType<NonNullable<DeviceTables["filters"]>> {
+    return this.#options.tables()?.filters?.() ?? [];
+  }
+
+  #overtake(isOvertaken: (want: FilterWant) => boolean): void {
+    const overtaken = this.#waiting.filter(isOvertaken);
+    if (overtaken.length === 0) return;
+    this.#waiting = this.#waiting.filter((want) => !isOvertaken(want));
+    for (const { overtaken: tell } of overtaken) tell?.();
+  }
+}
