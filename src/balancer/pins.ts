@@ -45,8 +45,8 @@ export class Pins {
   }
 
   /**
-   * @returns false when there is no filter left; pins of the flow to another kernel are replaced. Where a kernel owns the
-   * device, a filter may be refused later.
+   * @returns false when there is no filter left; pins of the flow to another kernel are replaced. Where a kernel owns
+   * the device, a filter may be refused later.
    */
   add(flow: PinnedFlow, nowNs: number): boolean {
     const key = flowKey(flow);

@@ -4,6 +4,8 @@ import type { ReplyTuple } from "../device/replySteering.ts";
 
 /** Version of all of them. */
 export const DEVICE_MESSAGE_VERSION = 1;
+/** Questions are counted up to this, and then from 1 on. */
+export const CORRELATION_MAX = 0x7fffffff;
 
 /** What a kernel learns of the device with its queue pair. */
 export type DeviceTerms = DeviceCapabilities;

@@ -35,6 +35,7 @@ import {
 import { EBUSY, EINVAL, OK } from "../layout/status.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import {
+  CORRELATION_MAX,
   decodeFilterBlock,
   decodeQueueMessage,
   decodeWriteBatch,
@@ -87,7 +88,6 @@ const TYPES = [
   MESSAGE_TYPE_FILTERS_LEAD,
   MESSAGE_TYPE_FILTERS_HOLDS,
 ] as const;
-const CORRELATION_MAX = 0x7fffffff;
 const BEFORE_UNKNOWN = -1;
 
 export class DeviceOwner {
@@ -112,7 +112,7 @@ export class DeviceOwner {
   readonly #filters = new FilterTable({
     tables: () => (this.#mayWrite ? this.#tables : undefined),
     capacity: () => this.#source?.terms.exactFilters ?? 0,
-    recall: () => this.#recall(),
+    recall: (round) => this.#recall(round),
     onError: (error) => this.#onError(error),
   });
   #waiting: Told[] = [];
@@ -129,7 +129,9 @@ export class DeviceOwner {
     this.#onError = onError;
     for (const type of TYPES) endpoint.on(type, VERSION, (message) => this.#hear(message));
     endpoint.on(MESSAGE_TYPE_GROUPS_ANSWER, VERSION, (message) => this.#offerAnswered(message));
-    endpoint.on(MESSAGE_TYPE_FILTERS_RECALLED, VERSION, ({ from }) => this.#filters.recalled(from));
+    endpoint.on(MESSAGE_TYPE_FILTERS_RECALLED, VERSION, ({ from, correlation }) => {
+      this.#filters.recalled(from, correlation);
+    });
   }
 
   /** Before the first view. */
@@ -158,9 +160,10 @@ export class DeviceOwner {
     this.#owner = owner;
     this.#ownerSince = ownerSince;
     this.#owns = owner === this.#endpoint.kernelId && this.#source !== undefined;
-    if (this.#owns && !owned) this.#begin(lives, term);
-    else if (this.#owns) this.#changed(lives);
+    const before = this.#lives;
     this.#lives = lives;
+    if (this.#owns && !owned) this.#begin(term);
+    else if (this.#owns) this.#changed(before);
     this.#serveWhenComplete();
   }
 
@@ -173,17 +176,22 @@ export class DeviceOwner {
     if (!batch || !this.#mayWrite) return;
     this.#whenFree(() => {
       if (batch.offered) this.#offer(batch, written);
-      else this.#apply(batch, () => true, (answer) => written(encodeWriteAnswer(answer)));
+      else
+        this.#apply(
+          batch,
+          () => true,
+          (answer) => written(encodeWriteAnswer(answer)),
+        );
       if (batch.complete) this.#missing.delete(HOLDER_STACK);
       this.#serveWhenComplete();
     });
   }
 
-  #begin(lives: ReadonlyMap<number, number>, term: number): void {
+  #begin(term: number): void {
     const source = this.#source as DeviceSource;
     this.#term = term;
     // In the first view nobody can have anything.
-    this.#missing = new Set(term > 1 ? lives.keys() : []);
+    this.#missing = new Set(term > 1 ? this.#lives.keys() : []);
     if (source.stackWrites && term > 1) this.#missing.add(HOLDER_STACK);
     const opened = (tables: DeviceTables) => {
       if (!this.#owns || this.#term !== term) return;
@@ -193,11 +201,12 @@ export class DeviceOwner {
     const tables = source.open();
     if (tables instanceof Promise) tables.then(opened, this.#onError);
     else opened(tables);
-    for (const told of this.#early.splice(0)) if (lives.get(told.from) === told.life) this.#take(told);
+    for (const told of this.#early.splice(0)) if (this.#lives.get(told.from) === told.life) this.#take(told);
   }
 
-  #changed(lives: ReadonlyMap<number, number>): void {
-    const gone = [...this.#lives].filter(([kernelId, life]) => lives.get(kernelId) !== life).map(([id]) => id);
+  /** @param before the lives of the view before. */
+  #changed(before: ReadonlyMap<number, number>): void {
+    const gone = [...before].filter(([kernelId, life]) => this.#lives.get(kernelId) !== life).map(([id]) => id);
     if (gone.length === 0) return;
     for (const [queue, { kernelId }] of this.#queues) if (gone.includes(kernelId)) this.#queues.delete(queue);
     this.#waiting = this.#waiting.filter(({ from }) => !gone.includes(from));
@@ -207,6 +216,7 @@ export class DeviceOwner {
       for (const offer of [...this.#offers]) this.#answerOffer(offer, kernelId, false);
     }
     this.#filters.forget(gone);
+    this.#filters.serve();
     this.#doWhatWaited();
   }
 
@@ -225,8 +235,9 @@ export class DeviceOwner {
     return this.#owns && !this.#memory.fenced;
   }
 
+  /** In order: an answer to one that waits may bring the next while others still do. */
   #whenFree(action: () => void): void {
-    if (this.#isFree) action();
+    if (this.#isFree && this.#unopened.length === 0) action();
     else this.#unopened.push(action);
   }
 
@@ -337,13 +348,15 @@ export class DeviceOwner {
       if (localPorts.length > 0) grant(localPorts);
       return localPorts.length > 0;
     };
-    if (block.urgent) this.#filters.want({ take, refuse: () => grant([]), kernelId: from });
-    else if (!this.#filters.isFree || !take(Number.POSITIVE_INFINITY)) grant([]);
+    if (block.urgent) {
+      this.#filters.want({ take, refuse: () => grant([]), kernelId: from });
+      this.#filters.serve();
+    } else if (!this.#filters.isFree || !take(Number.POSITIVE_INFINITY)) grant([]);
   }
 
-  #recall(): number[] {
+  #recall(round: number): number[] {
     return [...this.#endpoint.peers, this.#endpoint.kernelId].filter(
-      (kernelId) => this.#endpoint.send(kernelId, MESSAGE_TYPE_FILTERS_RECALL, VERSION, 0) >= 0,
+      (kernelId) => this.#endpoint.send(kernelId, MESSAGE_TYPE_FILTERS_RECALL, VERSION, round) >= 0,
     );
   }
 

@@ -57,9 +57,9 @@ export class DeviceProxy {
     this.#line = line;
     endpoint.on(MESSAGE_TYPE_GROUPS_OFFER, VERSION, (message) => this.#offered(message));
     endpoint.on(MESSAGE_TYPE_GROUPS_MOVED, VERSION, (message) => this.#moved(message));
-    endpoint.on(MESSAGE_TYPE_FILTERS_RECALL, VERSION, ({ from }) => {
+    endpoint.on(MESSAGE_TYPE_FILTERS_RECALL, VERSION, ({ from, correlation }) => {
       this.onRecall();
-      endpoint.send(from, MESSAGE_TYPE_FILTERS_RECALLED, VERSION, 0);
+      endpoint.send(from, MESSAGE_TYPE_FILTERS_RECALLED, VERSION, correlation);
     });
     endpoint.on(MESSAGE_TYPE_OWNER_SERVES, VERSION, () => {
       this.takeovers++;

@@ -13,15 +13,18 @@
  */
 import type { ReplyTuple } from "../device/replySteering.ts";
 import type { DeviceTables } from "../device/tables.ts";
-import { filterKey } from "./deviceMessages.ts";
+import { CORRELATION_MAX, filterKey } from "./deviceMessages.ts";
 
 export type FilterTableOptions = {
   /** Opened by a kernel that may still write them; undefined: not now. */
   readonly tables: () => DeviceTables | undefined;
   /** Filters that the device has. */
   readonly capacity: () => number;
-  /** Asks all kernels to give back what they do not use. @returns those whose answers are to be waited for. */
-  readonly recall: () => readonly number[];
+  /**
+   * Asks all kernels to give back what they do not use. @param round 1..CORRELATION_MAX; their answers name it.
+   * @returns those whose answers are to be waited for.
+   */
+  readonly recall: (round: number) => readonly number[];
   readonly onError: (error: unknown) => void;
 };
 
@@ -50,6 +53,7 @@ export class FilterTable {
   /** Those that the present round is for, and the kernels that have not answered. */
   #round: ReadonlySet<FilterWant> = new Set();
   readonly #asked = new Set<number>();
+  #roundNumber = 0;
   #serving = false;
 
   constructor(options: FilterTableOptions) {
@@ -74,7 +78,12 @@ export class FilterTable {
   set(flow: ReplyTuple, queue: number, holder: number): boolean {
     const key = filterKey(flow);
     this.#overtake((want) => want.key === key);
-    return this.#put(key, flow, queue, holder);
+    try {
+      return this.#put(key, flow, queue, holder);
+    } catch (error) {
+      this.#options.onError(error);
+      return false;
+    }
   }
 
   /**
@@ -84,46 +93,53 @@ export class FilterTable {
   setWhenFree(flow: ReplyTuple, queue: number, holder: number, decided: (isSet: boolean) => void): void {
     const key = filterKey(flow);
     this.#overtake((want) => want.key === key);
-    if (this.#held.has(key) && this.#put(key, flow, queue, holder)) {
-      decided(true);
-      return;
-    }
-    this.want({
+    const take = () => {
+      let isSet = false;
+      try {
+        isSet = this.#put(key, flow, queue, holder);
+        if (!isSet) return false;
+      } catch (error) {
+        // What makes no sense to the device, or what its host refuses, needs no room.
+        this.#options.onError(error);
+      }
+      decided(isSet);
+      return true;
+    };
+    // A flow that has a filter needs no room, and if there is any, nobody has waited for it.
+    if (take()) return;
+    this.#waiting.push({
       key,
       queue,
-      take: () => {
-        const isSet = this.#put(key, flow, queue, holder);
-        if (isSet) decided(true);
-        return isSet;
-      },
+      take,
       refuse: () => decided(false),
       overtaken: () => decided(true),
     });
   }
 
-  /** Room is taken at once, or waited for after those that wait already. */
+  /** Room is taken at once, or waited for after those that wait already: serve() asks for it. */
   want(want: FilterWant): void {
     if (this.isFree && want.take(Number.POSITIVE_INFINITY)) return;
     this.#waiting.push(want);
-    this.#beginRound();
   }
 
   clear(flow: ReplyTuple): void {
     const key = filterKey(flow);
     this.#overtake((want) => want.key === key);
-    this.#held.delete(key);
-    this.#options.tables()?.clearFilter?.(flow);
+    this.#remove(key, flow);
   }
 
   /** Removes those that name the queue, but for what its kernel has got in its present life. */
   drop(queue: number): void {
     this.#overtake((want) => want.queue === queue);
     for (const { flow, queue: named } of this.#set()) {
-      if (named === queue && this.holderOf(flow) !== queue) this.clear(flow);
+      if (named === queue && this.holderOf(flow) !== queue) this.#remove(filterKey(flow), flow);
     }
   }
 
-  /** Kernels are gone. The stack's order to drop a queue may have come before the view that says so. */
+  /**
+   * Kernels are gone: serve() has to follow. The stack's order to drop a queue may have come before the view that says
+   * so.
+   */
   forget(gone: readonly number[]): void {
     for (const { flow, queue } of this.#set()) {
       const holder = this.holderOf(flow);
@@ -132,15 +148,13 @@ export class FilterTable {
     }
     for (const [key, { holder }] of this.#held) if (gone.includes(holder)) this.#held.delete(key);
     this.#waiting = this.#waiting.filter(({ kernelId }) => kernelId === undefined || !gone.includes(kernelId));
-    for (const kernelId of gone) this.recalled(kernelId);
-    this.serve();
+    for (const kernelId of gone) this.recalled(kernelId, this.#roundNumber);
   }
 
   /** All have told what they have: from now on kernels can be asked to give back. */
   begin(): void {
     this.#serving = true;
     this.serve();
-    this.#beginRound();
   }
 
   /** Those that nobody has told a new owner of: whoever had them set is gone. */
@@ -159,44 +173,50 @@ export class FilterTable {
     this.#asked.clear();
   }
 
-  /** Gives room to those that wait, in their order, each a fair share. To be called when there may be some. */
+  /**
+   * Gives room to those that wait, in their order, and asks kernels for more if it does not suffice. To be called when
+   * there may be some, and when somebody may have begun to wait.
+   */
   serve(): void {
-    for (let want = this.#waiting[0]; want; want = this.#waiting[0]) {
+    this.#giveRoom();
+    if (!this.#serving || this.#waiting.length === 0 || this.#asked.size > 0) return;
+    this.#round = new Set(this.#waiting);
+    this.#roundNumber = (this.#roundNumber % CORRELATION_MAX) + 1;
+    for (const kernelId of this.#options.recall(this.#roundNumber)) this.#asked.add(kernelId);
+  }
+
+  #giveRoom(): void {
+    for (let want = this.#waiting.shift(); want; want = this.#waiting.shift()) {
       const free = this.#options.capacity() - this.#held.size;
-      if (!want.take(Math.max(1, Math.floor(free / this.#waiting.length)))) return;
-      this.#waiting.shift();
+      // Whoever hears that it has room may write, and so come here.
+      if (want.take(Math.max(1, Math.floor(free / (this.#waiting.length + 1))))) continue;
+      this.#waiting.unshift(want);
+      return;
     }
   }
 
   /** A kernel has given back what it does not use, or is gone. */
-  recalled(kernelId: number): void {
-    if (!this.#asked.delete(kernelId) || this.#asked.size > 0) return;
-    this.serve();
+  recalled(kernelId: number, round: number): void {
+    // An earlier round's answer may come after this kernel has become the owner again.
+    if (round !== this.#roundNumber || !this.#asked.delete(kernelId) || this.#asked.size > 0) return;
+    this.#giveRoom();
     const refused = this.#waiting.filter((want) => this.#round.has(want));
     this.#waiting = this.#waiting.filter((want) => !this.#round.has(want));
     this.#round = new Set();
     for (const { refuse } of refused) refuse();
-    // Refusals of one kind may have left room for another.
+    // What the one cannot have (the device refuses it) the next may.
     this.serve();
-    this.#beginRound();
-  }
-
-  #beginRound(): void {
-    if (!this.#serving || this.#waiting.length === 0 || this.#asked.size > 0) return;
-    this.#round = new Set(this.#waiting);
-    for (const kernelId of this.#options.recall()) this.#asked.add(kernelId);
   }
 
   #put(key: string, flow: ReplyTuple, queue: number, holder: number): boolean {
-    try {
-      if (this.#options.tables()?.setFilter?.(flow, queue) !== true) return false;
-    } catch (error) {
-      // What makes no sense to the device, or what its host refuses, is refused like one without room.
-      this.#options.onError(error);
-      return false;
-    }
+    if (this.#options.tables()?.setFilter?.(flow, queue) !== true) return false;
     this.#held.set(key, { holder, queue });
     return true;
+  }
+
+  #remove(key: string, flow: ReplyTuple): void {
+    this.#held.delete(key);
+    this.#options.tables()?.clearFilter?.(flow);
   }
 
   #set(): ReturnType<NonNullable<DeviceTables["filters"]>> {

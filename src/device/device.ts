@@ -81,8 +81,8 @@ export interface Placement {
   /** Queue that an entry names; undefined: it leaves its packets to another entry. */
   queueOf(entry: number): number | undefined;
   /**
-   * @param guarded where a kernel owns the device: only once the exact filters that keep flows of the entry elsewhere are
-   * in effect, and not if one is refused. Default false.
+   * @param guarded where a kernel owns the device: only once the exact filters that keep flows of the entry elsewhere
+   * are in effect, and not if one is refused. Default false.
    */
   place(entry: number, queue: number, guarded?: boolean): void;
   /** The entry that places a TCP packet with this tuple; addresses are 16 bytes. */

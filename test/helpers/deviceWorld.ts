@@ -12,9 +12,12 @@ import { MessageKernel } from "./messageKernels.ts";
 export const WORLD_KERNELS = 4;
 const ENTRIES = 8;
 const GROUPS = 16;
-const FILTERS = 40;
+export const WORLD_FILTERS = 40;
 
 export const flowKey = ({ remotePort, localPort }: ReplyTuple): string => `${remotePort} ${localPort}`;
+/** Remote ports of flows that are pinned; those of services are below. */
+export const PINS_FIRST = 9000;
+const groupOf = (key: string): number => Number.parseInt(key, 10) % GROUPS;
 const remote = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 7, 0, 2);
 const local = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 7, 0, 1);
 export const flow = (remotePort: number, localPort: number): ReplyTuple => ({ remote, remotePort, local, localPort });
@@ -31,7 +34,7 @@ class TableDevice implements Device {
     retaEntries: ENTRIES,
     flowGroups: GROUPS,
     groupsByLocalPort: true,
-    exactFilters: FILTERS,
+    exactFilters: WORLD_FILTERS,
   };
   readonly mac = new Uint8Array(6);
   readonly rxLanes = 1;
@@ -64,12 +67,16 @@ class TableDevice implements Device {
     return this.queueOfEntry[ENTRIES + group];
   }
 
+  /** Called before a group moves. */
+  onMove: (group: number) => void = () => {};
+
   moveFlowGroup(group: number, queue: number | undefined): void {
+    this.onMove(group);
     this.queueOfEntry[ENTRIES + group] = queue ?? 0;
   }
 
   setFilter(tuple: ReplyTuple, queue: number): boolean {
-    if (!this.filterTable.has(flowKey(tuple)) && this.filterTable.size >= FILTERS) return false;
+    if (!this.filterTable.has(flowKey(tuple)) && this.filterTable.size >= WORLD_FILTERS) return false;
     this.filterTable.set(flowKey(tuple), { flow: tuple, queue });
     return true;
   }
@@ -95,6 +102,9 @@ export class WorldKernel {
   readonly filters: FilterBlocks;
   readonly errors: string[] = [];
   granted = false;
+  /** Handles of connections that have ended. */
+  readonly #over = new Set<number>();
+  #lastHandle = 0;
 
   constructor(kernelId: number, life: number, device: TableDevice) {
     this.place = new MessageKernel(kernelId, { kernels: WORLD_KERNELS, ringBytes: 4096, life });
@@ -109,7 +119,7 @@ export class WorldKernel {
       line: this.control,
       settle: () => {},
       timeWaitMs: 0,
-      isOver: () => false,
+      isOver: (handle) => this.#over.has(handle),
     });
     this.control.onReclaim(() => this.filters.reclaim());
     this.control.device.onRecall = () => this.filters.giveBack(0);
@@ -137,6 +147,28 @@ export class WorldKernel {
     if (ports.length > 0) this.filters.ask(service, ports, true);
   }
 
+  /** A connection takes the first port that is ready, if there is one. */
+  use(remotePort: number): void {
+    const service = this.filters.find(remote, remotePort, local);
+    const port = service?.ready[0];
+    if (service && port !== undefined) this.filters.use(service, port, ++this.#lastHandle, 0);
+  }
+
+  /** The oldest connection to the service ends. */
+  end(remotePort: number): void {
+    for (const { handle } of this.filters.find(remote, remotePort, local)?.used.values() ?? []) {
+      if (this.#over.has(handle)) continue;
+      this.#over.add(handle);
+      return;
+    }
+  }
+
+  /** Filters with a connection. */
+  isUsed({ remotePort, localPort }: ReplyTuple): boolean {
+    const use = this.filters.find(remote, remotePort, local)?.used.get(localPort);
+    return use !== undefined && !this.#over.has(use.handle);
+  }
+
   /** Ports of all services that have a filter, as this kernel believes. */
   held(remotePorts: readonly number[]): string[] {
     return remotePorts.flatMap((remotePort) => {
@@ -147,6 +179,12 @@ export class WorldKernel {
   }
 }
 
+/** A flow that the stack wants to keep in a kernel. */
+type Pin = { readonly queue: number };
+
+/** The table at the moment of a refusal. */
+type Refusal = { readonly filters: number; readonly unused: number };
+
 export class DeviceWorld {
   readonly device = new TableDevice();
   readonly owned = new OwnedDevice(this.device);
@@ -154,12 +192,56 @@ export class DeviceWorld {
   readonly lives = new Array<number>(WORLD_KERNELS).fill(0);
   #view: View = { term: 0, owner: 0, ownerSince: 0, members: [] };
   #line: WorldKernel | undefined;
+  /** By flowKey. */
+  readonly pins = new Map<string, Pin>();
+  readonly refusals: Refusal[] = [];
+  /** Pins that must be in effect before the group moves as it was told last. */
+  readonly #guards = new Map<number, readonly (readonly [string, Pin])[]>();
+  /** What has gone wrong on the way. */
+  readonly faults: string[] = [];
 
   constructor() {
     this.owned.onGroupsRefused = () => this.#rehome();
+    this.owned.onFiltersRefused = (flows) => this.#refused(flows);
+    this.device.onMove = (group) => this.#moved(group);
     for (let id = 0; id < WORLD_KERNELS; id++) this.kernels.push(new WorldKernel(id, 0, this.device));
     this.announce(() => true);
     for (const kernel of this.kernels) kernel?.start();
+  }
+
+  /** As the balancer does for a connection whose group is about to move. */
+  pin(tuple: ReplyTuple, queue: number): void {
+    if (this.owned.setFilter?.(tuple, queue)) this.pins.set(flowKey(tuple), { queue });
+  }
+
+  unpin(tuple: ReplyTuple): void {
+    this.owned.clearFilter?.(tuple);
+    this.pins.delete(flowKey(tuple));
+  }
+
+  offer(group: number, queue: number): void {
+    const guards = [...this.pins].filter(([key, pin]) => groupOf(key) === group && pin.queue !== queue);
+    // An earlier move that is still under way has had nothing to wait for.
+    if (this.owned.written(ENTRIES + group)) this.#guards.delete(group);
+    else this.#guards.set(group, guards);
+    this.owned.moveFlowGroup?.(group, queue, true);
+  }
+
+  #moved(group: number): void {
+    for (const [key, pin] of this.#guards.get(group) ?? []) {
+      const isSet = this.device.filterTable.get(key)?.queue === pin.queue;
+      // What has been pinned anew since is no guard of this move.
+      if (this.pins.get(key) === pin && !isSet) this.faults.push(`group ${group} moves without the pin ${key}`);
+    }
+    this.#guards.delete(group);
+  }
+
+  #refused(flows: readonly ReplyTuple[]): void {
+    for (const tuple of flows) this.pins.delete(flowKey(tuple));
+    const filters = [...this.device.filterTable.values()];
+    const isLease = (tuple: ReplyTuple) => tuple.remotePort < PINS_FIRST;
+    const unused = filters.filter(({ flow: lease, queue }) => isLease(lease) && !this.kernels[queue]?.isUsed(lease));
+    this.refusals.push({ filters: filters.length, unused: unused.length });
   }
 
   get ownerId(): number {
@@ -211,6 +293,7 @@ export class DeviceWorld {
     this.kernels[id]?.place.memory.fence();
     this.kernels[id] = undefined;
     this.owned.placement?.dropFilters?.(id);
+    for (const [key, { queue }] of this.pins) if (queue === id) this.pins.delete(key);
     this.#rehome();
     this.announce(hears);
     this.owned.commitTables();

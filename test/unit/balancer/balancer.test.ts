@@ -37,6 +37,9 @@ class Bench {
   nowNs = 1e9;
   readonly #listeners: number[];
 
+  /** Live moves that the balancer has asked for. */
+  readonly migrated: [group: number, to: number][] = [];
+
   private constructor(card: Card, client: Stack, server: Stack, pinsMax: number | undefined) {
     this.card = card;
     this.client = client;
@@ -57,6 +60,7 @@ class Bench {
       memoryOf: (kernel) => server.kernels[kernel]?.memory,
       addresses: [SERVER],
       localPorts: { first: 40000, last: 49999 },
+      migrate: (group, to) => this.migrated.push([group, to]),
       ...(pinsMax === undefined ? {} : { pinsMax }),
     });
     this.#listeners = server.kernels.map(({ handles }) => handles.listen(80));
@@ -205,6 +209,33 @@ describe("Balancer", () => {
     expect(bench.card.flowGroupQueue(other)).toBe(owner);
     bench.balancer.close();
     expect(bench.card.registers.filterCount).toBe(0);
+  });
+
+  it("a connection whose filter is refused later gets its group back, or follows it", async () => {
+    const bench = await Bench.create();
+    const from = initialQueue(GROUP, 2);
+    bench.connect(CLIENT_PORT);
+    bench.settle();
+    bench.move(GROUP, from, 1 - from, true);
+    const refuse = () => {
+      const flow = { remote: parseAddress("10.7.0.1"), remotePort: CLIENT_PORT, local: SERVER, localPort: 80 };
+      bench.card.clearFilter(flow);
+      bench.balancer.filtersRefused([flow]);
+    };
+    refuse();
+    expect(bench.card.flowGroupQueue(GROUP)).toBe(from);
+    expect(bench.balancer.stats()).toMatchObject({ pinned: 0, strays: 0, refusals: { filters: 1 } });
+    // Now the other kernel has one of the group, too: neither can have it all.
+    bench.move(GROUP, from, 1 - from, true);
+    bench.connect(CLIENT_PORT + FLOW_GROUPS);
+    bench.settle();
+    expect(bench.accepted).toEqual([1, 1]);
+    refuse();
+    expect(bench.card.flowGroupQueue(GROUP)).toBe(1 - from);
+    expect(bench.migrated).toEqual([[GROUP, 1 - from]]);
+    // What it does not know, or what is where its group is, does not concern it.
+    refuse();
+    expect(bench.migrated.length).toBe(1);
   });
 
   it("shows the policy what the kernels' memories say", async () => {

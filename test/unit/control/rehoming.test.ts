@@ -30,6 +30,7 @@ class FakeDevice {
   readonly queues = Array.from({ length: ENTRIES }, (_, entry) => entry % QUEUES);
   /** Queue by remote port. */
   readonly filters = new Map<number, number>();
+  readonly flows: ReplyTuple[] = [];
   readonly placement: Placement = {
     entries: ENTRIES,
     queueOf: (entry) => this.queues[entry],
@@ -39,7 +40,9 @@ class FakeDevice {
     entryOf: (_source, sourcePort) => sourcePort % ENTRIES,
   };
 
-  setFilter({ remotePort }: ReplyTuple, queue: number): boolean {
+  setFilter(flow: ReplyTuple, queue: number): boolean {
+    const { remotePort } = flow;
+    this.flows.push(flow);
     this.filters.set(remotePort, queue);
     if (this.isSlow) this.pendingWrites++;
     return true;
@@ -195,4 +198,35 @@ it("pins of a flow group are taken away, and put back when it stays", () => {
   expect(device.filters.size).toBe(1);
   rehoming.unpinAll();
   expect(device.filters.size).toBe(0);
+});
+
+it("an entry comes back to a connection whose filter is refused, unless others are there too", () => {
+  rehoming.retire(0, 0);
+  rehoming.restore(0, 1000);
+  // Entry 0 has gone home, and on to whom the balancer says; a connection was late at the stand-in.
+  device.placement.place(0, 2);
+  connect(1, 600);
+  rehoming.step(1000 + SETTLE_MS);
+  expect([...device.filters]).toEqual([[600, 1]]);
+  const flows = device.flows.splice(0);
+  connect(2, 606);
+  rehoming.filtersRefused(flows);
+  expect([device.queues[0], rehoming.displacedEntries, rehoming.tornEntries]).toEqual([2, 0, 1]);
+  // Nothing is pinned any more.
+  connect(2, 0);
+  rehoming.filtersRefused(flows);
+  expect(device.queues[0]).toBe(2);
+});
+
+it("and goes where it was as soon as that connection is over", () => {
+  rehoming.retire(0, 0);
+  rehoming.restore(0, 1000);
+  device.placement.place(0, 2);
+  connect(1, 600);
+  rehoming.step(1000 + SETTLE_MS);
+  rehoming.filtersRefused(device.flows.splice(0));
+  expect([device.queues[0], rehoming.displacedEntries]).toEqual([1, 1]);
+  connect(1, 0);
+  for (let ms = 1000; ms < 2000; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+  expect([device.queues[0], rehoming.displacedEntries]).toEqual([2, 0]);
 });
