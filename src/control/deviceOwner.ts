@@ -88,7 +88,6 @@ const TYPES = [
   MESSAGE_TYPE_FILTERS_LEAD,
   MESSAGE_TYPE_FILTERS_HOLDS,
 ] as const;
-const BEFORE_UNKNOWN = -1;
 
 export class DeviceOwner {
   readonly #endpoint: Endpoint;
@@ -98,11 +97,9 @@ export class DeviceOwner {
   /** Of this term: an earlier term's opening may still be under way. */
   #tables: DeviceTables | undefined;
   #term = 0;
-  /** The owner of the view before. */
-  #before = BEFORE_UNKNOWN;
-  #owner = -1;
+  /** Kernels that may still believe that they are the owner. */
+  #former: readonly number[] = [];
   #ownerSince = 0;
-  #lastTerm = 0;
   #owns = false;
   #serving = false;
   /** Kernels, and HOLDER_STACK, that have not told what they have. */
@@ -150,14 +147,11 @@ export class DeviceOwner {
     return this.#serving ? this.#filters.size : undefined;
   }
 
-  setView({ owner, ownerSince, members, term }: View): void {
+  setView({ former, owner, ownerSince, members, term }: View): void {
     const lives = new Map(members.map(({ kernelId, life }) => [kernelId, life] as const));
     const owned = this.#owns && this.#ownerSince === ownerSince;
     if (this.#owns && !owned) this.#end();
-    // Who has missed a view does not know who was the owner before.
-    if (ownerSince !== this.#ownerSince) this.#before = this.#lastTerm === term - 1 ? this.#owner : BEFORE_UNKNOWN;
-    this.#lastTerm = term;
-    this.#owner = owner;
+    this.#former = former;
     this.#ownerSince = ownerSince;
     this.#owns = owner === this.#endpoint.kernelId && this.#source !== undefined;
     const before = this.#lives;
@@ -241,11 +235,9 @@ export class DeviceOwner {
     else this.#unopened.push(action);
   }
 
-  /** The tables are open, and the last owner, if it lives, has let go of them. */
+  /** The tables are open, and owners before us, if they live, have let go of them. */
   get #isFree(): boolean {
-    if (this.#tables === undefined) return false;
-    if (this.#before !== BEFORE_UNKNOWN) return !this.#missing.has(this.#before);
-    return this.#missing.size === 0 || (this.#missing.size === 1 && this.#missing.has(HOLDER_STACK));
+    return this.#tables !== undefined && !this.#former.some((kernelId) => this.#missing.has(kernelId));
   }
 
   #doWhatWaited(): void {

@@ -324,7 +324,10 @@ export class OwnedDevice implements Device {
   #send(batch: Batch): void {
     this.#sent.set(batch.sequence, batch);
     const channel = this.#channel as WriteChannel;
-    channel(encodeWriteBatch(batch), (payload) => this.#answered(payload));
+    channel(encodeWriteBatch(batch), (payload) => {
+      // An owner that is none any more has done it too; what counts is that the present one has.
+      if (this.#channel === channel) this.#answered(payload);
+    });
   }
 
   /** Not of a batch that is sent again: what has been written since is not undone, and filters have been told anew. */

@@ -65,7 +65,7 @@ export class Supervision implements SupervisedKernels {
   readonly #messages: MessageCounter;
   /** Kernels that run or are being started. */
   readonly #members = new Map<number, Member>();
-  #view: View = { term: 0, owner: 0, ownerSince: 0, members: [] };
+  #view: View = { term: 0, owner: 0, ownerSince: 0, members: [], former: [] };
   #timer: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
 
@@ -87,7 +87,7 @@ export class Supervision implements SupervisedKernels {
     for (const [kernelId, { memory }] of plan.memories.entries()) {
       this.#members.set(kernelId, { kernelId, life: 0, memory });
     }
-    this.#view = { term: 1, owner: 0, ownerSince: 1, members: [...this.#members.values()] };
+    this.#view = { term: 1, owner: 0, ownerSince: 1, members: [...this.#members.values()], former: [] };
   }
 
   /** The kernels as of now. */
@@ -268,14 +268,14 @@ export class Supervision implements SupervisedKernels {
   #changeView(): void {
     const members = [...this.#members.values()];
     const { owner, ownerSince, term } = this.#view;
-    const lifeBefore = this.#view.members.find(({ kernelId }) => kernelId === owner)?.life;
+    const livedBefore = (kernelId: number) =>
+      this.#view.members.some((member) => member.kernelId === kernelId && member === this.#members.get(kernelId));
     const heirs = members.map(({ kernelId }) => kernelId).sort((a, b) => a - b);
     const heir = heirs.find((kernelId) => this.supervisor.isUp(kernelId)) ?? heirs[0] ?? owner;
-    const lives = this.#members.has(owner) && this.#members.get(owner)?.life === lifeBefore;
-    const stays = lives && !this.supervisor.isLeaving(owner);
-    this.#view = stays
-      ? { term: term + 1, owner, ownerSince, members }
-      : { term: term + 1, owner: heir, ownerSince: term + 1, members };
+    const stays = livedBefore(owner) && !this.supervisor.isLeaving(owner);
+    const next = stays ? { owner, ownerSince } : { owner: heir, ownerSince: term + 1 };
+    const former = [...new Set([...this.#view.former, owner])].filter((id) => id !== next.owner && livedBefore(id));
+    this.#view = { term: term + 1, ...next, members, former };
     this.#runner.viewChanged(this.#view);
   }
 

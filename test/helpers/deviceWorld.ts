@@ -190,7 +190,7 @@ export class DeviceWorld {
   readonly owned = new OwnedDevice(this.device);
   readonly kernels: (WorldKernel | undefined)[] = [];
   readonly lives = new Array<number>(WORLD_KERNELS).fill(0);
-  #view: View = { term: 0, owner: 0, ownerSince: 0, members: [] };
+  #view: View = { term: 0, owner: 0, ownerSince: 0, members: [], former: [] };
   #line: WorldKernel | undefined;
   /** By flowKey. */
   readonly pins = new Map<string, Pin>();
@@ -258,10 +258,12 @@ export class DeviceWorld {
     const present = members.map(({ kernelId }) => kernelId);
     const { owner: last, ownerSince: since, members: before } = this.#view;
     const term = this.#view.term + 1;
-    const lifeOf = (all: readonly Member[]) => all.find(({ kernelId }) => kernelId === last)?.life;
-    const stays = present.includes(last) && lifeOf(before) === lifeOf(members);
+    const lifeOf = (all: readonly Member[], id: number) => all.find(({ kernelId }) => kernelId === id)?.life;
+    const lives = (id: number) => present.includes(id) && lifeOf(before, id) === lifeOf(members, id);
+    const stays = lives(last);
     const owner = stays ? last : (present[0] ?? last);
-    this.#view = { term, owner, ownerSince: stays ? since : term, members };
+    const former = [...new Set([...this.#view.former, last])].filter((id) => id !== owner && lives(id));
+    this.#view = { term, owner, ownerSince: stays ? since : term, members, former };
     this.tell(hears);
     this.#attach();
   }
@@ -270,7 +272,10 @@ export class DeviceWorld {
   abdicate(hears: (id: number) => boolean): void {
     const others = this.kernels.flatMap((kernel, id) => (kernel && id !== this.#view.owner ? [id] : []));
     if (others[0] === undefined) return;
-    this.#view = { ...this.#view, term: this.#view.term + 1, owner: others[0], ownerSince: this.#view.term + 1 };
+    const [owner] = others;
+    const term = this.#view.term + 1;
+    const former = [...new Set([...this.#view.former, this.#view.owner])].filter((id) => id !== owner);
+    this.#view = { ...this.#view, term, owner, ownerSince: term, former };
     this.tell(hears);
     this.#attach();
   }

@@ -58,7 +58,7 @@ class Kernel {
 class World {
   readonly kernels: (Kernel | undefined)[] = [];
   readonly lives = new Array<number>(KERNELS).fill(0);
-  #view: View = { term: 0, owner: 0, ownerSince: 0, members: [] };
+  #view: View = { term: 0, owner: 0, ownerSince: 0, members: [], former: [] };
 
   constructor() {
     for (let id = 0; id < KERNELS; id++) this.kernels.push(new Kernel(id, 0));
@@ -82,7 +82,7 @@ class World {
     const lifeOf = (all: readonly Member[]) => all.find(({ kernelId }) => kernelId === last)?.life;
     const stays = present.includes(last) && lifeOf(before) === lifeOf(members);
     const owner = stays ? last : (present[0] ?? last);
-    this.#view = { term, owner, ownerSince: stays ? since : term, members };
+    this.#view = { term, owner, ownerSince: stays ? since : term, members, former: [] };
     this.tell(hears);
   }
 
