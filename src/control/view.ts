@@ -22,7 +22,7 @@ export type View = {
   /** The term in which it became that: who has missed a view or two can tell whether another was meanwhile. */
   readonly ownerSince: number;
   readonly members: readonly Member[];
-  /** Members that have been the owner before (they are about to leave): they may not have heard that they are no more. */
+  /** Members that have been the owner (they are about to leave): they may not have heard that they are no more. */
   readonly former: readonly number[];
 };
 
