@@ -76,6 +76,12 @@ function serveCommand(): Command {
     .option("--pcap <file>", "write all frames to a pcapng file")
     .option("--gateway <list>", "default gateway, one of each family: 10.7.0.1,fd07::1")
     .option("--route <list>", "other routes: 10.8.0.0/16=10.7.0.9")
+    .option(
+      "--steer <how>",
+      "who places frames on the kernels: device (it has a queue for each), software (it has one), auto: as it is",
+      choiceOption("--steer", ["auto", "device", "software"]),
+      "auto",
+    )
     .option("--host-address <list>", "addresses to give to the host's end of the device: 10.7.0.1/24,fd07::1/64")
     .addOption(
       new Option("--chaos [s]", "end a random kernel every so many seconds, to see what happens then")

@@ -4,7 +4,8 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { captureDevice, openFileSink } from "../device/capture.ts";
 import type { Device } from "../device/device.ts";
-import { openTap } from "../device/tap/device.ts";
+import { steerInSoftware } from "../device/steered/device.ts";
+import { openTap, type TapDevice } from "../device/tap/device.ts";
 import { NetPopcornError } from "../errors.ts";
 import { formatAddress, parseAddress, parseCidr } from "../ip/address.ts";
 import { PROCESS_EPOCH_MS } from "../kernel/clock.ts";
@@ -32,6 +33,8 @@ export type ServeOptions = {
   readonly seed?: number;
   /** Ends a random kernel every so many seconds. */
   readonly chaos?: number;
+  /** Who places frames on the kernels. Default "auto": the device, unless it has one queue only. */
+  readonly steer?: "auto" | "device" | "software";
 };
 
 /** Built-in applications and their well-known ports (RFC 862, 863, 864, 9110). */
@@ -68,7 +71,8 @@ export async function serve(options: ServeOptions, output: Output): Promise<void
     const addresses = stack.addresses.map((text) => formatAddress(parseCidr(text).address));
     // A link-local address is of no use to whoever reads this.
     const address = addresses.find((text) => !/^fe[89ab]/.test(text)) ?? addresses[0] ?? "";
-    const ready = { event: "ready", address, addresses, port: portOf(options), kernels: options.kernels };
+    const { steering } = device.capabilities;
+    const ready = { event: "ready", address, addresses, port: portOf(options), kernels: options.kernels, steering };
     const shown = address.includes(":") ? `[${address}]` : address;
     output.result(ready, `ready ${shown}:${ready.port} kernels=${ready.kernels}`);
     if (options.chaos !== undefined)
@@ -117,23 +121,38 @@ function findApplication(app: string): URL {
   return pathToFileURL(file);
 }
 
-/** The TAP device, with a capture around it when one is asked for. */
+/** The TAP device, with a capture around it when one is asked for, and software that steers where the host cannot. */
 async function openDevice(options: ServeOptions, cleanups: Cleanups): Promise<Device> {
-  const { tap: name, pcap, kernels: queues, hostAddress } = options;
+  const { tap: name, pcap, kernels } = options;
   const sink = pcap === undefined ? undefined : await openFileSink(pcap);
   // Closed after the device, so that it gets all that the device still has.
   if (sink !== undefined) cleanups.push(() => sink.close());
-  const tap = await openTap({
-    name,
-    queues,
-    ...(hostAddress === undefined ? {} : { hostAddress: listOf(hostAddress) }),
-  });
-  const device = sink === undefined ? tap : captureDevice(tap, sink, { name, epochMs: PROCESS_EPOCH_MS });
+  const tap = await openQueues(options);
+  const captured = sink === undefined ? tap : captureDevice(tap, sink, { name, epochMs: PROCESS_EPOCH_MS });
+  const hasQueues = tap.capabilities.queues === kernels;
+  const device = hasQueues ? captured : await steerInSoftware(captured, { queues: kernels });
   cleanups.push(() => device.close());
+  if (!hasQueues) {
+    console.error(`netpopcorn: ${name} has one queue; software places its frames on ${kernels} kernels, by one thread`);
+  }
   if (tap.steeringRefusal !== undefined) {
     console.error(`netpopcorn: the host steers packets by learning: ${tap.steeringRefusal}`);
   }
   return device;
+}
+
+/** As many queues as there are kernels, or one. */
+async function openQueues({ tap: name, kernels, hostAddress, steer = "auto" }: ServeOptions): Promise<TapDevice> {
+  const open = (queues: number) =>
+    openTap({ name, queues, ...(hostAddress === undefined ? {} : { hostAddress: listOf(hostAddress) }) });
+  if (steer === "software") return open(1);
+  try {
+    return await open(kernels);
+  } catch (error) {
+    // The device has been made without multi_queue.
+    if (steer === "auto" && error instanceof NetPopcornError && error.code === "EINVAL") return open(1);
+    throw error;
+  }
 }
 
 function startStack(options: ServeOptions, routes: RouteOption[], app: URL, device: Device): Promise<Stack> {
@@ -173,9 +192,14 @@ function untilEnd(stack: Stack, interrupt: Interrupt, output: Output): Promise<v
 }
 
 async function printStats(stack: Stack, output: Output): Promise<void> {
-  const { total, kernels, queues } = await stack.stats();
+  const { total, kernels, queues, softwareSteered } = await stack.stats();
   const counted = Object.entries(total).filter(([, value]) => value !== 0);
   const sumOf = (name: string) => kernels.map((counters) => counters[name] ?? 0).join(" + ");
-  const text = [`queues  ${queues.join(" ")}`, ...counted.map(([name, value]) => `${name}  ${sumOf(name)} = ${value}`)];
-  output.result({ event: "stats", ...total, queues, kernels }, text.join("\n"));
+  const steered = softwareSteered > 0 ? [`softwareSteered  ${softwareSteered}`] : [];
+  const text = [
+    `queues  ${queues.join(" ")}`,
+    ...steered,
+    ...counted.map(([name, value]) => `${name}  ${sumOf(name)} = ${value}`),
+  ];
+  output.result({ event: "stats", ...total, queues, softwareSteered, kernels }, text.join("\n"));
 }

@@ -5,6 +5,7 @@ import { ADDRESS_ANY_V4 } from "../layout/config.ts";
 import { RESULT_BASE, SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
 import { INFO_SIZE_BYTES } from "../layout/option.ts";
 import { TCPI_SIZE_BYTES } from "../layout/tcpInfo.ts";
+import { EAGAIN } from "../layout/status.ts";
 import type { KernelExports } from "../wasm/exports.ts";
 import type { EventHandler, KernelHost } from "./host.ts";
 
@@ -122,12 +123,31 @@ export class Handles {
    * Starts an active open; EVENT_CONNECTED or EVENT_ERROR follows.
    * @param remoteAddress 16 bytes. @param localPort 0: any whose replies come to this kernel.
    * @param addressIndex -1: by route.
-   * @returns EADDRNOTAVAIL too when replies to `localPort` would go to another kernel, or no port is left.
+   * @returns EADDRNOTAVAIL too when replies to `localPort` would go to another kernel, or no port is left; EAGAIN when
+   * the device's owner has to be asked first for exact filters towards that service (docs/connect.md), in another
+   * thread: connectAsync() waits.
    */
   connect(remoteAddress: Uint8Array, remotePort: number, localPort = 0, addressIndex = -1): number {
     const opener = this.#host.opener;
     if (opener) return opener.connect(remoteAddress, remotePort, localPort, addressIndex);
     return this.connectFrom(remoteAddress, remotePort, localPort, addressIndex);
+  }
+
+  /**
+   * As connect, but waits for the owner where connect says EAGAIN: once for each block of connections, if at all. What
+   * is known at once is returned in this turn's microtasks.
+   */
+  async connectAsync(remoteAddress: Uint8Array, remotePort: number, localPort = 0, addressIndex = -1): Promise<number> {
+    const remote = remoteAddress.slice();
+    for (;;) {
+      const handle = this.connect(remote, remotePort, localPort, addressIndex);
+      if (handle !== EAGAIN) {
+        // Outside a turn nobody else sees to it that the SYN leaves.
+        this.flush();
+        return handle;
+      }
+      await this.#host.opener?.answered();
+    }
   }
 
   /** Index of the own address to speak to `remote` (16 bytes) from, as they are now; -1: no route. */

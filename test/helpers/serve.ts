@@ -14,6 +14,7 @@ export type ServeOptions = {
   readonly pcap?: string;
   /** Seconds between the ends of kernels. */
   readonly chaos?: number;
+  readonly steer?: "device" | "software";
   /** Where the host has its address: on the TAP itself, or elsewhere, on a link bridged to it. @default true */
   readonly hostAddress?: boolean;
 };
@@ -36,9 +37,10 @@ export class Served implements AsyncDisposable {
 
   /** Resolves once the server has printed `ready` and the host has a route to it. */
   static async start(namespace: Namespace, options: ServeOptions): Promise<Served> {
-    const { app, port, kernels = 2, pcap, chaos, hostAddress = true } = options;
+    const { app, port, kernels = 2, pcap, chaos, steer, hostAddress = true } = options;
     const parameters = ["serve", "--tap", "pop0", "--address", `${SERVER}/24`, "--kernels", `${kernels}`];
     parameters.push("--app", app, "--port", `${port}`, ...(pcap === undefined ? [] : ["--pcap", pcap]));
+    if (steer !== undefined) parameters.push("--steer", steer);
     if (chaos !== undefined) parameters.push("--chaos", `${chaos}`, "--seed", "1");
     const child = namespace.start(process.execPath, [CLI, ...parameters], { stdio: ["ignore", "pipe", "pipe"] });
     const served = new Served(child);

@@ -63,6 +63,34 @@ it("every kernel opens connections to one service on an 82599, by filters in blo
   expect(device.registers.filterCount).toBe(0);
 }, 60_000);
 
+it("at the handle level connectAsync waits for the first block of filters, where connect says EAGAIN", async () => {
+  const segment = await createSegment({ portsMax: 8 });
+  const device = segment.createCard({ queues: KERNELS, preset: "82599" });
+  const handleApp = new URL("../fixtures/handleConnectApp.mjs", import.meta.url);
+  const options = { device, address: "10.7.0.1/24", app: handleApp, tuning, balancer: "static" as const };
+  const stack = await createStack({ mode: "threads", ...options });
+  cleanUp.push(() => stack.close({ drainMs: 0 }));
+  const server = await createStack({
+    ...{ device: segment.createCard(), address: "10.7.0.2/24", sharedMemory: true, tuning },
+  });
+  cleanUp.push(() => server.close({ drainMs: 0 }));
+  await server.listen(PORT, {
+    onConnection: ({ readable }) => void readable.pipeTo(new WritableStream()).catch(() => {}),
+  });
+  // Replies of the service go to one kernel; the others need filters.
+  device.moveFlowGroup(PORT, 0);
+  const answers: { kernelId: number; first: number; failed: number[] }[] = [];
+  stack.on("message", ({ data }) => answers.push(data as (typeof answers)[0]));
+  stack.postMessage({ id: 1, address: "10.7.0.2", port: PORT, count: 100 });
+  await expect.poll(() => answers.length, { timeout: 20_000 }).toBe(KERNELS);
+  expect(answers.map(({ failed }) => failed)).toEqual(Array(KERNELS).fill([]));
+  // The owner asks itself, too, but has its answer in the same turn at the earliest.
+  const byKernel = answers.sort((a, b) => a.kernelId - b.kernelId).map(({ first }) => first >= 0);
+  expect(byKernel.slice(1)).toEqual([false, false]);
+  for (const { first } of answers) if (first < 0) expect(first).toBe(-11);
+  expect(device.registers.filterCount).toBeGreaterThanOrEqual(2 * 64);
+}, 60_000);
+
 it("the next kernel re-homes what the one after the owner leaves behind", async () => {
   const { stack, device } = await start({}, false);
   const entriesOf = (queue: number) =>

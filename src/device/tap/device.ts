@@ -114,7 +114,8 @@ export interface TapDevice extends Device {
 /**
  * Opens a TAP device, or takes an existing one.
  * @throws NetPopcornError EPERM, ENODEV (no /dev/net/tun, no such namespace), EBUSY (another program has the name),
- *   EINVAL (the device is not multi-queue), ERR_OPTION_RANGE, ERR_ADDRESS_FORMAT, ERR_KOFFI_MISSING, ERR_PLATFORM.
+ *   EINVAL (the device is not multi-queue, and more than one queue is wanted), ERR_OPTION_RANGE, ERR_ADDRESS_FORMAT,
+ *   ERR_KOFFI_MISSING, ERR_PLATFORM.
  */
 export async function openTap(options: TapOptions): Promise<TapDevice> {
   checkOptions(options);
@@ -169,7 +170,8 @@ function openQueues(
   const existed = interfaceExists(syscalls, options.name);
   let name = options.name;
   for (let queue = 0; queue < count; queue += 1) {
-    name = openQueue(syscalls, name, offload, queueFds);
+    // One queue is all that a device has which was made without multi_queue.
+    name = openQueue(syscalls, name, { offload, single: existed && options.queues === 1 }, queueFds);
   }
   if (existed) requireSoleUse(syscalls, name, queueFds);
   const link = new NetworkInterface(syscalls, name);
@@ -191,14 +193,24 @@ function interfaceExists(syscalls: Syscalls, name: string): boolean {
   return exists;
 }
 
+type QueueTerms = {
+  readonly offload: boolean;
+  /** The device may be one without multi_queue. */
+  readonly single: boolean;
+};
+
 /** Opens one more queue of `name`. @returns the name that the host has given. */
-function openQueue(syscalls: Syscalls, name: string, offload: boolean, queueFds: number[]): string {
+function openQueue(syscalls: Syscalls, name: string, { offload, single }: QueueTerms, queueFds: number[]): string {
   const fd = syscalls.open(TUN_PATH, LINUX.O_RDWR | LINUX.O_NONBLOCK | LINUX.O_CLOEXEC);
   if (fd < 0) throw openError(fd);
   queueFds.push(fd);
   const request = interfaceRequest(name);
-  request.setUint16(IFREQ_VALUE, IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | IFF_VNET_HDR, true);
-  const status = syscalls.ioctl(fd, TUNSETIFF, requestBytes(request));
+  const attach = (flags: number): number => {
+    request.setUint16(IFREQ_VALUE, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags, true);
+    return syscalls.ioctl(fd, TUNSETIFF, requestBytes(request));
+  };
+  let status = attach(IFF_MULTI_QUEUE);
+  if (status === -LINUX.EINVAL && single) status = attach(0);
   if (status < 0) throw attachError(name, status);
   const headerBytes = new Uint8Array(new ArrayBuffer(4));
   headerBytes[0] = VNET_HEADER_BYTES;
@@ -227,8 +239,8 @@ function attachError(name: string, status: number): NetPopcornError {
   if (status === -LINUX.EINVAL) {
     return new NetPopcornError(
       "EINVAL",
-      `${name} exists but is no multi-queue TAP device: choose another name, or make it again with ` +
-        `ip tuntap add dev ${name} mode tap multi_queue`,
+      `${name} exists but is no multi-queue TAP device: make it again with ip tuntap add dev ${name} mode tap ` +
+        "multi_queue, or take its one queue and steer in software (steerInSoftware, serve --steer software)",
       { errno: status },
     );
   }
