@@ -14,6 +14,7 @@ import type { KernelLife } from "./kernel/supervision.ts";
 import { HANG_MS_DEFAULT, type RemoveOptions, RESTART_DEFAULTS, type RestartOptions } from "./kernel/supervisor.ts";
 import { startThreadStack } from "./kernel/threadStack.ts";
 import type { MigrationResult } from "./migration/migrator.ts";
+import { toeplitzBuild } from "./rss/toeplitz.ts";
 import type { Connection } from "./socket/connection.ts";
 import type { Listener } from "./socket/listener.ts";
 import type { Sockets } from "./socket/sockets.ts";
@@ -120,6 +121,8 @@ export type StackPlan = {
   readonly drawSeed: Uint32Array;
   /** Of the balancer. */
   readonly policy: Policy;
+  /** Key of the device's RSS hash; undefined: its own. */
+  readonly rssKey: Uint8Array | undefined;
   /** What a kernel that is started again starts with: the same but for its seeds. @param restarts from 1 on. */
   readonly renewKernel: (kernelId: number, restarts: number) => KernelLife;
   /** undefined: kernels are not started again. */
@@ -130,7 +133,7 @@ export type StackPlan = {
 /**
  * Creates and starts a stack.
  * @throws NetPopcornError ERR_OPTION_RANGE, ERR_OPTION_UNKNOWN, ERR_OPTION_COMBINATION, ERR_ADDRESS_FORMAT,
- * ERR_APP_LOAD, ERR_APP_EXPORT, ENOMEM, and what the application throws at its start.
+ * ERR_RSS_KEY, ERR_APP_LOAD, ERR_APP_EXPORT, ENOMEM, and what the application throws at its start.
  */
 export async function createStack(options: StackOptions): Promise<Stack> {
   options.signal?.throwIfAborted();
@@ -207,6 +210,7 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
     return { config, memory: createKernelMemory(config), hostSeed: seeds(stream + KERNELS_MAX), life: restarts };
   };
   const { restart, hangMs } = checkSupervision(options);
+  const rssKey = checkRssKey(options);
   return {
     options,
     device,
@@ -218,10 +222,19 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
     hostSeeds,
     drawSeed,
     policy,
+    rssKey,
     renewKernel,
     restart,
     hangMs,
   };
+}
+
+function checkRssKey({ rssKey, device }: StackOptions): Uint8Array | undefined {
+  if (rssKey === undefined) return undefined;
+  if (!device.setRssKey) throw combinationError("this device has no RSS hash, so no key; leave rssKey out");
+  // Checks its length.
+  toeplitzBuild(rssKey);
+  return Uint8Array.from(rssKey);
 }
 
 function checkSupervision({ restart, hangMs = HANG_MS_DEFAULT }: StackOptions): Pick<StackPlan, "restart" | "hangMs"> {

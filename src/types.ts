@@ -36,6 +36,11 @@ export type StackOptions = {
   readonly gateway?: string | readonly string[];
   /** Other routes: { to: "10.8.0.0/16", via: "10.7.0.9" }. */
   readonly routes?: readonly RouteOption[];
+  /**
+   * Key of the device's RSS hash, 40 or 52 bytes; the kernel that owns the device sets it before any kernel has its
+   * queue pair. Only for a device with such a hash (model card). Default: the one that the device has.
+   */
+  readonly rssKey?: Uint8Array | readonly number[];
   /** Own Ethernet address, "02:00:5e:10:00:01". Default: the device's. */
   readonly mac?: string;
   /**

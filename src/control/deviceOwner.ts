@@ -64,6 +64,8 @@ export type DeviceSource = {
   readonly open: () => DeviceTables | Promise<DeviceTables>;
   /** The stack writes too, and tells a new owner what it has. */
   readonly stackWrites: boolean;
+  /** Key that the RSS hash is to have; undefined: the device's own, or there is no hash. */
+  readonly rssKey?: Uint8Array | undefined;
 };
 
 type Told = Pick<Message, "from" | "life" | "type" | "correlation" | "payload">;
@@ -296,6 +298,7 @@ export class DeviceOwner {
     const begins = serves && !this.#serving;
     this.#serving = serves;
     if (!serves) return;
+    if (begins) this.#setRssKey();
     if (begins && this.#term > 1) {
       this.#filters.clearOrphans();
       for (const to of this.#endpoint.peers) this.#endpoint.send(to, MESSAGE_TYPE_OWNER_SERVES, VERSION, 0);
@@ -305,6 +308,17 @@ export class DeviceOwner {
       if (told.type === MESSAGE_TYPE_QUEUE_ASK) this.#grantQueue(told);
       else this.#grantFilters(told);
     }
+  }
+
+  /**
+   * Before anybody has a queue pair: ports for connections are chosen by the hash. An owner that takes over finds it
+   * set, unless the one before has died at that.
+   */
+  #setRssKey(): void {
+    const key = this.#source?.rssKey;
+    const set = this.#tables?.rssKey?.();
+    if (!key || !this.#mayWrite || (set && key.every((byte, index) => byte === set[index]))) return;
+    this.#tables?.setRssKey?.(key);
   }
 
   #grantQueue({ from, correlation, payload }: Told): void {

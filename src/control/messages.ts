@@ -23,6 +23,8 @@ export type WorkerStart = {
   /** To be opened when this kernel becomes the owner; undefined: the device has none. */
   readonly tables: TablesDescriptor | undefined;
   readonly capabilities: DeviceCapabilities;
+  /** As of DeviceSource. */
+  readonly rssKey: Uint8Array | undefined;
   /** Application module. */
   readonly app: string;
   readonly appArguments: unknown;

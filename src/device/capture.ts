@@ -151,6 +151,8 @@ class CapturedDevice implements Device {
   readonly setFilter?: NonNullable<Device["setFilter"]>;
   readonly clearFilter?: NonNullable<Device["clearFilter"]>;
   readonly filters?: NonNullable<Device["filters"]>;
+  readonly rssKey?: NonNullable<Device["rssKey"]>;
+  readonly setRssKey?: NonNullable<Device["setRssKey"]>;
   readonly describeTables?: NonNullable<Device["describeTables"]>;
   readonly placement?: Placement;
   readonly lendQueue?: NonNullable<Device["lendQueue"]>;
@@ -174,6 +176,8 @@ class CapturedDevice implements Device {
     if (device.setFilter) this.setFilter = device.setFilter.bind(device);
     if (device.clearFilter) this.clearFilter = device.clearFilter.bind(device);
     if (device.filters) this.filters = device.filters.bind(device);
+    if (device.rssKey) this.rssKey = device.rssKey.bind(device);
+    if (device.setRssKey) this.setRssKey = device.setRssKey.bind(device);
     if (device.describeTables) this.describeTables = device.describeTables.bind(device);
     if (device.placement) this.placement = device.placement;
     if (device.lendQueue) this.lendQueue = device.lendQueue.bind(device);

@@ -138,6 +138,10 @@ export interface Device {
   clearFilter?(flow: ReplyTuple): void;
   /** Exact filters that are set. */
   filters?(): readonly PlacedFilter[];
+  /** Key of the RSS hash, 40 bytes or more. This and the next are missing where there is none. */
+  rssKey?(): Uint8Array;
+  /** While no kernel has a queue pair. @throws NetPopcornError ERR_RSS_KEY. */
+  setRssKey?(key: Uint8Array): void;
   /** What another thread needs to write the tables (openTables of tables.ts); missing: there is nothing to write. */
   describeTables?(): TablesDescriptor | undefined;
   /**

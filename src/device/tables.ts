@@ -19,6 +19,10 @@ export interface DeviceTables {
   clearFilter?(flow: ReplyTuple): void;
   /** Exact filters that are set, whoever has set them. */
   filters?(): readonly PlacedFilter[];
+  /** Key of the RSS hash, 40 bytes or more. This and the next are missing where there is none. */
+  rssKey?(): Uint8Array;
+  /** @throws NetPopcornError ERR_RSS_KEY. */
+  setRssKey?(key: Uint8Array): void;
 }
 
 export type PlacedFilter = { readonly flow: ReplyTuple; readonly queue: number };
@@ -36,6 +40,8 @@ export function tablesOf(device: Device): DeviceTables {
   if (device.setFilter) tables.setFilter = device.setFilter.bind(device);
   if (device.clearFilter) tables.clearFilter = device.clearFilter.bind(device);
   if (device.filters) tables.filters = device.filters.bind(device);
+  if (device.rssKey) tables.rssKey = device.rssKey.bind(device);
+  if (device.setRssKey) tables.setRssKey = device.setRssKey.bind(device);
   return tables;
 }
 

@@ -271,7 +271,7 @@ class InlineStack extends StackBase implements Stack {
 
   /** A kernel without a queue pair. */
   #startKernel({ config, memory, hostSeed, life }: KernelLife): KernelHost {
-    const { device, module } = this.#plan;
+    const { device, module, rssKey } = this.#plan;
     const { kernelId } = config;
     const host = new KernelHost({
       module,
@@ -285,7 +285,7 @@ class InlineStack extends StackBase implements Stack {
       onWork: () => this.#reactor?.wake(),
     });
     const open = () => tablesOf(this.#rawDevice);
-    host.control.deviceOwner.provide({ terms: device.capabilities, open, stackWrites: true });
+    host.control.deviceOwner.provide({ terms: device.capabilities, open, stackWrites: true, rssKey });
     this.#randoms[kernelId] = new PortRandom(hostSeed);
     host.changeNetwork(this.#network.changes);
     return host;

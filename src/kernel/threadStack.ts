@@ -255,6 +255,7 @@ class ThreadStack extends StackBase implements Stack {
         port: descriptor,
         tables: this.#tables,
         capabilities: device.capabilities,
+        rssKey: this.#plan.rssKey,
         app: app as string,
         appArguments: options.appArguments,
         seed: hostSeed,

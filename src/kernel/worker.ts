@@ -75,7 +75,12 @@ class KernelThread {
       onWork: () => this.#reactor.wake(),
     });
     const open = () => this.#openTables();
-    this.#host.control.deviceOwner.provide({ terms: start.capabilities, open, stackWrites: true });
+    this.#host.control.deviceOwner.provide({
+      terms: start.capabilities,
+      open,
+      stackWrites: true,
+      rssKey: start.rssKey,
+    });
     this.#setView(start.view);
     this.#sockets = new Sockets({
       hosts: [this.#host],

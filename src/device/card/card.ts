@@ -242,6 +242,14 @@ export class Card implements Device {
     return this.#tables.filters();
   }
 
+  rssKey(): Uint8Array {
+    return this.#tables.rssKey();
+  }
+
+  setRssKey(key: Uint8Array): void {
+    this.#tables.setRssKey(key);
+  }
+
   describeTables(): CardTablesDescriptor {
     const { memory, module } = this.#segment;
     return { kind: "card", module, memory, card: this.index, localPorts: this.#localPorts };

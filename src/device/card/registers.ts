@@ -132,11 +132,17 @@ export class CardRegisters {
     return (this.#word(CARD_FLAGS) & CARD_FLAG_FLOW_GROUPS) !== 0;
   }
 
+  /** The key, and zeros behind it if it has 40 bytes. */
+  get rssKey(): Uint8Array {
+    return this.#bytes.slice(this.#at + CARD_RSS_KEY, this.#at + CARD_RSS_KEY + RSS_KEY_BYTES_MAX);
+  }
+
   /** @param key 40 or 52 bytes. @throws NetPopcornError ERR_RSS_KEY. */
   setRssKey(key: Uint8Array | readonly number[]): void {
     if (key.length !== 40 && key.length !== RSS_KEY_BYTES_MAX) {
       throw new NetPopcornError("ERR_RSS_KEY", `an RSS key has 40 or 52 bytes, not ${key.length}`);
     }
+    this.#bytes.fill(0, this.#at + CARD_RSS_KEY, this.#at + CARD_RSS_KEY + RSS_KEY_BYTES_MAX);
     this.#bytes.set(key, this.#at + CARD_RSS_KEY);
     this.#exports.buildRssTables(this.#card);
   }

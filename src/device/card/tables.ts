@@ -55,6 +55,14 @@ export class CardTables implements DeviceTables {
     this.#registers.clearFilter(asArriving(flow));
   }
 
+  rssKey(): Uint8Array {
+    return this.#registers.rssKey;
+  }
+
+  setRssKey(key: Uint8Array): void {
+    this.#registers.setRssKey(key);
+  }
+
   filters(): PlacedFilter[] {
     return this.#registers.filters().map(({ tuple, queue }) => ({
       flow: {

@@ -166,6 +166,14 @@ class SoftwareSteering implements SteeredDevice {
     return this.#card.filters();
   }
 
+  rssKey(): Uint8Array {
+    return this.#card.rssKey();
+  }
+
+  setRssKey(key: Uint8Array): void {
+    this.#card.setRssKey(key);
+  }
+
   describeTables(): TablesDescriptor {
     return this.#card.describeTables();
   }
