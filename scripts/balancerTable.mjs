@@ -30,21 +30,23 @@ function sum(counts) {
   return Object.values(counts).reduce((total, count) => total + count, 0);
 }
 
-async function table(inFlight, pinned) {
+/** @param more options of this table. */
+async function table(inFlight, more) {
   const lines = [
-    "| | conn/s | of uniform | p50 ms | p99 ms | load of each core | moves | pinned | failed |",
-    "|---|---:|---:|---:|---:|---|---:|---:|---:|",
+    "| | conn/s | of uniform | mean ms | p50 ms | p99 ms | load of each core | moves | pinned | failed |",
+    "|---|---:|---:|---:|---:|---:|---|---:|---:|---:|",
   ];
   let uniform;
   for (const { name, policy, hotGroups = HOT_GROUPS, pinsMax } of rows) {
-    const options = { ...common, inFlight, backlog: inFlight, pinned, hotGroups, policy: choosePolicy(policy) };
+    const options = { ...common, inFlight, backlog: inFlight, hotGroups, policy: choosePolicy(policy), ...more };
     const result = await runSkewedLoad(pinsMax === undefined ? options : { ...options, pinsMax });
     uniform ??= result.connsPerSec;
-    const { p50, p99 } = result.latencyMs;
+    const { mean, p50, p99 } = result.latencyMs;
     const cells = [
       name,
       Math.round(result.connsPerSec).toLocaleString("en"),
       `${((100 * result.connsPerSec) / uniform).toFixed(1)} %`,
+      mean.toFixed(1),
       p50.toFixed(1),
       p99.toFixed(1),
       result.loads.map((load) => load.toFixed(2)).join(" "),
@@ -92,14 +94,15 @@ function replaceTable(text, mark, lines) {
 
 let text = readFileSync(document, "utf8");
 // Names of tables; default: all.
-const wanted = process.argv.length > 2 ? process.argv.slice(2) : ["short", "long", "crowd", "busy"];
-for (const [mark, inFlight, pinned] of [
-  ["short", 1024, false],
-  ["long", 1024, true],
-  ["crowd", 8192, false],
+const wanted = process.argv.length > 2 ? process.argv.slice(2) : ["rate", "short", "long", "crowd", "busy"];
+for (const [mark, inFlight, more] of [
+  ["rate", 8192, { pinned: false, arrivalsPerSecond: 20_000 }],
+  ["short", 1024, { pinned: false }],
+  ["long", 1024, { pinned: true }],
+  ["crowd", 8192, { pinned: false }],
 ]) {
   if (!wanted.includes(mark)) continue;
-  text = replaceTable(text, mark, await table(inFlight, pinned));
+  text = replaceTable(text, mark, await table(inFlight, more));
 }
 if (wanted.includes("busy")) text = replaceTable(text, "busy", await busyTable());
 writeFileSync(document, text);

@@ -9,7 +9,7 @@
  * (RFC 4821 7.6.2). The result holds for ten minutes, for new connections to that address, too.
  *
  * Sizes are payload bytes without options, as in SND.MSS. State: settings.ts, for connections that have met a black
- * hole; the others pay for one look at a global. A connection that moves to another kernel stops searching.
+ * hole; the others pay for one look at a global. A connection that moves to another kernel goes on searching there.
  */
 import { mtuProbing } from "../config.ts";
 import { pathMtuLearn } from "../ip/pathMtu.ts";

@@ -9,6 +9,8 @@
  * - Where no move of that kind helps, because the load comes from connections that live long, groups move with their
  *   connections (angelLive.ts).
  * - Where every group is larger than what would even the loads out, one moves if that lowers the peak (peak.ts).
+ * - It does not follow chance: how much a kernel's load varies from look to look says how far its average may be off,
+ *   and a difference below three times that is none. An even load at 70 % is left alone.
  * - It does not oscillate: it starts only when the most loaded kernel is `startGap` above the mean, stops at `stopGap`,
  *   never moves more than evens out, waits `settleNs` for the effect, and a moved group rests for `restNs`.
  */
@@ -39,7 +41,7 @@ export type AngelConstants = {
 export const ANGEL_DEFAULTS: AngelConstants = {
   periodNs: 20e6,
   rateNs: 200e6,
-  loadNs: 60e6,
+  loadNs: 200e6,
   startGap: 0.06,
   stopGap: 0.02,
   queueWeight: 0.1,
@@ -52,12 +54,24 @@ export const ANGEL_DEFAULTS: AngelConstants = {
   liveRestNs: 5e9,
 };
 
+/** Time constant of the variances. */
+const VARIANCE_NS = 1e9;
+/** So many are more than chance. */
+const STANDARD_ERRORS = 3;
+
 type State = {
   readonly atNs: number;
   readonly opened: Uint32Array;
   /** Openings per second and group. */
   readonly rates: Float64Array;
+  /** Averages since the last moves have taken effect, and of how many looks. */
   readonly loads: readonly number[];
+  readonly looks: number;
+  /** Load of the last look, and the variance of one look's. */
+  readonly lastLoads: readonly number[];
+  readonly variances: readonly number[];
+  /** Pairs of looks that the variances are of. */
+  readonly pairs: number;
   readonly balancing: boolean;
   readonly settledNs: number;
   /** When each group may move again. */
@@ -84,9 +98,11 @@ function decide(
   const next = observe(options, observation, state, nowNs);
   const alive = observation.kernels.flatMap((kernel, id) => (kernel.alive ? [id] : []));
   const meanLoad = alive.reduce((sum, id) => sum + (next.loads[id] as number), 0) / alive.length;
-  const gap = Math.max(...alive.map((id) => next.loads[id] as number)) - meanLoad;
-  const crowded = Math.max(...alive.map((id) => next.loads[id] as number)) >= options.loadMin;
-  const balancing = alive.length > 1 && crowded && gap > (next.balancing ? options.stopGap : options.startGap);
+  const most = mostLoaded(alive, next.loads);
+  const gap = (next.loads[most] as number) - meanLoad;
+  const crowded = (next.loads[most] as number) >= options.loadMin;
+  const least = Math.max(next.balancing ? options.stopGap : options.startGap, chance(options, next, most));
+  const balancing = alive.length > 1 && crowded && gap > least;
   if (!balancing || nowNs < next.settledNs) return { moves: [], state: { ...next, balancing } };
   const moves = choose(options, observation, next, { alive, meanLoad, nowNs });
   if (moves.length === 0) moves.push(...chooseOne(options, observation, next, { alive, meanLoad, nowNs }));
@@ -106,6 +122,13 @@ function decide(
   return { moves, state: { ...next, live, balancing, restUntilNs, settledNs: nowNs + options.settleNs } };
 }
 
+/** How far the average load of a kernel may be off by chance. */
+function chance({ loadNs, periodNs }: AngelConstants, { variances, looks }: State, kernel: number): number {
+  // An exponential average weighs as much as a plain one over twice its time constant.
+  const counted = Math.min(looks, (2 * loadNs) / periodNs);
+  return STANDARD_ERRORS * Math.sqrt((variances[kernel] ?? 0) / counted);
+}
+
 /** Averages go on from the last state. During the settling time the load's starts afresh: what was is over. */
 function observe(
   options: AngelConstants,
@@ -120,6 +143,10 @@ function observe(
       opened: groups.opened.slice(),
       rates: new Float64Array(groups.opened.length),
       loads: demands,
+      looks: 1,
+      lastLoads: demands,
+      variances: demands.map(() => 0),
+      pairs: 0,
       balancing: false,
       // Rates are known from the second look on.
       settledNs: nowNs + options.settleNs,
@@ -136,12 +163,25 @@ function observe(
     rates[group] = before + rateWeight * ((opened * 1e9) / spanNs - before);
   }
   const settling = state.atNs < state.settledNs - options.settleNs / 2;
-  const loadWeight = settling ? 1 : 1 - Math.exp(-spanNs / options.loadNs);
+  const looks = settling ? 1 : state.looks + 1;
+  // A plain average, until it has as many looks as the exponential one would count.
+  const loadWeight = Math.max(1 / looks, 1 - Math.exp(-spanNs / options.loadNs));
   const loads = demands.map((demand, id) => {
     const before = state.loads[id] ?? demand;
     return before + loadWeight * (demand - before);
   });
-  return { ...state, atNs: nowNs, opened: groups.opened.slice(), rates, loads };
+  const next = { ...state, atNs: nowNs, opened: groups.opened.slice(), rates, loads, looks, lastLoads: demands };
+  // What moves have changed is no chance.
+  if (settling) return next;
+  const pairs = state.pairs + 1;
+  const varianceWeight = Math.max(1 / pairs, 1 - Math.exp(-spanNs / VARIANCE_NS));
+  const variances = demands.map((demand, id) => {
+    // Half the square of the difference of two looks: its mean is the variance, whatever else changes slowly.
+    const sample = (demand - (state.lastLoads[id] ?? demand)) ** 2 / 2;
+    const before = state.variances[id] ?? 0;
+    return before + varianceWeight * (sample - before);
+  });
+  return { ...next, variances, pairs };
 }
 
 type Situation = { readonly alive: readonly number[]; readonly meanLoad: number; readonly nowNs: number };

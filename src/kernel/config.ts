@@ -123,7 +123,7 @@ export const TUNING_RANGES: { readonly [Name in keyof Tuning]: Range } = {
   udpSocketsMax: { default: 1024, min: 0, max: 65536 },
   neighborsMax: { default: 1024, min: 1, max: 65535 },
   reassemblyBytesMax: { default: MIB, min: 0, max: 64 * MIB },
-  messageRingBytes: { default: 64 * KIB, min: 4 * KIB, max: 16 * MIB },
+  messageRingBytes: { default: 2 * MIB, min: 4 * KIB, max: 16 * MIB },
   sack: { default: 1, min: 0, max: 1 },
   congestionControl: { default: CONGESTION_CUBIC, min: CONGESTION_RENO, max: CONGESTION_BBR },
   ecn: { default: C.ECN_AGREE, min: C.ECN_OFF, max: C.ECN_AGREE },

@@ -1,6 +1,7 @@
 /**
  * The balancer's test bench: one server of several kernels, each on a virtual core, and clients without cost that keep
- * a number of connections in flight, most of them in few flow groups. Real kernels, real frames, virtual time.
+ * a number of connections in flight, or come at a rate, most of them in few flow groups. Real kernels, real frames,
+ * virtual time.
  */
 import { Balancer, type BalancerOptions, type BalancerStats } from "../balancer/balancer.ts";
 import type { Policy } from "../balancer/policy.ts";
@@ -37,8 +38,10 @@ export type SkewedLoadOptions = {
   readonly seed: number;
   readonly kernels: number;
   readonly costs: CoreCosts;
-  /** Short connections at a time. */
+  /** Short connections at a time: always (closed loop), or at most. */
   readonly inFlight: number;
+  /** Connections come at random, so many per second, whatever the server does (open loop). Default: closed loop. */
+  readonly arrivalsPerSecond?: number;
   /** Length of the accept queue of each kernel. */
   readonly backlog: number;
   /** Flow groups that get `hotShare` of the new connections; all of them are kernel 0's at first. 0: uniform. */
@@ -66,7 +69,9 @@ export type SkewedLoadResult = {
   /** Of messages and answers on the busy long connections. */
   readonly exchangesPerSec: number;
   /** From the SYN to the answer. */
-  readonly latencyMs: { readonly p50: number; readonly p99: number };
+  readonly latencyMs: { readonly mean: number; readonly p50: number; readonly p99: number };
+  /** Arrivals in the measured time that found `inFlight` connections there, and were none. */
+  readonly turnedAway: number;
   /** Connections that ended in an error, long ones too. */
   readonly failed: number;
   /** Long connections that are still there at the end. */
@@ -145,8 +150,9 @@ class SkewedLoad {
       ...(this.#options.migrate === true ? { migrate: this.#createMigrate(device, servers) } : {}),
     });
     // The first connection finds out the server's Ethernet address: SYNs beyond a few would not wait for that.
-    client.fill(this.#nowNs, 1);
+    client.fill(this.#nowNs);
     this.#runUntil(this.#nowNs + 10e6, client, cores, undefined);
+    client.begin(this.#nowNs);
     if (client.completed !== 1) throw new NetPopcornError("ERR_SIM", "the server does not answer");
     if (this.#options.pinned) this.#openLong(client, cores);
     this.#openBusy(client, cores);
@@ -161,7 +167,8 @@ class SkewedLoad {
       policy: policy.name,
       connsPerSec: (client.completed * 1e9) / spanNs,
       exchangesPerSec: (client.exchanges * 1e9) / spanNs,
-      latencyMs: { p50: client.latencyMs(0.5), p99: client.latencyMs(0.99) },
+      latencyMs: { mean: client.meanLatencyMs(), p50: client.latencyMs(0.5), p99: client.latencyMs(0.99) },
+      turnedAway: client.turnedAway,
       failed: client.failed,
       longLived: client.longLived,
       loads: servers.map(({ memory }, id) => (1000 * (memory.busyUs - (busyUs[id] as number))) / spanNs),
@@ -255,12 +262,13 @@ class SkewedLoad {
     while (this.#nowNs < endNs) {
       const nowNs = this.#nowNs;
       if (balancer && nowNs >= balancer.deadlineNs) balancer.step(nowNs);
-      if (balancer) client.fill(nowNs, this.#options.inFlight);
+      if (balancer) client.fill(nowNs);
       let busy = client.host.turn(nowNs);
       for (const core of cores) if (core.run(nowNs)) busy = true;
       if (busy) continue;
       const next = Math.min(...cores.map((core) => core.nextNs(nowNs)), client.host.nextDeadlineNs());
-      this.#nowNs = Math.max(nowNs + 1, Math.min(next, balancer?.deadlineNs ?? endNs, endNs));
+      const due = balancer ? Math.min(balancer.deadlineNs, client.nextArrivalNs) : endNs;
+      this.#nowNs = Math.max(nowNs + 1, Math.min(next, due, endNs));
     }
   }
 }
@@ -315,8 +323,15 @@ class Client {
   longLived = 0;
   /** Messages of busy connections that were answered. */
   exchanges = 0;
+  turnedAway = 0;
+  /** Infinity: connections do not come by themselves. */
+  nextArrivalNs = Number.POSITIVE_INFINITY;
   readonly #busyMessage: number;
   readonly #hotShare: number;
+  readonly #meanGapNs: number;
+  /** Connections that may be there now: the first alone. */
+  #inFlightMax = 1;
+  readonly #options: SkewedLoadOptions;
   readonly #handles: Handles;
   readonly #server = parseAddress(SERVER);
   readonly #random: Prng;
@@ -332,7 +347,9 @@ class Client {
 
   constructor(host: KernelHost, options: SkewedLoadOptions) {
     this.host = host;
+    this.#options = options;
     this.#hotShare = options.hotShare;
+    this.#meanGapNs = 1e9 / (options.arrivalsPerSecond ?? 0);
     this.#handles = host.handles;
     this.#random = new Prng(options.seed, 1);
     this.#hot = chooseHot(options, this.#random);
@@ -348,8 +365,15 @@ class Client {
     });
   }
 
+  /** From now on as the options say. */
+  begin(nowNs: number): void {
+    this.#inFlightMax = this.#options.inFlight;
+    if (this.#options.arrivalsPerSecond !== undefined) this.nextArrivalNs = nowNs;
+  }
+
   startMeasuring(): void {
     this.completed = 0;
+    this.turnedAway = 0;
     this.exchanges = 0;
     this.#latenciesNs = [];
   }
@@ -359,12 +383,25 @@ class Client {
     return (sorted[Math.floor(sorted.length * quantile)] ?? Number.NaN) / 1e6;
   }
 
-  /** Opens connections until `inFlight` are. */
-  fill(nowNs: number, inFlight: number): void {
-    while (this.#inFlight < inFlight) {
-      this.#open(this.#drawGroup(), nowNs);
-      this.#inFlight++;
+  meanLatencyMs(): number {
+    const sumNs = this.#latenciesNs.reduce((sum, latencyNs) => sum + latencyNs, 0);
+    return sumNs / Math.max(this.#latenciesNs.length, 1) / 1e6;
+  }
+
+  /** Opens connections: those that have come by now, or until as many are there as shall be. */
+  fill(nowNs: number): void {
+    while (this.nextArrivalNs <= nowNs) {
+      this.nextArrivalNs += -Math.log(1 - this.#random.fraction()) * this.#meanGapNs;
+      if (this.#inFlight < this.#inFlightMax) this.#openShort(nowNs);
+      else this.turnedAway++;
     }
+    if (this.nextArrivalNs < Number.POSITIVE_INFINITY) return;
+    while (this.#inFlight < this.#inFlightMax) this.#openShort(nowNs);
+  }
+
+  #openShort(nowNs: number): void {
+    this.#open(this.#drawGroup(), nowNs);
+    this.#inFlight++;
   }
 
   /** One connection in each of the groups, that stays. */

@@ -39,13 +39,30 @@ describe("a uniform load", () => {
     expect(uniform.failed).toBe(0);
   });
 
-  it("is not worse with angel, which moves next to nothing", async () => {
-    const result = await run("angel", { hotGroups: 0 });
-    expect(result.connsPerSec).toBeGreaterThan(0.97 * uniform.connsPerSec);
-    const moved = Object.values(result.balancer.moves).reduce((sum, moves) => sum + moves, 0);
-    expect(moved).toBeLessThan(41);
-    expect(result.failed + result.balancer.strays).toBe(0);
+  it.each([
+    { what: "saturated", more: {} },
+    { what: "at 70 %, where chance has some cores work more for a while", more: { arrivalsPerSecond: 20_000 } },
+  ])("is left alone by angel, $what", async ({ more }) => {
+    const [still, result] = [
+      await run("static", { hotGroups: 0, ...more }),
+      await run("angel", { hotGroups: 0, ...more }),
+    ];
+    expect(result.connsPerSec).toBeGreaterThan(0.99 * still.connsPerSec);
+    expect(Object.values(result.balancer.moves).reduce((sum, moves) => sum + moves, 0)).toBeLessThan(10);
+    expect(result.latencyMs.p99).toBeLessThan(1.1 * still.latencyMs.p99);
+    expect(result.failed + result.balancer.strays + result.turnedAway).toBe(0);
   });
+});
+
+it("a skewed load of 70 % has a uniform one's latencies with angel, and no core is used up", async () => {
+  const [even, skewed] = [0, HOT_GROUPS].map((hotGroups) =>
+    run("angel", { hotGroups, arrivalsPerSecond: 20_000, inFlight: 8192, backlog: 8192, warmUpNs: 2.5e9 }),
+  );
+  const [{ latencyMs: wanted }, result] = [(await even) as SkewedLoadResult, (await skewed) as SkewedLoadResult];
+  expect(result.latencyMs.p50).toBeLessThan(1.2 * wanted.p50);
+  expect(result.latencyMs.p99).toBeLessThan(2 * wanted.p99);
+  expect(Math.max(...result.loads)).toBeLessThan(0.85);
+  expect(result.failed + result.turnedAway).toBe(0);
 });
 
 describe.each([

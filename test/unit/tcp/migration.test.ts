@@ -16,6 +16,7 @@ import {
   OPTION_KEEPALIVE_INTERVAL_MS,
   OPTION_KEEPALIVE_PROBES,
   OPTION_MSS_BYTES,
+  OPTION_USER_TIMEOUT_MS,
 } from "../../../src/layout/option.ts";
 import { EBADF, ENOBUFS, EPROTO } from "../../../src/layout/status.ts";
 import { KERNEL_BUILDS, type KernelBench, openActive, openPassive, Peer } from "../../helpers/kernelBench.ts";
@@ -47,6 +48,44 @@ function follow({ source, target }: BenchPair, peer: Peer): void {
   target.nowNs = Math.max(source.nowNs, target.nowNs);
   source.nowNs = target.nowNs;
   peer.bench = target;
+}
+
+/** A path to the peer that swallows segments with more payload than `bytesMax`; the peer answers with SACK. */
+class NarrowPath {
+  /** In order. */
+  received = 0;
+  readonly #peer: Peer;
+  readonly #bytesMax: number;
+  #ahead: [start: number, end: number][] = [];
+
+  constructor(peer: Peer, bytesMax: number) {
+    this.#peer = peer;
+    this.#bytesMax = bytesMax;
+  }
+
+  carry(): void {
+    for (const { seq, payload } of this.#peer.all()) {
+      if (payload.length === 0 || payload.length > this.#bytesMax) continue;
+      this.#take(seq - 1, seq - 1 + payload.length);
+      const blocks = this.#ahead.slice(0, 3).map(([start, end]) => [1 + start, 1 + end] as const);
+      const sack = blocks.map((block) => block.map((at) => (this.#peer.kernelIss + at) >>> 0) as [number, number]);
+      this.#peer.send({ flags: "ack", ack: 1 + this.received, ...(sack.length > 0 ? { options: { sack } } : {}) });
+    }
+  }
+
+  #take(start: number, end: number): void {
+    const touches = ([from, to]: [number, number]) => from <= end && to >= start;
+    const merged = this.#ahead.filter(touches);
+    const rest = this.#ahead.filter((block) => !touches(block));
+    this.#ahead = [
+      [Math.min(start, ...merged.map(([from]) => from)), Math.max(end, ...merged.map(([, to]) => to))],
+      ...rest,
+    ];
+    const next = this.#ahead.find(([from]) => from <= this.received);
+    if (!next) return;
+    this.received = Math.max(this.received, next[1]);
+    this.#ahead = this.#ahead.filter((block) => block !== next);
+  }
 }
 
 function moveOf(pair: BenchPair, peer: Peer, handle: number, pieceBytes?: number): number {
@@ -192,6 +231,46 @@ describe.each(KERNEL_BUILDS)("live migration, %s", (build) => {
     expect(pair.source.info(again).state).toBe("ESTABLISHED");
     pair.source.advance(2000);
     expect(pair.source.info(again).state).toBe("CLOSED");
+  });
+
+  test("the user timeout goes on counting from where it was", () => {
+    const pair = createPair({ build, tuning: { rtoMinUs: 200_000 } });
+    const { peer, handle } = openPassive(pair.source);
+    expect(pair.source.wasm.tcpSetOption(handle, OPTION_USER_TIMEOUT_MS, 4000)).toBe(0);
+    pair.source.write(handle, pattern(100));
+    pair.source.advance(2500);
+    const there = moveOf(pair, peer, handle);
+    pair.target.advance(1000);
+    expect(pair.target.info(there).state).toBe("ESTABLISHED");
+    pair.target.advance(1500);
+    expect(pair.target.info(there).state).toBe("CLOSED");
+  });
+
+  test("the search for the path's MTU goes on where it was", () => {
+    const pair = createPair({ build, tuning: { rtoMinUs: 200_000 } });
+    const { peer, handle } = openPassive(pair.source, { mss: 1460, sack: true });
+    const total = 300_000;
+    let written = pair.source.write(handle, pattern(50_000));
+    // Three time-outs in a row: the path seems to swallow what is large.
+    pair.source.advance(3000);
+    const before = pair.source.info(handle).sndMssBytes;
+    expect(before).toBeLessThan(1460);
+    expect(pair.source.counters().tcpBlackHoles).toBe(1);
+    peer.all();
+    const there = moveOf(pair, peer, handle);
+    // From now on segments of up to 1200 bytes arrive.
+    const path = new NarrowPath(peer, 1200);
+    for (let round = 0; round < 300 && path.received < total; round++) {
+      if (written < total) written += pair.target.write(there, pattern(Math.min(10_000, total - written)));
+      pair.target.advance(20);
+      path.carry();
+    }
+    expect(path.received).toBe(total);
+    const { tcpMtuProbes, tcpMtuProbesFailed } = pair.target.counters();
+    expect(tcpMtuProbes).toBeGreaterThan(tcpMtuProbesFailed as number);
+    expect(tcpMtuProbesFailed).toBeGreaterThan(0);
+    expect(pair.target.info(there).sndMssBytes).toBeGreaterThan(before);
+    expect(pair.target.info(there).sndMssBytes).toBeLessThanOrEqual(1200);
   });
 
   test("timestamps never run backwards, for kernels of a stack share their offset", () => {
