@@ -97,12 +97,13 @@ function decide(
 ): { moves: Move[]; state: State } {
   const next = observe(options, observation, state, nowNs);
   const alive = observation.kernels.flatMap((kernel, id) => (kernel.alive ? [id] : []));
+  if (alive.length < 2) return { moves: [], state: { ...next, balancing: false } };
   const meanLoad = alive.reduce((sum, id) => sum + (next.loads[id] as number), 0) / alive.length;
   const most = mostLoaded(alive, next.loads);
   const gap = (next.loads[most] as number) - meanLoad;
   const crowded = (next.loads[most] as number) >= options.loadMin;
   const least = Math.max(next.balancing ? options.stopGap : options.startGap, chance(options, next, most));
-  const balancing = alive.length > 1 && crowded && gap > least;
+  const balancing = crowded && gap > least;
   if (!balancing || nowNs < next.settledNs) return { moves: [], state: { ...next, balancing } };
   const moves = choose(options, observation, next, { alive, meanLoad, nowNs });
   if (moves.length === 0) moves.push(...chooseOne(options, observation, next, { alive, meanLoad, nowNs }));

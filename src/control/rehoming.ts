@@ -206,7 +206,8 @@ export class Rehoming {
     for (let entry = 0; placement && entry < placement.entries; entry++) {
       const queue = placement.queueOf(entry);
       if (queue === undefined || !isGone[queue]) continue;
-      const standIn = standIns[moved % standIns.length] as number;
+      // What still lies in a queue that is lent is read by the borrower: so its connections must stay with it.
+      const standIn = this.#borrowerOf(queue, standIns) ?? (standIns[moved % standIns.length] as number);
       this.#displaced.set(entry, { home: this.#displaced.get(entry)?.home ?? queue, standIn });
       placement.place(entry, standIn);
       moved++;
@@ -225,12 +226,19 @@ export class Rehoming {
     if (!device.lendQueue) return;
     const standIns = this.#standIns();
     for (let queue = 0; queue < this.#options.queues; queue++) {
-      const to = this.#isGone(queue) ? standIns[queue % standIns.length] : undefined;
+      const to = this.#isGone(queue) ? this.#borrowerOf(queue, standIns) : undefined;
       if (this.#loans.get(queue) === to) continue;
       if (to === undefined) this.#loans.delete(queue);
       else this.#loans.set(queue, to);
       device.lendQueue(queue, to);
     }
+  }
+
+  /** Who reads what still comes to a queue without a kernel: the same one as long as it is there. */
+  #borrowerOf(queue: number, standIns: readonly number[]): number | undefined {
+    if (!this.#options.device.lendQueue) return undefined;
+    const present = this.#loans.get(queue);
+    return present !== undefined && standIns.includes(present) ? present : standIns[queue % standIns.length];
   }
 
   /** Queues that entries can be given to; if all others are gone, those about to leave. */

@@ -31,6 +31,7 @@ describeSuite({
     { seed: 727, what: "a kernel that hung before it was to leave was never found, and took an hour to go" },
     { seed: 1178, what: "the model: a kernel that joins when all others have gone for good finds no listeners" },
     { seed: 1612, what: "the model: with no kernel left, filters stay until the stack is closed" },
+    { seed: 1089, what: "angel threw with no kernel up" },
   ],
   reached: [
     "ended exit",

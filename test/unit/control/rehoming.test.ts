@@ -95,6 +95,29 @@ it("entries of a queue without a kernel name others, and come home where no conn
   expect(rehoming.displacedEntries).toBe(0);
 });
 
+it("behind a device that lends queues, all that named one goes to the kernel that reads it, for as long as that is", () => {
+  const loans: [queue: number, to: number | undefined][] = [];
+  Object.assign(device, { lendQueue: (queue: number, to: number | undefined) => loans.push([queue, to]) });
+  rehoming.retire(2, 0);
+  expect(device.queues).toEqual([0, 1, 0, 0, 1, 0]);
+  rehoming.restore(2, 1000);
+  for (let ms = 1000; ms < 1100; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+  rehoming.retire(1, 2000);
+  expect(device.queues).toEqual([0, 2, 2, 0, 2, 2]);
+  // It ends, too: then another reads both.
+  rehoming.retire(2, 2001);
+  expect(device.queues).toEqual([0, 0, 0, 0, 0, 0]);
+  rehoming.restore(2, 2002);
+  expect(loans).toEqual([
+    [2, 0],
+    [2, undefined],
+    [1, 2],
+    [1, 0],
+    [2, 0],
+    [2, undefined],
+  ]);
+});
+
 it("a connection that was late at the stand-in stays there by a filter, wherever its entry has gone since", () => {
   for (const third of [0, 2]) {
     rehoming.retire(0, 0);
