@@ -18,6 +18,12 @@ export {
   type SteeredDevice,
   steerInSoftware,
 } from "./device/steered/device.ts";
+export {
+  createFrameDevice,
+  type FrameDevice,
+  type FrameDeviceOptions,
+  type FrameDeviceStatistics,
+} from "./device/frameDevice.ts";
 export { openTap } from "./device/openTap.ts";
 export type { TapDevice, TapOptions } from "./device/tap/device.ts";
 export { NetPopcornError, statusError, statusName } from "./errors.ts";
@@ -50,3 +56,4 @@ export type {
 } from "./types.ts";
 export type { TcpInfo } from "./views/tcpInfo.ts";
 export type { Counters } from "./views/kernelMemory.ts";
+export { setModuleBase } from "./wasm/load.ts";

@@ -11,6 +11,24 @@ export type ModuleName = "kernel" | "card";
 export type ModuleBuild = "release" | "debug";
 
 const modules = new Map<string, Promise<WebAssembly.Module>>();
+/** The same relative place from src/wasm/ and from dist/wasm/. */
+let folder = new URL("../../build/", import.meta.url);
+
+/**
+ * Says where kernel.release.wasm, card.release.wasm and their `.shared` variants are, for programs whose bundler has
+ * moved this module away from them. Before the first stack or segment; for this thread only, workers ask the package.
+ * @param base a folder's URL, with or without its last slash: absolute, or relative to the page.
+ * @throws NetPopcornError EINVAL when it is no URL.
+ */
+export function setModuleBase(base: string | URL): void {
+  const page = (globalThis as { document?: { baseURI: string } }).document?.baseURI;
+  try {
+    folder = new URL(`${base}`.replace(/\/?$/, "/"), page);
+  } catch (cause) {
+    throw new NetPopcornError("EINVAL", `"${base}" is no URL of a folder; give an absolute one`, { cause });
+  }
+  modules.clear();
+}
 
 /**
  * @param shared for a shared memory (kernels in threads) instead of a plain one.
@@ -33,8 +51,7 @@ export function loadModule(
 }
 
 async function compile(file: string): Promise<WebAssembly.Module> {
-  // The same relative place from src/wasm/ and from dist/wasm/.
-  const url = new URL(`../../build/${file}`, import.meta.url);
+  const url = new URL(file, folder);
   try {
     if (url.protocol === "file:") {
       const { readFile } = await import("node:fs/promises");
@@ -43,7 +60,7 @@ async function compile(file: string): Promise<WebAssembly.Module> {
     return await WebAssembly.compileStreaming(fetch(url));
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
-    const message = `${url.href} cannot be loaded (${why}); build it with "npm run build:wasm"`;
+    const message = `${url.href} cannot be loaded (${why}); build it with "npm run build:wasm", or see setModuleBase()`;
     throw new NetPopcornError("ERR_MODULE_LOAD", message, { cause });
   }
 }
