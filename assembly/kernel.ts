@@ -77,6 +77,7 @@ import {
   tcpShutdownSend,
 } from "./socket/tcpSocket.ts";
 import { tcpListenSetOption, tcpOptionsBoot, tcpSetOption } from "./socket/tcpOptions.ts";
+import { accurateBoot } from "./tcp/accurateEcn.ts";
 import { settingsBoot } from "./tcp/settings.ts";
 import { count, countBy } from "./stats.ts";
 import { releaseEnded, tcpTakeEvent } from "./tcp/close.ts";
@@ -224,6 +225,7 @@ export function boot(): i32 {
     listenerBoot() &&
     tcpOptionsBoot() &&
     settingsBoot() &&
+    accurateBoot() &&
     cookiesBoot() &&
     fastOpenBoot() &&
     neighborBoot() &&

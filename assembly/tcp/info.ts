@@ -5,6 +5,7 @@ import { EBADF } from "../../src/layout/status.ts";
 import * as I from "../../src/layout/tcpInfo.ts";
 import { autoTuningRttTicks } from "../socket/autoTuning.ts";
 import { nowTick, TICK_SHIFT } from "../time.ts";
+import { accurateDeliveredCe, accurateReceivedCe } from "./accurateEcn.ts";
 import { ipBytesOf } from "./addresses.ts";
 import { congestionOf, CWND_BYTES_MAX, DUP_ACK_THRESHOLD } from "./congestion.ts";
 import { FLIGHT_REORDERED, flightIsClean, flightOf } from "./flight.ts";
@@ -48,6 +49,9 @@ export function tcpInfo(handle: i32, target: usize): i32 {
   store<u32>(target, tcb.sndWnd, I.TCPI_SND_WND_BYTES);
   store<u32>(target, tcb.rcvAdv - tcb.rcvNxt, I.TCPI_RCV_WND_BYTES);
   store<u32>(target, congestionOf(tcb), I.TCPI_CONGESTION);
+  const accurate = (cold.traits & T.TRAIT_ACCURATE_ECN) != 0;
+  store<u32>(target, accurate ? accurateDeliveredCe(tcb) : 0, I.TCPI_DELIVERED_CE);
+  store<u32>(target, accurate ? accurateReceivedCe(tcb) : 0, I.TCPI_RECEIVED_CE);
   flightInfo(tcb, mss, target);
   return 0;
 }
@@ -62,7 +66,6 @@ function flightInfo(tcb: Tcb, mss: u32, target: usize): void {
   store<u32>(target, DUP_ACK_THRESHOLD, I.TCPI_REORDERING);
   store<u32>(target, known && f.pacingRate != 0 ? f.pacingRate : 0xffffffff, I.TCPI_PACING_RATE);
   store<u32>(target, known ? f.delivered : 0, I.TCPI_DELIVERED_BYTES);
-  store<u32>(target, 0, I.TCPI_DELIVERED_CE_BYTES);
   store<u32>(target, known ? f.minRttUs : 0xffffffff, I.TCPI_MIN_RTT_US);
   store<u32>(target, known ? f.deliveryRate : 0, I.TCPI_DELIVERY_RATE);
   store<u32>(target, known ? f.dsacks : 0, I.TCPI_DSACK_DUPS);

@@ -11,6 +11,7 @@ import { autoTuningAhead, autoTuningSample } from "../socket/autoTuning.ts";
 import { ringWrite, rcvBufferFor } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
+import { accurateHandshakeAgain } from "./accurateEcn.ts";
 import { ackProcess } from "./ack.ts";
 import { flowOfSegment } from "./addresses.ts";
 import { challengeAck, challengePureAck, probeAck } from "./challenge.ts";
@@ -174,6 +175,9 @@ function timestampsAcceptable(tcb: Tcb): bool {
 /** A SYN for a connection that has seen one. @returns true when the rest of the segment is to be processed. */
 function synAgain(tcb: Tcb): bool {
   if (tcb.state != ST.STATE_SYN_RECEIVED || (S.segSeq + 1 != tcb.rcvNxt && !fastOpenSynAgain(tcb))) {
+    // The ACK of a SYN-ACK was lost, perhaps because of its option.
+    const again = (S.segFlags & S.FLAG_ACK) != 0 && (tcb.flags & T.F_ACTIVE_OPEN) != 0;
+    if (again && coldOf(tcb).traits & T.TRAIT_ACCURATE_ECN) accurateHandshakeAgain(tcb);
     // RFC 5961 4.2: whatever its sequence number.
     challengeAck(tcb);
     return false;

@@ -41,6 +41,7 @@ import { streamAlloc, streamFree, streamOrderFor } from "../mem/streamPool.ts";
 import { count, countBy } from "../stats.ts";
 import { nowMs, nowTick } from "../time.ts";
 import { resetIfSynchronized } from "./abort.ts";
+import { accurateOf, accurateRecordBytes } from "./accurateEcn.ts";
 import { eventPost, readableBytes, tcpDrop } from "./close.ts";
 import {
   Listener,
@@ -79,8 +80,9 @@ const PART_COLD: u32 = 2;
 const PART_EXT: u32 = 3;
 const PART_FLIGHT: u32 = 4;
 const PART_SETTINGS: u32 = 5;
-const PART_SND: u32 = 6;
-const PART_RCV: u32 = 7;
+const PART_ECN: u32 = 6;
+const PART_SND: u32 = 7;
+const PART_RCV: u32 = 8;
 const PARTS: u32 = PART_RCV + 1;
 
 let frozenHead: u32 = T.TCB_NONE;
@@ -381,6 +383,8 @@ function connectionHeader(tcb: Tcb): void {
   store<u32>(exportHeader, tcb.flight != 0 ? flightBytes(tcb) : 0, M.MIGRATION_FLIGHT_BYTES);
   const settings = settingsFind(T.tcbIndex(tcb));
   store<u32>(exportHeader, changetype<usize>(settings) != 0 ? SETTINGS_PART_BYTES : 0, M.MIGRATION_SETTINGS_BYTES);
+  const accurate = (coldOf(tcb).traits & T.TRAIT_ACCURATE_ECN) != 0;
+  store<u32>(exportHeader, accurate ? accurateRecordBytes() : 0, M.MIGRATION_ECN_BYTES);
   store<u32>(exportHeader, tcb.sndBuf != 0 ? tcb.sndBufEnd - sndSeq : 0, M.MIGRATION_SND_BYTES);
   store<u32>(exportHeader, tcb.rcvBuf != 0 ? rcvBytes - fin : 0, M.MIGRATION_RCV_BYTES);
   store<u32>(exportHeader, sndSeq, M.MIGRATION_SND_SEQ);
@@ -402,6 +406,7 @@ function readPart(part: u32, offset: u32, target: usize, bytes: u32): void {
   else if (part == PART_EXT) memory.copy(target, <usize>tcb.ext + offset, bytes);
   else if (part == PART_FLIGHT) memory.copy(target, <usize>tcb.flight + offset, bytes);
   else if (part == PART_SETTINGS) memory.copy(target, settingsPart(tcb) + offset, bytes);
+  else if (part == PART_ECN) memory.copy(target, changetype<usize>(accurateOf(tcb)) + offset, bytes);
   else if (part == PART_SND) {
     ringRead(tcb.sndBuf, tcb.sndBufOrder, load<u32>(exportHeader, M.MIGRATION_SND_SEQ) + offset, target, bytes);
   } else {
@@ -464,6 +469,7 @@ function writePart(part: u32, offset: u32, source: usize, bytes: u32): void {
   else if (part == PART_EXT) reassemblyFill(tcb, offset, source, bytes);
   else if (part == PART_FLIGHT) flightFill(tcb, offset, source, bytes);
   else if (part == PART_SETTINGS) memory.copy(settingsPart(tcb) + offset, source, bytes);
+  else if (part == PART_ECN) memory.copy(changetype<usize>(accurateOf(tcb)) + offset, source, bytes);
   else if (part == PART_SND) {
     ringWrite(tcb.sndBuf, tcb.sndBufOrder, load<u32>(importHeader, M.MIGRATION_SND_SEQ) + offset, source, bytes);
   } else {
@@ -481,6 +487,10 @@ function settingsBytes(): u32 {
   return load<u32>(importHeader, M.MIGRATION_SETTINGS_BYTES);
 }
 
+function ecnBytes(): u32 {
+  return load<u32>(importHeader, M.MIGRATION_ECN_BYTES);
+}
+
 function headerComplete(): i32 {
   if (load<u32>(importHeader, M.MIGRATION_RECORD_VERSION) != M.MIGRATION_VERSION) return EPROTO;
   const kind = load<u32>(importHeader, M.MIGRATION_RECORD_KIND);
@@ -494,7 +504,8 @@ function headerComplete(): i32 {
     load<u32>(importHeader, M.MIGRATION_COLD_BYTES) == T.TCB_COLD_SIZE_BYTES &&
     reassemblyIsSize(load<u32>(importHeader, M.MIGRATION_EXT_BYTES)) &&
     flightIsSize(load<u32>(importHeader, M.MIGRATION_FLIGHT_BYTES)) &&
-    (settingsBytes() == 0 || settingsBytes() == SETTINGS_PART_BYTES);
+    (settingsBytes() == 0 || settingsBytes() == SETTINGS_PART_BYTES) &&
+    (ecnBytes() == 0 || ecnBytes() == accurateRecordBytes());
   return fits ? OK : EPROTO;
 }
 
@@ -521,6 +532,8 @@ function createFrozen(): i32 {
     if (old.state != STATE_TIME_WAIT) return EADDRINUSE;
     tcpDrop(old, 0);
   }
+  const cold = changetype<T.TcbCold>(importBlocks + T.TCB_SIZE_BYTES);
+  if (((cold.traits & T.TRAIT_ACCURATE_ECN) != 0) != (ecnBytes() != 0)) return EPROTO;
   if (T.tcbCount >= connectionsMax) return ENOBUFS;
   const tcb = T.tcbAlloc();
   if (changetype<usize>(tcb) == 0) return ENOBUFS;

@@ -5,7 +5,6 @@
 import {
   congestionDefault,
   connectionsMax,
-  ecnMode,
   ephemeralPortFirst,
   ephemeralPortLast,
   nodelayDefault,
@@ -31,7 +30,6 @@ import {
   sourceForV6,
 } from "../ip/address.ts";
 import { isHostV4 } from "../ip/arp.ts";
-import { ECN_ASK } from "../../src/layout/config.ts";
 import * as C from "../../src/layout/counters.ts";
 import { COOKIES_TRUSTED_MS, HEALTH_BASE, HEALTH_COOKIES_UNTIL_MS } from "../../src/layout/kernelMemory.ts";
 import { STATE_SYN_RECEIVED, STATE_SYN_SENT } from "../../src/layout/option.ts";
@@ -44,7 +42,7 @@ import { addressPair, flowFind, flowHash, ipBytesOf, learnWayBack, mtuTo, remote
 import { tcpDrop } from "./close.ts";
 import { congestionChoose, congestionStart } from "./congestion.ts";
 import { cookieCheck, cookieEcn, cookieIsRecent, cookieSack, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
-import { ecnAgreed } from "./ecn.ts";
+import { ecnCookieFlags, ecnFromCookie, ecnStart } from "./ecn.ts";
 import { established } from "./established.ts";
 import {
   FAST_OPEN_OFFER,
@@ -148,8 +146,7 @@ export function startFromSyn(tcb: Tcb): void {
     cold.tsRecentMs = nowMs;
   }
   if (S.segOptions & S.SYN_OPTION_SACK && sackEnabled) cold.traits |= T.TRAIT_SACK;
-  const answered = (S.segFlags & (S.FLAG_ACK | S.FLAG_ECE | S.FLAG_CWR)) == (S.FLAG_ACK | S.FLAG_ECE);
-  if (S.segFlags & S.FLAG_ACK ? answered && ecnMode == <u32>ECN_ASK : ecnAgreed()) cold.traits |= T.TRAIT_ECN;
+  ecnStart(tcb);
   setMss(tcb, S.segOptions & S.SYN_OPTION_MSS ? S.segMss : mssDefault(tcb.localIndex));
 }
 
@@ -252,7 +249,7 @@ function sendCookie(listener: Listener): void {
   // Without timestamps there is no place to remember the window scale.
   const wscale = withTimestamps && S.segOptions & S.SYN_OPTION_WSCALE ? <i32>ownWscale() : -1;
   const ack = S.segSeq + 1;
-  const flags = S.FLAG_SYN | S.FLAG_ACK | (withTimestamps && ecnAgreed() ? S.FLAG_ECE : 0);
+  const flags = S.FLAG_SYN | S.FLAG_ACK | (withTimestamps ? ecnCookieFlags() : 0);
   const wnd = min<u32>(rcvBufferBytesMax, 65535);
   const sent = emitSyn(
     S.segLocalIndex,
@@ -308,7 +305,7 @@ function cookieInput(listener: Listener): bool {
     tcb.flags |= T.F_TIMESTAMPS;
     tcb.tsRecent = S.segTsVal;
     cold.tsRecentMs = nowMs;
-    if (cookieEcn()) cold.traits |= T.TRAIT_ECN;
+    if (cookieEcn()) ecnFromCookie(tcb);
     if (sackEnabled && cookieSack()) cold.traits |= T.TRAIT_SACK;
     const wscale = cookieWscale();
     if (wscale >= 0) {

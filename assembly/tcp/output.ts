@@ -3,15 +3,7 @@
  * the application have had their say: so a response carries the ACK, and a burst of segments is answered by one ACK.
  * RFC 9293 3.8.6.2 (silly window avoidance, Nagle), 3.8.6.1 (probes), 3.8.6.3 (delayed ACKs).
  */
-import {
-  checksumOffload,
-  ecnMode,
-  mtuBytes,
-  rcvBufferBytesMax,
-  sackEnabled,
-  timestamps,
-  tsoBytesMax,
-} from "../config.ts";
+import { checksumOffload, mtuBytes, rcvBufferBytesMax, sackEnabled, timestamps, tsoBytesMax } from "../config.ts";
 import { loopSend } from "../device/loop.ts";
 import { txReserve } from "../device/tx.ts";
 import { timestampOffset, timestampOffsetV6 } from "../flow/hash.ts";
@@ -28,7 +20,6 @@ import {
   TCP_RST_WITHHELD,
   TCP_SEGMENTS_SENT,
 } from "../../src/layout/counters.ts";
-import { ECN_ASK } from "../../src/layout/config.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../../src/layout/kernelMemory.ts";
 import {
   FRAME_OFFSET,
@@ -64,7 +55,17 @@ import {
 } from "../wire/checksum.ts";
 import { flowHash, ipBytesOf, neighborOfV6, neighborTo, remoteAt, timestampOffsetTo } from "./addresses.ts";
 import { congestionIdle, congestionWindow } from "./congestion.ts";
-import { ecnCodepoint, ecnFlags, ecnNone } from "./ecn.ts";
+import {
+  accurateForbidsCutting,
+  accurateHandshakeAgain,
+  accurateOf,
+  accurateOffers,
+  accurateOptionBytes,
+  accurateEcho,
+  accurateWrite,
+  ACCURATE_SYN_OPTION_BYTES,
+} from "./accurateEcn.ts";
+import { ecnAskFlags, ecnCodepoint, ecnFlags, ecnNone } from "./ecn.ts";
 import { fastOpenNoOption, fastOpenOffer, fastOpenOptionBytes, fastOpenWrite, isFastOpenChild } from "./fastOpen.ts";
 import { fastOpenSyn, fastOpenWaits } from "./fastOpenClient.ts";
 import { FLIGHT_NEW_FIRST, flightIsClean, flightOf, flightSent, pipeBytes } from "./flight.ts";
@@ -170,7 +171,8 @@ function sendNew(tcb: Tcb): bool {
   const congestionEdge = congestionRightEdge(tcb);
   const rightEdge = seqMin(windowEdge, congestionEdge);
   // One frame may carry many segments where the device cuts it up; whole segments only.
-  const chunkMax = tsoBytesMax > mss ? tsoBytesMax - (tsoBytesMax % mss) : mss;
+  const mayCut = !(coldOf(tcb).traits & T.TRAIT_ACCURATE_ECN) || !accurateForbidsCutting(tcb);
+  const chunkMax = tsoBytesMax > mss && mayCut ? tsoBytesMax - (tsoBytesMax % mss) : mss;
   const first = tcb.sndNxt;
   while (seqLt(tcb.sndNxt, tcb.sndBufEnd)) {
     const queued = tcb.sndBufEnd - tcb.sndNxt;
@@ -353,7 +355,13 @@ function neighborOf(tcb: Tcb): i32 {
 export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   const optionBytes = tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0;
   const sackBytes = tcb.ext == 0 ? 0 : sackOptionBytes(tcb, optionBytes);
-  const headerBytes = TCP_BYTES + optionBytes + sackBytes;
+  const traits = coldOf(tcb).traits;
+  let ecnBytes: u32 = 0;
+  if (traits & T.TRAIT_ACCURATE_ECN) {
+    const full = segmentMss(tcb);
+    ecnBytes = accurateOptionBytes(tcb, optionBytes + sackBytes, bytes < full ? full - bytes : 0);
+  }
+  const headerBytes = TCP_BYTES + optionBytes + sackBytes + ecnBytes;
   // Before reserving: a look-up may send a request of its own.
   const neighbor = neighborOf(tcb);
   const isV6 = addressIsV6(tcb.localIndex);
@@ -365,10 +373,10 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   storeBe32(tcp + 4, seq);
   storeBe32(tcp + 8, tcb.rcvNxt);
   let allFlags = flags;
-  if (coldOf(tcb).traits & T.TRAIT_ECN) allFlags |= ecnFlags(tcb, seq, bytes);
+  if (traits & T.TRAIT_ECN) allFlags |= ecnFlags(tcb, seq, bytes, flags);
   else ecnNone();
-  // Data offset, flags, window; then checksum and urgent pointer are zero.
-  store<u16>(tcp, <u16>((headerBytes << 2) | (allFlags << 8)), 12);
+  // Data offset, flags, window; then checksum and urgent pointer are zero. AE is the ninth flag.
+  store<u16>(tcp, <u16>((headerBytes << 2) | (allFlags << 8) | (allFlags >> 8)), 12);
   storeBe16(tcp + 14, receiveWindowField(tcb));
   store<u32>(tcp, 0, 16);
   if (optionBytes != 0) {
@@ -380,6 +388,7 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
     storeBe32(tcp + 28, tcb.tsRecent);
   }
   if (sackBytes != 0) sackWrite(tcb, tcp + TCP_BYTES + optionBytes, sackBytes);
+  if (ecnBytes != 0) accurateWrite(tcb, tcp + headerBytes - ecnBytes, ecnBytes);
   tcb.flags &= ~(T.F_ACK_NOW | T.F_ACK_PENDING);
   const tcpBytes = headerBytes + bytes;
   const pseudo = isV6
@@ -464,11 +473,7 @@ function sendSyn(tcb: Tcb): bool {
   const dataBytes = synDataBytes;
   const withTimestamps = active ? timestamps : (tcb.flags & T.F_TIMESTAMPS) != 0;
   const withWscale = active || (<u32>cold.synOptions & S.SYN_OPTION_WSCALE) != 0;
-  // A SYN that is sent again asks no more: there are paths that drop those that do (RFC 3168 6.1.1.1).
-  const asking = active && ecnMode == <u32>ECN_ASK && tcb.backoff == 0;
-  const agreed = !active && (cold.traits & T.TRAIT_ECN) != 0;
-  const ecn = asking ? S.FLAG_ECE | S.FLAG_CWR : agreed ? S.FLAG_ECE : 0;
-  const flags = ecn | (active ? S.FLAG_SYN : S.FLAG_SYN | S.FLAG_ACK);
+  const flags = active ? S.FLAG_SYN | ecnAskFlags(tcb.backoff) : S.FLAG_SYN | S.FLAG_ACK | synAckEcn(tcb);
   const held = tcb.rcvNxt - tcb.rcvRead;
   const wnd = min<u32>(min<u32>(((<u32>1) << cold.rcvLimitOrder) - held, streamFreeBytes() >> 1), 65535);
   if (dataBytes != 0) synDataOf = tcb;
@@ -490,6 +495,7 @@ function sendSyn(tcb: Tcb): bool {
   );
   fastOpenNoOption();
   synDataBytes = 0;
+  synAccurateOf = changetype<Tcb>(0);
   if (!ok) return false;
   tcb.flags &= ~(T.F_SYN_DUE | T.F_ACK_NOW | T.F_ACK_PENDING);
   if (!active) tcb.rcvAdv = tcb.rcvNxt + wnd;
@@ -502,6 +508,20 @@ function sendSyn(tcb: Tcb): bool {
   if (!(tcb.flags & T.F_TIMER_RTO)) rtoArm(tcb);
   return true;
 }
+
+/** Flags with which a SYN-ACK agrees to ECN. Sets synAccurateOf. */
+function synAckEcn(tcb: Tcb): u32 {
+  const traits = coldOf(tcb).traits;
+  if (!(traits & T.TRAIT_ACCURATE_ECN)) return traits & T.TRAIT_ECN ? S.FLAG_ECE : 0;
+  if (tcb.backoff > 0) accurateHandshakeAgain(tcb);
+  // Fast open's option may need the room.
+  if (accurateOffers(tcb) && fastOpenOptionBytes <= 4) synAccurateOf = tcb;
+  // From the second repetition on nothing: the path may be what drops it (RFC 9768 3.1.4.2).
+  return tcb.backoff > 1 ? 0 : accurateEcho(accurateOf(tcb).synCodepoint) << 6;
+}
+
+/** The connection whose accurate ECN option goes with the SYN-ACK being built, or null. */
+let synAccurateOf: Tcb = changetype<Tcb>(0);
 
 /** Data that goes with the SYN being built (RFC 7413), and whose. */
 let synDataBytes: u32 = 0;
@@ -530,9 +550,10 @@ export function emitSyn(
   marks: u32,
 ): bool {
   // In Linux's order, which packs SACK-permitted and timestamps into twelve bytes.
+  const accurateBytes = changetype<usize>(synAccurateOf) == 0 ? 0 : ACCURATE_SYN_OPTION_BYTES;
   const optionBytes: u32 =
     4 + (wscale >= 0 ? 4 : 0) + (withTimestamps ? TIMESTAMP_BYTES : sackPermitted ? 4 : 0) + fastOpenOptionBytes;
-  const headerBytes = TCP_BYTES + optionBytes;
+  const headerBytes = TCP_BYTES + optionBytes + accurateBytes;
   const tcpBytes = headerBytes + synDataBytes;
   const neighbor = neighborTo(localIndex, remote, (flags & S.FLAG_ACK) != 0);
   const ipBytes = ipBytesOf(localIndex);
@@ -557,6 +578,7 @@ export function emitSyn(
     option += 4;
   }
   if (fastOpenOptionBytes != 0) fastOpenWrite(option);
+  if (accurateBytes != 0) accurateWrite(synAccurateOf, tcp + headerBytes - accurateBytes, accurateBytes);
   if (synDataBytes != 0) copyPayload(synDataOf, tcp + headerBytes, seq + 1, synDataBytes);
   sealPlain(neighbor, frame, localIndex, remote, tcpBytes, marks);
   return true;
@@ -566,7 +588,7 @@ function writeHeader(tcp: usize, ports: u32, seq: u32, ack: u32, headerBytes: u3
   store<u32>(tcp, ports);
   storeBe32(tcp + 4, seq);
   storeBe32(tcp + 8, ack);
-  store<u16>(tcp, <u16>((headerBytes << 2) | (flags << 8)), 12);
+  store<u16>(tcp, <u16>((headerBytes << 2) | (flags << 8) | (flags >> 8)), 12);
   storeBe16(tcp + 14, wndField);
   store<u32>(tcp, 0, 16);
 }

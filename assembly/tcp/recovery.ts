@@ -218,10 +218,15 @@ function openAck(tcb: Tcb, f: Flight): void {
     undo(tcb, f);
     return;
   }
-  if (cold.traits & T.TRAIT_CWR_STATE && seqGeq(tcb.sndUna, cold.recover)) {
-    endReduction(tcb);
-    cold.traits &= ~T.TRAIT_CWR_STATE;
-  }
+  if (seqGeq(tcb.sndUna, cold.recover)) recoveryEchoOver(tcb);
+}
+
+/** The round trip of an echo has ended with it. */
+export function recoveryEchoOver(tcb: Tcb): void {
+  const cold = coldOf(tcb);
+  if (!(cold.traits & T.TRAIT_CWR_STATE)) return;
+  endReduction(tcb);
+  cold.traits &= ~T.TRAIT_CWR_STATE;
 }
 
 /** The window has come down to ssthresh. BBR keeps its own. */

@@ -10,9 +10,10 @@ export const FLAG_SYN: u32 = 2;
 export const FLAG_RST: u32 = 4;
 export const FLAG_PSH: u32 = 8;
 export const FLAG_ACK: u32 = 16;
-/** RFC 3168 6.1. */
+/** RFC 3168 6.1; with AE (RFC 9768 3.1.1), the lowest bit of the octet before, they are the ACE field. */
 export const FLAG_ECE: u32 = 64;
 export const FLAG_CWR: u32 = 128;
+export const FLAG_AE: u32 = 256;
 
 /** Options seen in a SYN. */
 export const SYN_OPTION_MSS: u32 = 1;
@@ -59,9 +60,16 @@ export let segSackBlocks: u32 = 0;
 /** Fast open cookie, where it lies and its bytes, 0: a request for one. With SYN_OPTION_FAST_OPEN. */
 export let segCookie: usize = 0;
 export let segCookieBytes: u32 = 0;
+/** Accurate ECN option: where its contents lie, their bytes (0: there is none), and whether ECT(1) comes first. */
+export let segAccurate: usize = 0;
+export let segAccurateBytes: u32 = 0;
+export let segAccurateE1First: bool = false;
 
 /** NOP NOP TIMESTAMPS(10), as it stands in memory: how every stack sends it. */
 const TIMESTAMPS_ALONE: u32 = 0x0a080101;
+/** Accurate ECN (RFC 9768 3.2.3), by the counter that comes first. */
+export const OPTION_ACCURATE_E0: u32 = 172;
+export const OPTION_ACCURATE_E1: u32 = 174;
 /** Experiment identifier of fast open in option 254. */
 export const FAST_OPEN_MAGIC: u32 = 0xf989;
 
@@ -92,6 +100,11 @@ export function segmentCodepoint(): u32 {
   return (segRemoteV6 != 0 ? second >> 4 : second) & 3;
 }
 
+/** AE, CWR and ECE as one number (RFC 9768 3.2.1). */
+export function segmentAce(): u32 {
+  return segFlags >> 6;
+}
+
 const mapped: usize = memory.data(16, 8);
 
 /** Where the 16 bytes of the remote address lie, IPv4-mapped, for the time being. */
@@ -118,7 +131,7 @@ export function segmentParse(segmentBytes: u32): bool {
   segAck = loadBe32(header + 8);
   const offsetAndFlags = <u32>load<u16>(header, 12);
   const headerBytes = ((offsetAndFlags >> 4) & 15) << 2;
-  segFlags = offsetAndFlags >> 8;
+  segFlags = (offsetAndFlags >> 8) | ((offsetAndFlags & 1) << 8);
   segWndField = loadBe16(header + 14);
   segData = header + headerBytes;
   segDataBytes = segmentBytes - headerBytes;
@@ -126,6 +139,7 @@ export function segmentParse(segmentBytes: u32): bool {
   segHasTimestamps = false;
   segOptions = 0;
   segSackBlocks = 0;
+  segAccurateBytes = 0;
   if (headerBytes == 20) return true;
   if (headerBytes == 32 && load<u32>(header, 20) == TIMESTAMPS_ALONE) {
     segHasTimestamps = true;
@@ -165,6 +179,10 @@ function parseOptions(from: usize, end: usize): bool {
       segHasTimestamps = true;
       segTsVal = loadBe32(at + 2);
       segTsEcr = loadBe32(at + 6);
+    } else if ((kind == OPTION_ACCURATE_E0 || kind == OPTION_ACCURATE_E1) && length > 2) {
+      segAccurate = at + 2;
+      segAccurateBytes = length - 2;
+      segAccurateE1First = kind == OPTION_ACCURATE_E1;
     } else if (kind == 34) {
       cookieParse(at + 2, length - 2, SYN_OPTION_FAST_OPEN);
     } else if (kind == 254 && length >= 4 && loadBe16(at + 2) == FAST_OPEN_MAGIC) {

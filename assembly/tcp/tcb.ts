@@ -219,6 +219,8 @@ export const TRAIT_ECE: u32 = 4;
 export const TRAIT_CWR: u32 = 8;
 /** The window is being reduced for ECE until `recover` is acknowledged: Linux's state CWR. */
 export const TRAIT_CWR_STATE: u32 = 16;
+/** With TRAIT_ECN: accurate ECN (RFC 9768), and the connection has a record in accurateEcn.ts. */
+export const TRAIT_ACCURATE_ECN: u32 = 128;
 /** At the last output it was the congestion window that held data back. */
 export const TRAIT_LIMITED: u32 = 64;
 /** A packet with ECT has come. */
@@ -243,10 +245,53 @@ export const TRAIT_RCV_RTT: u32 = 1 << 18;
 /** Data in a SYN has been taken. */
 export const TRAIT_SYN_DATA: u32 = 1 << 15;
 /** Has met a black hole and looks for the path's MTU (mtuProbe.ts). */
-export const TRAIT_MTU_SEARCH: u32 = 1 << 16;
+export const TRAIT_MTU_SEARCH: u32 = 1 << 19;
 /** CONGESTION_*, two bits. */
 export const TRAIT_CONGESTION_SHIFT: u32 = 8;
 export const TRAIT_CONGESTION_MASK: u32 = 3 << 8;
+
+/** Bits must not mean two things: the sum of them all is their union. */
+const TRAITS_UNION: u32 =
+  TRAIT_SACK |
+  TRAIT_ECN |
+  TRAIT_ECE |
+  TRAIT_CWR |
+  TRAIT_CWR_STATE |
+  TRAIT_ACCURATE_ECN |
+  TRAIT_LIMITED |
+  TRAIT_ECN_SEEN |
+  TRAIT_FAST_OPEN_CHILD |
+  TRAIT_FAST_OPEN_OFFER |
+  TRAIT_FAST_OPEN_ASK |
+  TRAIT_FAST_OPEN_WAIT |
+  TRAIT_FAST_OPEN_EXPERIMENTAL |
+  TRAIT_RCV_BUFFER_SET |
+  TRAIT_SND_BUFFER_SET |
+  TRAIT_RCV_RTT |
+  TRAIT_SYN_DATA |
+  TRAIT_MTU_SEARCH |
+  TRAIT_CONGESTION_MASK;
+const TRAITS_SUM: u64 =
+  <u64>TRAIT_SACK +
+  TRAIT_ECN +
+  TRAIT_ECE +
+  TRAIT_CWR +
+  TRAIT_CWR_STATE +
+  TRAIT_ACCURATE_ECN +
+  TRAIT_LIMITED +
+  TRAIT_ECN_SEEN +
+  TRAIT_FAST_OPEN_CHILD +
+  TRAIT_FAST_OPEN_OFFER +
+  TRAIT_FAST_OPEN_ASK +
+  TRAIT_FAST_OPEN_WAIT +
+  TRAIT_FAST_OPEN_EXPERIMENTAL +
+  TRAIT_RCV_BUFFER_SET +
+  TRAIT_SND_BUFFER_SET +
+  TRAIT_RCV_RTT +
+  TRAIT_SYN_DATA +
+  TRAIT_MTU_SEARCH +
+  TRAIT_CONGESTION_MASK;
+if (<u64>TRAITS_UNION != TRAITS_SUM) ERROR("two traits have one bit");
 
 let hotBase: usize = 0;
 let coldBase: usize = 0;

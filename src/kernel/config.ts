@@ -72,7 +72,10 @@ export type Tuning = {
   readonly sack: number;
   /** Congestion control of new connections: 0 NewReno, 1 CUBIC (RFC 9438), 2 BBR. */
   readonly congestionControl: number;
-  /** ECN (RFC 3168), by Linux's numbers: 0 off, 1 ask for it and agree to it, 2 agree when the peer asks. */
+  /**
+   * ECN (RFC 3168), by Linux's numbers: 0 off, 1 ask for it and agree to it, 2 agree when the peer asks. With accurate
+   * ECN (RFC 9768), where the peer knows it, too: 3 ask and agree, 4 agree, and ask for RFC 3168's, 5 agree.
+   */
   readonly ecn: number;
   /** TTL (IPv4) and hop limit (IPv6) of what is sent, unless a socket says otherwise (RFC 9293, MUST-49). */
   readonly hopLimit: number;
@@ -126,7 +129,7 @@ export const TUNING_RANGES: { readonly [Name in keyof Tuning]: Range } = {
   messageRingBytes: { default: 2 * MIB, min: 4 * KIB, max: 16 * MIB },
   sack: { default: 1, min: 0, max: 1 },
   congestionControl: { default: CONGESTION_CUBIC, min: CONGESTION_RENO, max: CONGESTION_BBR },
-  ecn: { default: C.ECN_AGREE, min: C.ECN_OFF, max: C.ECN_AGREE },
+  ecn: { default: C.ECN_AGREE, min: C.ECN_OFF, max: C.ECN_ACCURATE_AGREE },
   hopLimit: { default: 64, min: 1, max: 255 },
   quickAcks: { default: 16, min: 0, max: 16 },
   slowStartAfterIdle: { default: 1, min: 0, max: 1 },

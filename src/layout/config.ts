@@ -102,6 +102,9 @@ export const FAST_OPEN_MAX = 1543;
 export const ECN_OFF = 0;
 export const ECN_ASK = 1;
 export const ECN_AGREE = 2;
+/** Accurate ECN (RFC 9768): asked for and agreed to; only agreed to, with nothing asked for. */
+export const ECN_ACCURATE = 3;
+export const ECN_ACCURATE_AGREE = 5;
 
 /** The device checks and fills TCP/UDP checksums (virtio NEEDS_CSUM); otherwise the kernel does both. */
 export const CONFIG_FLAG_CHECKSUM_OFFLOAD = 1;

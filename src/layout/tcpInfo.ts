@@ -53,8 +53,8 @@ export const TCPI_TOTAL_RETRANS = 104;
 export const TCPI_PACING_RATE = 108;
 /** Bytes delivered (cumulatively or by SACK) since the flight block was made, modulo 2^32; 0 without one. */
 export const TCPI_DELIVERED_BYTES = 112;
-/** Of those: with ECN's congestion mark. */
-export const TCPI_DELIVERED_CE_BYTES = 116;
+/** With accurate ECN (RFC 9768): packets of ours that arrived with ECN's congestion mark, as the peer tells; else 0. */
+export const TCPI_DELIVERED_CE = 116;
 /** 0xffffffff: no sample. */
 export const TCPI_MIN_RTT_US = 120;
 /** Queued and not sent yet. */
@@ -71,7 +71,9 @@ export const TCPI_DSACK_DUPS = 140;
 export const TCPI_REORD_SEEN = 144;
 /** CONGESTION_* (layout/option.ts). */
 export const TCPI_CONGESTION = 148;
-export const TCPI_SIZE_BYTES = 152;
+/** Likewise the peer's that came here with it. */
+export const TCPI_RECEIVED_CE = 152;
+export const TCPI_SIZE_BYTES = 156;
 
 /** TCPI_CA_STATE: Linux's states of congestion control. */
 export const TCPI_CA_OPEN = 0;

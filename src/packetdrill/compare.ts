@@ -126,7 +126,17 @@ function optionsDifference(
 
 /** Without padding, by kind. */
 function inPlainOrder(options: readonly P.TcpOption[]): P.TcpOption[] {
-  const kinds: readonly P.TcpOption["kind"][] = ["mss", "wscale", "sackOK", "sack", "TS", "FO", "FOEXP", "other"];
+  const kinds: readonly P.TcpOption["kind"][] = [
+    "mss",
+    "wscale",
+    "sackOK",
+    "sack",
+    "TS",
+    "FO",
+    "FOEXP",
+    "ECN",
+    "other",
+  ];
   return options
     .filter(({ kind }) => kinds.includes(kind))
     .sort((a, b) => kinds.indexOf(a.kind) - kinds.indexOf(b.kind));

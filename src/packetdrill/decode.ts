@@ -2,7 +2,7 @@
 import { concatBytes, internetChecksum, pseudoHeader, toHex, viewOf } from "./bytes.ts";
 import { FAST_OPEN_MAGIC, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./encode.ts";
 import { ICMP_V4_UNREACHABLE, ICMP_V6_PACKET_TOO_BIG, icmpNames } from "./icmpNames.ts";
-import type * as P from "./packet.ts";
+import * as P from "./packet.ts";
 
 /** A packet that the kernel has sent. */
 export type Sent = {
@@ -184,6 +184,14 @@ function decodeOption(number: number, contents: Uint8Array): P.TcpOption {
   if (number === 34) return { kind: "FO", cookie: toHex(contents) };
   if (number === 254 && length >= 2 && view.getUint16(0) === FAST_OPEN_MAGIC) {
     return { kind: "FOEXP", cookie: toHex(contents.subarray(2)) };
+  }
+  const accurate = P.ECN_OPTIONS.find((option) => option.number === number);
+  if (accurate && length <= 9 && length % 3 === 0) {
+    const values = Array.from(
+      { length: length / 3 },
+      (_, i) => (view.getUint8(3 * i) << 16) | view.getUint16(3 * i + 1),
+    );
+    return { kind: "ECN", counters: values.map((value, i) => [accurate.counters[i] as P.EcnCounter, value]) };
   }
   return { kind: "other", number, contents: toHex(contents) };
 }

@@ -115,6 +115,7 @@ function encodeOption(option: P.TcpOption): Uint8Array {
     TS: 8,
     FO: 34,
     FOEXP: 254,
+    ECN: option.kind === "ECN" ? ecnNumber(option.counters[0]?.[0]) : 0,
     other: option.kind === "other" ? option.number : 0,
   };
   const bytes = new Uint8Array(optionBytes(option));
@@ -135,8 +136,16 @@ function encodeOption(option: P.TcpOption): Uint8Array {
   else if (option.kind === "FOEXP") {
     view.setUint16(2, FAST_OPEN_MAGIC);
     bytes.set(fromHex(option.cookie), 4);
+  } else if (option.kind === "ECN") {
+    option.counters.forEach(([, value], i) => {
+      bytes.set([value >> 16, (value >> 8) & 255, value & 255], 2 + 3 * i);
+    });
   } else if (option.kind === "other") bytes.set(fromHex(option.contents), 2);
   return bytes;
+}
+
+function ecnNumber(first: P.EcnCounter | undefined): number {
+  return P.ECN_OPTIONS.find(({ counters }) => counters[0] === first)?.number ?? 172;
 }
 
 /** RFC 7413 A: says which experiment option 254 belongs to. */

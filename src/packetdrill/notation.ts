@@ -69,6 +69,8 @@ export function optionText(option: P.TcpOption): string {
     case "FO":
     case "FOEXP":
       return `${option.kind} ${option.cookie}`.trimEnd();
+    case "ECN":
+      return ["ECN", ...option.counters.flat()].join(" ");
     case "other":
       return `option ${option.number} ${option.contents}`.trimEnd();
   }

@@ -32,6 +32,13 @@ export type IpInfo = {
   readonly flowLabel?: number;
 };
 
+export type EcnCounter = "e0b" | "ceb" | "e1b";
+/** Option numbers of accurate ECN and the counters that each may hold, some left out at the end. */
+export const ECN_OPTIONS: readonly { readonly number: number; readonly counters: readonly EcnCounter[] }[] = [
+  { number: 172, counters: ["e0b", "ceb", "e1b"] },
+  { number: 174, counters: ["e1b", "ceb", "e0b"] },
+];
+
 export type TcpOption =
   | { readonly kind: "nop" | "eol" | "sackOK" }
   | { readonly kind: "mss" | "wscale"; readonly value: number }
@@ -40,6 +47,8 @@ export type TcpOption =
   | { readonly kind: "TS"; readonly val: number; readonly ecr: number }
   /** TCP Fast Open (RFC 7413), as option 34 or as the experimental option 254. Cookie in hexadecimal digits. */
   | { readonly kind: "FO" | "FOEXP"; readonly cookie: string }
+  /** Accurate ECN (RFC 9768 3.2.3): counters in their order on the wire, which the first one decides. */
+  | { readonly kind: "ECN"; readonly counters: readonly (readonly [name: EcnCounter, value: number])[] }
   /** Any other: contents in hexadecimal digits. */
   | { readonly kind: "other"; readonly number: number; readonly contents: string };
 

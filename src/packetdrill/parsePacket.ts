@@ -1,7 +1,15 @@
 /** Packets of a script: `> [ect0] P. 1:1001(1000) ack 1 win 257 <nop,nop,TS val 100 ecr 200>`. */
 import type { Cursor } from "./cursor.ts";
 import { ScriptError, Unsupported } from "./errors.ts";
-import { ECN_CODEPOINTS, type EcnName, type IcmpPart, type IpInfo, type Packet } from "./packet.ts";
+import {
+  ECN_CODEPOINTS,
+  ECN_OPTIONS,
+  type EcnCounter,
+  type EcnName,
+  type IcmpPart,
+  type IpInfo,
+  type Packet,
+} from "./packet.ts";
 import { TCP_FLAG_NAMES, type TcpFlagName, type TcpOption, type TcpPart } from "./packet.ts";
 
 /** The longest that a TCP header can carry. */
@@ -174,6 +182,8 @@ export function optionBytes(option: TcpOption): number {
       return 2 + option.cookie.length / 2;
     case "FOEXP":
       return 4 + option.cookie.length / 2;
+    case "ECN":
+      return 2 + 3 * option.counters.length;
     case "other":
       return 2 + option.contents.length / 2;
   }
@@ -201,12 +211,24 @@ function parseOption(cursor: Cursor): TcpOption {
     case "FO":
     case "FOEXP":
       return { kind: text, cookie: parseHexDigits(cursor) };
-    case "md5":
     case "ECN":
+      return { kind: "ECN", counters: parseEcnCounters(cursor, line) };
+    case "md5":
       throw new Unsupported(`TCP option ${text}`, line);
     default:
       throw new ScriptError(line, `${JSON.stringify(text)} is no TCP option`);
   }
+}
+
+/** `ECN e0b 1 ceb 0 e1b 1`, or fewer of them. */
+function parseEcnCounters(cursor: Cursor, line: number): [EcnCounter, number][] {
+  const counters: [EcnCounter, number][] = [];
+  while (cursor.is("e0b") || cursor.is("ceb") || cursor.is("e1b")) {
+    counters.push([cursor.next().text as EcnCounter, cursor.integer("counter of accurate ECN", 0, 0xffffff)]);
+  }
+  const isOrdered = ECN_OPTIONS.some((order) => counters.every(([name], i) => order.counters[i] === name));
+  if (!isOrdered) throw new ScriptError(line, "the counters of accurate ECN are e0b ceb e1b, or e1b ceb e0b");
+  return counters;
 }
 
 function parseSackBlocks(cursor: Cursor): [number, number][] {

@@ -60,7 +60,7 @@ const CONGESTION: Readonly<Record<string, number>> = {
 };
 
 const ecn: Rule = (settings, value, name) => {
-  fixed("0", "1", "2")(settings, value, name);
+  fixed("0", "1", "2", "3", "4", "5")(settings, value, name);
   settings.tuning.ecn = Number(value);
 };
 

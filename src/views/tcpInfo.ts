@@ -38,13 +38,15 @@ const FIELDS = {
   tcpi_delivery_rate: INFO.TCPI_DELIVERY_RATE,
   tcpi_dsack_dups: INFO.TCPI_DSACK_DUPS,
   tcpi_reord_seen: INFO.TCPI_REORD_SEEN,
+  tcpi_delivered_ce: INFO.TCPI_DELIVERED_CE,
+  tcpi_received_ce: INFO.TCPI_RECEIVED_CE,
 } as const;
 
 /**
  * Numbers all. tcpi_state: TCP_STATE_*, tcpi_ca_state: TCPI_CA_*, tcpi_options: TCPI_OPT_* (layout/tcpInfo.ts); times
  * in microseconds but tcpi_last_ack_recv in milliseconds; tcpi_snd_cwnd, tcpi_unacked and their likes in segments.
  */
-export type TcpInfo = { readonly [Name in keyof typeof FIELDS | "tcpi_delivered" | "tcpi_delivered_ce"]: number };
+export type TcpInfo = { readonly [Name in keyof typeof FIELDS | "tcpi_delivered"]: number };
 
 /** @param at address of a record that tcpInfo() has written. */
 export function readTcpInfo(memory: KernelMemory, at: number): TcpInfo {
@@ -56,6 +58,5 @@ export function readTcpInfo(memory: KernelMemory, at: number): TcpInfo {
   return {
     ...(fields as { [Name in keyof typeof FIELDS]: number }),
     tcpi_delivered: segments(INFO.TCPI_DELIVERED_BYTES),
-    tcpi_delivered_ce: segments(INFO.TCPI_DELIVERED_CE_BYTES),
   };
 }

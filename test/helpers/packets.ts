@@ -331,8 +331,8 @@ export function parseUdp(ip: Pick<Ipv4, "source" | "destination" | "payload">): 
   };
 }
 
-/** In wire order: FIN is bit 0 (RFC 9293 3.1). */
-const TCP_FLAGS = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"] as const;
+/** In wire order: FIN is bit 0 (RFC 9293 3.1), AE of RFC 9768 stands in the octet before. */
+const TCP_FLAGS = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ae"] as const;
 export type TcpFlag = (typeof TCP_FLAGS)[number];
 
 export type TcpOptions = {
@@ -345,6 +345,8 @@ export type TcpOptions = {
   readonly sack?: readonly (readonly [number, number])[];
   /** Fast open (RFC 7413): the cookie, empty: a request. */
   readonly cookie?: Uint8Array;
+  /** Accurate ECN (RFC 9768), as far as it is there: bytes with ECT(0), CE, ECT(1). Only read. */
+  readonly accurate?: readonly number[];
 };
 
 export type TcpFields = TransportFields & {
@@ -396,8 +398,8 @@ export function tcp(fields: TcpFields, payload: Uint8Array = new Uint8Array(0)):
   data.setUint16(2, fields.destinationPort);
   data.setUint32(4, fields.seq ?? 0);
   data.setUint32(8, fields.ack ?? 0);
-  data.setUint8(12, ((fields.headerBytes ?? header.length) / 4) << 4);
-  data.setUint8(13, tcpFlagBits(fields.flags ?? ""));
+  const offset = (fields.headerBytes ?? header.length) / 4;
+  data.setUint16(12, (offset << 12) | tcpFlagBits(fields.flags ?? ""));
   data.setUint16(14, fields.window ?? 65535);
   data.setUint16(18, fields.urgent ?? 0);
   header.set(options, 20);
@@ -447,7 +449,7 @@ export function parseTcp(ip: Pick<Ipv4, "source" | "destination" | "payload">): 
   const data = view(bytes);
   const headerBytes = bytes.length < 20 ? 0 : (data.getUint8(12) >> 4) * 4;
   if (headerBytes < 20 || headerBytes > bytes.length) throw new Error(`TCP segment of ${bytes.length} bytes`);
-  const bits = data.getUint8(13);
+  const bits = data.getUint16(12);
   const pseudo = pseudoHeader(ip.source, ip.destination, PROTOCOL_TCP, bytes.length);
   return {
     sourcePort: data.getUint16(0),
@@ -478,6 +480,9 @@ function parseTcpOptions(bytes: Uint8Array): TcpOptions {
     if (bytes[at] === 3) options.windowScale = data.getUint8(at + 2);
     if (bytes[at] === 4) options.sackPermitted = true;
     if (bytes[at] === 8) options.timestamps = [data.getUint32(at + 2), data.getUint32(at + 6)];
+    if (bytes[at] === 172) {
+      options.accurate = Array.from({ length: (length - 2) / 3 }, (_, i) => data.getUint32(at + 3 * i + 1) & 0xffffff);
+    }
     if (bytes[at] === 34) options.cookie = bytes.slice(at + 2, at + length);
     if (bytes[at] === 5) {
       const blocks: [number, number][] = [];
