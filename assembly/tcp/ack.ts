@@ -8,7 +8,7 @@ import { nowMs, nowTick, nowUs } from "../time.ts";
 import { confirmNeighbor, timestampOffsetOfSegment } from "./addresses.ts";
 import { challengeAck, challengePureAck } from "./challenge.ts";
 import { eventPost } from "./close.ts";
-import { ecnAcked, ecnEchoed } from "./ecn.ts";
+import { ecnAckBegin, ecnAcked } from "./ecn.ts";
 import { congestionAcked, congestionDuplicateAck, congestionGrow } from "./congestion.ts";
 import { flightAckBegin, flightAcked, flightEnsure } from "./flight.ts";
 import { mtuAcked } from "./mtuProbe.ts";
@@ -46,15 +46,7 @@ export function ackProcess(tcb: Tcb): bool {
     // What is in flight must be entered before reports about it are. Without memory they are not believed.
     flightEnsure(tcb);
   }
-  const accurate = (cold.traits & T.TRAIT_ACCURATE_ECN) != 0;
-  if (S.segFlags & S.FLAG_ECE && cold.traits & T.TRAIT_ECN && !accurate) {
-    flightAckBegin(tcb);
-    ecnEchoed(tcb);
-  }
-  const una = tcb.sndUna;
-  const hadFlight = tcb.flight != 0;
-  // What is known of the ACK before this one must not be taken for what this one says.
-  if (accurate) flightAckBegin(tcb);
+  if (cold.traits & T.TRAIT_ECN) ecnAckBegin(tcb);
   if (advances) {
     newAck(tcb, ack);
   } else if (isSelective(tcb)) {
@@ -63,7 +55,7 @@ export function ackProcess(tcb: Tcb): bool {
     congestionDuplicateAck(tcb);
     outputMark(tcb);
   }
-  if (accurate) ecnAcked(tcb, una, hadFlight && tcb.flight != 0);
+  if (cold.traits & T.TRAIT_ACCURATE_ECN) ecnAcked(tcb);
   // RFC 9293 3.10.7.4: older segments must not change the window.
   // Deviates: an ACK of new data always does (like Linux). A retransmission has a small SEG.SEQ, yet its window belongs
   // to its ACK; the old window beside the new SND.UNA would put the right edge beyond what was ever offered.

@@ -141,11 +141,24 @@ export function ecnReceived(tcb: Tcb): void {
   tcb.flags |= T.F_ACK_NOW;
 }
 
-/** An acceptable ACK with ECE: once per round trip the window is reduced as for a loss (RFC 3168 6.1.2). */
-export function ecnEchoed(tcb: Tcb): void {
-  if (tcb.sndMax != tcb.sndUna) reduce(tcb);
+/** SND.UNA before the ACK being processed, and whether there was a flight block: it knows what is delivered. */
+let unaBefore: u32 = 0;
+let hadFlight: bool = false;
+
+/** An acceptable ACK of a connection with ECN is about to be processed. */
+export function ecnAckBegin(tcb: Tcb): void {
+  if (coldOf(tcb).traits & T.TRAIT_ACCURATE_ECN) {
+    unaBefore = tcb.sndUna;
+    hadFlight = tcb.flight != 0;
+    // What is known of the ACK before this one must not be taken for what this one says.
+    flightAckBegin(tcb);
+  } else if (S.segFlags & S.FLAG_ECE && tcb.sndMax != tcb.sndUna) {
+    flightAckBegin(tcb);
+    reduce(tcb);
+  }
 }
 
+/** The peer tells of congestion: once per round trip the window is reduced as for a loss (RFC 3168 6.1.2). */
 function reduce(tcb: Tcb): void {
   const cold = coldOf(tcb);
   if (tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY) || cold.traits & T.TRAIT_CWR_STATE) return;
@@ -157,16 +170,14 @@ function reduce(tcb: Tcb): void {
   cold.traits |= T.TRAIT_CWR_STATE | T.TRAIT_CWR;
 }
 
-/**
- * An acceptable ACK of a connection with accurate ECN has been processed.
- * @param unaBefore SND.UNA before it. @param hadFlight there was a flight block: it knows what has been delivered.
- */
-export function ecnAcked(tcb: Tcb, unaBefore: u32, hadFlight: bool): void {
+/** An acceptable ACK of a connection with accurate ECN has been processed. */
+export function ecnAcked(tcb: Tcb): void {
+  const known = hadFlight && tcb.flight != 0;
   const advanced = tcb.sndUna != unaBefore;
   const later = S.segHasTimestamps && <i32>(S.segTsVal - tcb.tsRecent) > 0;
-  const delivered = hadFlight ? ackDelivered : tcb.sndUna - unaBefore;
-  if (!accurateAcked(tcb, delivered, advanced || later || (hadFlight && ackSacked != 0))) return;
-  if (!hadFlight) flightAckBegin(tcb);
+  const delivered = known ? ackDelivered : tcb.sndUna - unaBefore;
+  if (!accurateAcked(tcb, delivered, advanced || later || (known && ackSacked != 0))) return;
+  if (!known) flightAckBegin(tcb);
   reduce(tcb);
   // Nothing is left in flight whose delivery could bring the window down.
   if (tcb.sndUna == tcb.sndMax) recoveryEchoOver(tcb);

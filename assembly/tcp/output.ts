@@ -171,8 +171,8 @@ function sendNew(tcb: Tcb): bool {
   const congestionEdge = congestionRightEdge(tcb);
   const rightEdge = seqMin(windowEdge, congestionEdge);
   // One frame may carry many segments where the device cuts it up; whole segments only.
-  const mayCut = !(coldOf(tcb).traits & T.TRAIT_ACCURATE_ECN) || !accurateForbidsCutting(tcb);
-  const chunkMax = tsoBytesMax > mss && mayCut ? tsoBytesMax - (tsoBytesMax % mss) : mss;
+  let chunkMax = tsoBytesMax > mss ? tsoBytesMax - (tsoBytesMax % mss) : mss;
+  if (chunkMax > mss && coldOf(tcb).traits & T.TRAIT_ACCURATE_ECN && accurateForbidsCutting(tcb)) chunkMax = mss;
   const first = tcb.sndNxt;
   while (seqLt(tcb.sndNxt, tcb.sndBufEnd)) {
     const queued = tcb.sndBufEnd - tcb.sndNxt;
