@@ -14,6 +14,8 @@ import {
   SETTING_CORK,
   SETTING_LINGER_RESET,
   SETTING_PUSH,
+  SETTING_TIMEOUT_FIXED,
+  SETTING_URGENT_TOLD,
   SETTING_USER_TIMING,
   settingsFind,
   settingsHas,
@@ -22,6 +24,8 @@ import {
 import * as T from "../tcp/tcb.ts";
 import { Tcb, coldOf, tcbOfHandle } from "../tcp/tcb.ts";
 import { MAIN_TIMERS, keepaliveArm } from "../tcp/timers.ts";
+import { urgentQueued } from "../tcp/urgent.ts";
+import { userTimeoutAdvertise } from "../tcp/userTimeout.ts";
 
 /** The two bits of TOS that are ECN's (RFC 3168 5). */
 const ECN_MASK: u8 = 3;
@@ -101,6 +105,11 @@ function optionIsValid(option: i32, value: u32): bool {
       return value <= 255;
     case O.OPTION_FAST_OPEN_CONNECT:
       return value <= 2;
+    case O.OPTION_USER_TIMEOUT_OPTION_MS:
+      return value == 0 || (value >= 1000 && value <= USER_TIMEOUT_MS_MAX);
+    case O.OPTION_URGENT:
+    case O.OPTION_URGENT_TOLD:
+      return true;
     default:
       return false;
   }
@@ -177,6 +186,21 @@ function settingSet(tcb: Tcb, option: i32, value: u32): i32 {
     case O.OPTION_USER_TIMEOUT_MS:
       settings.userTimeoutMs = value;
       settings.bits &= ~SETTING_USER_TIMING;
+      // What the application has chosen no peer changes (RFC 5482 3.1).
+      setBit(settings, SETTING_TIMEOUT_FIXED, value != 0);
+      return 0;
+    case O.OPTION_USER_TIMEOUT_OPTION_MS:
+      userTimeoutAdvertise(settings, value);
+      if (value != 0 && tcb.state >= O.STATE_ESTABLISHED) {
+        tcb.flags |= T.F_ACK_NOW;
+        outputMark(tcb);
+      }
+      return 0;
+    case O.OPTION_URGENT:
+      urgentQueued(tcb, settings);
+      return 0;
+    case O.OPTION_URGENT_TOLD:
+      setBit(settings, SETTING_URGENT_TOLD, value != 0);
       return 0;
     case O.OPTION_MSS_BYTES:
       settings.mssBytes = <u16>value;

@@ -14,7 +14,9 @@ import { reassemblyHolds } from "../tcp/reassembly.ts";
 import { SETTING_LINGER_RESET, settingsHas } from "../tcp/settings.ts";
 import * as T from "../tcp/tcb.ts";
 import { Tcb, coldOf, tcbHighWater, tcbOfHandle } from "../tcp/tcb.ts";
+import { softErrorOf } from "../tcp/softError.ts";
 import { LOSS_TIMERS, persistArm, rtoUs } from "../tcp/timers.ts";
+import { urgentBytes } from "../tcp/urgent.ts";
 import { autoTuningRead } from "./autoTuning.ts";
 import { ringRead, ringWrite, rcvBufferRelease, sndBufferFor, sndBufferStart } from "./buffers.ts";
 
@@ -223,6 +225,8 @@ export function tcpGetInfo(handle: i32, target: usize): i32 {
   store<u32>(target, readableBytes(tcb), O.INFO_RCV_QUEUED_BYTES);
   store<u32>(target, bswap<u16>(<u16>(tcb.ports >> 16)), O.INFO_LOCAL_PORT);
   store<u32>(target, bswap<u16>(<u16>tcb.ports), O.INFO_REMOTE_PORT);
+  store<u32>(target, urgentBytes(tcb), O.INFO_URGENT_BYTES);
+  store<i32>(target, softErrorOf(tcb), O.INFO_SOFT_ERROR);
   memory.copy(target + O.INFO_LOCAL_ADDRESS, addressAt(tcb.localIndex), 16);
   memory.copy(target + O.INFO_REMOTE_ADDRESS, changetype<usize>(tcb), 16);
   return 0;

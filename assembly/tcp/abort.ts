@@ -4,7 +4,7 @@ import { STATE_CLOSED, STATE_FREE, STATE_SYN_RECEIVED, STATE_TIME_WAIT } from ".
 import { EBADF, ECONNABORTED } from "../../src/layout/status.ts";
 import { tcpDrop } from "./close.ts";
 import { listenerUnlink, unlinkedHead } from "./listener.ts";
-import { sendReset } from "./output.ts";
+import { sendReset } from "./plainOutput.ts";
 import { F_IN_ACCEPT_QUEUE, TCB_NONE, Tcb, coldOf, tcbAt, tcbHighWater } from "./tcb.ts";
 
 /** RFC 9293 3.10.5: a reset is sent in the synchronized states except TIME-WAIT, and in SYN-RECEIVED. */

@@ -184,7 +184,7 @@ export function accurateReceived(tcb: Tcb): void {
 /** Payload bytes of ours with CE that the option in segment.ts tells of and none before has; -1: it tells nothing. */
 function optionCeBytes(a: AccurateEcn): i32 {
   const bytes = S.segAccurateBytes;
-  if (bytes < 3 || a.bits & BIT_OPTION_WRONG) return -1;
+  if (!(S.segOptions & S.OPTION_SEEN_ACCURATE) || bytes < 3 || a.bits & BIT_OPTION_WRONG) return -1;
   if (!(a.bits & BIT_OPTION_SEEN)) {
     a.bits |= BIT_OPTION_SEEN;
     // Counters that begin with 1 are never 0 at first: the path clears the option (RFC 9768 3.2.3.2.4).

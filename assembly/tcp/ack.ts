@@ -20,6 +20,7 @@ import { sackReceived } from "./sack.ts";
 import * as S from "./segment.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
 import { settingsCount } from "./settings.ts";
+import { softErrorForget } from "./softError.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { LOSS_TIMERS, rtoArm, rtoDisarm, rttSample } from "./timers.ts";
@@ -46,7 +47,10 @@ export function ackProcess(tcb: Tcb): bool {
     // What is in flight must be entered before reports about it are. Without memory they are not believed.
     flightEnsure(tcb);
   }
-  if (cold.traits & T.TRAIT_ECN) ecnAckBegin(tcb);
+  if (cold.traits & (T.TRAIT_ECN | T.TRAIT_SOFT_ERROR_MASK)) {
+    if (advances) softErrorForget(tcb);
+    if (cold.traits & T.TRAIT_ECN) ecnAckBegin(tcb);
+  }
   if (advances) {
     newAck(tcb, ack);
   } else if (isSelective(tcb)) {

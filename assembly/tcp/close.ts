@@ -20,9 +20,11 @@ import { listenerSynDone } from "./listener.ts";
 import { emit, pureSeq } from "./output.ts";
 import { reassemblyRelease } from "./reassembly.ts";
 import { FLAG_ACK } from "./segment.ts";
+import { settingsCount } from "./settings.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { MAIN_TIMERS, lingerArm } from "./timers.ts";
+import { urgentBytes } from "./urgent.ts";
 import { wheelRemove } from "./wheel.ts";
 
 const TIMERS: u32 = MAIN_TIMERS | T.F_TIMER_DELACK;
@@ -45,7 +47,8 @@ export function eventPost(tcb: Tcb, mask: u32): void {
 export function tcpTakeEvent(index: u32, record: usize): bool {
   const tcb = T.tcbAt(index);
   tcb.flags &= ~T.F_READY;
-  const mask = <u32>tcb.events;
+  let mask = <u32>tcb.events;
+  if (settingsCount != 0 && mask & E.EVENT_READABLE && urgentBytes(tcb) != 0) mask |= E.EVENT_URGENT;
   if (tcb.state == STATE_FREE || mask == 0 || !(tcb.flags & T.F_APP)) return false;
   store<u32>(record, T.handleOf(tcb), E.EVENT_HANDLE);
   store<u16>(record, <u16>mask, E.EVENT_MASK);

@@ -14,6 +14,7 @@ import { mtuTold } from "./mtuProbe.ts";
 import { outputMark } from "./outputQueue.ts";
 import { recoveryResegment } from "./recovery.ts";
 import { seqGeq, seqLt } from "./seq.ts";
+import { softErrorNote } from "./softError.ts";
 import * as T from "./tcb.ts";
 import { Tcb } from "./tcb.ts";
 import { goBack } from "./timeouts.ts";
@@ -66,7 +67,10 @@ function isInFlight(tcb: Tcb, seq: u32): bool {
 
 /** RFC 1122 4.2.3.9: unreachable is a hint, not an end, once the connection is established. */
 function refused(tcb: Tcb, status: i32): void {
-  if (tcb.state != STATE_SYN_SENT) return;
+  if (tcb.state != STATE_SYN_SENT) {
+    softErrorNote(tcb, status);
+    return;
+  }
   count(TCP_CONNECT_FAILED);
   tcpDrop(tcb, status);
 }

@@ -21,15 +21,18 @@ import { established } from "./established.ts";
 import { fastOpenOver, fastOpenSynAgain, isFastOpenChild } from "./fastOpen.ts";
 import { fastOpenAnswered } from "./fastOpenClient.ts";
 import { handshakeAck, listenInput, startFromSyn, timeWaitSyn } from "./open.ts";
-import { sendResetForSegment } from "./output.ts";
+import { sendResetForSegment } from "./plainOutput.ts";
 import { outputMark } from "./outputQueue.ts";
 import { reassemblyAdvance, reassemblyFinReached, reassemblyInsert, reassemblyNoteFin } from "./reassembly.ts";
 import { sackDuplicate, sackOverlap } from "./sack.ts";
 import * as S from "./segment.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
+import { settingsCount, settingsFind } from "./settings.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf, tcbAt } from "./tcb.ts";
 import { lingerArm } from "./timers.ts";
+import { urgentReceived } from "./urgent.ts";
+import { userTimeoutReceived } from "./userTimeout.ts";
 import { timeWaitMs } from "../config.ts";
 
 /** RFC 7323 5.5: a timestamp older than 24 days says nothing. */
@@ -154,8 +157,19 @@ function synchronizedInput(tcb: Tcb): void {
     coldOf(tcb).tsRecentMs = nowMs;
   }
   if (!afterAck(tcb)) return;
+  if (settingsCount != 0) rareInput(tcb);
   if (S.segLen > 0) receive(tcb);
   else if (opening && tcb.ext != 0) receive(tcb);
+}
+
+/** What only connections with settings look at in an acceptable segment. */
+function rareInput(tcb: Tcb): void {
+  const seen = (S.segFlags & S.FLAG_URG) | (S.segOptions & S.OPTION_SEEN_USER_TIMEOUT);
+  if (seen == 0) return;
+  const settings = settingsFind(T.tcbIndex(tcb));
+  if (changetype<usize>(settings) == 0) return;
+  if (seen & S.FLAG_URG) urgentReceived(tcb, settings);
+  if (seen & S.OPTION_SEEN_USER_TIMEOUT) userTimeoutReceived(settings);
 }
 
 /**

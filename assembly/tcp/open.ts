@@ -62,13 +62,16 @@ import {
   listenerSynDone,
   listenerSynRoom,
 } from "./listener.ts";
-import { announcedMss, emitSyn, ownMss, ownWscale, sendResetForSegment } from "./output.ts";
+import { announcedMss, ownMss, ownWscale } from "./output.ts";
+import { emitSyn, sendResetForSegment } from "./plainOutput.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as S from "./segment.ts";
 import { seqGt, seqLeq, seqLt } from "./seq.ts";
+import { settingsFind } from "./settings.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { rtoArm } from "./timers.ts";
+import { userTimeoutReceived } from "./userTimeout.ts";
 
 const MSS_DEFAULT_V4: u32 = 536;
 const MSS_DEFAULT_V6: u32 = 1220;
@@ -147,6 +150,10 @@ export function startFromSyn(tcb: Tcb): void {
   }
   if (S.segOptions & S.SYN_OPTION_SACK && sackEnabled) cold.traits |= T.TRAIT_SACK;
   ecnStart(tcb);
+  if (S.segOptions & S.OPTION_SEEN_USER_TIMEOUT) {
+    const settings = settingsFind(T.tcbIndex(tcb));
+    if (changetype<usize>(settings) != 0) userTimeoutReceived(settings);
+  }
   setMss(tcb, S.segOptions & S.SYN_OPTION_MSS ? S.segMss : mssDefault(tcb.localIndex));
 }
 

@@ -10,6 +10,7 @@ export const FLAG_SYN: u32 = 2;
 export const FLAG_RST: u32 = 4;
 export const FLAG_PSH: u32 = 8;
 export const FLAG_ACK: u32 = 16;
+export const FLAG_URG: u32 = 32;
 /** RFC 3168 6.1; with AE (RFC 9768 3.1.1), the lowest bit of the octet before, they are the ACE field. */
 export const FLAG_ECE: u32 = 64;
 export const FLAG_CWR: u32 = 128;
@@ -60,13 +61,20 @@ export let segSackBlocks: u32 = 0;
 /** Fast open cookie, where it lies and its bytes, 0: a request for one. With SYN_OPTION_FAST_OPEN. */
 export let segCookie: usize = 0;
 export let segCookieBytes: u32 = 0;
-/** Accurate ECN option: where its contents lie, their bytes (0: there is none), and whether ECT(1) comes first. */
+/** Not of SYNs alone: options that few segments have. */
+export const OPTION_SEEN_USER_TIMEOUT: u32 = 64;
+export const OPTION_SEEN_ACCURATE: u32 = 128;
+/** User timeout option: where its value lies. With OPTION_SEEN_USER_TIMEOUT. */
+export let segUserTimeout: usize = 0;
+/** Accurate ECN option, with OPTION_SEEN_ACCURATE: where its contents lie, their bytes, whether ECT(1) comes first. */
 export let segAccurate: usize = 0;
 export let segAccurateBytes: u32 = 0;
 export let segAccurateE1First: bool = false;
 
 /** NOP NOP TIMESTAMPS(10), as it stands in memory: how every stack sends it. */
 const TIMESTAMPS_ALONE: u32 = 0x0a080101;
+/** RFC 5482 3. */
+export const OPTION_USER_TIMEOUT: u32 = 28;
 /** Accurate ECN (RFC 9768 3.2.3), by the counter that comes first. */
 export const OPTION_ACCURATE_E0: u32 = 172;
 export const OPTION_ACCURATE_E1: u32 = 174;
@@ -139,7 +147,6 @@ export function segmentParse(segmentBytes: u32): bool {
   segHasTimestamps = false;
   segOptions = 0;
   segSackBlocks = 0;
-  segAccurateBytes = 0;
   if (headerBytes == 20) return true;
   if (headerBytes == 32 && load<u32>(header, 20) == TIMESTAMPS_ALONE) {
     segHasTimestamps = true;
@@ -179,7 +186,11 @@ function parseOptions(from: usize, end: usize): bool {
       segHasTimestamps = true;
       segTsVal = loadBe32(at + 2);
       segTsEcr = loadBe32(at + 6);
+    } else if (kind == OPTION_USER_TIMEOUT && length == 4) {
+      segOptions |= OPTION_SEEN_USER_TIMEOUT;
+      segUserTimeout = at + 2;
     } else if ((kind == OPTION_ACCURATE_E0 || kind == OPTION_ACCURATE_E1) && length > 2) {
+      segOptions |= OPTION_SEEN_ACCURATE;
       segAccurate = at + 2;
       segAccurateBytes = length - 2;
       segAccurateE1First = kind == OPTION_ACCURATE_E1;

@@ -10,7 +10,7 @@ import { arenaAlloc } from "../mem/arena.ts";
 /** Connections with settings of their own, at most; more are refused with ENOBUFS. */
 const SETTINGS_MAX: u32 = 65536;
 const BUCKETS_MAX: u32 = 4096;
-const SETTINGS_SIZE_BYTES: u32 = 48;
+const SETTINGS_SIZE_BYTES: u32 = 64;
 
 export const SETTING_CORK: u8 = 1;
 /** tcpClose resets: SO_LINGER with 0 seconds. */
@@ -20,6 +20,12 @@ export const SETTING_USER_TIMING: u8 = 4;
 
 /** What is corked now goes out once (TCP_NODELAY on a corked socket). */
 export const SETTING_PUSH: u8 = 8;
+/** The user timeout option is sent and heeded; the application has set its own timeout (userTimeout.ts). */
+export const SETTING_TIMEOUT_OPTION: u8 = 16;
+export const SETTING_TIMEOUT_FIXED: u8 = 32;
+/** sndUp is valid; the application wants to be told of urgent data (urgent.ts). */
+export const SETTING_URGENT_SEND: u8 = 64;
+export const SETTING_URGENT_TOLD: u8 = 128;
 
 @unmanaged
 export class Settings {
@@ -42,6 +48,10 @@ export class Settings {
   tos: u8;
   /** 0: as configured. */
   hopLimit: u8;
+  /** Segments that will still bring the user timeout option. */
+  timeoutSegments: u8;
+  /** 1: rcvUp is valid. */
+  urgentPending: u8;
   // Path MTU probing (mtuProbe.ts): sizes are payload bytes.
   /** The probe in flight; probeBytes 0: there is none. */
   probeSeq: u32;
@@ -51,6 +61,11 @@ export class Settings {
   /** The largest that may work, as far as is known, and the largest that would be tried. */
   probeHigh: u16;
   probeTop: u16;
+  /** What the peer is told of our user timeout; 0: nothing. */
+  advertisedMs: u32;
+  /** The octets behind the last urgent ones (SND.UP, RCV.UP). */
+  sndUp: u32;
+  rcvUp: u32;
 }
 /** Of its parts that belong to the connection and not to the slot, in bytes from `settingsPartAt`. */
 export const SETTINGS_PART_BYTES: u32 = SETTINGS_SIZE_BYTES - 8;

@@ -246,6 +246,9 @@ export const TRAIT_RCV_RTT: u32 = 1 << 18;
 export const TRAIT_SYN_DATA: u32 = 1 << 15;
 /** Has met a black hole and looks for the path's MTU (mtuProbe.ts). */
 export const TRAIT_MTU_SEARCH: u32 = 1 << 19;
+/** SOFT_*, three bits (softError.ts). */
+export const TRAIT_SOFT_ERROR: u32 = 1 << 20;
+export const TRAIT_SOFT_ERROR_MASK: u32 = 7 << 20;
 /** CONGESTION_*, two bits. */
 export const TRAIT_CONGESTION_SHIFT: u32 = 8;
 export const TRAIT_CONGESTION_MASK: u32 = 3 << 8;
@@ -270,6 +273,7 @@ const TRAITS_UNION: u32 =
   TRAIT_RCV_RTT |
   TRAIT_SYN_DATA |
   TRAIT_MTU_SEARCH |
+  TRAIT_SOFT_ERROR_MASK |
   TRAIT_CONGESTION_MASK;
 const TRAITS_SUM: u64 =
   <u64>TRAIT_SACK +
@@ -290,6 +294,7 @@ const TRAITS_SUM: u64 =
   TRAIT_RCV_RTT +
   TRAIT_SYN_DATA +
   TRAIT_MTU_SEARCH +
+  TRAIT_SOFT_ERROR_MASK +
   TRAIT_CONGESTION_MASK;
 if (<u64>TRAITS_UNION != TRAITS_SUM) ERROR("two traits have one bit");
 

@@ -24,13 +24,14 @@ import { pacingTimer } from "./pacing.ts";
 import { reoTimeout, tlpTimeout } from "./rack.ts";
 import { recoveryTimeout } from "./recovery.ts";
 import { seqLt } from "./seq.ts";
+import { softErrorNote, softErrorOf } from "./softError.ts";
 import { SETTING_USER_TIMING, settingsFind } from "./settings.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { MAIN_TIMERS, keepIdleMsOf, keepProbesMaxOf, keepaliveArm, mainTimerArm, rtoArm, rtoUs } from "./timers.ts";
 import { wheelArm } from "./wheel.ts";
 
-/** Time-outs in a row after which the neighbour itself may be what is wrong (Linux: tcp_retries1). */
+/** R1 (RFC 1122 4.2.3.5; Linux: tcp_retries1): time-outs in a row after which the neighbour may be what is wrong. */
 const DOUBT_TIMEOUTS: u32 = 3;
 
 /** The wheel has handed this connection out: runs what is due and links it again for the rest. */
@@ -132,7 +133,8 @@ function afterUnsentSyn(tcb: Tcb): bool {
 
 function giveUp(tcb: Tcb): bool {
   count(TCP_TIMED_OUT);
-  tcpDrop(tcb, ETIMEDOUT);
+  const soft = softErrorOf(tcb);
+  tcpDrop(tcb, soft != 0 ? soft : ETIMEDOUT);
   return false;
 }
 
@@ -157,7 +159,10 @@ function retransmissionTimeout(tcb: Tcb): bool {
       return mainTimer(tcb, T.F_TIMER_PERSIST);
     }
     mtuTimeout(tcb);
-    if (<u32>tcb.backoff + 1 >= DOUBT_TIMEOUTS) neighborDoubt(<i32>tcb.neighbor - 1);
+    if (<u32>tcb.backoff + 1 >= DOUBT_TIMEOUTS) {
+      neighborDoubt(<i32>tcb.neighbor - 1);
+      softErrorNote(tcb, ETIMEDOUT);
+    }
     if (!recoveryTimeout(tcb)) {
       congestionTimeout(tcb);
       // What lies between SND.UNA and SND.MAX is sent again as the window allows; the first segment whatever the window

@@ -35,6 +35,8 @@ export const EVENT_ERROR = 32;
 export const EVENT_ACCEPTABLE = 64;
 /** A UDP socket has a datagram, or (with status) an ICMP error. */
 export const EVENT_DATAGRAM = 128;
+/** With EVENT_READABLE: INFO_URGENT_BYTES is not 0 (OPTION_URGENT_TOLD). */
+export const EVENT_URGENT = 256;
 
 export const HANDLE_INDEX_MASK = 0xffffff;
 export const HANDLE_GENERATION_SHIFT = 24;

@@ -39,7 +39,17 @@ export const OPTION_FAST_OPEN_CONNECT = 17;
 export const OPTION_TOS = 18;
 /** 1..255: TTL of IPv4, hop limit of IPv6; 0: as configured (IP_TTL, IPV6_UNICAST_HOPS). */
 export const OPTION_HOP_LIMIT = 19;
-export const OPTION_COUNT = 20;
+/**
+ * Milliseconds, 1000..86400000: tell the peer that data may stay unacknowledged for so long, and heed what it tells, at
+ * least 100 s and at most a day, unless OPTION_USER_TIMEOUT_MS has been set (RFC 5482). 0: neither. Before the SYN
+ * leaves, that brings it.
+ */
+export const OPTION_USER_TIMEOUT_OPTION_MS = 20;
+/** All that is queued now is urgent (send with MSG_OOB, RFC 9293 3.8.5); the value is not looked at. */
+export const OPTION_URGENT = 21;
+/** 1: tell of the peer's urgent data: EVENT_URGENT, INFO_URGENT_BYTES. The bytes stay in their place (SO_OOBINLINE). */
+export const OPTION_URGENT_TOLD = 22;
+export const OPTION_COUNT = 23;
 
 /** Congestion control algorithms. */
 export const CONGESTION_RENO = 0;
@@ -67,7 +77,14 @@ export const INFO_REMOTE_PORT = 64;
 /** 16 bytes each, IPv4-mapped. */
 export const INFO_LOCAL_ADDRESS = 68;
 export const INFO_REMOTE_ADDRESS = 84;
-export const INFO_SIZE_BYTES = 100;
+/** With OPTION_URGENT_TOLD: bytes up to and with the last urgent one, arrived or not; 1: SIOCATMARK; 0: none. */
+export const INFO_URGENT_BYTES = 100;
+/**
+ * i32: what has gone wrong on the way since the peer acknowledged something last, and ended nothing: ENETUNREACH,
+ * EHOSTUNREACH, ECONNREFUSED as ICMP tells, ETIMEDOUT after three time-outs in a row; 0: nothing.
+ */
+export const INFO_SOFT_ERROR = 104;
+export const INFO_SIZE_BYTES = 108;
 
 /** TCP states (RFC 9293 3.3.2), as in INFO_STATE. */
 export const STATE_FREE = 0;

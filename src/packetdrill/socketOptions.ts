@@ -88,6 +88,7 @@ const RULES: Readonly<Record<string, OptionRule>> = {
     reported: doubled,
   },
   "SOL_SOCKET SO_ERROR": {},
+  "SOL_SOCKET SO_OOBINLINE": flag(OPTION.OPTION_URGENT_TOLD),
   "SOL_SOCKET SO_LINGER": {},
   "SOL_SOCKET SO_ACCEPTCONN": { initial: (_context, socket) => (isListener(socket) ? 1 : 0) },
   "SOL_SOCKET SO_TYPE": { initial: (_context, socket) => (socket.kind === "udp" ? 2 : 1) },

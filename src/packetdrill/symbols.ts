@@ -11,6 +11,7 @@ export const MSG_DONTWAIT = 0x40;
 export const MSG_WAITALL = 0x100;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_MORE = 0x8000;
+export const MSG_OOB = 1;
 export const MSG_FASTOPEN = 0x20000000;
 
 export const POLLIN = 1;
@@ -55,7 +56,7 @@ const NUMBERS: Readonly<Record<string, number>> = {
   SHUT_RD: 0,
   SHUT_WR: 1,
   SHUT_RDWR: 2,
-  MSG_OOB: 1,
+  MSG_OOB,
   MSG_PEEK,
   MSG_DONTROUTE: 4,
   MSG_CTRUNC: 8,

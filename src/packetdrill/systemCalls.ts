@@ -1,5 +1,6 @@
 /** System calls: opening, closing and the state of sockets. Bytes: transferCalls.ts. Waiting: readinessCalls.ts. */
 import { addressFamily } from "../ip/address.ts";
+import { INFO_URGENT_BYTES } from "../layout/option.ts";
 import type { Call } from "./ast.ts";
 import { Args, type Attempt, attempt, type CallContext, done, mayBlock } from "./callContext.ts";
 import type { Endpoint } from "./encode.ts";
@@ -224,12 +225,13 @@ function ioctl(context: CallContext, args: Args): Attempt {
   const descriptor = descriptorOf(context, args);
   if (!descriptor) return done("EBADF");
   const request = args.word(1);
-  if (descriptor.kind !== "tcp" || (request !== "SIOCINQ" && request !== "FIONREAD")) {
-    throw new Unsupported(`ioctl ${request}`, args.line);
-  }
+  const known = ["SIOCINQ", "FIONREAD", "SIOCATMARK"];
+  if (descriptor.kind !== "tcp" || !known.includes(request)) throw new Unsupported(`ioctl ${request}`, args.line);
   const list = args.expression(2);
   const expected = list.kind === "list" && list.items[0] ? numberOf(list.items[0]) : undefined;
-  const readable = descriptor.readable;
-  if (expected !== undefined && expected !== readable) args.fail(`${request} says ${readable}, expected ${expected}`);
+  // At the mark: the next byte is the last urgent one.
+  const atMark = () => (descriptor.info(INFO_URGENT_BYTES) === 1 ? 1 : 0);
+  const actual = request === "SIOCATMARK" ? atMark() : descriptor.readable;
+  if (expected !== undefined && expected !== actual) args.fail(`${request} says ${actual}, expected ${expected}`);
   return done(0);
 }

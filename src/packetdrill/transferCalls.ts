@@ -1,14 +1,14 @@
 /** System calls that move bytes. Contents are made up and verified by payload.ts. */
-import { INFO_STATE, OPTION_CORK, OPTION_FAST_OPEN_CONNECT, STATE_SYN_SENT } from "../layout/option.ts";
+import { INFO_STATE, OPTION_CORK, OPTION_FAST_OPEN_CONNECT, OPTION_URGENT, STATE_SYN_SENT } from "../layout/option.ts";
 import type { Expression } from "./ast.ts";
 import { type Args, type Attempt, attempt, type CallContext, done, mayBlock } from "./callContext.ts";
 import { Unsupported } from "./errors.ts";
 import { defaultRemote, openConnection } from "./opening.ts";
 import type { Descriptor, Result, TcpSocket } from "./sockets.ts";
 import { fieldOf, MSG_NOSIGNAL, MSG_PEEK, MSG_WAITALL, numberOf } from "./symbols.ts";
-import { MSG_DONTWAIT, MSG_FASTOPEN, MSG_MORE } from "./symbols.ts";
+import { MSG_DONTWAIT, MSG_FASTOPEN, MSG_MORE, MSG_OOB } from "./symbols.ts";
 
-const SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE;
+const SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE | MSG_OOB;
 const RECEIVE_FLAGS = MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT | MSG_NOSIGNAL;
 
 export const read = (context: CallContext, args: Args) => startReceive(context, args, args.number(2), 0);
@@ -116,6 +116,7 @@ function startSend(context: CallContext, args: Args, bytes: number, flags: numbe
   }
   const isMore = (flags & MSG_MORE) !== 0;
   holdBack(context, descriptor, isMore);
+  if ((flags & MSG_OOB) !== 0) return attempt(descriptor, () => writeUrgent(context, descriptor, bytes), flags);
   if (!mayBlock(descriptor, flags)) return attempt(descriptor, () => descriptor.write(bytes), flags);
   let taken = 0;
   return attempt(descriptor, (): Result | undefined => {
@@ -127,6 +128,15 @@ function startSend(context: CallContext, args: Args, bytes: number, flags: numbe
       if (taken === bytes) return taken;
     }
   });
+}
+
+/** The mark stands behind what has been taken. */
+function writeUrgent({ machine }: CallContext, socket: TcpSocket, bytes: number): Result | undefined {
+  const result = socket.write(bytes);
+  if (typeof result === "number" && socket.handle !== undefined) {
+    machine.exports.tcpSetOption(socket.handle, OPTION_URGENT, 1);
+  }
+  return result;
 }
 
 /** Linux: MSG_FASTOPEN. FreeBSD: sendto with an address on a socket with TCP_FASTOPEN. */

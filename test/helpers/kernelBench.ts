@@ -100,6 +100,7 @@ const EVENT_NAMES = [
   "error",
   "acceptable",
   "datagram",
+  "urgent",
 ] as const;
 
 function eventMaskNames(mask: number): string {
@@ -124,6 +125,8 @@ export type TcpInfo = {
   readonly rcvQueuedBytes: number;
   readonly localPort: number;
   readonly remotePort: number;
+  readonly urgentBytes: number;
+  readonly softError: number;
 };
 
 /** A segment that the kernel has sent. */
@@ -381,6 +384,8 @@ export class KernelBench {
       rcvQueuedBytes: at(OPTION.INFO_RCV_QUEUED_BYTES),
       localPort: at(OPTION.INFO_LOCAL_PORT),
       remotePort: at(OPTION.INFO_REMOTE_PORT),
+      urgentBytes: at(OPTION.INFO_URGENT_BYTES),
+      softError: at(OPTION.INFO_SOFT_ERROR) | 0,
     };
   }
 

@@ -347,6 +347,8 @@ export type TcpOptions = {
   readonly cookie?: Uint8Array;
   /** Accurate ECN (RFC 9768), as far as it is there: bytes with ECT(0), CE, ECT(1). Only read. */
   readonly accurate?: readonly number[];
+  /** User timeout option (RFC 5482): its 16 bits. */
+  readonly userTimeout?: number;
 };
 
 export type TcpFields = TransportFields & {
@@ -386,6 +388,7 @@ export function tcpOptionBytes(options: TcpOptions): Uint8Array<ArrayBuffer> {
     parts.push(Uint8Array.of(1, 1, 5, 2 + 4 * edges.length));
     for (const edge of edges) fixed("", 4, (data) => data.setUint32(0, edge));
   }
+  if (options.userTimeout !== undefined) fixed("1c 04", 2, (data) => data.setUint16(0, options.userTimeout as number));
   if (options.cookie !== undefined) parts.push(Uint8Array.of(34, 2 + options.cookie.length, ...options.cookie, 1, 1));
   return concat(...parts);
 }
@@ -483,6 +486,7 @@ function parseTcpOptions(bytes: Uint8Array): TcpOptions {
     if (bytes[at] === 172) {
       options.accurate = Array.from({ length: (length - 2) / 3 }, (_, i) => data.getUint32(at + 3 * i + 1) & 0xffffff);
     }
+    if (bytes[at] === 28) options.userTimeout = data.getUint16(at + 2);
     if (bytes[at] === 34) options.cookie = bytes.slice(at + 2, at + length);
     if (bytes[at] === 5) {
       const blocks: [number, number][] = [];

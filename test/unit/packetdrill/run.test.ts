@@ -103,7 +103,7 @@ describe("unsupported", () => {
     ["--udp_encapsulation=tcp\n0 close(3) = 0", 1, "TCP over UDP"],
     ["0 `reboot`\n+0 close(3) = -1 EBADF", 1, "the command reboot"],
     ["0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 setsockopt(3, SOL_TCP, TCP_ULP, [1], 4) = 0", 2, "TCP_ULP"],
-    ["0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 send(3, ..., 1, MSG_OOB) = 1", 2, "flags 0x1"],
+    ["0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 send(3, ..., 1, MSG_OOB|MSG_CONFIRM) = 1", 2, "flags 0x800"],
     ["0 socket(..., SOCK_RAW, IPPROTO_TCP) = 3", 1, "raw and ICMP sockets"],
   ])("%s", (text, line, what) => {
     const result = run(text);

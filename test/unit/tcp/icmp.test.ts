@@ -49,6 +49,23 @@ describe.each(KERNEL_BUILDS)("ICMP errors for TCP, %s build", (build) => {
     expect(bench.counters()).toMatchObject({ gaugeConnections: 0, gaugeFlows: 0 });
   });
 
+  test("of an open connection it is kept, can be asked for, and told if the connection is given up", () => {
+    const bench = new KernelBench({ build, tuning: { retriesMax: 3 } });
+    const { peer, handle } = openPassive(bench);
+    bench.write(handle, pattern(10));
+    icmpError(peer, 3, 1, { seq: 1 });
+    expect(bench.info(handle).softError).toBe(EHOSTUNREACH);
+    icmpError(peer, 3, 0, { seq: 1 });
+    expect(bench.info(handle).softError).toBe(ENETUNREACH);
+    peer.send({ flags: "ack", ack: 11 });
+    expect(bench.info(handle).softError).toBe(0);
+    bench.write(handle, pattern(10));
+    icmpError(peer, 3, 1, { seq: 11 });
+    expect(bench.events(handle)).toEqual([]);
+    bench.advance(60_000);
+    expect(bench.events(handle)).toMatchObject([{ mask: "closed error", status: EHOSTUNREACH }]);
+  });
+
   test.each([
     ["a sequence number that is not in flight (RFC 5927 4)", { seq: 1 }],
     ["a number far away", { seq: 1_000_000 }],

@@ -10,7 +10,7 @@ import {
   Peer,
   type PeerOptions,
 } from "../../helpers/kernelBench.ts";
-import { pattern } from "../../helpers/packets.ts";
+import { ETHERTYPE_ARP, parseEthernet, pattern } from "../../helpers/packets.ts";
 
 const MSS = 1000;
 
@@ -450,5 +450,24 @@ describe.each(KERNEL_BUILDS)("TCP loss recovery, %s build", (build) => {
       bench.advance(10_010);
       peer.expect({ flags: "ack", seq: 1, ack: 1 });
     });
+  });
+
+  test("after three time-outs the neighbour is asked whether it is there (RFC 1122 4.2.3.5: R1, 2.3.2.1)", () => {
+    for (const answers of [true, false]) {
+      const bench = new KernelBench({ build });
+      const { peer, handle } = openPassive(bench);
+      bench.write(handle, pattern(10));
+      if (answers) peer.send({ flags: "ack", ack: 11 });
+      bench.takesFrames = false;
+      let asked = 0;
+      // By itself it would be asked after 20 s: 15 s of trust at least, and 5 s of patience.
+      for (let seconds = 0; seconds < 12; seconds++) {
+        bench.advance(1000);
+        for (let frame = bench.tx.shift(); frame; frame = bench.tx.shift()) {
+          if (parseEthernet(frame).etherType === ETHERTYPE_ARP) asked++;
+        }
+      }
+      expect(asked > 0).toBe(!answers);
+    }
   });
 });

@@ -1,0 +1,271 @@
+/**
+ * 5. Output: segments built from plain values, for which there need be no connection: SYN, SYN-ACK (also a cookie) and
+ * RST.
+ */
+import { sackEnabled, timestamps } from "../config.ts";
+import { loopSend } from "../device/loop.ts";
+import { txReserve } from "../device/tx.ts";
+import { addressAt, addressIsV6, addressV4 } from "../ip/address.ts";
+import { ipv4WriteHeader } from "../ip/ipv4.ts";
+import { ipv6WriteHeader } from "../ip/ipv6.ts";
+import { NEIGHBOR_OWN, neighborSend } from "../ip/neighbor.ts";
+import { streamFreeBytes } from "../mem/streamPool.ts";
+import { TCP_RETRANSMITS, TCP_RST_SENT, TCP_RST_WITHHELD, TCP_SEGMENTS_SENT } from "../../src/layout/counters.ts";
+import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../../src/layout/kernelMemory.ts";
+import { STATE_SYN_SENT } from "../../src/layout/option.ts";
+import { count } from "../stats.ts";
+import { nowMs } from "../time.ts";
+import { storeBe16, storeBe32 } from "../wire/bytes.ts";
+import { checksumOf, pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
+import { flowHash, ipBytesOf, neighborTo, remoteAt, timestampOffsetTo } from "./addresses.ts";
+import {
+  accurateHandshakeAgain,
+  accurateOf,
+  accurateOffers,
+  accurateEcho,
+  accurateWrite,
+  ACCURATE_SYN_OPTION_BYTES,
+} from "./accurateEcn.ts";
+import { ecnAskFlags } from "./ecn.ts";
+import { fastOpenNoOption, fastOpenOffer, fastOpenOptionBytes, fastOpenWrite } from "./fastOpen.ts";
+import { fastOpenSyn, fastOpenWaits } from "./fastOpenClient.ts";
+import * as S from "./segment.ts";
+import { seqLt } from "./seq.ts";
+import { settingsCount } from "./settings.ts";
+import { marksApply, marksOf } from "./marks.ts";
+import * as T from "./tcb.ts";
+import { Tcb, coldOf } from "./tcb.ts";
+import { rtoArm, rttTimingStart } from "./timers.ts";
+import { USER_TIMEOUT_OPTION_BYTES, userTimeoutSynWord } from "./userTimeout.ts";
+import {
+  ETH_BYTES,
+  TCP_BYTES,
+  TIMESTAMP_BYTES,
+  PROTOCOL_TCP,
+  FLOW_LABEL_MASK,
+  TIMESTAMPS_ALONE,
+  announcedMss,
+  ownWscale,
+  pureSeq,
+  timestampOf,
+  copyPayload,
+} from "./output.ts";
+
+/** SACK-permitted(2) TIMESTAMPS(10). */
+const TIMESTAMPS_AND_SACK_PERMITTED: u32 = 0x0a080204;
+
+/** SYN or SYN-ACK with its options. @returns false: the TX ring is full. */
+export function sendSyn(tcb: Tcb): bool {
+  const active = tcb.state == STATE_SYN_SENT;
+  const cold = coldOf(tcb);
+  if (active && fastOpenWaits(tcb)) return true;
+  synDataBytes = active ? fastOpenSyn(tcb) : 0;
+  if (!active) fastOpenOffer(tcb);
+  const dataBytes = synDataBytes;
+  const withTimestamps = active ? timestamps : (tcb.flags & T.F_TIMESTAMPS) != 0;
+  const withWscale = active || (<u32>cold.synOptions & S.SYN_OPTION_WSCALE) != 0;
+  const flags = active ? S.FLAG_SYN | ecnAskFlags(tcb.backoff) : S.FLAG_SYN | S.FLAG_ACK | synAckEcn(tcb);
+  const held = tcb.rcvNxt - tcb.rcvRead;
+  const wnd = min<u32>(min<u32>(((<u32>1) << cold.rcvLimitOrder) - held, streamFreeBytes() >> 1), 65535);
+  if (dataBytes != 0) synDataOf = tcb;
+  if (settingsCount != 0 && fastOpenOptionBytes <= 4) synTimeoutWord = userTimeoutSynWord(tcb);
+  const ok = emitSyn(
+    tcb.localIndex,
+    remoteAt(tcb),
+    tcb.ports,
+    cold.recover,
+    active ? 0 : tcb.rcvNxt,
+    flags,
+    wnd,
+    announcedMss(tcb),
+    withWscale ? <i32>ownWscale() : -1,
+    withTimestamps ? nowMs + timestampOffsetTo(remoteAt(tcb), tcb.localIndex) : 0,
+    tcb.tsRecent,
+    withTimestamps,
+    active ? sackEnabled : (cold.traits & T.TRAIT_SACK) != 0,
+    marksOf(tcb),
+  );
+  fastOpenNoOption();
+  synDataBytes = 0;
+  synAccurateOf = changetype<Tcb>(0);
+  synTimeoutWord = 0;
+  if (!ok) return false;
+  tcb.flags &= ~(T.F_SYN_DUE | T.F_ACK_NOW | T.F_ACK_PENDING);
+  if (!active) tcb.rcvAdv = tcb.rcvNxt + wnd;
+  const synEnd = cold.recover + 1 + dataBytes;
+  // A SYN-ACK that goes again has perhaps data behind it already (RFC 7413).
+  if (tcb.flags & T.F_ACTIVE_OPEN || seqLt(tcb.sndNxt, synEnd)) tcb.sndNxt = synEnd;
+  if (seqLt(tcb.sndMax, synEnd)) tcb.sndMax = synEnd;
+  if (tcb.backoff == 0) rttTimingStart(tcb, tcb.sndNxt);
+  else count(TCP_RETRANSMITS);
+  if (!(tcb.flags & T.F_TIMER_RTO)) rtoArm(tcb);
+  return true;
+}
+
+/** Flags with which a SYN-ACK agrees to ECN. Sets synAccurateOf. */
+function synAckEcn(tcb: Tcb): u32 {
+  const traits = coldOf(tcb).traits;
+  if (!(traits & T.TRAIT_ACCURATE_ECN)) return traits & T.TRAIT_ECN ? S.FLAG_ECE : 0;
+  if (tcb.backoff > 0) accurateHandshakeAgain(tcb);
+  // Fast open's option may need the room.
+  if (accurateOffers(tcb) && fastOpenOptionBytes <= 4) synAccurateOf = tcb;
+  // From the second repetition on nothing: the path may be what drops it (RFC 9768 3.1.4.2).
+  return tcb.backoff > 1 ? 0 : accurateEcho(accurateOf(tcb).synCodepoint) << 6;
+}
+
+/** User timeout option of the SYN being built; 0: none. */
+let synTimeoutWord: u32 = 0;
+
+/** The connection whose accurate ECN option goes with the SYN-ACK being built, or null. */
+let synAccurateOf: Tcb = changetype<Tcb>(0);
+
+/** Data that goes with the SYN being built (RFC 7413), and whose. */
+let synDataBytes: u32 = 0;
+let synDataOf: Tcb = changetype<Tcb>(0);
+
+/**
+ * Builds a segment with SYN from plain values; SYN cookies have no TCB.
+ * @param remote where the 16 bytes lie. @param ports as in a segment from the peer.
+ * @param wscale -1: leave the option out. @param marks see marksOf.
+ * @returns false: the TX ring is full.
+ */
+export function emitSyn(
+  localIndex: u32,
+  remote: usize,
+  ports: u32,
+  seq: u32,
+  ack: u32,
+  flags: u32,
+  wndField: u32,
+  mss: u32,
+  wscale: i32,
+  tsVal: u32,
+  tsEcr: u32,
+  withTimestamps: bool,
+  sackPermitted: bool,
+  marks: u32,
+): bool {
+  // In Linux's order, which packs SACK-permitted and timestamps into twelve bytes.
+  const accurateBytes = changetype<usize>(synAccurateOf) == 0 ? 0 : ACCURATE_SYN_OPTION_BYTES;
+  const optionBytes: u32 =
+    4 + (wscale >= 0 ? 4 : 0) + (withTimestamps ? TIMESTAMP_BYTES : sackPermitted ? 4 : 0) + fastOpenOptionBytes;
+  const timeoutBytes = synTimeoutWord == 0 ? 0 : USER_TIMEOUT_OPTION_BYTES;
+  const headerBytes = TCP_BYTES + optionBytes + accurateBytes + timeoutBytes;
+  const tcpBytes = headerBytes + synDataBytes;
+  const neighbor = neighborTo(localIndex, remote, (flags & S.FLAG_ACK) != 0);
+  const ipBytes = ipBytesOf(localIndex);
+  const frame = txReserve(ETH_BYTES + ipBytes + tcpBytes);
+  if (frame == 0) return false;
+  const tcp = frame + ETH_BYTES + ipBytes;
+  writeHeader(tcp, rotl<u32>(ports, 16), seq, ack, headerBytes, flags, wndField);
+  let option = tcp + TCP_BYTES;
+  storeBe32(option, 0x02040000 | mss);
+  option += 4;
+  if (withTimestamps) {
+    store<u32>(option, sackPermitted ? TIMESTAMPS_AND_SACK_PERMITTED : TIMESTAMPS_ALONE);
+    storeBe32(option + 4, tsVal);
+    storeBe32(option + 8, tsEcr);
+    option += TIMESTAMP_BYTES;
+  } else if (sackPermitted) {
+    storeBe32(option, 0x01010402);
+    option += 4;
+  }
+  if (wscale >= 0) {
+    storeBe32(option, 0x01030300 | <u32>wscale);
+    option += 4;
+  }
+  if (fastOpenOptionBytes != 0) fastOpenWrite(option);
+  if (accurateBytes != 0) accurateWrite(synAccurateOf, tcp + TCP_BYTES + optionBytes, accurateBytes);
+  if (timeoutBytes != 0) storeBe32(tcp + headerBytes - timeoutBytes, synTimeoutWord);
+  if (synDataBytes != 0) copyPayload(synDataOf, tcp + headerBytes, seq + 1, synDataBytes);
+  sealPlain(neighbor, frame, localIndex, remote, tcpBytes, marks);
+  return true;
+}
+
+function writeHeader(tcp: usize, ports: u32, seq: u32, ack: u32, headerBytes: u32, flags: u32, wndField: u32): void {
+  store<u32>(tcp, ports);
+  storeBe32(tcp + 4, seq);
+  storeBe32(tcp + 8, ack);
+  store<u16>(tcp, <u16>((headerBytes << 2) | (flags << 8) | (flags >> 8)), 12);
+  storeBe16(tcp + 14, wndField);
+  store<u32>(tcp, 0, 16);
+}
+
+/** Checksum and IP header of a segment of `tcpBytes` that has, perhaps, no TCB; sends it. */
+function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: usize, tcpBytes: u32, marks: u32): void {
+  const isV6 = addressIsV6(localIndex);
+  const packet = frame + ETH_BYTES;
+  const tcp = packet + ipBytesOf(localIndex);
+  let pseudo: u32;
+  if (isV6) {
+    const local = addressAt(localIndex);
+    pseudo = pseudoHeaderSumV6(local, remote, PROTOCOL_TCP, tcpBytes);
+    const label = flowHash(remote, localIndex, rotl<u32>(load<u32>(tcp), 16)) & FLOW_LABEL_MASK;
+    ipv6WriteHeader(packet, tcpBytes, PROTOCOL_TCP, local, remote, label);
+  } else {
+    const local = addressV4(localIndex);
+    const remoteV4 = load<u32>(remote, 12);
+    pseudo = pseudoHeaderSumV4(local, remoteV4, PROTOCOL_TCP, tcpBytes);
+    ipv4WriteHeader(packet, 20 + tcpBytes, PROTOCOL_TCP, local, remoteV4, 0);
+  }
+  marksApply(marks, packet, isV6);
+  store<u16>(tcp, checksumOf(sumAdd(pseudo, sumBytes(tcp, tcpBytes))), 16);
+  count(TCP_SEGMENTS_SENT);
+  const frameBytes = <u32>(tcp - frame) + tcpBytes;
+  if (neighbor >= 0) neighborSend(neighbor, frame, frameBytes);
+  else if (neighbor == NEIGHBOR_OWN) loopSend(frame, frameBytes, isV6);
+}
+
+/** RST for a connection that we give up (RFC 9293 3.10.5). Best effort: lost when the TX ring is full. */
+export function sendReset(tcb: Tcb): void {
+  count(TCP_RST_SENT);
+  const flags = S.FLAG_RST | S.FLAG_ACK;
+  // Agreed timestamps go with a reset, too (RFC 7323 3.2).
+  const optionBytes = tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0;
+  emitPlain(tcb.localIndex, remoteAt(tcb), tcb.ports, pureSeq(tcb), tcb.rcvNxt, flags, optionBytes, tcb);
+}
+
+/** RST in answer to the present segment, which belongs to no connection (RFC 9293 3.10.7.1). */
+export function sendResetForSegment(): void {
+  if (S.segFlags & S.FLAG_RST) return;
+  // Deviates: silent for some milliseconds while flow groups change hands; the peer sends the segment again.
+  if (load<u32>(HEALTH_BASE, HEALTH_WITHHOLD_RST) != 0) {
+    count(TCP_RST_WITHHELD);
+    return;
+  }
+  count(TCP_RST_SENT);
+  if (S.segFlags & S.FLAG_ACK) {
+    emitPlain(S.segLocalIndex, S.segmentRemoteAt(), S.segPorts, S.segAck, 0, S.FLAG_RST, 0, changetype<Tcb>(0));
+  } else {
+    const ack = S.segSeq + S.segLen;
+    const flags = S.FLAG_RST | S.FLAG_ACK;
+    emitPlain(S.segLocalIndex, S.segmentRemoteAt(), S.segPorts, 0, ack, flags, 0, changetype<Tcb>(0));
+  }
+}
+
+/** @param optionBytes 0, or those of `tcb`'s timestamps. */
+function emitPlain(
+  localIndex: u32,
+  remote: usize,
+  ports: u32,
+  seq: u32,
+  ack: u32,
+  flags: u32,
+  optionBytes: u32,
+  tcb: Tcb,
+): void {
+  const neighbor = neighborTo(localIndex, remote, true);
+  const ipBytes = ipBytesOf(localIndex);
+  const headerBytes = TCP_BYTES + optionBytes;
+  const frame = txReserve(ETH_BYTES + ipBytes + headerBytes);
+  if (frame == 0) return;
+  const tcp = frame + ETH_BYTES + ipBytes;
+  writeHeader(tcp, rotl<u32>(ports, 16), seq, ack, headerBytes, flags, 0);
+  if (optionBytes != 0) {
+    store<u32>(tcp, TIMESTAMPS_ALONE, 20);
+    storeBe32(tcp + 24, timestampOf(tcb));
+    storeBe32(tcp + 28, tcb.tsRecent);
+  }
+  const marks = changetype<usize>(tcb) == 0 ? 0 : marksOf(tcb);
+  sealPlain(neighbor, frame, localIndex, remote, headerBytes, marks);
+}
