@@ -126,7 +126,7 @@ class Run {
     for (;;) {
       const counts: number[] = [];
       nowNs = this.#measureWindow(nowNs, counts);
-      const settled = warmUp.add(counts[0] as number);
+      const settled = warmUp.add(counts[0] as number, this.#server.clients.inFlight);
       const spent = nowNs - START_NS;
       const minNs = this.#lossy ? WARM_UP_LOSS_NS : WARM_UP_MIN_NS;
       if ((settled && spent >= minNs + 2 * thinkNs) || spent >= WARM_UP_MAX_NS) return nowNs;

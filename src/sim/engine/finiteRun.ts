@@ -4,7 +4,7 @@
  * left) is simulated.
  */
 import type { Clients } from "./clients.ts";
-import type { Histogram } from "./statistics.ts";
+import { type Histogram, isFilling } from "./statistics.ts";
 
 /** Time until the beginning is over, and time over which the middle's rate is measured. */
 const BEGINNING_NS = 250e6;
@@ -19,16 +19,22 @@ const END_NS = 250e6;
 const END_LOSS_NS = 8e9;
 /** The two halves of the span differ by less than this. */
 const TOLERANCE = 0.03;
-/** A rate that does not settle is taken as it is after so many spans. */
+/** A rate that does not settle is taken as it is after so many spans, and a queue that fills up never. */
 const SPANS_MAX = 3;
 
 /** What it needs of the clients. */
 export type FiniteClients = Pick<
   Clients,
-  "concurrency" | "retransmits" | "left" | "skip" | "latency" | "completed" | "completedEver" | "failed" | "requests"
+  "concurrency" | "inFlight" | "retransmits" | "left" | "skip" | "latency" | "completed" | "completedEver" | "failed" | "requests"
 >;
 
-type Mark = { readonly ns: number; readonly completed: number; readonly failed: number; readonly requests: number };
+type Mark = {
+  readonly ns: number;
+  readonly completed: number;
+  readonly failed: number;
+  readonly requests: number;
+  readonly inFlight: number;
+};
 
 export class FiniteRun {
   /** Time that was left out, and connections that completed in it. */
@@ -59,13 +65,14 @@ export class FiniteRun {
     if (this.#half === undefined && since >= spanNs / 2 - windowNs / 2) this.#half = now;
     if (since < spanNs || this.#half === undefined) return;
     this.#spans++;
-    if (this.#spans < SPANS_MAX && !isSteady(this.#start, this.#half, now)) this.#begin(now);
+    const waits = this.#spans < SPANS_MAX && !isSteady(this.#start, this.#half, now);
+    if (waits || isFillingUp(this.#start, now)) this.#begin(now);
     else this.#leaveOut(this.#start, now, isLossy ? END_LOSS_NS : END_NS);
   }
 
   #mark(ns: number): Mark {
-    const { completedEver, failed, requests } = this.#clients;
-    return { ns, completed: completedEver, failed, requests };
+    const { completedEver, failed, inFlight, requests } = this.#clients;
+    return { ns, completed: completedEver, failed, requests, inFlight };
   }
 
   #begin(now: Mark): void {
@@ -96,6 +103,10 @@ export class FiniteRun {
     clients.requests += Math.round((now.requests - start.requests) * factor);
     this.skippedNs = skip / perNs;
   }
+}
+
+function isFillingUp(start: Mark, now: Mark): boolean {
+  return isFilling(now.inFlight - start.inFlight, now.completed - start.completed, TOLERANCE);
 }
 
 function isSteady(start: Mark, half: Mark, now: Mark): boolean {

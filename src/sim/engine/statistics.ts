@@ -88,24 +88,32 @@ export class Histogram {
   }
 }
 
+/** Whether more came than went by `tolerance`, of those that went; what chance brings is left aside. */
+export function isFilling(growth: number, went: number, tolerance: number): boolean {
+  return growth > Math.max(tolerance * went, 4 * Math.sqrt(went));
+}
+
 /** Windows that are looked at together. */
 const WINDOWS = 8;
 
 /**
  * Says when a series of counts per window of equal length has no trend any more: the means of the two halves of the
- * last WINDOWS windows differ by less than `tolerance`, or by less than twice their standard error.
+ * last WINDOWS windows differ by less than `tolerance`, or by less than twice their standard error; and no more came
+ * than went, to within `tolerance`: a queue that still fills up gives no sign in the rate before it overflows.
  */
 export class WarmUp {
   readonly #tolerance: number;
   readonly #counts: number[] = [];
+  readonly #open: number[] = [];
 
   constructor(tolerance: number) {
     this.#tolerance = tolerance;
   }
 
-  /** @returns true when the series has settled. */
-  add(count: number): boolean {
+  /** @param open how many are under way at the window's end. @returns true when the series has settled. */
+  add(count: number, open: number): boolean {
     this.#counts.push(count);
+    this.#open.push(open);
     if (this.#counts.length < WINDOWS) return false;
     const recent = this.#counts.slice(-WINDOWS);
     const mean = recent.reduce((sum, one) => sum + one, 0) / WINDOWS;
@@ -115,7 +123,10 @@ export class WarmUp {
     const late = recent.slice(half).reduce((sum, one) => sum + one, 0) / half;
     const variance = recent.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (WINDOWS - 1);
     const standardError = Math.sqrt((2 * variance) / half);
-    return Math.abs(late - early) < Math.max(this.#tolerance * mean, Math.min(standardError, 0.1 * mean));
+    const hasTrend = Math.abs(late - early) >= Math.max(this.#tolerance * mean, Math.min(standardError, 0.1 * mean));
+    const spent = (WINDOWS - 1) * mean;
+    const growth = open - (this.#open[this.#open.length - WINDOWS] as number);
+    return !hasTrend && !isFilling(growth, spent, this.#tolerance);
   }
 }
 

@@ -8,6 +8,7 @@ const WINDOW_NS = 10e6;
 class SteadyClients implements FiniteClients {
   readonly concurrency = 100;
   readonly latency = new Histogram();
+  inFlight = 100;
   retransmits = 0;
   left = 1_000_000;
   completed = 0;
@@ -70,6 +71,22 @@ describe("FiniteRun", () => {
     for (let ns = WINDOW_NS; ns < 5e9; ns += WINDOW_NS) if (run.skippedNs === 0) run.look(ns, WINDOW_NS);
     expect(dead.left).toBe(1_000_000);
     expect(dead.completed).toBe(0);
+  });
+
+  test("a queue that fills up is no steady middle, however steady the rate", () => {
+    const clients = new SteadyClients();
+    const run = new FiniteRun(clients);
+    for (let ns = WINDOW_NS; ns < 5e9; ns += WINDOW_NS) {
+      clients.work(1000, 0, 1e6);
+      clients.inFlight += 50;
+      run.look(ns, WINDOW_NS);
+    }
+    expect(run.skippedNs).toBe(0);
+    for (let ns = 5e9; run.skippedNs === 0 && clients.left > 0; ns += WINDOW_NS) {
+      clients.work(1000, 0, 1e6);
+      run.look(ns, WINDOW_NS);
+    }
+    expect(run.skippedNs).toBeGreaterThan(1e9);
   });
 
   test("while SYNs are lost, their back-offs come round first", () => {

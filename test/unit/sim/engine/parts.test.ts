@@ -115,12 +115,20 @@ describe("statistics", () => {
 
   test("warm-up: not while the series climbs, but when it has levelled off", () => {
     const warmUp = new WarmUp(0.02);
-    const climb = Array.from({ length: 20 }, (_, i) => warmUp.add(100 * i));
+    const climb = Array.from({ length: 20 }, (_, i) => warmUp.add(100 * i, 0));
     expect(climb).not.toContain(true);
-    const level = Array.from({ length: 20 }, (_, i) => warmUp.add(2000 + (i % 2)));
+    const level = Array.from({ length: 20 }, (_, i) => warmUp.add(2000 + (i % 2), 30));
     expect(level.at(-1)).toBe(true);
     const nothing = new WarmUp(0.02);
-    expect(Array.from({ length: 20 }, () => nothing.add(0))).not.toContain(true);
+    expect(Array.from({ length: 20 }, () => nothing.add(0, 0))).not.toContain(true);
+  });
+
+  test("warm-up: not while more come than go", () => {
+    const warmUp = new WarmUp(0.02);
+    const filling = Array.from({ length: 20 }, (_, i) => warmUp.add(2000, 200 * i));
+    expect(filling).not.toContain(true);
+    const full = Array.from({ length: 20 }, () => warmUp.add(2000, 4000));
+    expect(full.at(-1)).toBe(true);
   });
 
   test("half width of an interval", () => {
