@@ -139,7 +139,7 @@ class Run {
     const before = clients.requests;
     this.#nowNs = this.#runWindow(fromNs);
     counts.push(clients.requests - before);
-    this.#lossy ||= clients.retransmits > 0 || this.#world.ringFull > 0 || this.#drops() > 0;
+    this.#lossy ||= this.#losses() > 0;
     return this.#nowNs;
   }
 
@@ -168,7 +168,7 @@ class Run {
       nowNs = this.#runWindow(nowNs);
       const total = clients.completedEver + clients.failed + clients.left;
       this.#hooks.onProgress?.((clients.completedEver + clients.failed) / total);
-      if (middle.skippedNs === 0) middle.look(nowNs - START_NS, this.#windowNs);
+      if (middle.skippedNs === 0) middle.look(nowNs - START_NS, this.#windowNs, this.#losses());
     }
     const lastS = (clients.lastCompletionNs - START_NS + middle.skippedNs) / 1e9;
     this.#leftOut = middle.skippedCompleted;
@@ -190,6 +190,11 @@ class Run {
     this.#dropsBefore = this.#drops();
     this.#retransmitsBefore = this.#server.clients.retransmits;
     if (this.#point.traceMs > 0) world.accounts.traceBetween(nowNs, nowNs + this.#point.traceMs * 1e6);
+  }
+
+  /** Packets lost, or sent again; in a finite run, since the start. */
+  #losses(): number {
+    return this.#server.clients.retransmits + this.#world.ringFull + this.#drops();
   }
 
   #drops(): number {

@@ -418,11 +418,17 @@ export class Clients {
     }
   }
 
+  /** ApacheBench begins all that it may have in flight before it looks at any of them. */
+  get #isBeginning(): boolean {
+    const { abConnections, concurrency, protocol } = this.#options.point;
+    return protocol === "ab" && abConnections - this.#toOpen < concurrency;
+  }
+
   /** Books frames to the client machines. What they do not use of their time is lost: they cannot work ahead. */
   #catchUp(frames: number): void {
     const { framesPerSecMax, tickNs } = this.#options;
     this.#gateNs = Math.max(this.#gateNs, this.#nowNs - tickNs);
-    if (framesPerSecMax > 0) this.#gateNs += (frames * 1e9) / framesPerSecMax;
+    if (framesPerSecMax > 0 && !this.#isBeginning) this.#gateNs += (frames * 1e9) / framesPerSecMax;
   }
 
   /** A group whose ports are all in use, most of them by connections that are closing, is passed over. */

@@ -17,6 +17,8 @@ const END_CONNECTIONS_PER_IN_FLIGHT = 3;
 const END_NS = 250e6;
 /** A SYN that is lost for the fourth time at the end was first sent 7 s before, and comes again 8 s later. */
 const END_LOSS_NS = 8e9;
+/** Where nothing has been lost for so long, back-offs of a second or two included, a run is calm again. */
+const CALM_NS = 2.5e9;
 /** The two halves of the span differ by less than this. */
 const TOLERANCE = 0.03;
 /** A rate that does not settle is taken as it is after so many spans, and a queue that fills up never. */
@@ -25,7 +27,7 @@ const SPANS_MAX = 3;
 /** What it needs of the clients. */
 export type FiniteClients = Pick<
   Clients,
-  "concurrency" | "inFlight" | "retransmits" | "left" | "skip" | "latency" | "completed" | "completedEver" | "failed" | "requests"
+  "concurrency" | "inFlight" | "left" | "skip" | "latency" | "completed" | "completedEver" | "failed" | "requests"
 >;
 
 type Mark = {
@@ -46,15 +48,19 @@ export class FiniteRun {
   #half: Mark | undefined;
   #latency: Histogram | undefined;
   #spans = 0;
+  #losses = 0;
+  #lostNs = Number.NEGATIVE_INFINITY;
 
   constructor(clients: FiniteClients) {
     this.#clients = clients;
     this.#inFlight = clients.concurrency;
   }
 
-  /** After each window. @param spentNs since the start. */
-  look(spentNs: number, windowNs: number): void {
-    const isLossy = this.#clients.retransmits > 0;
+  /** After each window. @param spentNs since the start. @param losses packets lost since the start. */
+  look(spentNs: number, windowNs: number, losses: number): void {
+    if (losses > this.#losses) this.#lostNs = spentNs;
+    this.#losses = losses;
+    const isLossy = spentNs - this.#lostNs < CALM_NS;
     const spanNs = isLossy ? SPAN_LOSS_NS : SPAN_NS;
     const now = this.#mark(spentNs);
     if (this.#start === undefined) {

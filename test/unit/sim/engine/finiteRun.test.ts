@@ -9,7 +9,6 @@ class SteadyClients implements FiniteClients {
   readonly concurrency = 100;
   readonly latency = new Histogram();
   inFlight = 100;
-  retransmits = 0;
   left = 1_000_000;
   completed = 0;
   completedEver = 0;
@@ -40,7 +39,7 @@ function play(clients: SteadyClients, perWindow: number, failPerWindow: number):
     // The beginning is slow, the middle is not.
     clients.work(perWindow, failPerWindow, nowNs < 100e6 ? 9e6 : 1e6);
     nowNs += WINDOW_NS;
-    if (run.skippedNs === 0) run.look(nowNs, WINDOW_NS);
+    if (run.skippedNs === 0) run.look(nowNs, WINDOW_NS, 0);
   }
   expect(nowNs).toBeLessThan(2e9);
   return (nowNs + run.skippedNs) / 1e9;
@@ -68,7 +67,7 @@ describe("FiniteRun", () => {
     expect(play(short, 1000, 0)).toBeCloseTo(0.6, 6);
     const dead = new SteadyClients();
     const run = new FiniteRun(dead);
-    for (let ns = WINDOW_NS; ns < 5e9; ns += WINDOW_NS) if (run.skippedNs === 0) run.look(ns, WINDOW_NS);
+    for (let ns = WINDOW_NS; ns < 5e9; ns += WINDOW_NS) if (run.skippedNs === 0) run.look(ns, WINDOW_NS, 0);
     expect(dead.left).toBe(1_000_000);
     expect(dead.completed).toBe(0);
   });
@@ -79,12 +78,12 @@ describe("FiniteRun", () => {
     for (let ns = WINDOW_NS; ns < 5e9; ns += WINDOW_NS) {
       clients.work(1000, 0, 1e6);
       clients.inFlight += 50;
-      run.look(ns, WINDOW_NS);
+      run.look(ns, WINDOW_NS, 0);
     }
     expect(run.skippedNs).toBe(0);
     for (let ns = 5e9; run.skippedNs === 0 && clients.left > 0; ns += WINDOW_NS) {
       clients.work(1000, 0, 1e6);
-      run.look(ns, WINDOW_NS);
+      run.look(ns, WINDOW_NS, 0);
     }
     expect(run.skippedNs).toBeGreaterThan(1e9);
   });
@@ -92,12 +91,17 @@ describe("FiniteRun", () => {
   test("while SYNs are lost, their back-offs come round first", () => {
     const clients = new SteadyClients();
     clients.left = 10_000_000;
-    clients.retransmits = 1;
     const run = new FiniteRun(clients);
     for (let ns = WINDOW_NS; ns <= 7e9; ns += WINDOW_NS) {
       clients.work(1000, 0, 1e6);
-      run.look(ns, WINDOW_NS);
+      run.look(ns, WINDOW_NS, ns / WINDOW_NS);
     }
     expect(run.skippedNs).toBe(0);
+    // Nothing has been lost for a while: a short span does.
+    for (let ns = 7e9; ns <= 10e9; ns += WINDOW_NS) {
+      clients.work(1000, 0, 1e6);
+      if (run.skippedNs === 0) run.look(ns, WINDOW_NS, 700);
+    }
+    expect(run.skippedNs).toBeGreaterThan(1e9);
   });
 });
