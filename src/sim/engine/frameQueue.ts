@@ -126,7 +126,7 @@ export class FrameQueue {
 }
 
 /** A view object for a copy costs as much as copying this many words one by one. */
-const WORDWISE_MAX = 64;
+const WORDWISE_MAX = 192;
 
 function copyWords(source: Int32Array, from: number, target: Int32Array, to: number, words: number): void {
   if (words > WORDWISE_MAX) {

@@ -29,6 +29,11 @@ export type Claim = {
   readonly holds?: (simulated: number) => boolean;
   /** What the shape is: "below 1: it collapses". */
   readonly shape?: string;
+  /**
+   * The same, published again with another value. Both cannot be right: what lies between them, give or take the
+   * tolerance, has the shape.
+   */
+  readonly again?: { readonly value: number; readonly source: string };
   /** Why the published value says more about how it was measured than about the designs: shown, not chased. */
   readonly artefact?: string;
   /** What is known about a miss. */
@@ -80,7 +85,8 @@ export function judge(claim: Claim, repeats: readonly ReadonlyMap<string, PointR
     }),
   );
   const { mean, halfWidth } = estimate(samples);
-  const tolerance = claim.holds === undefined ? TOLERANCE[claim.basis] : null;
+  const isShape = claim.holds !== undefined || claim.again !== undefined;
+  const tolerance = isShape ? null : TOLERANCE[claim.basis];
   const verdict = verdictOf(claim, mean, tolerance);
   const isMissed = verdict === "missed" || verdict === "shape missed";
   return {
@@ -95,13 +101,25 @@ export function judge(claim: Claim, repeats: readonly ReadonlyMap<string, PointR
     error: claim.published === 0 ? null : (mean - claim.published) / claim.published,
     tolerance,
     verdict,
-    remark: claim.artefact ?? [claim.shape, isMissed ? claim.missReason : undefined].filter(Boolean).join("; "),
+    remark:
+      claim.artefact ??
+      [againOf(claim), claim.shape, isMissed ? claim.missReason : undefined].filter(Boolean).join("; "),
   };
+}
+
+function againOf({ again }: Claim): string | undefined {
+  return again && `published twice: also ${Number(again.value.toPrecision(3))} (${again.source})`;
 }
 
 function verdictOf(claim: Claim, simulated: number, tolerance: number | null): Verdict {
   if (claim.artefact !== undefined) return "artefact";
   if (claim.holds !== undefined) return claim.holds(simulated) ? "shape holds" : "shape missed";
+  if (claim.again !== undefined) {
+    const margin = 1 + (TOLERANCE[claim.basis] ?? 0);
+    const low = Math.min(claim.published, claim.again.value) / margin;
+    const high = Math.max(claim.published, claim.again.value) * margin;
+    return simulated >= low && simulated <= high ? "shape holds" : "shape missed";
+  }
   const limit = tolerance ?? TOLERANCE.pixels ?? 0;
   return Math.abs(simulated - claim.published) <= limit * Math.abs(claim.published) ? "within" : "missed";
 }

@@ -50,6 +50,21 @@ describe("a claim", () => {
     });
   });
 
+  test("that was published twice, three times apart, is judged by both", () => {
+    const twice: Claim = { ...claim, again: { value: 6, source: "somebody else" }, missReason: "?" };
+    const verdictOf = (value: number) => judge(twice, [results(100 * value, 100)]).verdict;
+    expect([1.7, 1.8, 4, 6.8, 7].map(verdictOf)).toEqual([
+      "shape missed",
+      "shape holds",
+      "shape holds",
+      "shape holds",
+      "shape missed",
+    ]);
+    const { remark, tolerance } = judge(twice, [results(9, 1)]);
+    expect(remark).toBe("published twice: also 6 (somebody else); ?");
+    expect(tolerance).toBeNull();
+  });
+
   test("of which only the shape counts is judged by that, however far off", () => {
     const shaped: Claim = {
       ...claim,
