@@ -1,7 +1,7 @@
 /**
  * Soft errors (RFC 9293 3.9.2.2, RFC 1122 4.2.3.5, 4.2.3.9): what ICMP tells of an open connection, or three time-outs
- * in a row, end nothing. They are kept until the peer acknowledges something, can be asked for (INFO_SOFT_ERROR), and are
- * what the application is told if the connection is given up (as in Linux).
+ * in a row, end nothing. They are kept until the peer acknowledges something, can be asked for (INFO_SOFT_ERROR), and
+ * are what the application is told if the connection is given up (as in Linux).
  */
 import { ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT } from "../../src/layout/status.ts";
 import { TRAIT_SOFT_ERROR, TRAIT_SOFT_ERROR_MASK, Tcb, coldOf } from "./tcb.ts";

@@ -95,7 +95,7 @@ it("entries of a queue without a kernel name others, and come home where no conn
   expect(rehoming.displacedEntries).toBe(0);
 });
 
-it("behind a device that lends queues, all that named one goes to the kernel that reads it, while that is there", () => {
+it("behind a device that lends queues, all that named one goes to the kernel that reads it while it is there", () => {
   const loans: [queue: number, to: number | undefined][] = [];
   Object.assign(device, { lendQueue: (queue: number, to: number | undefined) => loans.push([queue, to]) });
   rehoming.retire(2, 0);

@@ -1,4 +1,4 @@
-/** Urgent data (RFC 9293 3.8.5), and soft errors, which tell of trouble that ends nothing (RFC 1122 4.2.3.5, 4.2.3.9). */
+/** Urgent data (RFC 9293 3.8.5), and soft errors: trouble that ends nothing (RFC 1122 4.2.3.5, 4.2.3.9). */
 import { describe, expect, test } from "vitest";
 import { OPTION_URGENT, OPTION_URGENT_TOLD } from "../../../src/layout/option.ts";
 import { ETIMEDOUT } from "../../../src/layout/status.ts";
