@@ -138,11 +138,14 @@ describe("behind a device with one queue", () => {
     await all(20);
     expect((await server.stats()).total.tcpAccepted).toBe(20);
     expect(await server.addKernel()).toBe(2);
-    await all(40);
-    expect((await server.stats()).kernels[2]?.tcpAccepted).toBeGreaterThan(0);
+    // Its entries come when nothing on its way to the others depends on them any more: soon, but not at once.
+    let opened = 20;
+    const accepted = async () => (await server.stats()).kernels[2]?.tcpAccepted ?? 0;
+    for (; (await accepted()) === 0 && opened < 2000; opened += 20) await all(20);
+    expect(await accepted()).toBeGreaterThan(0);
     server.killKernel(0);
     await all(20);
-    expect((await server.stats()).total.tcpAccepted).toBe(80);
+    expect((await server.stats()).total.tcpAccepted).toBe(opened + 20);
   });
 
   it("a kernel that takes nothing holds up the others for pauseMsMax only, and its frames are counted", async () => {
