@@ -159,7 +159,7 @@ function synchronizedInput(tcb: Tcb): void {
   if (!afterAck(tcb)) return;
   if (settingsCount != 0) rareInput(tcb);
   if (S.segLen > 0) receive(tcb);
-  else if (opening && tcb.ext != 0) receive(tcb);
+  if (opening && tcb.ext != 0) receiveQueued(tcb);
 }
 
 /** What only connections with settings look at in an acceptable segment. */
@@ -369,6 +369,24 @@ function receiveInOrder(tcb: Tcb): void {
   const moved = tcb.rcvNxt != before;
   if (fin) finReceived(tcb);
   if (moved) eventPost(tcb, E.EVENT_READABLE);
+}
+
+/** What came with a SYN before the handshake was over (RFC 9293 3.10.7.3) and has waited as if it had come early. */
+function receiveQueued(tcb: Tcb): void {
+  const before = tcb.rcvNxt;
+  tcb.rcvNxt = reassemblyAdvance(tcb, before);
+  const fin = reassemblyFinReached(tcb);
+  if (tcb.rcvNxt == before && !fin) return;
+  if (tcb.flags & T.F_APP_CLOSED) {
+    // As for data that comes now: nobody will read it.
+    sendResetForSegment();
+    tcpDrop(tcb, ECONNRESET);
+    return;
+  }
+  tcb.flags |= T.F_ACK_NOW;
+  outputMark(tcb);
+  if (fin) finReceived(tcb);
+  eventPost(tcb, E.EVENT_READABLE);
 }
 
 /** Data ahead of RCV.NXT: kept in its place; the duplicate ACK tells the peer what is missing (RFC 5681 4.2). */
