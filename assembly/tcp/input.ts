@@ -383,7 +383,7 @@ function receiveQueued(tcb: Tcb): void {
     tcpDrop(tcb, ECONNRESET);
     return;
   }
-  tcb.flags |= T.F_ACK_NOW;
+  tcb.flags |= tcb.flags & T.F_QUICKACK ? T.F_ACK_NOW | T.F_ACK_PENDING : T.F_ACK_PENDING;
   outputMark(tcb);
   if (fin) finReceived(tcb);
   eventPost(tcb, E.EVENT_READABLE);
