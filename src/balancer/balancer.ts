@@ -35,6 +35,8 @@ const SLEEPER_NS = 100e6;
 /** How long, and how often, a group with connections is watched for a moment when it has none. */
 const WAIT_NS = 100e6;
 const WAIT_STEP_NS = 1e6;
+/** After a refused filter nothing is pinned for so long: each try has all kernels give back leases. */
+const SHORT_NS = 1e9;
 const NS_PER_MS = 1e6;
 /** Bit of HEALTH_WITHHOLD_RST that is ours; the other belongs to the supervisor (control/rehoming.ts). */
 const WITHHOLD_BALANCER = 2;
@@ -128,6 +130,9 @@ export class Balancer {
   #waitUntilNs = 0;
   #waitAtNs = Number.POSITIVE_INFINITY;
   #sweepAtNs = Number.NEGATIVE_INFINITY;
+  /** Filters have been refused since the last look, and until when the policy is told that there are none. */
+  #isShort = false;
+  #shortUntilNs = Number.NEGATIVE_INFINITY;
   /** Refusals that come while moves are made: on one thread the owner answers at once. */
   #applying: Map<number, GroupRefusal> | undefined;
   #decideAtNs = Number.NEGATIVE_INFINITY;
@@ -166,7 +171,9 @@ export class Balancer {
     if (nowNs < this.#decideAtNs) return nowNs < this.#waitAtNs ? undefined : this.#tryWaiting(nowNs);
     this.#decideAtNs = nowNs + this.periodNs;
     if (this.#pins.count > 0 && nowNs >= this.#sweepAtNs) this.#sweep(nowNs);
-    const observation = this.#observer.observe(nowNs, this.#pins.free);
+    if (this.#isShort) this.#shortUntilNs = nowNs + SHORT_NS;
+    this.#isShort = false;
+    const observation = this.#observer.observe(nowNs, nowNs < this.#shortUntilNs ? 0 : this.#pins.free);
     this.#loads = observation.kernels.map(({ load }) => load);
     const { moves, state } = this.#options.policy.decide(observation, this.#state, nowNs);
     this.#state = state;
@@ -251,6 +258,7 @@ export class Balancer {
    */
   refused(groups: readonly number[], why: GroupRefusal): void {
     const refused = new Set(groups);
+    if (why === "filters") this.#isShort = true;
     if (this.#applying) for (const group of groups) this.#applying.set(group, why);
     else this.#refusals[why] += groups.length;
     for (const [key, { group }] of this.#settling) if (refused.has(group)) this.#settling.delete(key);
@@ -263,6 +271,7 @@ export class Balancer {
    * else they follow it.
    */
   filtersRefused(flows: readonly ReplyTuple[]): void {
+    this.#isShort = true;
     const torn = new Map<number, number>();
     for (const flow of flows) {
       const pinned = this.#pins.refused(flow);

@@ -22,11 +22,19 @@ async function start() {
   cleanUp.push(() => segment.close());
   const card = segment.createCard({ queues: 2 });
   const wanted: Move[] = [];
+  const pinsFree: number[] = [];
   const server = await createStack({
     device: card,
     address: "10.7.0.2/24",
     tuning,
-    balancer: { name: "by hand", periodNs: 1e6, decide: (_, state) => ({ moves: wanted.splice(0), state }) },
+    balancer: {
+      name: "by hand",
+      periodNs: 1e6,
+      decide: (observation, state) => {
+        pinsFree.push(observation.pinsFree);
+        return { moves: wanted.splice(0), state };
+      },
+    },
   });
   cleanUp.push(() => server.close({ drainMs: 0 }));
   const client = await createStack({ device: segment.createCard(), address: "10.7.0.1/24", tuning });
@@ -36,7 +44,7 @@ async function start() {
   await server.listen(PORT, {
     onConnection: ({ readable, writable }) => void readable.pipeTo(writable).catch(() => {}),
   });
-  return { card, server, client, wanted, events };
+  return { card, server, client, wanted, events, pinsFree };
 }
 
 async function connect(client: Stack, localPort: number) {
@@ -50,7 +58,7 @@ async function connect(client: Stack, localPort: number) {
 }
 
 it("a group stays where its connection is, and moves as soon as there is a filter for it", async () => {
-  const { card, server, client, wanted, events } = await start();
+  const { card, server, client, wanted, events, pinsFree } = await start();
   const localPort = 33_000;
   const group = localPort & 4095;
   const echo = await connect(client, localPort);
@@ -70,6 +78,11 @@ it("a group stays where its connection is, and moves as soon as there is a filte
   const stats = await server.stats();
   expect(stats.filtersRefused).toBe(1);
   expect(stats.balancer).toMatchObject({ moves: {}, pinned: 0, strays: 0, refusals: { filters: 1, offer: 0 } });
+
+  // The policy is told for a while that there are none.
+  expect(pinsFree[0]).toBe(filled >> 1);
+  await expect.poll(() => pinsFree.at(-1)).toBe(0);
+  await expect.poll(() => pinsFree.at(-1), { timeout: 10_000 }).toBe(filled >> 1);
 
   card.clearFilter(stranger(7));
   wanted.push(move);
