@@ -31,6 +31,8 @@ export let listenersMax: u32 = 0;
 export let udpSocketsMax: u32 = 0;
 export let neighborsMax: u32 = 0;
 export let reassemblyBytesMax: u32 = 0;
+export let neighborExpiryMs: u32 = 0;
+export let acceptRedirects: bool = false;
 export let kernelsMax: u32 = 0;
 export let messageRingBytes: u32 = 0;
 /** CONGESTION_* of new connections. */
@@ -102,6 +104,8 @@ export function configLoad(): void {
   udpSocketsMax = word(C.CONFIG_UDP_SOCKETS_MAX);
   neighborsMax = word(C.CONFIG_NEIGHBORS_MAX);
   reassemblyBytesMax = word(C.CONFIG_REASSEMBLY_BYTES_MAX);
+  neighborExpiryMs = word(C.CONFIG_NEIGHBOR_EXPIRY_MS);
+  acceptRedirects = word(C.CONFIG_ACCEPT_REDIRECTS) != 0;
   kernelsMax = word(C.CONFIG_KERNELS_MAX);
   messageRingBytes = word(C.CONFIG_MESSAGE_RING_BYTES);
   congestionDefault = word(C.CONFIG_CONGESTION);

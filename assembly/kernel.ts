@@ -35,9 +35,13 @@ import { addressAdd, addressBoot, addressDeprecate, addressFor } from "./ip/addr
 import { rxBoot, rxBurst, rxPending } from "./ip/input.ts";
 import { arpProbe, arpProbeAnswered } from "./ip/arpInput.ts";
 import { controlConsume, controlOpen, controlPeek } from "./ip/control.ts";
+import { echoConsume, echoPeek, echoSend, echoWait } from "./ip/echo.ts";
 import { ipv4Boot } from "./ip/ipv4.ts";
 import { ipv6Boot, packetSend } from "./ip/ipv6.ts";
+import { multicastBoot, multicastList, multicastRevision } from "./ip/multicast.ts";
 import { ndpAnnounce } from "./ip/ndp.ts";
+import { gatewayAdd, gatewayRemove, gatewaysBoot } from "./ip/gateways.ts";
+import { redirectsBoot } from "./ip/redirects.ts";
 import { routeRemove, routesBoot, routeSet } from "./ip/routes.ts";
 import { neighborBoot, neighborHasDeadline, neighborNextDeadlineTick, neighborTimers } from "./ip/neighbor.ts";
 import {
@@ -109,10 +113,13 @@ import {
   udpBind,
   udpBoot,
   udpClose,
+  udpJoin,
+  udpLeave,
   udpLocalPort,
   udpRecvConsume,
   udpRecvPeek,
   udpSendTo,
+  udpSetOption,
   udpTakeEvent,
 } from "./udp/udp.ts";
 
@@ -126,6 +133,12 @@ export {
   controlConsume,
   controlOpen,
   controlPeek,
+  echoConsume,
+  echoPeek,
+  echoSend,
+  echoWait,
+  gatewayAdd,
+  gatewayRemove,
   ndpAnnounce,
   packetSend,
   routeRemove,
@@ -144,6 +157,8 @@ export {
   migrationReplayHeld,
   migrationSetGroup,
   migrationThaw,
+  multicastList,
+  multicastRevision,
   tcpAbort,
   tcpAbortAll,
   tcpAccept,
@@ -164,10 +179,13 @@ export {
   tcpShutdownSend,
   udpBind,
   udpClose,
+  udpJoin,
+  udpLeave,
   udpLocalPort,
   udpRecvConsume,
   udpRecvPeek,
   udpSendTo,
+  udpSetOption,
 };
 
 /** Timers that one poll may run: the rest is due at once in the next. */
@@ -209,6 +227,8 @@ export function boot(): i32 {
   hashBoot();
   if (!addressBoot()) return EINVAL;
   routesBoot();
+  gatewaysBoot();
+  redirectsBoot();
   events = arenaAlloc(<usize>eventSlots * EVENT_SIZE_BYTES, 64);
   const booted =
     events != 0 &&
@@ -230,6 +250,7 @@ export function boot(): i32 {
     fastOpenBoot() &&
     neighborBoot() &&
     loopBoot() &&
+    multicastBoot() &&
     ipv4Boot() &&
     ipv6Boot() &&
     reassemblyBoot() &&

@@ -6,6 +6,9 @@ import { hashBoot } from "./flow/hash.ts";
 import { addressBoot, addressFindV4, isBroadcastV4 } from "./ip/address.ts";
 import { neighborAnnounce, neighborInput } from "./ip/arpInput.ts";
 import { packetInputV6 } from "./ip/input6.ts";
+import { gatewayAdd } from "./ip/gateways.ts";
+import { routesBoot } from "./ip/routes.ts";
+import { multicastBoot } from "./ip/multicast.ts";
 import { ipv6Boot } from "./ip/ipv6.ts";
 import { icmpInput, icmpSendUnreachable } from "./ip/icmp.ts";
 import { ipv4Boot, ipv4Check, ipv4Route, ipv4Send, ipv4Transmit, ipv4WriteHeader } from "./ip/ipv4.ts";
@@ -51,12 +54,14 @@ export function boot(): bool {
   configLoad();
   arenaBoot(memoryBytes);
   hashBoot();
+  routesBoot();
   return (
     addressBoot() &&
     readyBoot(udpSocketsMax) &&
     txBoot() &&
     neighborBoot() &&
     loopBoot() &&
+    multicastBoot() &&
     ipv4Boot() &&
     ipv6Boot() &&
     reassemblyBoot() &&
@@ -108,6 +113,7 @@ export function sendPacket(index: i32, packet: usize, packetBytes: u32): bool {
 
 export {
   arenaAlloc,
+  gatewayAdd,
   icmpInput,
   icmpSendUnreachable,
   ipv4Check,

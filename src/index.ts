@@ -42,6 +42,7 @@ export type { MigrationResult } from "./migration/migrator.ts";
 export type { Connection, ConnectionInfo } from "./socket/connection.ts";
 export type { Listener } from "./socket/listener.ts";
 export type { SocketOptionName, SocketOptions } from "./socket/options.ts";
+export type { PingOptions, PingReply } from "./ip/pinger.ts";
 export type { Datagram, UdpSocket } from "./socket/udp.ts";
 export { createStack, type Stack } from "./stack.ts";
 export type {

@@ -18,6 +18,7 @@ import { toeplitzBuild } from "./rss/toeplitz.ts";
 import type { Connection } from "./socket/connection.ts";
 import type { Listener } from "./socket/listener.ts";
 import type { Sockets } from "./socket/sockets.ts";
+import type { PingOptions, PingReply } from "./ip/pinger.ts";
 import type { UdpSocket } from "./socket/udp.ts";
 import type {
   BindUdpOptions,
@@ -63,6 +64,12 @@ export interface Stack extends AsyncDisposable {
   listen(where: number | ListenOptions, more?: Omit<ListenOptions, "port">): Promise<Listener>;
   /** Opens a connection. Inline mode only. @throws NetPopcornError ECONNREFUSED, ETIMEDOUT, …. */
   connect(options: ConnectOptions): Promise<Connection>;
+  /**
+   * Asks a host whether it is there: an echo request and its reply (RFC 1122 3.2.2.6). Inline mode only; in threads
+   * mode the application of a stack with one kernel can.
+   * @throws NetPopcornError ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, …; ERR_ADDRESS_FORMAT, ERR_OPTION_RANGE.
+   */
+  ping(address: string, options?: PingOptions): Promise<PingReply>;
   /** Binds a UDP socket in all kernels. Inline mode only. */
   bindUdp(where: number | BindUdpOptions): Promise<UdpSocket>;
 

@@ -32,7 +32,10 @@ export type StackOptions = {
    * one.
    */
   readonly address: string | readonly string[];
-  /** Default gateway, "10.7.0.1"; one of each family at most. */
+  /**
+   * Default gateway, "10.7.0.1". Several of a family, up to nine: in order of preference, the next is used while those
+   * before it do not answer.
+   */
   readonly gateway?: string | readonly string[];
   /** Other routes: { to: "10.8.0.0/16", via: "10.7.0.9" }. */
   readonly routes?: readonly RouteOption[];

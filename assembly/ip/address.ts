@@ -6,7 +6,9 @@
 import * as C from "../../src/layout/config.ts";
 import { CONFIG_BASE } from "../../src/layout/kernelMemory.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENOBUFS } from "../../src/layout/status.ts";
-import { routeFindV4, routeFindV6, v4Routes } from "./routes.ts";
+import { gatewayAlive, otherGateways } from "./gateways.ts";
+import { redirectFind, redirectFindV4, redirects } from "./redirects.ts";
+import { routeDefaultGateway, routeFindV4, routeFindV6, routeIsDefault, v4Routes } from "./routes.ts";
 
 const TABLE: usize = CONFIG_BASE + C.CONFIG_ADDRESSES;
 
@@ -213,8 +215,19 @@ export function isOursOrBroadcastV4(v4: u32): bool {
 export function nextHopV4(index: u32, remote: u32): u32 {
   if (((remote ^ addressV4(index)) & addressMaskV4(index)) == 0) return remote;
   if (isLoopbackV4(remote) || isLoopbackV4(addressV4(index))) return addressFindV4(remote) >= 0 ? remote : 0;
+  if (redirects != 0) {
+    const told = redirectFindV4(remote);
+    if (told != 0) return told;
+  }
+  return gatewayToV4(remote);
+}
+
+/** By route; 0: none leads there. */
+function gatewayToV4(remote: u32): u32 {
   const gateway = v4Routes == 0 ? 0 : routeFindV4(remote);
-  return gateway != 0 ? gateway : load<u32>(CONFIG_BASE + C.CONFIG_GATEWAY, 12);
+  if (gateway != 0 && (otherGateways == 0 || !routeIsDefault || gateway == remote)) return gateway;
+  const first: usize = gateway != 0 ? routeDefaultGateway() : CONFIG_BASE + C.CONFIG_GATEWAY;
+  return load<u32>(otherGateways == 0 ? first : gatewayAlive(first, true), 12);
 }
 
 /**
@@ -227,8 +240,7 @@ export function sourceForV4(remote: u32): i32 {
   if (isLoopbackV4(remote)) return -1;
   const direct = inNetworkOfV4(remote);
   if (direct >= 0) return direct;
-  let gateway = v4Routes == 0 ? 0 : routeFindV4(remote);
-  if (gateway == 0) gateway = load<u32>(CONFIG_BASE + C.CONFIG_GATEWAY, 12);
+  const gateway = gatewayToV4(remote);
   if (gateway == 0) return -1;
   const near = inNetworkOfV4(gateway);
   return near >= 0 ? near : firstV4();
@@ -284,6 +296,12 @@ export function isMulticastV6(at: usize): bool {
   return load<u8>(at) == 0xff;
 }
 
+/** ff01::1 and ff02::1 (RFC 4291 2.7.1): every node is in them. */
+export function isAllNodesV6(at: usize): bool {
+  const scope = <u32>load<u8>(at, 1);
+  return load<u64>(at, 8) == 0x0100000000000000 && load<u64>(at) >> 16 == 0 && (scope == 1 || scope == 2);
+}
+
 export function isUnspecifiedV6(at: usize): bool {
   return (load<u64>(at) | load<u64>(at, 8)) == 0;
 }
@@ -331,7 +349,13 @@ function isOnLinkV6(remote: usize): bool {
 /** Where the next hop towards the 16 bytes at `remote` lies: `remote` itself when on-link; 0: no route. */
 export function nextHopV6(remote: usize): usize {
   if (isLinkLocalV6(remote) || isOnLinkV6(remote)) return remote;
-  return routeFindV6(remote);
+  if (redirects != 0) {
+    const told = redirectFind(remote);
+    if (told != 0) return told;
+  }
+  const gateway = routeFindV6(remote);
+  if (gateway == 0 || gateway == remote || otherGateways == 0 || !routeIsDefault) return gateway;
+  return gatewayAlive(gateway, false);
 }
 
 /** Scope of an address, as RFC 6724 3.1 orders them: 2 link-local, 14 global (also fc00::/7). */

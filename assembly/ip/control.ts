@@ -40,6 +40,15 @@ export function controlQueue(packet: usize, bytes: u32): void {
   count(CONTROL_PACKETS);
 }
 
+/**
+ * Likewise a query for groups: it may not have the last half of the queue, which routers and address conflicts need.
+ * One that is lost is asked again.
+ */
+export function controlQueueQuery(packet: usize, bytes: u32): void {
+  if (queue != 0 && tail - head >= SLOTS / 2) count(DROP_CONTROL_QUEUE_FULL);
+  else controlQueue(packet, bytes);
+}
+
 /** See KernelExports.controlPeek. */
 export function controlPeek(): u32 {
   if (head == tail) return 0;

@@ -2,14 +2,16 @@
  * ICMP for IPv4 (RFC 792, RFC 1122 3.2.2): answers echo requests, hands errors about our own packets to the socket
  * they concern, reports what we cannot deliver.
  */
-import { mtuBytes } from "../config.ts";
+import { acceptRedirects, mtuBytes } from "../config.ts";
 import { txReserve } from "../device/tx.ts";
 import { count } from "../stats.ts";
-import { tcpIcmpError } from "../tcp/icmp.ts";
+import { tcpIcmpError, tcpIsInFlight } from "../tcp/icmp.ts";
 import { nowNs } from "../time.ts";
-import { udpError } from "../udp/udp.ts";
-import { addressFindV4 } from "./address.ts";
+import { statusOfIcmp, udpError, udpIsBound } from "../udp/udp.ts";
+import { addressFindV4, addressMaskV4, addressV4, isBroadcastV4, nextHopV4 } from "./address.ts";
+import { redirectLearn } from "./redirects.ts";
 import { isHostV4 } from "./arp.ts";
+import { echoHeard, isEchoRequest } from "./echo.ts";
 import {
   ETHERNET_BYTES,
   FRAGMENT_OFFSET_MASK,
@@ -18,6 +20,7 @@ import {
   IP_PROTOCOL,
   IP_SOURCE,
   IP_TOS,
+  IP_TTL,
   IPV4_HEADER_BYTES,
   ipv4Route,
   ipv4SendRouted,
@@ -34,17 +37,20 @@ import {
   DROP_ICMP_CHECKSUM,
   DROP_ICMP_LENGTH,
   DROP_ICMP_QUOTE,
+  DROP_ICMP_REDIRECT,
   DROP_ICMP_TYPE,
   ICMP_ECHO_REPLIES,
   ICMP_ERRORS_RECEIVED,
   ICMP_ERRORS_SENT,
   ICMP_RATE_LIMITED,
   ICMP_RECEIVED,
+  ICMP_REDIRECTS,
 } from "../../src/layout/counters.ts";
 import { OK } from "../../src/layout/status.ts";
 
 export const ICMP_ECHO_REPLY: u32 = 0;
 export const ICMP_UNREACHABLE: u32 = 3;
+const ICMP_REDIRECT: u32 = 5;
 export const ICMP_ECHO_REQUEST: u32 = 8;
 export const ICMP_TIME_EXCEEDED: u32 = 11;
 export const ICMP_PARAMETER_PROBLEM: u32 = 12;
@@ -83,11 +89,14 @@ export function icmpInput(packet: usize, headerBytes: u32, totalBytes: u32, toBr
   }
   count(ICMP_RECEIVED);
   const type = <u32>load<u8>(icmp);
-  if (type == ICMP_ECHO_REQUEST) echo(packet, headerBytes, totalBytes);
-  else if (type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM) {
-    errorInput(icmp, icmpBytes);
+  if (type == ICMP_REDIRECT) redirected(icmp, icmpBytes, load<u32>(packet, IP_SOURCE));
+  else if (type == ICMP_ECHO_REQUEST) echo(packet, headerBytes, totalBytes);
+  else if (type == ICMP_ECHO_REPLY) {
+    echoHeard(icmp, load<u32>(packet, IP_SOURCE), icmpBytes - ICMP_HEADER_BYTES, load<u8>(packet, IP_TTL), OK);
+  } else if (type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM) {
+    errorInput(icmp, icmpBytes, load<u32>(packet, IP_SOURCE));
   } else {
-    // Source quench is obsolete (RFC 6633), redirects are not followed (routes are configured), replies unasked.
+    // Source quench is obsolete (RFC 6633).
     count(DROP_ICMP_TYPE);
   }
 }
@@ -135,7 +144,7 @@ function echo(packet: usize, headerBytes: u32, totalBytes: u32): void {
 }
 
 /** An error about a packet that we are said to have sent: handed to the socket that the quote names. */
-function errorInput(icmp: usize, icmpBytes: u32): void {
+function errorInput(icmp: usize, icmpBytes: u32, from: u32): void {
   count(ICMP_ERRORS_RECEIVED);
   const quote = icmp + ICMP_HEADER_BYTES;
   if (!quoteIsOurs(quote, icmpBytes - ICMP_HEADER_BYTES)) {
@@ -157,9 +166,54 @@ function errorInput(icmp: usize, icmpBytes: u32): void {
     tcpIcmpError(localV4, localPort, remoteV4, remotePort, loadBe32(transport + 4), type, code, mtu);
   } else if (protocol == PROTOCOL_UDP) {
     udpError(localV4, localPort, type, code);
+  } else if (protocol == PROTOCOL_ICMP && isEchoRequest(transport, false)) {
+    echoHeard(transport, from, 0, 0, statusOfIcmp(type, code));
   } else {
     count(DROP_ICMP_QUOTE);
   }
+}
+
+/**
+ * RFC 1122 3.2.2.2: believed of the gateway that packets to the destination go by now, about another on the same
+ * network as ours. Besides, the quote has to name a connection or socket of ours: a forger must know of one.
+ */
+function redirected(icmp: usize, icmpBytes: u32, from: u32): void {
+  const quote = icmp + ICMP_HEADER_BYTES;
+  if (!acceptRedirects || !quoteIsOurs(quote, icmpBytes - ICMP_HEADER_BYTES) || !quoteIsKnown(quote)) {
+    count(DROP_ICMP_REDIRECT);
+    return;
+  }
+  const index = addressFindV4(load<u32>(quote, IP_SOURCE));
+  const destination = load<u32>(quote, IP_DESTINATION);
+  const gateway = load<u32>(icmp, 4);
+  const isNear = ((gateway ^ addressV4(index)) & addressMaskV4(index)) == 0;
+  const isNeighbor = isNear && isHostV4(gateway) && addressFindV4(gateway) < 0 && !isBroadcastV4(gateway);
+  // A destination on the link is its own next hop: nobody is to say otherwise.
+  if (!isNeighbor || from == destination || gateway == from || nextHopV4(index, destination) != from) {
+    count(DROP_ICMP_REDIRECT);
+    return;
+  }
+  for (let i: usize = 0; i < 2; i++) store<u32>(redirect + (i << 4), 0xffff0000, 8);
+  store<u32>(redirect, destination, 12);
+  store<u32>(redirect, gateway, 28);
+  redirectLearn(redirect, redirect + 16);
+  count(ICMP_REDIRECTS);
+}
+
+/** Destination and next hop, IPv4-mapped. */
+const redirect: usize = memory.data(32, 16);
+
+/** Is there something of ours that has sent this packet, as far as can be told? */
+function quoteIsKnown(quote: usize): bool {
+  const transport = quote + ((<u32>load<u8>(quote) & 0xf) << 2);
+  const protocol = <u32>load<u8>(quote, IP_PROTOCOL);
+  const local = load<u32>(quote, IP_SOURCE);
+  const remote = load<u32>(quote, IP_DESTINATION);
+  if (protocol == PROTOCOL_TCP) {
+    return tcpIsInFlight(local, loadBe16(transport), remote, loadBe16(transport + 2), loadBe32(transport + 4));
+  }
+  if (protocol == PROTOCOL_UDP) return udpIsBound(local, loadBe16(transport));
+  return protocol == PROTOCOL_ICMP && isEchoRequest(transport, false);
 }
 
 /** A quote is believed as far as it is the start of a packet from one of our addresses, ports included. */

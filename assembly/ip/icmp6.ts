@@ -7,8 +7,10 @@ import { count } from "../stats.ts";
 import { tcpIcmpErrorV6 } from "../tcp/icmp.ts";
 import { udpErrorV6 } from "../udp/udp.ts";
 import { addressFindV6, isHostV6, isMulticastV6, isUnspecifiedV6 } from "./address.ts";
-import { controlQueue } from "./control.ts";
+import { controlQueueQuery } from "./control.ts";
+import { echoHeardV6, isEchoRequest } from "./echo.ts";
 import { icmpTakeToken } from "./icmp.ts";
+import { pathMtuLearn } from "./pathMtu.ts";
 import {
   CODE_OPTION,
   FRAGMENT_HEADER_BYTES,
@@ -26,6 +28,7 @@ import {
   ipv6WriteHeader,
   PROTOCOL_ICMPV6,
   V6_DESTINATION,
+  V6_HOP_LIMIT,
   V6_NEXT_HEADER,
   V6_SOURCE,
 } from "./ipv6.ts";
@@ -88,8 +91,10 @@ export function icmp6Input(packet: usize, at: u32, totalBytes: u32, toGroup: boo
   const type = <u32>load<u8>(message);
   if (type >= ND_ROUTER_SOLICITATION && type <= ND_REDIRECT) ndpInput(packet, at, bytes, totalBytes);
   else if (type == TYPE_ECHO_REQUEST) echo(packet, message, bytes, toGroup);
-  else if (type >= TYPE_UNREACHABLE && type <= TYPE_PARAMETER_PROBLEM) errorInput(message, bytes);
-  else if (type == TYPE_LISTENER_QUERY) controlQueue(packet, totalBytes);
+  else if (type == TYPE_ECHO_REPLY && !toGroup) {
+    echoHeardV6(message, packet + V6_SOURCE, bytes - ICMP_HEADER_BYTES, load<u8>(packet, V6_HOP_LIMIT), OK);
+  } else if (type >= TYPE_UNREACHABLE && type <= TYPE_PARAMETER_PROBLEM) errorInput(message, bytes, packet + V6_SOURCE);
+  else if (type == TYPE_LISTENER_QUERY) controlQueueQuery(packet, totalBytes);
   else count(DROP_ICMP_TYPE);
 }
 
@@ -110,7 +115,7 @@ function echo(packet: usize, message: usize, bytes: u32, toGroup: bool): void {
 }
 
 /** An error about a packet that we are said to have sent: handed to the socket that the quote names. */
-function errorInput(message: usize, bytes: u32): void {
+function errorInput(message: usize, bytes: u32, from: usize): void {
   count(ICMP_ERRORS_RECEIVED);
   const quote = message + ICMP_HEADER_BYTES;
   const transport = quotedTransport(quote, bytes - ICMP_HEADER_BYTES);
@@ -129,7 +134,11 @@ function errorInput(message: usize, bytes: u32): void {
   const ports = load<u32>(transport);
   if (quotedProtocol == PROTOCOL_TCP) tcpIcmpErrorV6(localIndex, remote, ports, loadBe32(transport + 4), status, path);
   else if (quotedProtocol == PROTOCOL_UDP) udpErrorV6(localIndex, remote, ports, status, path);
-  else count(DROP_ICMP_QUOTE);
+  else if (quotedProtocol == PROTOCOL_ICMPV6 && isEchoRequest(transport, true)) {
+    // Of a request that is too large the path's width is learnt as for datagrams; it may be sent again.
+    if (path != 0) pathMtuLearn(remote, path);
+    echoHeardV6(transport, from, 0, 0, status);
+  } else count(DROP_ICMP_QUOTE);
 }
 
 let quotedProtocol: u32 = 0;

@@ -25,6 +25,7 @@ import {
 import { RX_CONTROL_BASE } from "../../src/layout/kernelMemory.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { count, countBy } from "../stats.ts";
+import { coalesceBegin, coalesceTake } from "../tcp/coalesce.ts";
 import { segmentPlace } from "../tcp/segment.ts";
 import { tcpInput } from "../tcp/input.ts";
 import { tcbAt } from "../tcp/tcb.ts";
@@ -45,7 +46,9 @@ import { nextHopV4 } from "./address.ts";
 import { neighborInput } from "./arpInput.ts";
 import { CODE_PROTOCOL_UNREACHABLE, icmpInput, icmpSendUnreachable } from "./icmp.ts";
 import { packetInputV6 } from "./input6.ts";
+import { igmpInput } from "./igmp.ts";
 import { ipv4Check } from "./ipv4.ts";
+import { isMulticastV4, multicastIsOursV4 } from "./multicast.ts";
 import { neighborSeen } from "./neighbor.ts";
 import { reassemblyInput } from "./reassembly.ts";
 
@@ -56,6 +59,7 @@ const TYPE_IPV4: u32 = 0x0008;
 const TYPE_IPV6: u32 = 0xdd86;
 const TYPE_ARP: u32 = 0x0608;
 const PROTOCOL_ICMP: u32 = 1;
+const PROTOCOL_IGMP: u32 = 2;
 const PROTOCOL_TCP: u32 = 6;
 const PROTOCOL_UDP: u32 = 17;
 
@@ -177,7 +181,13 @@ function rxBatch(control: usize, framesMax: u32): u32 {
   countBy(C.RX_FRAMES, frames);
   countBy(C.RX_BYTES, bytes);
   lookUp(frames);
-  for (let i: u32 = 0; i < frames; i++) process(stagedAt(i));
+  for (let i: u32 = 0; i < frames; i++) {
+    const s = stagedAt(i);
+    const mayContinue = i + 1 < frames && s.candidate >= 0 && stagedAt(i + 1).candidate == s.candidate;
+    const rcvNxt = mayContinue ? tcbAt(s.candidate).rcvNxt : 0;
+    process(s);
+    if (mayContinue && coalesceBegin(s.candidate, rcvNxt)) i = takeRun(i, frames);
+  }
   // Only now may the producer write over them.
   atomic.store<u32>(control, head, RING_HEAD);
   return frames;
@@ -267,6 +277,18 @@ function headerSumIsValid(packet: usize): bool {
   sum = (sum & 0xffff) + (sum >> 16);
   sum = (sum & 0xffff) + (sum >> 16);
   return (sum & 0xffff) + (sum >> 16) == 0xffff;
+}
+
+/** Takes the frames behind `lead` that only continue its segment (tcp/coalesce.ts). @returns index of the last one. */
+function takeRun(lead: u32, frames: u32): u32 {
+  let last = lead;
+  while (last + 1 < frames) {
+    const s = stagedAt(last + 1);
+    if (s.candidate != stagedAt(lead).candidate) break;
+    if (!coalesceTake(s.frame + ETH_BYTES, s.headerBytes, s.segmentBytes, s.checksumKnown != 0)) break;
+    last++;
+  }
+  return last;
 }
 
 function process(s: Staged): void {
@@ -381,13 +403,14 @@ function packetInput(packet: usize, bytesAvailable: u32, checksumKnown: bool, to
   const totalBytes = loadBe16(packet + 2);
   const local = load<u32>(packet, 16);
   const localIndex = addressFindV4(local);
-  const toBroadcast = toGroup || isBroadcastV4(local);
+  const toMulticast = isMulticastV4(local);
+  const toBroadcast = toGroup || toMulticast || isBroadcastV4(local);
   // RFC 1122 3.2.1.3 (g): 127/8 must not appear outside a host.
   if (isLoopbackV4(local) && !fromLoop) {
     count(C.DROP_IP_DESTINATION);
     return;
   }
-  if (localIndex < 0 && !isBroadcastV4(local)) {
+  if (localIndex < 0 && !(toMulticast ? multicastIsOursV4(local) : isBroadcastV4(local))) {
     count(toGroup ? C.DROP_BROADCAST : C.DROP_IP_DESTINATION);
     return;
   }
@@ -429,6 +452,8 @@ function transportInput(
     udpInput(packet, headerBytes, totalBytes, localIndex, checksumKnown, toBroadcast);
   } else if (protocol == PROTOCOL_ICMP) {
     icmpInput(packet, headerBytes, totalBytes, toBroadcast);
+  } else if (protocol == PROTOCOL_IGMP) {
+    igmpInput(packet, headerBytes, totalBytes);
   } else {
     count(C.DROP_IP_PROTOCOL);
     // RFC 1122 3.2.2.1.

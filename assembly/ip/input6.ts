@@ -5,6 +5,7 @@ import { count } from "../stats.ts";
 import { udpInputV6 } from "../udp/udp.ts";
 import {
   addressFindV6,
+  isAllNodesV6,
   isMulticastV6,
   isSolicitedNodeGroup,
   isUnspecifiedV6,
@@ -15,6 +16,7 @@ import {
 import { icmp6Input } from "./icmp6.ts";
 import { tcpPacketV6 } from "./input.ts";
 import { ipv6Check, ipv6Walk, PROTOCOL_ICMPV6, V6_DESTINATION, V6_SOURCE, v6Protocol, v6Transport } from "./ipv6.ts";
+import { multicastFind } from "./multicast.ts";
 import { neighborSeenV6 } from "./neighbor.ts";
 import { reassemblyInputV6 } from "./reassembly.ts";
 
@@ -65,14 +67,11 @@ export function packetInputV6(
 }
 
 /**
- * Groups that we are in: all nodes of the link (and of the interface), and the solicited-node groups (RFC 4291 2.8).
- * All of the latter: what is asked decides, and an address may just be probed for.
+ * Groups that we are in: those of sockets, all nodes of the link (and of the interface), and the solicited-node groups
+ * (RFC 4291 2.8). All of the latter: what is asked decides, and an address may just be probed for.
  */
 function isOurGroup(group: usize): bool {
-  const scope = <u32>load<u8>(group, 1);
-  if (scope == 2 && isSolicitedNodeGroup(group)) return true;
-  const isAllNodes = load<u64>(group, 8) == 0x0100000000000000 && load<u64>(group) >> 16 == 0;
-  return isAllNodes && (scope == 1 || scope == 2);
+  return isAllNodesV6(group) || isSolicitedNodeGroup(group) || multicastFind(group) >= 0;
 }
 
 function transportInput(

@@ -18,6 +18,7 @@ import {
   nextHopV4,
   sourceForV4,
 } from "./address.ts";
+import { isMulticastV4, multicastIsOursV4 } from "./multicast.ts";
 import { NEIGHBOR_OWN, neighborFind, neighborIsFailed, neighborSend } from "./neighbor.ts";
 import { loadBe16 } from "../wire/bytes.ts";
 import { checksumOf, sumBytes } from "../wire/checksum.ts";
@@ -140,12 +141,22 @@ export function ipv4WriteHeader(
   tos: u32,
 ): void {
   const length = <u32>bswap<u16>(<u16>totalBytes);
-  writeHeader(packet, 0x45 | (tos << 8) | (length << 16), DONT_FRAGMENT << 16, protocol, source, destination);
+  const rest = hopLimit | (protocol << 8);
+  writeHeader(packet, 0x45 | (tos << 8) | (length << 16), DONT_FRAGMENT << 16, rest, source, destination);
 }
 
-/** @param first word 0 of the header in memory order. @param second likewise: identification and fragment field. */
-function writeHeader(packet: usize, first: u32, second: u32, protocol: u32, source: u32, destination: u32): void {
-  const third = hopLimit | (protocol << 8);
+/** Likewise for a packet that goes over the last route, with its TTL. */
+export function ipv4WriteRouted(packet: usize, totalBytes: u32, protocol: u32, tos: u32): void {
+  const first = 0x45 | (tos << 8) | ((<u32>bswap<u16>(<u16>totalBytes)) << 16);
+  const third = routeHopLimit | (protocol << 8);
+  writeHeader(packet, first, DONT_FRAGMENT << 16, third, routeSource, routeDestination);
+}
+
+/**
+ * @param first word 0 of the header in memory order. @param second likewise: identification and fragment field.
+ * @param third TTL, and protocol << 8.
+ */
+function writeHeader(packet: usize, first: u32, second: u32, third: u32, source: u32, destination: u32): void {
   // Words are summed as they lie in memory (wire/checksum.ts): two per addition, the carries meet in the upper half.
   let sum = <u64>first + <u64>second + <u64>third + <u64>source + <u64>destination;
   sum = (sum & 0xffffffff) + (sum >> 32);
@@ -163,6 +174,15 @@ let routeDestination: u32 = 0;
 /** Neighbour entry, NEIGHBOR_OWN, or ROUTE_GROUP: broadcast or multicast, which need none. */
 let routeNeighbor: i32 = 0;
 const ROUTE_GROUP: i32 = -1;
+/** TTL of what goes over the route, and whether our own sockets get a copy of what goes to a group. */
+let routeHopLimit: u32 = 0;
+let routeLoops: bool = false;
+
+/** What a socket has to say about the next packet over the last route. @param ttl 0: as it is. */
+export function ipv4RouteMark(ttl: u32, loops: bool): void {
+  if (ttl != 0) routeHopLimit = ttl;
+  routeLoops = loops;
+}
 
 /** Local address of the route, in memory order. */
 export function ipv4RouteSource(): u32 {
@@ -176,7 +196,10 @@ export function ipv4RouteSource(): u32 {
  * @returns OK, EADDRNOTAVAIL, ENETUNREACH (no route), EHOSTUNREACH (does not answer), ENOBUFS (no neighbour entry).
  */
 export function ipv4Route(addressIndex: i32, destination: u32): i32 {
-  const isGroup = (destination & 0xf0) == 0xe0 || isBroadcastV4(destination);
+  const isGroup = isMulticastV4(destination) || isBroadcastV4(destination);
+  // RFC 1112 6.1: a group is asked for on this link only, unless the application says otherwise.
+  routeHopLimit = isMulticastV4(destination) ? 1 : hopLimit;
+  routeLoops = false;
   let source = addressIndex >= 0 ? addressIndex : sourceForV4(destination);
   if (source < 0 && isGroup) source = firstV4();
   routeDestination = destination;
@@ -212,13 +235,11 @@ export function ipv4Transmit(frame: usize, frameBytes: u32): void {
     loopSend(frame, frameBytes, false);
     return;
   }
-  if ((routeDestination & 0xf0) == 0xe0) {
+  if (isMulticastV4(routeDestination)) {
+    if (routeLoops && multicastIsOursV4(routeDestination)) loopSend(frame, frameBytes, false);
     // RFC 1112 6.4: 01:00:5e and the low 23 bits of the group.
     store<u32>(frame, 0x005e0001 | ((routeDestination & 0x7f00) << 16));
     store<u16>(frame, <u16>(routeDestination >> 16), 4);
-    // RFC 1112 6.1: a group is asked for on this link only.
-    store<u8>(frame + ETHERNET_BYTES, 1, IP_TTL);
-    ipv4WriteChecksum(frame + ETHERNET_BYTES, IPV4_HEADER_BYTES);
   } else {
     store<u32>(frame, 0xffffffff);
     store<u16>(frame, 0xffff, 4);
@@ -251,12 +272,13 @@ export function ipv4SendRouted(protocol: u32, tos: u32, payload: usize, payloadB
     const frame = txReserve(ETHERNET_BYTES + IPV4_HEADER_BYTES + payloadBytes);
     if (frame == 0) return ENOBUFS;
     const packet = frame + ETHERNET_BYTES;
-    ipv4WriteHeader(packet, IPV4_HEADER_BYTES + payloadBytes, protocol, source, destination, tos);
+    ipv4WriteRouted(packet, IPV4_HEADER_BYTES + payloadBytes, protocol, tos);
     memory.copy(packet + IPV4_HEADER_BYTES, payload, payloadBytes);
     ipv4Transmit(frame, ETHERNET_BYTES + IPV4_HEADER_BYTES + payloadBytes);
     return <i32>payloadBytes;
   }
   const ident = nextIdent(source, destination, protocol);
+  const third = routeHopLimit | (protocol << 8);
   const pieceBytesMax = (mtuBytes - IPV4_HEADER_BYTES) & ~7;
   for (let offset: u32 = 0; offset < payloadBytes; offset += pieceBytesMax) {
     const pieceBytes = min(pieceBytesMax, payloadBytes - offset);
@@ -266,7 +288,8 @@ export function ipv4SendRouted(protocol: u32, tos: u32, payload: usize, payloadB
     const more = offset + pieceBytes < payloadBytes ? FRAGMENT_MORE : 0;
     const length = <u32>bswap<u16>(<u16>(IPV4_HEADER_BYTES + pieceBytes));
     const fragment = <u32>bswap<u16>(<u16>(more | (offset >> 3)));
-    writeHeader(packet, 0x45 | (tos << 8) | (length << 16), ident | (fragment << 16), protocol, source, destination);
+    const first = 0x45 | (tos << 8) | (length << 16);
+    writeHeader(packet, first, ident | (fragment << 16), third, source, destination);
     memory.copy(packet + IPV4_HEADER_BYTES, payload + offset, pieceBytes);
     ipv4Transmit(frame, ETHERNET_BYTES + IPV4_HEADER_BYTES + pieceBytes);
   }
@@ -287,4 +310,22 @@ function nextIdent(source: u32, destination: u32, protocol: u32): u32 {
 export function ipv4WriteChecksum(packet: usize, headerBytes: u32): void {
   store<u16>(packet, 0, IP_CHECKSUM);
   store<u16>(packet, checksumOf(sumBytes(packet, headerBytes)), IP_CHECKSUM);
+}
+
+/**
+ * A whole IPv4 packet to a group that the control path has built (IGMP): see KernelExports.packetSend.
+ * @returns OK, EMSGSIZE, ENETUNREACH: it is to no group, ENOBUFS.
+ */
+export function ipv4PacketSend(packet: usize, bytes: u32): i32 {
+  if (bytes < IPV4_HEADER_BYTES) return EMSGSIZE;
+  const destination = load<u32>(packet, IP_DESTINATION);
+  if (!isMulticastV4(destination)) return noRoute();
+  const frame = txReserve(ETHERNET_BYTES + bytes);
+  if (frame == 0) return ENOBUFS;
+  memory.copy(frame + ETHERNET_BYTES, packet, bytes);
+  routeDestination = destination;
+  routeNeighbor = ROUTE_GROUP;
+  routeLoops = false;
+  ipv4Transmit(frame, ETHERNET_BYTES + bytes);
+  return OK;
 }

@@ -21,6 +21,8 @@ import {
   isLoopbackV6,
 } from "./address.ts";
 import { icmp6SendProblem } from "./icmp6.ts";
+import { ipv4PacketSend } from "./ipv4.ts";
+import { multicastFind } from "./multicast.ts";
 import { NEIGHBOR_OWN, neighborFindV6, neighborIsFailed, neighborSend } from "./neighbor.ts";
 import { pathMtuOf } from "./pathMtu.ts";
 import { loadBe16, storeBe16, storeBe32 } from "../wire/bytes.ts";
@@ -217,6 +219,21 @@ const routeDestination: usize = memory.data(16, 16);
 /** Neighbour entry, NEIGHBOR_OWN, or ROUTE_GROUP: multicast, which needs none. */
 let routeNeighbor: i32 = 0;
 const ROUTE_GROUP: i32 = -1;
+/** Hop limit of what goes over the route, and whether our own sockets get a copy of what goes to a group. */
+let routeHopLimit: u32 = 0;
+let routeLoops: bool = false;
+
+/** What a socket has to say about the next packet over the last route. @param limit 0: as it is. */
+export function ipv6RouteMark(limit: u32, loops: bool): void {
+  if (limit != 0) routeHopLimit = limit;
+  routeLoops = loops;
+}
+
+/** Header of a packet that goes over the last route. */
+export function ipv6WriteRouted(packet: usize, payloadBytes: u32, nextHeader: u32, classAndFlow: u32): void {
+  ipv6WriteHeader(packet, payloadBytes, nextHeader, routeSource, routeDestination, classAndFlow);
+  store<u8>(packet, <u8>routeHopLimit, V6_HOP_LIMIT);
+}
 
 /** Where the 16 bytes of the route's local address lie. */
 export function ipv6RouteSource(): usize {
@@ -243,6 +260,9 @@ function routeFrom(source: usize, destination: usize): i32 {
   routeSource = source;
   v128.store(routeDestination, v128.load(destination));
   routeNeighbor = ROUTE_GROUP;
+  routeLoops = false;
+  // RFC 3493 5.2: groups are asked for on this link only, unless the application says otherwise.
+  routeHopLimit = isMulticastV6(destination) ? 1 : hopLimit;
   if (isMulticastV6(destination)) return OK;
   if (isUnspecifiedV6(destination)) return noRoute();
   const nextHop = nextHopV6(destination);
@@ -266,6 +286,7 @@ export function ipv6Transmit(frame: usize, frameBytes: u32): void {
   } else if (routeNeighbor == NEIGHBOR_OWN) {
     loopSend(frame, frameBytes, true);
   } else {
+    if (routeLoops && multicastFind(routeDestination) >= 0) loopSend(frame, frameBytes, true);
     // RFC 2464 7: 33:33 and the last four bytes of the group.
     store<u16>(frame, 0x3333);
     store<u32>(frame, load<u32>(routeDestination, 12), 2);
@@ -298,7 +319,7 @@ export function ipv6SendRouted(nextHeader: u32, trafficClass: u32, payload: usiz
     const frame = txReserve(ETHERNET_BYTES + IPV6_HEADER_BYTES + payloadBytes);
     if (frame == 0) return ENOBUFS;
     const packet = frame + ETHERNET_BYTES;
-    ipv6WriteHeader(packet, payloadBytes, nextHeader, routeSource, routeDestination, classAndFlow);
+    ipv6WriteRouted(packet, payloadBytes, nextHeader, classAndFlow);
     memory.copy(packet + IPV6_HEADER_BYTES, payload, payloadBytes);
     ipv6Transmit(frame, ETHERNET_BYTES + IPV6_HEADER_BYTES + payloadBytes);
     return <i32>payloadBytes;
@@ -312,7 +333,7 @@ export function ipv6SendRouted(nextHeader: u32, trafficClass: u32, payload: usiz
     if (frame == 0) return ENOBUFS;
     const packet = frame + ETHERNET_BYTES;
     const bytes = FRAGMENT_HEADER_BYTES + pieceBytes;
-    ipv6WriteHeader(packet, bytes, HEADER_FRAGMENT, routeSource, routeDestination, classAndFlow);
+    ipv6WriteRouted(packet, bytes, HEADER_FRAGMENT, classAndFlow);
     const fragment = packet + IPV6_HEADER_BYTES;
     store<u16>(fragment, <u16>nextHeader);
     storeBe16(fragment + 2, offset | (offset + pieceBytes < payloadBytes ? 1 : 0));
@@ -334,11 +355,13 @@ function nextIdent(): u32 {
 }
 
 /**
- * See KernelExports.packetSend: a whole IPv6 packet that the control path has built (router solicitations, probes for
- * duplicate addresses, group reports), from an address that need not be ours yet.
+ * See KernelExports.packetSend: a whole packet that the control path has built (router solicitations, probes for
+ * duplicate addresses, group reports), from an address that need not be ours yet; of IPv4 only to groups.
  */
 export function packetSend(packet: usize, bytes: u32): i32 {
-  if (bytes < IPV6_HEADER_BYTES || bytes > mtuBytes || load<u8>(packet) >> 4 != 6) return EMSGSIZE;
+  if (bytes > mtuBytes || bytes == 0) return EMSGSIZE;
+  if (load<u8>(packet) >> 4 == 4) return ipv4PacketSend(packet, bytes);
+  if (bytes < IPV6_HEADER_BYTES || load<u8>(packet) >> 4 != 6) return EMSGSIZE;
   const status = routeFrom(packet + V6_SOURCE, packet + V6_DESTINATION);
   if (status != OK) return status;
   const frame = txReserve(ETHERNET_BYTES + bytes);

@@ -2,14 +2,14 @@
  * Neighbour discovery messages (RFC 4861): checking them, answering solicitations for our addresses, sending our own.
  * What is learnt is decided in neighbor.ts. Router advertisements go to the control path, which gives every kernel the
  * addresses and routes that follow from them (src/ip).
- * Deviates: redirects (4.5) are not followed, as IPv4's are not: routes are configured or advertised.
  *
  * ```
  *  +0 u8 type 135/136   +1 u8 0   +2 u16 checksum   +4 u32 flags (advertisement)   +8 16 bytes target   +24 options:
  *  u8 type, u8 length in 8 bytes, …; 1: source Ethernet address, 2: target's
  * ```
  */
-import { OWN_MAC } from "../config.ts";
+import { acceptRedirects, OWN_MAC } from "../config.ts";
+import { redirectLearn } from "./redirects.ts";
 import { txCommit, txReserve } from "../device/tx.ts";
 import { count } from "../stats.ts";
 import {
@@ -18,7 +18,9 @@ import {
   isLinkLocalV6,
   isMulticastV6,
   isSolicitedNodeGroup,
+  isHostV6,
   isUnspecifiedV6,
+  nextHopV6,
   sourceForV6,
   isLoopbackV6,
 } from "./address.ts";
@@ -37,7 +39,9 @@ import { neighborAdvertised, neighborSolicited } from "./neighbor.ts";
 import { storeBe32 } from "../wire/bytes.ts";
 import { checksumOf, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
 import {
+  DROP_ICMP_REDIRECT,
   DROP_ICMP_TYPE,
+  ICMP_REDIRECTS,
   DROP_ND_MALFORMED,
   ND_ADVERTISEMENTS_SENT,
   ND_CONFLICTS,
@@ -53,6 +57,9 @@ export const ND_REDIRECT: u32 = 137;
 const ETHERNET_BYTES: u32 = 14;
 const TARGET: usize = 8;
 const OPTIONS: u32 = 24;
+/** Of a redirect (RFC 4861 4.5). */
+const REDIRECT_DESTINATION: usize = 24;
+const REDIRECT_OPTIONS: u32 = 40;
 const OPTION_SOURCE_MAC: u32 = 1;
 const OPTION_TARGET_MAC: u32 = 2;
 /** Message with one Ethernet address. */
@@ -83,9 +90,43 @@ export function ndpInput(packet: usize, at: u32, bytes: u32, packetBytes: u32): 
       count(DROP_ND_MALFORMED);
     } else if (type == ND_NEIGHBOR_SOLICITATION) solicitation(packet, message, bytes, packetBytes);
     else advertisement(packet, message, bytes, packetBytes);
+  } else if (type == ND_REDIRECT) {
+    redirected(packet, message, bytes);
   } else {
     count(DROP_ICMP_TYPE);
   }
+}
+
+/**
+ * RFC 4861 8.1, 8.3: the router that packets to the destination go by now tells of a better one, or that the
+ * destination is on the link. Nobody beyond the link can: the hop limit and the link-local source say so.
+ */
+function redirected(packet: usize, message: usize, bytes: u32): void {
+  const target = message + TARGET;
+  const destination = message + REDIRECT_DESTINATION;
+  const isSane =
+    acceptRedirects &&
+    bytes >= REDIRECT_OPTIONS &&
+    isLinkLocalV6(packet + V6_SOURCE) &&
+    optionsAreSane(message, REDIRECT_OPTIONS, bytes) &&
+    isHostV6(destination) &&
+    !isLinkLocalV6(destination) &&
+    addressFindV6(destination) < 0 &&
+    addressFindV6(target) < 0 &&
+    (isSame(target, destination) || (isLinkLocalV6(target) && !isSame(target, packet + V6_SOURCE)));
+  const nextHop = isSane ? nextHopV6(destination) : 0;
+  if (nextHop == 0 || !isSame(nextHop, packet + V6_SOURCE)) {
+    count(DROP_ICMP_REDIRECT);
+    return;
+  }
+  redirectLearn(destination, target);
+  const mac = findMac(message, bytes, OPTION_TARGET_MAC, REDIRECT_OPTIONS);
+  if (mac != 0 && !macEqual(mac, OWN_MAC)) neighborSolicited(target, mac);
+  count(ICMP_REDIRECTS);
+}
+
+function isSame(a: usize, b: usize): bool {
+  return load<u64>(a) == load<u64>(b) && load<u64>(a, 8) == load<u64>(b, 8);
 }
 
 function optionsAreSane(message: usize, from: u32, bytes: u32): bool {
@@ -100,8 +141,8 @@ function optionsAreSane(message: usize, from: u32, bytes: u32): bool {
 }
 
 /** Where the Ethernet address of an option lies; 0: there is none that a station can have. */
-function findMac(message: usize, bytes: u32, type: u32): usize {
-  for (let at: u32 = OPTIONS; at < bytes; at += (<u32>load<u8>(message + at, 1)) << 3) {
+function findMac(message: usize, bytes: u32, type: u32, from: u32): usize {
+  for (let at = from; at < bytes; at += (<u32>load<u8>(message + at, 1)) << 3) {
     if (<u32>load<u8>(message + at) == type) return isStationMac(message + at + 2) ? message + at + 2 : 0;
   }
   return 0;
@@ -110,7 +151,7 @@ function findMac(message: usize, bytes: u32, type: u32): usize {
 function solicitation(packet: usize, message: usize, bytes: u32, packetBytes: u32): void {
   const source = packet + V6_SOURCE;
   const target = message + TARGET;
-  const mac = findMac(message, bytes, OPTION_SOURCE_MAC);
+  const mac = findMac(message, bytes, OPTION_SOURCE_MAC, OPTIONS);
   const isProbe = isUnspecifiedV6(source);
   // RFC 4861 7.1.1: a probe is for everybody and names no address of its sender.
   if (isProbe && (mac != 0 || !isSolicitedNodeGroup(packet + V6_DESTINATION))) {
@@ -138,7 +179,7 @@ function advertisement(packet: usize, message: usize, bytes: u32, packetBytes: u
   const target = message + TARGET;
   const flags = bswap<u32>(load<u32>(message, 4));
   const solicited = (flags & FLAG_SOLICITED) != 0;
-  const mac = findMac(message, bytes, OPTION_TARGET_MAC);
+  const mac = findMac(message, bytes, OPTION_TARGET_MAC, OPTIONS);
   if (solicited && isMulticastV6(packet + V6_DESTINATION)) {
     count(DROP_ND_MALFORMED);
     return;

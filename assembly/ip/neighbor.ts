@@ -16,7 +16,7 @@
  *
  * Each state with a timer waits a fixed time, so each has a FIFO list whose head is the next due: no wheel, no scan.
  */
-import { neighborsMax, OWN_MAC, seedWord } from "../config.ts";
+import { neighborExpiryMs, neighborsMax, OWN_MAC, seedWord } from "../config.ts";
 import { txCommit } from "../device/tx.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { count } from "../stats.ts";
@@ -40,6 +40,7 @@ import {
   NEIGHBOR_REFUSED,
 } from "../../src/layout/counters.ts";
 import { ndpSolicit } from "./ndp.ts";
+import { gatewayHeard, gatewayLost } from "./gateways.ts";
 import { dropHeld, hold, holdBoot, holdSlots, sendHeld } from "./neighborHold.ts";
 
 const FREE: u8 = 0;
@@ -57,9 +58,6 @@ const FAILED_MS: u32 = 3000;
 const REACHABLE_MS: u32 = 30000;
 /** RFC 4861 10 DELAY_FIRST_PROBE_TIME: what an unsolicited packet is worth, so that traffic can confirm it first. */
 const UNSOLICITED_MS: u32 = 5000;
-/** Unconfirmed entries go after 20 minutes; they are looked at twice in that time. */
-const EXPIRY_MS: u32 = 1200000;
-const AGING_MS: u32 = 600000;
 /** Found instead of an entry for an address of our own: frames to it do not leave the kernel (device/loop.ts). */
 export const NEIGHBOR_OWN: i32 = -2;
 /** Entries looked at to find the one that was used longest ago. */
@@ -101,6 +99,8 @@ export class Neighbor {
   proven: u8;
 }
 const NEIGHBOR_SIZE_BYTES: usize = 64;
+if (offsetof<Neighbor>("keyHigh") != 0 || offsetof<Neighbor>("keyLow") != 8)
+  ERROR("a Neighbor begins with its address");
 if (offsetof<Neighbor>("ethernetLow") != ETHERNET) ERROR("ETHERNET is not where the header lies");
 if (offsetof<Neighbor>() > NEIGHBOR_SIZE_BYTES) ERROR("Neighbor does not fit its record");
 
@@ -128,6 +128,8 @@ let answersMax: u32 = 0;
 let evictionHand: u32 = 0;
 
 let reachableTicks: u32 = 0;
+/** Unconfirmed entries go after neighborExpiryMs; they are looked at twice in that time. */
+let agingMs: u32 = 0;
 
 /** Carves neighborsMax entries and the buffers for held frames. @returns false when the arena is too small. */
 export function neighborBoot(): bool {
@@ -152,6 +154,7 @@ export function neighborBoot(): bool {
   listClear(LIST_AGING);
   listClear(LIST_DELAY);
   reachableTicks = ticksOfMs(REACHABLE_MS);
+  agingMs = neighborExpiryMs / 2;
   return true;
 }
 
@@ -450,8 +453,11 @@ function learn(index: i32, mac: usize, validMs: u32): void {
   store<u16>(header, isV4(entry) ? ETHERTYPE_IPV4_MEMORY_ORDER : ETHERTYPE_IPV6_MEMORY_ORDER, 12);
   entry.confirmedTick = nowTick - (reachableTicks - ticksOfMs(validMs));
   entry.requests = 0;
-  if (validMs == REACHABLE_MS) entry.proven = 1;
-  setState(index, REACHABLE, AGING_MS);
+  if (validMs == REACHABLE_MS) {
+    entry.proven = 1;
+    gatewayHeard(changetype<usize>(entry));
+  }
+  setState(index, REACHABLE, agingMs);
   sendHeld(entry);
 }
 
@@ -584,7 +590,7 @@ export function neighborConfirm(index: i32): void {
   if (entry.state == REACHABLE) entry.confirmedTick = nowTick;
   else if (entry.state == PROBE || entry.state == DELAY) {
     entry.confirmedTick = nowTick;
-    setState(index, REACHABLE, AGING_MS);
+    setState(index, REACHABLE, agingMs);
   }
 }
 
@@ -627,14 +633,16 @@ function retry(index: i32): void {
     solicit(entry);
   } else if (entry.state == PROBE) {
     // RFC 1122 2.3.2.1 (2): the next packet to it asks everybody.
+    gatewayLost(changetype<usize>(entry));
     release(index);
   } else {
     dropHeld(entry);
+    gatewayLost(changetype<usize>(entry));
     setState(index, FAILED, FAILED_MS);
   }
 }
 
 function age(index: i32): void {
-  if (nowTick - at(index).confirmedTick >= ticksOfMs(EXPIRY_MS)) release(index);
-  else setState(index, REACHABLE, AGING_MS);
+  if (nowTick - at(index).confirmedTick >= ticksOfMs(neighborExpiryMs)) release(index);
+  else setState(index, REACHABLE, agingMs);
 }

@@ -83,6 +83,14 @@ function findExact(prefix: usize, bits: u32): i32 {
   return -1;
 }
 
+/** The route that was found last is a default route; and where its gateway lies. */
+export let routeIsDefault: bool = false;
+let foundGateway: usize = 0;
+
+export function routeDefaultGateway(): usize {
+  return foundGateway;
+}
+
 /** The route of the longest prefix that `remote` has; 0: none. */
 function find(remote: usize, isV4: bool): usize {
   let best: usize = 0;
@@ -95,6 +103,8 @@ function find(remote: usize, isV4: bool): usize {
       bestBits = bits;
     }
   }
+  routeIsDefault = bestBits == (isV4 ? <i32>MAPPED_BITS : 0);
+  foundGateway = best + ROUTE_GATEWAY;
   return best;
 }
 

@@ -35,17 +35,28 @@ export function tcpIcmpError(
   code: u32,
   mtuBytes: u32,
 ): void {
-  const localIndex = addressFindV4(localV4);
-  if (localIndex < 0) return;
-  const ports = <u32>bswap<u16>(<u16>remotePort) | ((<u32>bswap<u16>(<u16>localPort)) << 16);
-  const tcb = flowFindV4(flowHashV4(remoteV4, localV4, ports), remoteV4, localIndex, ports);
-  if (changetype<usize>(tcb) == 0 || !isInFlight(tcb, seq)) return;
+  const tcb = flowOfQuote(localV4, localPort, remoteV4, remotePort, seq);
+  if (changetype<usize>(tcb) == 0) return;
   if (type == DESTINATION_UNREACHABLE && code == FRAGMENTATION_NEEDED) {
     pathMtuReduced(tcb, max(mtuBytes, PATH_MTU_MIN));
     return;
   }
   if (type != DESTINATION_UNREACHABLE) return;
   refused(tcb, code == 0 ? ENETUNREACH : code == 2 || code == 3 ? ECONNREFUSED : EHOSTUNREACH);
+}
+
+/** The connection that has sent the quoted segment, still in flight, or null. */
+function flowOfQuote(localV4: u32, localPort: u32, remoteV4: u32, remotePort: u32, seq: u32): Tcb {
+  const localIndex = addressFindV4(localV4);
+  if (localIndex < 0) return changetype<Tcb>(0);
+  const ports = <u32>bswap<u16>(<u16>remotePort) | ((<u32>bswap<u16>(<u16>localPort)) << 16);
+  const tcb = flowFindV4(flowHashV4(remoteV4, localV4, ports), remoteV4, localIndex, ports);
+  return changetype<usize>(tcb) != 0 && isInFlight(tcb, seq) ? tcb : changetype<Tcb>(0);
+}
+
+/** Is this a segment of ours that is in flight? Ports in host order. */
+export function tcpIsInFlight(localV4: u32, localPort: u32, remoteV4: u32, remotePort: u32, seq: u32): bool {
+  return changetype<usize>(flowOfQuote(localV4, localPort, remoteV4, remotePort, seq)) != 0;
 }
 
 /**

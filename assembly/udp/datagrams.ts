@@ -4,8 +4,8 @@
  * is: small datagrams cannot leave the pool useless for large ones for longer than they wait.
  *
  * ```
- *  +0 u32 next datagram   +4 u32 payload bytes   +8 u32 remote port   +12 u32 chunk
- *  +16 16 bytes remote address, IPv4-mapped   +32 payload
+ *  +0 u32 next datagram   +4 u32 payload bytes   +8 u16 remote port   +10 u8 TOS   +11 u8 TTL   +12 u32 chunk
+ *  +16 16 bytes remote address, IPv4-mapped   +32 likewise the address that it was sent to   +48 payload
  * ```
  */
 import { arenaAlloc, arenaFreeBytes } from "../mem/arena.ts";
@@ -15,9 +15,13 @@ import { GAUGE_UDP_BYTES } from "../../src/layout/counters.ts";
 export const DATAGRAM_NEXT: usize = 0;
 export const DATAGRAM_BYTES: usize = 4;
 export const DATAGRAM_REMOTE_PORT: usize = 8;
+/** TOS and TTL, or traffic class and hop limit. */
+export const DATAGRAM_TOS: usize = 10;
+export const DATAGRAM_HOP_LIMIT: usize = 11;
 const DATAGRAM_CHUNK: usize = 12;
 export const DATAGRAM_REMOTE_ADDRESS: usize = 16;
-export const DATAGRAM_PAYLOAD: usize = 32;
+export const DATAGRAM_LOCAL_ADDRESS: usize = 32;
+export const DATAGRAM_PAYLOAD: usize = 48;
 
 /** One cache line more than 64 KiB: the largest datagram, 65,507 bytes, and its record fit. */
 const CHUNK_SIZE_BYTES: u32 = 65600;

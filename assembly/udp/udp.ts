@@ -13,48 +13,58 @@ import {
 import { txReserve } from "../device/tx.ts";
 import { sipHash } from "../flow/hash.ts";
 import { ADDRESS_ANY, ADDRESS_ANY_V6, addressIsBindable, bindsOverlap } from "../ip/bind.ts";
-import { addressFindV4, addressIsV6, isV4Mapped } from "../ip/address.ts";
+import { addressFindV4, addressIsV6, isAllNodesV6, isMulticastV6, isV4Mapped } from "../ip/address.ts";
 import { CODE_FRAGMENTATION_NEEDED, CODE_PORT_UNREACHABLE, ICMP_UNREACHABLE, icmpSendUnreachable } from "../ip/icmp.ts";
 import { CODE6_PORT_UNREACHABLE, icmp6SendUnreachable } from "../ip/icmp6.ts";
 import {
   ETHERNET_BYTES,
   IP_DESTINATION,
   IP_SOURCE,
+  IP_TOS,
+  IP_TTL,
   IPV4_HEADER_BYTES,
   ipv4Route,
+  ipv4RouteMark,
   ipv4RouteSource,
   ipv4SendRouted,
   ipv4Transmit,
-  ipv4WriteHeader,
+  ipv4WriteRouted,
   PROTOCOL_UDP,
 } from "../ip/ipv4.ts";
 import {
   IPV6_HEADER_BYTES,
   ipv6Route,
+  ipv6RouteMark,
   ipv6RouteMtu,
   ipv6RouteSource,
   ipv6SendRouted,
   ipv6Transmit,
-  ipv6WriteHeader,
+  ipv6WriteRouted,
   V6_DESTINATION,
+  V6_HOP_LIMIT,
   V6_SOURCE,
 } from "../ip/ipv6.ts";
+import { isAllHostsV4, isMulticastV4, multicastFind, multicastFindV4 } from "../ip/multicast.ts";
 import { pathMtuLearn } from "../ip/pathMtu.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { readyPush } from "../socket/ready.ts";
 import { count } from "../stats.ts";
 import {
   DATAGRAM_BYTES,
+  DATAGRAM_HOP_LIMIT,
+  DATAGRAM_LOCAL_ADDRESS,
   DATAGRAM_NEXT,
   DATAGRAM_PAYLOAD,
   DATAGRAM_REMOTE_ADDRESS,
   DATAGRAM_REMOTE_PORT,
+  DATAGRAM_TOS,
   datagramBoot,
   datagramCharge,
   datagramGive,
   datagramPoolBytes,
   datagramTake,
 } from "./datagrams.ts";
+import { isMember, membershipAdd, membershipBoot, membershipDrop, membershipDropAll } from "./memberships.ts";
 import { loadBe16, storeBe16 } from "../wire/bytes.ts";
 import { checksumOf, copyAndSum, pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
 import {
@@ -73,6 +83,12 @@ import {
   FRAME_VNET_FLAGS,
   VNET_NEEDS_CSUM,
 } from "../../src/layout/frameRing.ts";
+import {
+  OPTION_HOP_LIMIT,
+  OPTION_MULTICAST_HOP_LIMIT,
+  OPTION_MULTICAST_LOOP,
+  OPTION_TOS,
+} from "../../src/layout/option.ts";
 import { RESULT_BASE } from "../../src/layout/kernelMemory.ts";
 import {
   EADDRINUSE,
@@ -119,6 +135,12 @@ class Socket {
   rxChargedBytes: u32;
   /** ICMP error not yet told, as a status; 0: none. */
   error: i32;
+  /** OPTION_TOS and OPTION_HOP_LIMIT (0: as configured); those of datagrams to groups. */
+  tos: u8;
+  hopLimit: u8;
+  groupHopLimit: u8;
+  /** 1: what it sends to a group does not come back to our own sockets. */
+  groupNoLoop: u8;
 }
 const SOCKET_SIZE_BYTES: usize = 64;
 if (offsetof<Socket>() > SOCKET_SIZE_BYTES) ERROR("Socket does not fit its record");
@@ -141,7 +163,7 @@ export function udpBoot(): bool {
   buckets = arenaAlloc((<usize>slots) << 2, 64);
   sockets = arenaAlloc(<usize>udpSocketsMax * SOCKET_SIZE_BYTES, 64);
   scratch = arenaAlloc(65536, 64);
-  if (buckets == 0 || sockets == 0 || scratch == 0) return false;
+  if (buckets == 0 || sockets == 0 || scratch == 0 || !membershipBoot()) return false;
   memory.fill(buckets, 0xff, (<usize>slots) << 2);
   return datagramBoot(datagramPoolBytes(udpSocketsMax));
 }
@@ -229,6 +251,7 @@ export function udpBind(addressIndex: i32, port: u32): i32 {
   socket.state = BOUND;
   socket.addressIndex = addressIndex;
   socket.port = localPort;
+  socket.groupHopLimit = 1;
   const bucket = bucketOf(localPort);
   socket.next = load<i32>(bucket);
   store<i32>(bucket, index);
@@ -259,6 +282,7 @@ export function udpClose(handle: u32): i32 {
   if (index == NONE) return EBADF;
   const socket = at(index);
   while (socket.rxHead != 0) dropFirst(socket);
+  membershipDropAll(index);
   let link = bucketOf(socket.port);
   while (load<i32>(link) != index) link = changetype<usize>(at(load<i32>(link))) + offsetof<Socket>("next");
   store<i32>(link, socket.next);
@@ -273,6 +297,32 @@ function free(index: i32): void {
   socket.generation = (socket.generation + 1) & <u8>EVENT.HANDLE_GENERATION_MASK;
   socket.next = freeHead;
   freeHead = index;
+}
+
+/** See KernelExports.udpJoin. */
+export function udpJoin(handle: u32, group: usize): i32 {
+  const index = boundIndexOf(handle);
+  return index == NONE ? EBADF : membershipAdd(index, group);
+}
+
+/** See KernelExports.udpLeave. */
+export function udpLeave(handle: u32, group: usize): i32 {
+  const index = boundIndexOf(handle);
+  return index == NONE ? EBADF : membershipDrop(index, group);
+}
+
+/** See KernelExports.udpSetOption. */
+export function udpSetOption(handle: u32, option: i32, value: i32): i32 {
+  const index = boundIndexOf(handle);
+  if (index == NONE) return EBADF;
+  const socket = at(index);
+  if (value < 0 || value > (option == OPTION_MULTICAST_LOOP ? 1 : 255)) return EINVAL;
+  if (option == OPTION_TOS) socket.tos = <u8>value;
+  else if (option == OPTION_HOP_LIMIT) socket.hopLimit = <u8>value;
+  else if (option == OPTION_MULTICAST_HOP_LIMIT) socket.groupHopLimit = <u8>value;
+  else if (option == OPTION_MULTICAST_LOOP) socket.groupNoLoop = <u8>(value == 0);
+  else return EINVAL;
+  return OK;
 }
 
 // Sending.
@@ -297,6 +347,7 @@ export function udpSendTo(handle: u32, source: usize, bytes: u32, remoteAddress:
   if (from != ADDRESS_ANY && (from < 0 ? from == ADDRESS_ANY_V6 : addressIsV6(from)) != routeIsV6) return ENETUNREACH;
   const status = routeIsV6 ? ipv6Route(from, remoteAddress) : ipv4Route(from, remoteV4);
   if (status != OK) return status;
+  if (!mark(at(index), remoteAddress)) return <i32>bytes;
   const wholeMax = routeIsV6 ? ipv6RouteMtu() - IPV6_HEADER_BYTES : mtuBytes - IPV4_HEADER_BYTES;
   const sent =
     UDP_HEADER_BYTES + bytes <= wholeMax
@@ -305,6 +356,19 @@ export function udpSendTo(handle: u32, source: usize, bytes: u32, remoteAddress:
   if (sent != OK) return sent;
   count(UDP_SENT);
   return <i32>bytes;
+}
+
+let routeTos: u32 = 0;
+
+/** What the socket says about the datagram that goes over the last route. @returns false: it goes nowhere. */
+function mark(socket: Socket, remoteAddress: usize): bool {
+  routeTos = socket.tos;
+  const toGroup = routeIsV6 ? isMulticastV6(remoteAddress) : isMulticastV4(load<u32>(remoteAddress, 12));
+  const limit = <u32>(toGroup ? socket.groupHopLimit : socket.hopLimit);
+  if (routeIsV6) ipv6RouteMark(limit, socket.groupNoLoop == 0);
+  else ipv4RouteMark(limit, socket.groupNoLoop == 0);
+  // RFC 1112 6.1: with a TTL of 0 it does not leave the host, and nothing with 0 is ever sent (RFC 1122 3.2.1.7).
+  return !toGroup || limit != 0;
 }
 
 /** Pseudo-header of a datagram over the last route. */
@@ -335,11 +399,10 @@ function sendWhole(port: u32, source: usize, bytes: u32, remoteAddress: usize, r
     writeDatagram(udp, port, source, bytes, remoteAddress, remotePort);
   }
   if (routeIsV6) {
-    ipv6WriteHeader(packet, udpBytes, PROTOCOL_UDP, ipv6RouteSource(), remoteAddress, 0);
+    ipv6WriteRouted(packet, udpBytes, PROTOCOL_UDP, routeTos << 20);
     ipv6Transmit(frame, frameBytes);
   } else {
-    const remoteV4 = load<u32>(remoteAddress, 12);
-    ipv4WriteHeader(packet, IPV4_HEADER_BYTES + udpBytes, PROTOCOL_UDP, ipv4RouteSource(), remoteV4, 0);
+    ipv4WriteRouted(packet, IPV4_HEADER_BYTES + udpBytes, PROTOCOL_UDP, routeTos);
     ipv4Transmit(frame, frameBytes);
   }
   return OK;
@@ -349,8 +412,8 @@ function sendInFragments(port: u32, source: usize, bytes: u32, remoteAddress: us
   writeDatagram(scratch, port, source, bytes, remoteAddress, remotePort);
   const udpBytes = UDP_HEADER_BYTES + bytes;
   const sent = routeIsV6
-    ? ipv6SendRouted(PROTOCOL_UDP, 0, scratch, udpBytes)
-    : ipv4SendRouted(PROTOCOL_UDP, 0, scratch, udpBytes);
+    ? ipv6SendRouted(PROTOCOL_UDP, routeTos, scratch, udpBytes)
+    : ipv4SendRouted(PROTOCOL_UDP, routeTos, scratch, udpBytes);
   return sent < 0 ? sent : OK;
 }
 
@@ -401,21 +464,26 @@ export function udpInput(
     const pseudo = pseudoHeaderSumV4(source, destination, PROTOCOL_UDP, udpBytes);
     if (sumAdd(sumBytes(udp, udpBytes), pseudo) != 0xffff) return dropped(DROP_UDP_CHECKSUM);
   }
-  const index = findFor(localIndex, false, loadBe16(udp + 2));
+  let index = findFor(localIndex, false, loadBe16(udp + 2));
+  if (isMulticastV4(destination) && index != NONE && !isAllHostsV4(destination)) {
+    if (!isMember(index, multicastFindV4(destination))) index = NONE;
+  }
   if (index == NONE) {
     count(DROP_UDP_NO_SOCKET);
     // RFC 1122 4.1.3.1.
     if (!toBroadcast) icmpSendUnreachable(packet, headerBytes, totalBytes, CODE_PORT_UNREACHABLE);
     return false;
   }
-  store<u64>(remoteMapped, 0);
-  store<u32>(remoteMapped, 0xffff0000, 8);
-  store<u32>(remoteMapped, source, 12);
-  queueDatagram(index, udp, udpBytes - UDP_HEADER_BYTES, remoteMapped);
+  store<u32>(mapped, 0xffff0000, 8);
+  store<u32>(mapped, source, 12);
+  store<u32>(mapped, 0xffff0000, 24);
+  store<u32>(mapped, destination, 28);
+  queueDatagram(index, udp, udpBytes - UDP_HEADER_BYTES, mapped, load<u8>(packet, IP_TOS), load<u8>(packet, IP_TTL));
   return true;
 }
 
-const remoteMapped: usize = memory.data(16, 8);
+/** Source and destination of a datagram over IPv4, IPv4-mapped. */
+const mapped: usize = memory.data(32, 8);
 
 /**
  * Likewise for IPv6. @param at offset of the UDP header.
@@ -440,13 +508,25 @@ export function udpInputV6(
     const pseudo = pseudoHeaderSumV6(packet + V6_SOURCE, packet + V6_DESTINATION, PROTOCOL_UDP, udpBytes);
     if (sumAdd(sumBytes(udp, udpBytes), pseudo) != 0xffff) return dropped(DROP_UDP_CHECKSUM);
   }
-  const index = findFor(localIndex, true, loadBe16(udp + 2));
+  let index = findFor(localIndex, true, loadBe16(udp + 2));
+  const group = packet + V6_DESTINATION;
+  if (index != NONE && isMulticastV6(group) && !isAllNodesV6(group) && !isMember(index, multicastFind(group))) {
+    index = NONE;
+  }
   if (index == NONE) {
     count(DROP_UDP_NO_SOCKET);
     if (!toMany) icmp6SendUnreachable(packet, totalBytes, CODE6_PORT_UNREACHABLE);
     return false;
   }
-  queueDatagram(index, udp, udpBytes - UDP_HEADER_BYTES, packet + V6_SOURCE);
+  const trafficClass = <u8>(loadBe16(packet) >> 4);
+  queueDatagram(
+    index,
+    udp,
+    udpBytes - UDP_HEADER_BYTES,
+    packet + V6_SOURCE,
+    trafficClass,
+    load<u8>(packet, V6_HOP_LIMIT),
+  );
   return true;
 }
 
@@ -455,8 +535,8 @@ function dropped(counter: i32): bool {
   return true;
 }
 
-/** @param remote where the 16 bytes of the source lie. */
-function queueDatagram(index: i32, udp: usize, bytes: u32, remote: usize): void {
+/** @param addresses where the 16 bytes of the source lie, and behind them those of the destination. */
+function queueDatagram(index: i32, udp: usize, bytes: u32, addresses: usize, tos: u8, hopLimit: u8): void {
   const socket = at(index);
   const charge = datagramCharge(bytes);
   const datagram = socket.rxChargedBytes + charge <= RX_BYTES_MAX ? datagramTake(bytes) : 0;
@@ -464,8 +544,11 @@ function queueDatagram(index: i32, udp: usize, bytes: u32, remote: usize): void 
     count(DROP_UDP_QUEUE_FULL);
     return;
   }
-  store<u32>(datagram, loadBe16(udp), DATAGRAM_REMOTE_PORT);
-  memory.copy(datagram + DATAGRAM_REMOTE_ADDRESS, remote, 16);
+  store<u16>(datagram, <u16>loadBe16(udp), DATAGRAM_REMOTE_PORT);
+  store<u8>(datagram, tos, DATAGRAM_TOS);
+  store<u8>(datagram, hopLimit, DATAGRAM_HOP_LIMIT);
+  v128.store(datagram, v128.load(addresses), DATAGRAM_REMOTE_ADDRESS);
+  v128.store(datagram, v128.load(addresses, 16), DATAGRAM_LOCAL_ADDRESS);
   memory.copy(datagram + DATAGRAM_PAYLOAD, udp + UDP_HEADER_BYTES, bytes);
   if (socket.rxTail != 0) store<u32>(socket.rxTail, <u32>datagram, DATAGRAM_NEXT);
   else socket.rxHead = datagram;
@@ -499,8 +582,10 @@ export function udpRecvPeek(handle: u32): i32 {
   const datagram = at(index).rxHead;
   if (datagram == 0) return 0;
   store<u32>(RESULT_BASE, load<u32>(datagram, DATAGRAM_BYTES));
-  store<u32>(RESULT_BASE, load<u32>(datagram, DATAGRAM_REMOTE_PORT), 4);
-  memory.copy(RESULT_BASE + 8, datagram + DATAGRAM_REMOTE_ADDRESS, 16);
+  store<u32>(RESULT_BASE, load<u16>(datagram, DATAGRAM_REMOTE_PORT), 4);
+  memory.copy(RESULT_BASE + 8, datagram + DATAGRAM_REMOTE_ADDRESS, 32);
+  store<u32>(RESULT_BASE, load<u8>(datagram, DATAGRAM_TOS), 40);
+  store<u32>(RESULT_BASE, load<u8>(datagram, DATAGRAM_HOP_LIMIT), 44);
   return <i32>(datagram + DATAGRAM_PAYLOAD);
 }
 
@@ -523,6 +608,12 @@ export function udpError(localV4: u32, localPort: u32, type: u32, code: u32): vo
   if (localIndex >= 0) errorTo(findFor(localIndex, false, localPort), statusOfIcmp(type, code));
 }
 
+/** May a datagram from this address and port, in host order, have been ours? */
+export function udpIsBound(localV4: u32, localPort: u32): bool {
+  const localIndex = addressFindV4(localV4);
+  return localIndex >= 0 && findFor(localIndex, false, localPort) != NONE;
+}
+
 /**
  * Likewise for IPv6. @param ports as they stand in the datagram that we sent. @param pathMtu 0: the error says nothing
  * about the path.
@@ -541,7 +632,7 @@ function errorTo(index: i32, status: i32): void {
 }
 
 /** RFC 1122 4.1.3.3 and 3.2.2.1, mapped as Linux does. */
-function statusOfIcmp(type: u32, code: u32): i32 {
+export function statusOfIcmp(type: u32, code: u32): i32 {
   if (type != ICMP_UNREACHABLE) return type == 12 ? EPROTO : EHOSTUNREACH;
   if (code == CODE_PORT_UNREACHABLE || code == 2) return ECONNREFUSED;
   if (code == CODE_FRAGMENTATION_NEEDED) return EMSGSIZE;

@@ -110,7 +110,7 @@ function netOf(host: KernelHost, seed: number): Net {
   const random = new PortRandom(createSeedSource(seed)(host.kernelId));
   const registry = new PortRegistry(() => random.draw(32768, 60999));
   const claims = localClaims(registry, host.kernelId);
-  const sockets = new Sockets({ hosts: [host], reactor: undefined, claims });
+  const sockets = new Sockets({ hosts: [host], areAll: true, reactor: undefined, claims });
   return createNetOf(() => sockets);
 }
 

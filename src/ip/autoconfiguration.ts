@@ -84,6 +84,7 @@ export class Autoconfiguration {
   readonly #prefixes: OnLinkPrefix[] = [];
   readonly #routers: Router[] = [];
   #gateway: Router | undefined;
+  #others: readonly Router[] = [];
   #solicitations = 0;
   #solicitMs = Number.POSITIVE_INFINITY;
   #reportMs = Number.POSITIVE_INFINITY;
@@ -265,9 +266,18 @@ export class Autoconfiguration {
   #chooseRouter(): void {
     let best: Router | undefined;
     for (const router of this.#routers) if (!best || router.preference > best.preference) best = router;
+    const { change } = this.#options;
+    // The others are used while the best one does not answer (RFC 4861 6.3.6).
+    const others = this.#routers.filter((router) => router !== best);
+    for (const { address } of this.#others.filter((router) => !others.includes(router))) {
+      change({ type: "gatewayRemove", address });
+    }
+    for (const { address } of others.filter((router) => !this.#others.includes(router))) {
+      change({ type: "gatewayAdd", address });
+    }
+    this.#others = others;
     if (best === this.#gateway) return;
     this.#gateway = best;
-    const { change } = this.#options;
     if (best) change({ type: "routeSet", prefix: UNSPECIFIED, prefixLength: 0, gateway: best.address });
     else change({ type: "routeRemove", prefix: UNSPECIFIED, prefixLength: 0 });
   }

@@ -25,6 +25,9 @@ const FLAG_AUTONOMOUS = 0x40;
 /** Record type "change to exclude": we listen to the group, whoever sends (RFC 3810 5.2.12). */
 const CHANGE_TO_EXCLUDE = 4;
 
+/** Hop-by-hop options with a router alert (RFC 2711), padded, before ICMPv6. */
+export const ROUTER_ALERT_EXTENSION = Uint8Array.of(ICMPV6, 0, 5, 2, 0, 0, 1, 0);
+
 export const UNSPECIFIED = new Uint8Array(ADDRESS_BYTES);
 const ALL_ROUTERS = group(0x02);
 const ALL_MLDV2_ROUTERS = group(0x16);
@@ -56,7 +59,7 @@ function checksum(source: Uint8Array, destination: Uint8Array, message: Uint8Arr
 }
 
 /** @param extension headers between the two, whose first is of type `nextHeader`. */
-function packet(
+export function icmp6Packet(
   source: Uint8Array,
   destination: Uint8Array,
   hopLimit: number,
@@ -82,7 +85,7 @@ export function routerSolicitation(source: Uint8Array, mac: Uint8Array): Uint8Ar
   const message = new Uint8Array(16);
   message[0] = ROUTER_SOLICITATION;
   message.set([OPTION_SOURCE_MAC, 1, ...mac], 8);
-  return packet(source, ALL_ROUTERS, 255, message);
+  return icmp6Packet(source, ALL_ROUTERS, 255, message);
 }
 
 /** Does anybody have `address` (RFC 4862 5.4.2)? */
@@ -90,7 +93,7 @@ export function duplicateProbe(address: Uint8Array): Uint8Array {
   const message = new Uint8Array(24);
   message[0] = NEIGHBOR_SOLICITATION;
   message.set(address, 8);
-  return packet(UNSPECIFIED, solicitedNodeGroup(address), 255, message);
+  return icmp6Packet(UNSPECIFIED, solicitedNodeGroup(address), 255, message);
 }
 
 /** We listen to these groups (RFC 3810 5.2). @param source link-local, or UNSPECIFIED. */
@@ -102,9 +105,7 @@ export function listenerReport(source: Uint8Array, groups: readonly Uint8Array[]
     message[8 + 20 * index] = CHANGE_TO_EXCLUDE;
     message.set(address, 12 + 20 * index);
   });
-  // Hop-by-hop options with a router alert (RFC 2711), padded.
-  const alert = Uint8Array.of(ICMPV6, 0, 5, 2, 0, 0, 1, 0);
-  return packet(source, ALL_MLDV2_ROUTERS, 1, message, alert, 0);
+  return icmp6Packet(source, ALL_MLDV2_ROUTERS, 1, message, ROUTER_ALERT_EXTENSION, 0);
 }
 
 export type AdvertisedPrefix = {

@@ -19,7 +19,9 @@ export type NetworkChange =
       readonly prefixLength: number;
       readonly gateway: Uint8Array;
     }
-  | { readonly type: "routeRemove"; readonly prefix: Uint8Array; readonly prefixLength: number };
+  | { readonly type: "routeRemove"; readonly prefix: Uint8Array; readonly prefixLength: number }
+  /** A default gateway beside the one of the default route, for when that is dead. */
+  | { readonly type: "gatewayAdd" | "gatewayRemove"; readonly address: Uint8Array };
 
 const FIRST_AT = SCRATCH_BASE + SCRATCH_SIZE_BYTES / 2;
 const SECOND_AT = FIRST_AT + 16;
@@ -43,6 +45,14 @@ export function applyChange(exports: KernelExports, memory: KernelMemory, change
       bytes.set(change.prefix, FIRST_AT);
       bytes.set(change.gateway, SECOND_AT);
       return exports.routeSet(FIRST_AT, change.prefixLength, SECOND_AT);
+    case "gatewayAdd": {
+      bytes.set(change.address, FIRST_AT);
+      const status = exports.gatewayAdd(FIRST_AT);
+      return status === EADDRINUSE ? 0 : status;
+    }
+    case "gatewayRemove":
+      bytes.set(change.address, FIRST_AT);
+      return exports.gatewayRemove(FIRST_AT);
     case "routeRemove":
       bytes.set(change.prefix, FIRST_AT);
       return exports.routeRemove(FIRST_AT, change.prefixLength);
@@ -53,6 +63,8 @@ function keyOf(change: NetworkChange): string {
   if ("prefix" in change) {
     return `route ${addressFamily(change.prefix)} ${formatAddress(change.prefix)}/${change.prefixLength}`;
   }
+  if (change.type === "gatewayAdd" || change.type === "gatewayRemove")
+    return `gateway ${formatAddress(change.address)}`;
   return `${change.type === "addressDeprecate" ? "deprecate" : "address"} ${formatAddress(change.address)}`;
 }
 
@@ -70,7 +82,7 @@ export class NetworkState {
   apply(change: NetworkChange): void {
     const key = keyOf(change);
     // A removed address keeps its place: the indices of those behind it count it.
-    if (change.type === "routeRemove") this.#present.delete(key);
+    if (change.type === "routeRemove" || change.type === "gatewayRemove") this.#present.delete(key);
     else this.#present.set(key, change);
   }
 

@@ -61,6 +61,10 @@ export type Tuning = {
   readonly udpSocketsMax: number;
   /** Entries of the neighbour (ARP) table. */
   readonly neighborsMax: number;
+  /** When an entry that nothing has confirmed is forgotten; it is asked for again long before, when it is used. */
+  readonly neighborExpiryMs: number;
+  /** 1: act on ICMP redirects, as a host must (RFC 1122 3.2.2.2); 0: ignore them (Linux: accept_redirects). */
+  readonly acceptRedirects: number;
   /** Fragments waiting for the rest of their packet, all together. */
   readonly reassemblyBytesMax: number;
   /**
@@ -125,6 +129,8 @@ export const TUNING_RANGES: { readonly [Name in keyof Tuning]: Range } = {
   listenersMax: { default: 256, min: 1, max: 65535 },
   udpSocketsMax: { default: 1024, min: 0, max: 65536 },
   neighborsMax: { default: 1024, min: 1, max: 65535 },
+  neighborExpiryMs: { default: 1_200_000, min: 60_000, max: 86_400_000 },
+  acceptRedirects: { default: 1, min: 0, max: 1 },
   reassemblyBytesMax: { default: MIB, min: 0, max: 64 * MIB },
   messageRingBytes: { default: 2 * MIB, min: 4 * KIB, max: 16 * MIB },
   sack: { default: 1, min: 0, max: 1 },
@@ -163,6 +169,8 @@ const TUNING_OFFSETS: { readonly [Name in keyof Tuning]?: number } = {
   listenersMax: C.CONFIG_LISTENERS_MAX,
   udpSocketsMax: C.CONFIG_UDP_SOCKETS_MAX,
   neighborsMax: C.CONFIG_NEIGHBORS_MAX,
+  neighborExpiryMs: C.CONFIG_NEIGHBOR_EXPIRY_MS,
+  acceptRedirects: C.CONFIG_ACCEPT_REDIRECTS,
   reassemblyBytesMax: C.CONFIG_REASSEMBLY_BYTES_MAX,
   messageRingBytes: C.CONFIG_MESSAGE_RING_BYTES,
   sack: C.CONFIG_SACK,

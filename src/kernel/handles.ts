@@ -256,7 +256,8 @@ export class Handles {
 
   /**
    * Oldest datagram in place. @returns address of its payload (length in `available`), 0: none.
-   * At RESULT_BASE + 4: u32 remote port, + 8: remote address.
+   * At RESULT_BASE + 4: u32 remote port, + 8: remote address, + 24: the address that it was sent to, + 40: u32 TOS,
+   * + 44: u32 TTL.
    */
   udpPeek(handle: number): number {
     return this.#place(this.exports.udpRecvPeek(handle));
@@ -265,6 +266,22 @@ export class Handles {
   /** Drops the oldest datagram. */
   udpConsume(handle: number): number {
     return this.exports.udpRecvConsume(handle);
+  }
+
+  /** Takes datagrams to a group, too. @param group 16 bytes. @returns EINVAL, EADDRINUSE, ENOBUFS. */
+  udpJoin(handle: number, group: Uint8Array): number {
+    this.bytes.set(group, ADDRESS_AT);
+    return this.exports.udpJoin(handle, ADDRESS_AT);
+  }
+
+  udpLeave(handle: number, group: Uint8Array): number {
+    this.bytes.set(group, ADDRESS_AT);
+    return this.exports.udpLeave(handle, ADDRESS_AT);
+  }
+
+  /** @param option OPTION_TOS, OPTION_HOP_LIMIT, OPTION_MULTICAST_HOP_LIMIT, OPTION_MULTICAST_LOOP. */
+  udpSetOption(handle: number, option: number, value: number): number {
+    return this.exports.udpSetOption(handle, option, value);
   }
 
   udpClose(handle: number): number {

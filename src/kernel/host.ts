@@ -15,6 +15,7 @@ import {
   HANDLE_INDEX_MASK,
   HANDLE_KIND_SHIFT,
 } from "../layout/event.ts";
+import type { Pinger } from "../ip/pinger.ts";
 import { applyChange, type NetworkChange } from "../ip/networkChange.ts";
 import { LAYOUT_VERSION, MAP_BASE, MAP_EVENTS, MAP_LAYOUT_VERSION } from "../layout/kernelMemory.ts";
 import { MigrationAgent } from "../migration/agent.ts";
@@ -87,6 +88,8 @@ export class KernelHost implements Drivable {
   opener: ActiveOpener | undefined;
   /** Decides about addresses, in the kernel that owns the device, where there is something to decide. */
   network: NetworkControl | undefined;
+  /** Echo requests of its group of kernels; undefined: there have been none. */
+  pinger: Pinger | undefined;
   /** Messages to and from other kernels. */
   readonly messages: Endpoint;
   /** Its part in the control of the stack. */
@@ -194,6 +197,7 @@ export class KernelHost implements Drivable {
       const events = this.exports.poll(nowNs, this.#budgetFrames);
       if (events > 0) this.#dispatch(events);
       this.network?.turn(nowNs);
+      this.pinger?.turn(this, nowNs);
       const flushed = this.exports.flush();
       const sent = port ? port.transmit(nowNs) : 0;
       this.messages.flush();
@@ -207,7 +211,8 @@ export class KernelHost implements Drivable {
   nextTimerNs(): number {
     const never = Number.POSITIVE_INFINITY;
     const ownNs = Math.min(this.opener?.nextTurnNs ?? never, this.network?.nextTurnNs ?? never);
-    const deadlineNs = Math.min(this.exports.nextDeadlineNs(), ownNs);
+    const pingNs = this.pinger?.nextTurnNs ?? never;
+    const deadlineNs = Math.min(this.exports.nextDeadlineNs(), ownNs, pingNs);
     return this.#migration ? Math.min(deadlineNs, this.#migration.deadlineNs) : deadlineNs;
   }
 

@@ -88,7 +88,7 @@ class InlineStack extends StackBase implements Stack {
       for (const host of hosts) host.close();
       throw error;
     }
-    this.#sockets = this.#createSockets(hosts, this.#ports);
+    this.#sockets = this.#createSockets(hosts, this.#ports, true);
     this.#supervision = new Supervision(plan, this.#createRunner());
     this.#balancing = new Balancing({
       plan,
@@ -146,7 +146,7 @@ class InlineStack extends StackBase implements Stack {
   async #startApplication(host: KernelHost, application: Application): Promise<void> {
     const { options } = this.#plan;
     const { kernelId } = host;
-    const sockets = this.#createSockets([host], host.control.ports);
+    const sockets = this.#createSockets([host], host.control.ports, this.#plan.configs.length === 1);
     this.#kernelSockets[kernelId] = sockets;
     const stack = new KernelStack({
       host,
@@ -183,6 +183,10 @@ class InlineStack extends StackBase implements Stack {
 
   connect(...args: Parameters<Stack["connect"]>): ReturnType<Stack["connect"]> {
     return this.#sockets.connect(...args);
+  }
+
+  ping(...args: Parameters<Stack["ping"]>): ReturnType<Stack["ping"]> {
+    return this.#sockets.ping(...args);
   }
 
   bindUdp(...args: Parameters<Stack["bindUdp"]>): ReturnType<Stack["bindUdp"]> {
@@ -443,9 +447,10 @@ class InlineStack extends StackBase implements Stack {
     }
   }
 
-  #createSockets(hosts: readonly KernelHost[], claims: PortProxy): Sockets {
+  #createSockets(hosts: readonly KernelHost[], claims: PortProxy, areAll: boolean): Sockets {
     return new Sockets({
       hosts,
+      areAll,
       reactor: this.#reactor,
       claims,
       onError: (error) => this.reportError(error, hosts[0]?.kernelId ?? 0, false),

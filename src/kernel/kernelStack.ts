@@ -1,6 +1,7 @@
 /** What an application sees of the stack inside its kernel, in a worker and inline alike. */
 import type { PortRequest } from "../control/ports.ts";
 import { Emitter } from "../emitter.ts";
+import type { PingOptions, PingReply } from "../ip/pinger.ts";
 import type { Connection } from "../socket/connection.ts";
 import type { Listener } from "../socket/listener.ts";
 import type { Sockets } from "../socket/sockets.ts";
@@ -71,6 +72,11 @@ export class KernelStack extends Emitter<KernelStackEvents> {
 
   connect(options: ConnectOptions): Promise<Connection> {
     return this.#options.sockets.connect(options);
+  }
+
+  /** See Stack.ping. @throws NetPopcornError ERR_NO_APPLICATION_THREAD where the stack has kernels on other threads. */
+  ping(address: string, options?: PingOptions): Promise<PingReply> {
+    return this.#options.sockets.ping(address, options);
   }
 
   bindUdp(where: number | BindUdpOptions): Promise<UdpSocket> {

@@ -1,15 +1,19 @@
 /**
- * The control path of addresses, in the kernel that owns the device: it runs DHCP and autoconfiguration on this
- * kernel's sockets and control queue. What they decide goes to all kernels (ip/networkChange.ts), this one among them.
+ * The control path of addresses and groups, in the kernel that owns the device: it runs DHCP, autoconfiguration and the
+ * reports of groups on this kernel's sockets and control queue. What they decide goes to all kernels
+ * (ip/networkChange.ts), this one among them.
  */
 import { addressFamily, formatAddress, type Cidr } from "../ip/address.ts";
 import { Autoconfiguration } from "../ip/autoconfiguration.ts";
 import { parseControl } from "../ip/controlPackets.ts";
 import { DhcpClient, type Lease } from "../ip/dhcpClient.ts";
 import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT } from "../ip/dhcpMessage.ts";
+import { parseGroupQuery } from "../ip/groupPackets.ts";
+import { GroupReports } from "../ip/groupReports.ts";
+import { ownAddress } from "../ip/ownAddresses.ts";
 import type { NetworkChange } from "../ip/networkChange.ts";
 import { secretOf } from "../ip/stableAddress.ts";
-import { ADDRESS_ANY_V4 } from "../layout/config.ts";
+import { ADDRESS_ANY_V4, ADDRESSES_MAX } from "../layout/config.ts";
 import { RESULT_BASE, SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
 import type { KernelHost } from "./host.ts";
 import type { PortRandom } from "./seed.ts";
@@ -19,6 +23,8 @@ const NS_PER_MS = 1e6;
 const PACKET_AT = SCRATCH_BASE;
 const PACKET_BYTES_MAX = SCRATCH_SIZE_BYTES / 4;
 const ADDRESS_AT = SCRATCH_BASE + PACKET_BYTES_MAX;
+/** 64 groups: the upper half of the scratch page, which nobody uses across calls. */
+const GROUPS_AT = SCRATCH_BASE + SCRATCH_SIZE_BYTES / 2;
 const RANDOM_RANGE = 2 ** 30;
 const NO_ADDRESS = new Uint8Array(16);
 
@@ -43,11 +49,6 @@ export type NetworkControlOptions = {
   readonly conflict: (address: string) => void;
 };
 
-/** True when there is something to control. */
-export function needsControl({ dhcp, linkLocal }: NetworkOptions): boolean {
-  return dhcp || linkLocal !== undefined;
-}
-
 function mapped(v4: Uint8Array): Uint8Array {
   const address = new Uint8Array(16);
   address.set([0xff, 0xff], 10);
@@ -59,6 +60,9 @@ export class NetworkControl {
   readonly #options: NetworkControlOptions;
   readonly #dhcp: DhcpClient | undefined;
   readonly #autoconfiguration: Autoconfiguration | undefined;
+  /** Of both families, once a socket is in a group. */
+  #groups: readonly GroupReports[] = [];
+  #groupsRevision = 0;
   #socket = -1;
   /** Routes of the present lease. */
   #leaseRoutes: NetworkChange[] = [];
@@ -89,21 +93,20 @@ export class NetworkControl {
   /** When turn() has something to do, ns; Infinity: never. */
   get nextTurnNs(): number {
     const dhcpMs = this.#dhcp?.deadlineMs ?? Number.POSITIVE_INFINITY;
-    const deadlineMs = Math.min(dhcpMs, this.#autoconfiguration?.deadlineMs ?? Number.POSITIVE_INFINITY);
+    let deadlineMs = Math.min(dhcpMs, this.#autoconfiguration?.deadlineMs ?? Number.POSITIVE_INFINITY);
+    for (const groups of this.#groups) deadlineMs = Math.min(deadlineMs, groups.deadlineMs);
     return Math.ceil(deadlineMs * NS_PER_MS);
   }
 
   /** Takes what has come and does what is due. After poll, before flush. */
   turn(nowNs: number): void {
     const nowMs = nowNs / NS_PER_MS;
-    const { memory, exports } = this.#options.host;
-    if (this.#autoconfiguration) {
-      for (let at = exports.controlPeek() >>> 0; at !== 0; at = exports.controlPeek() >>> 0) {
-        const message = parseControl(memory.bytes.slice(at, at + memory.loadU32(RESULT_BASE)));
-        exports.controlConsume();
-        if (message) this.#autoconfiguration.input(message, nowMs);
-      }
-      this.#autoconfiguration.turn(nowMs);
+    const { exports } = this.#options.host;
+    if (exports.multicastRevision() !== this.#groupsRevision) this.#updateGroups(nowMs);
+    if (this.#autoconfiguration || this.#groups.length > 0) {
+      for (let packet = this.#takePacket(); packet; packet = this.#takePacket()) this.#input(packet, nowMs);
+      this.#autoconfiguration?.turn(nowMs);
+      for (const groups of this.#groups) if (nowMs >= groups.deadlineMs) groups.turn(nowMs);
     }
     if (this.#dhcp) {
       this.#receive(this.#dhcp, nowMs);
@@ -113,9 +116,61 @@ export class NetworkControl {
 
   /** Gives back what was lent. @param release false: another kernel goes on with it. */
   close(release: boolean): void {
+    if (release) for (const groups of this.#groups) groups.close();
     if (release) this.#dhcp?.close();
     if (this.#socket >= 0) this.#options.host.exports.udpClose(this.#socket);
     this.#socket = -1;
+  }
+
+  /** The oldest packet of the kernel's control queue. */
+  #takePacket(): Uint8Array | undefined {
+    const { memory, exports } = this.#options.host;
+    const at = exports.controlPeek() >>> 0;
+    if (at === 0) return undefined;
+    const packet = memory.bytes.slice(at, at + memory.loadU32(RESULT_BASE));
+    exports.controlConsume();
+    return packet;
+  }
+
+  #input(packet: Uint8Array, nowMs: number): void {
+    const query = parseGroupQuery(packet);
+    if (query) for (const groups of this.#groups) if (groups.family === query.family) groups.input(query, nowMs);
+    const message = this.#autoconfiguration && parseControl(packet);
+    if (message) this.#autoconfiguration?.input(message, nowMs);
+  }
+
+  /** Sockets have joined or left groups. */
+  #updateGroups(nowMs: number): void {
+    const { host, random } = this.#options;
+    const { exports, memory } = host;
+    this.#groupsRevision = exports.multicastRevision();
+    if (this.#groups.length === 0) {
+      exports.controlOpen();
+      this.#groups = ([4, 6] as const).map(
+        (family) =>
+          new GroupReports({
+            family,
+            source: () => this.#sourceOf(family),
+            random: () => random.draw(0, RANDOM_RANGE - 1) / RANDOM_RANGE,
+            send: (packet) => this.#sendPacket(packet),
+          }),
+      );
+    }
+    const joined = Array.from({ length: exports.multicastList(GROUPS_AT) }, (_, index) =>
+      memory.bytes.slice(GROUPS_AT + 16 * index, GROUPS_AT + 16 * index + 16),
+    );
+    for (const groups of this.#groups) groups.update(joined, nowMs);
+  }
+
+  /** First own address of IPv4, the link-local one of IPv6 (RFC 3810 5.2.13); all zero: there is none. */
+  #sourceOf(family: 4 | 6): Uint8Array {
+    const { memory } = this.#options.host;
+    for (let index = 0; index < ADDRESSES_MAX; index++) {
+      const own = ownAddress(memory, index);
+      if (!own || addressFamily(own) !== family) continue;
+      if (family === 4 ? own[12] !== 127 : own[0] === 0xfe && ((own[1] as number) & 0xc0) === 0x80) return own;
+    }
+    return NO_ADDRESS;
   }
 
   #createDhcp(mac: Uint8Array, random: () => number): DhcpClient {
@@ -206,7 +261,7 @@ export function controlNetwork(
   if (owner !== host.kernelId) {
     host.network?.close(false);
     host.network = undefined;
-  } else if (!host.network && needsControl(host.config.network ?? NO_CONTROL)) {
+  } else if (!host.network) {
     host.network = new NetworkControl({ host, random, ...tell });
   }
 }

@@ -23,6 +23,8 @@ export type NetworkPlan = {
   readonly network: NetworkOptions;
 };
 
+/** Beside the first of each family (assembly/ip/gateways.ts); IPv6's first one counts here. */
+const OTHER_GATEWAYS_MAX = 8;
 const NO_ADDRESS = new Uint8Array(16);
 
 function isLinkLocal({ address, family }: Cidr): boolean {
@@ -62,7 +64,11 @@ export function planNetwork(
     const address = parseAddress(text);
     const family = addressFamily(address);
     if (!speaks(family)) throw combinationError(`gateway ${text} is of another address family than the own addresses`);
-    if (seen.has(family)) throw combinationError(`gateway ${text} is the second of its family; use option routes`);
+    if (seen.has(family)) {
+      const others = routes.push({ type: "gatewayAdd", address });
+      if (others > OTHER_GATEWAYS_MAX) throw combinationError(`gateway ${text} is one too many`);
+      continue;
+    }
     seen.add(family);
     if (family === 4) gateway = address;
     else routes.push({ type: "routeSet", prefix: NO_ADDRESS, prefixLength: 0, gateway: address });

@@ -135,6 +135,10 @@ class ThreadStack extends StackBase implements Stack {
     return Promise.reject(noApplicationThread("connect"));
   }
 
+  ping(): ReturnType<Stack["ping"]> {
+    return Promise.reject(noApplicationThread("ping"));
+  }
+
   bindUdp(): ReturnType<Stack["bindUdp"]> {
     return Promise.reject(noApplicationThread("bindUdp"));
   }

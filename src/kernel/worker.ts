@@ -84,6 +84,7 @@ class KernelThread {
     this.#setView(start.view);
     this.#sockets = new Sockets({
       hosts: [this.#host],
+      areAll: (start.config.kernelsMax ?? 1) === 1,
       reactor: this.#reactor,
       claims: this.#host.control.ports,
       onError: (error) => reportError(error, false),

@@ -86,6 +86,10 @@ export const CONFIG_FAST_OPEN = 960;
 export const CONFIG_FAST_OPEN_KEYS = 964;
 /** 1: find the path MTU where routers are silent (RFC 4821). */
 export const CONFIG_MTU_PROBING = 1016;
+/** When an unconfirmed neighbour is forgotten (RFC 1122 2.3.2.1). */
+export const CONFIG_NEIGHBOR_EXPIRY_MS = 920;
+/** 1: redirects are followed (RFC 1122 3.2.2.2, RFC 4861 8.3). */
+export const CONFIG_ACCEPT_REDIRECTS = 924;
 export const CONFIG_SIZE_BYTES = 1024;
 
 /** Connections may ask for fast open; listeners may offer it. */

@@ -162,4 +162,14 @@ export const TCP_BUFFERS_HELD = 168;
 export const TCP_BLACK_HOLES = 176;
 export const TCP_MTU_PROBES = 177;
 export const TCP_MTU_PROBES_FAILED = 178;
+/** Segments that said nothing new but the next bytes, taken with the one before them (GRO). */
+export const TCP_SEGMENTS_COALESCED = 179;
+/** Multicast: queries for the groups that we are in (RFC 3376), and IGMP that is none, or damaged. */
+export const IGMP_QUERIES = 180;
+export const DROP_IGMP = 181;
+/** Echo replies that nobody waits for, or for which there was no room. */
+export const DROP_ECHO_REPLY = 182;
+/** Redirects that were followed, and those that nobody may send us, or that name no neighbour. */
+export const ICMP_REDIRECTS = 183;
+export const DROP_ICMP_REDIRECT = 184;
 export const COUNTER_COUNT = 192;

@@ -56,6 +56,14 @@ export const CONGESTION_RENO = 0;
 export const CONGESTION_CUBIC = 1;
 export const CONGESTION_BBR = 2;
 
+/**
+ * Of a UDP socket (udpSetOption), besides OPTION_TOS and OPTION_HOP_LIMIT. 0..255: of datagrams to groups, at first 1
+ * (IP_MULTICAST_TTL).
+ */
+export const OPTION_MULTICAST_HOP_LIMIT = 40;
+/** 1: datagrams to a group come to our own sockets in it, too; at first 1 (IP_MULTICAST_LOOP). */
+export const OPTION_MULTICAST_LOOP = 41;
+
 /** tcpGetInfo(handle, address): u32 fields written there. */
 export const INFO_STATE = 0;
 export const INFO_SND_UNA = 4;

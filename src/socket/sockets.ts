@@ -8,6 +8,7 @@ import { onAbort } from "../abort.ts";
 import { type PortClaims, portKey, type PortProtocol, type PortRequest } from "../control/ports.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
 import { formatAddress, parseAddress } from "../ip/address.ts";
+import { Pinger, type PingOptions, type PingReply } from "../ip/pinger.ts";
 import { ownAddressIndex, speaks } from "../ip/ownAddresses.ts";
 import { checkInteger } from "../kernel/config.ts";
 import type { KernelHost } from "../kernel/host.ts";
@@ -30,6 +31,8 @@ const ANY_V6 = "::";
 
 export type SocketsOptions = {
   readonly hosts: readonly KernelHost[];
+  /** They are all that the stack can have, or all of a stack on one thread. */
+  readonly areAll: boolean;
   /** Keeps the process alive while sockets are open; missing: the group is driven by hand. */
   readonly reactor: Reactor | undefined;
   readonly claims: PortClaims;
@@ -53,6 +56,7 @@ export class Sockets implements ConnectionOwner {
   /** By port, as claimed. */
   readonly #keys = new Map<string, Replicated>();
   #nextHost = 0;
+  #pinger: Pinger | undefined;
   #closed = false;
   /** Of a kernel that is or was there: all have the same addresses. One listens also while none is up. */
   #memory: KernelMemory | undefined;
@@ -151,6 +155,27 @@ export class Sockets implements ConnectionOwner {
     }
   }
 
+  /**
+   * Asks a host whether it is there (RFC 1122 3.2.2.6).
+   * @throws NetPopcornError ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, …; ERR_NO_APPLICATION_THREAD: the reply may come to
+   *   another kernel than those of this group.
+   */
+  async ping(address: string, options?: PingOptions): Promise<PingReply> {
+    this.#checkOpen();
+    if (!this.#options.areAll) {
+      const text = "ping: the card may bring the reply to another kernel; use the stack's own, in inline mode";
+      throw new NetPopcornError("ERR_NO_APPLICATION_THREAD", text);
+    }
+    this.#pinger ??= new Pinger(() => this.#hosts, this.#anyHost().config.seed[0] ?? 0);
+    for (const host of this.#hosts) host.pinger = this.#pinger;
+    this.ref();
+    try {
+      return await this.#pinger.ping(address, options);
+    } finally {
+      this.unref();
+    }
+  }
+
   /** Fulfilled when a kernel of this group has heard of the device's owner about exact filters (openHandle: EAGAIN). */
   async answered(): Promise<void> {
     await Promise.race(this.#hosts.map((host) => host.opener?.answered()));
@@ -185,6 +210,7 @@ export class Sockets implements ConnectionOwner {
     const index = this.#hosts.indexOf(host);
     if (index >= 0) this.#hosts.splice(index, 1);
     for (const socket of this.#listening.keys()) socket.dropReplica(host);
+    this.#pinger?.close(error, host);
     // Connections may have moved there from a kernel of this group.
     for (const connection of this.#connections) if (connection.kernelId === host.kernelId) connection.lost(error);
   }
@@ -212,6 +238,7 @@ export class Sockets implements ConnectionOwner {
   /** Stops listening, gives open connections `drainMs` to end, then resets those that are left. */
   async close(drainMs: number): Promise<void> {
     this.#closed = true;
+    this.#pinger?.close(new NetPopcornError("ERR_STACK_CLOSED", "the stack was closed before the reply came"));
     await Promise.all([...this.#listening.keys()].map((socket) => socket.close()));
     for (let waitedMs = 0; waitedMs < drainMs && this.#draining(); waitedMs += DRAIN_POLL_MS) {
       await new Promise((resolve) => setTimeout(resolve, DRAIN_POLL_MS));

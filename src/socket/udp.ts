@@ -5,7 +5,8 @@ import { checkInteger } from "../kernel/config.ts";
 import type { EventSink, KernelHost } from "../kernel/host.ts";
 import { EVENT_DATAGRAM } from "../layout/event.ts";
 import { RESULT_BASE } from "../layout/kernelMemory.ts";
-import { ENOBUFS, EMSGSIZE } from "../layout/status.ts";
+import { OPTION_HOP_LIMIT, OPTION_MULTICAST_HOP_LIMIT, OPTION_MULTICAST_LOOP, OPTION_TOS } from "../layout/option.ts";
+import { EBADF, ENOBUFS, EMSGSIZE, OK } from "../layout/status.ts";
 
 /** Largest UDP payload over IPv4. */
 const DATAGRAM_BYTES_MAX = 65507;
@@ -14,6 +15,11 @@ export type Datagram = {
   readonly data: Uint8Array<ArrayBuffer>;
   readonly address: string;
   readonly port: number;
+  /** The address that it was sent to: one of ours, a broadcast, or a group (RFC 1122 4.1.4). */
+  readonly localAddress: string;
+  /** TOS of IPv4, traffic class of IPv6, with their bits of ECN; TTL or hop limit, as it came. */
+  readonly tos: number;
+  readonly ttl: number;
   /** The kernel that received it. */
   readonly kernelId: number;
 };
@@ -30,6 +36,9 @@ export class UdpSocket implements AsyncIterable<Datagram> {
   readonly #onClose: (socket: UdpSocket) => void;
   readonly #replicas: UdpReplica[] = [];
   readonly #waiters: { resolve: (datagram: Datagram | undefined) => void; reject: (error: unknown) => void }[] = [];
+  /** What replicas that come later are given, too. */
+  readonly #options = new Map<number, number>();
+  readonly #groups = new Set<string>();
   #error: NetPopcornError | undefined;
   #next = 0;
   #closed = false;
@@ -45,6 +54,8 @@ export class UdpSocket implements AsyncIterable<Datagram> {
     const replica = new UdpReplica(host, handle, (status) => this.#onEvent(status));
     this.#replicas.push(replica);
     host.addSink(replica);
+    for (const [option, value] of this.#options) replica.setOption(option, value);
+    for (const group of this.#groups) replica.join(parseAddress(group));
   }
 
   /** @internal */
@@ -74,6 +85,54 @@ export class UdpSocket implements AsyncIterable<Datagram> {
     checkInteger("port", to.port, 1, 65535);
     const status = replica.send(data, parseAddress(to.address), to.port);
     if (status < 0) throw statusError(status, what);
+  }
+
+  /**
+   * Takes datagrams sent to the group from now on, and has routers told of it (docs/ip.md). The card brings them to the
+   * kernel that owns the device: an application of several kernels joins in all of them.
+   * @throws NetPopcornError EINVAL: it is no group, EADDRINUSE: joined before, ENOBUFS: too many, EBADF,
+   *   ERR_ADDRESS_FORMAT.
+   */
+  addMembership(group: string): void {
+    const address = parseAddress(group);
+    const name = formatAddress(address);
+    const joined: UdpReplica[] = [];
+    for (const replica of this.#open(`join ${group}`)) {
+      const status = replica.join(address);
+      if (status < 0) {
+        for (const other of joined) other.leave(address);
+        throw statusError(status, `join ${group}`);
+      }
+      joined.push(replica);
+    }
+    this.#groups.add(name);
+  }
+
+  /** @throws NetPopcornError EADDRNOTAVAIL: not in the group, EBADF, ERR_ADDRESS_FORMAT. */
+  dropMembership(group: string): void {
+    const address = parseAddress(group);
+    this.#groups.delete(formatAddress(address));
+    this.#onEach(`leave ${group}`, (replica) => replica.leave(address));
+  }
+
+  /** How many routers a datagram to a group may pass, 0..255, at first 1. @throws NetPopcornError ERR_OPTION_RANGE. */
+  setMulticastTTL(ttl: number): void {
+    this.#setOption("setMulticastTTL", OPTION_MULTICAST_HOP_LIMIT, checkInteger("ttl", ttl, 0, 255));
+  }
+
+  /** Whether datagrams to a group come to this stack's own sockets in it, too; at first they do. */
+  setMulticastLoopback(loops: boolean): void {
+    this.#setOption("setMulticastLoopback", OPTION_MULTICAST_LOOP, loops ? 1 : 0);
+  }
+
+  /** TTL, or hop limit, of other datagrams, 1..255. @throws NetPopcornError ERR_OPTION_RANGE. */
+  setTTL(ttl: number): void {
+    this.#setOption("setTTL", OPTION_HOP_LIMIT, checkInteger("ttl", ttl, 1, 255));
+  }
+
+  /** TOS, or traffic class, of datagrams, 0..255. @throws NetPopcornError ERR_OPTION_RANGE. */
+  setTOS(tos: number): void {
+    this.#setOption("setTOS", OPTION_TOS, checkInteger("tos", tos, 0, 255));
   }
 
   /**
@@ -114,6 +173,23 @@ export class UdpSocket implements AsyncIterable<Datagram> {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #open(what: string): readonly UdpReplica[] {
+    if (this.#closed) throw statusError(EBADF, what);
+    return this.#replicas;
+  }
+
+  /** @throws NetPopcornError with the first refusal, when all have been asked. */
+  #onEach(what: string, ask: (replica: UdpReplica) => number): void {
+    let refusal = OK;
+    for (const replica of this.#open(what)) refusal ||= Math.min(ask(replica), OK);
+    if (refusal < 0) throw statusError(refusal, what);
+  }
+
+  #setOption(what: string, option: number, value: number): void {
+    this.#onEach(what, (replica) => replica.setOption(option, value));
+    this.#options.set(option, value);
   }
 
   #onEvent(status: number): void {
@@ -173,10 +249,29 @@ class UdpReplica implements EventSink {
       data: memory.bytes.slice(at, at + handles.available),
       address: formatAddress(memory.bytes.subarray(RESULT_BASE + 8, RESULT_BASE + 24)),
       port: memory.loadU32(RESULT_BASE + 4),
+      localAddress: formatAddress(memory.bytes.subarray(RESULT_BASE + 24, RESULT_BASE + 40)),
+      tos: memory.loadU32(RESULT_BASE + 40),
+      ttl: memory.loadU32(RESULT_BASE + 44),
       kernelId: this.host.kernelId,
     };
     handles.udpConsume(this.handle);
     return datagram;
+  }
+
+  setOption(option: number, value: number): number {
+    return this.host.exports.udpSetOption(this.handle, option, value);
+  }
+
+  join(group: Uint8Array): number {
+    const status = this.host.handles.udpJoin(this.handle, group);
+    this.host.requestTurn();
+    return status;
+  }
+
+  leave(group: Uint8Array): number {
+    const status = this.host.handles.udpLeave(this.handle, group);
+    this.host.requestTurn();
+    return status;
   }
 
   onEvent(mask: number, status: number): void {

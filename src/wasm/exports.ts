@@ -43,16 +43,39 @@ export type KernelExports = {
   /** @returns 0, or EINVAL: there is no such route. */
   routeRemove(prefix: number, prefixLength: number): number;
 
+  /**
+   * One more default gateway, 16 bytes, to be used when those before it do not answer.
+   * @returns 0, EADDRINUSE: it is one, ENOBUFS.
+   */
+  gatewayAdd(address: number): number;
+  /** @returns 0, EINVAL: it is none. */
+  gatewayRemove(address: number): number;
+
   /** From now on router advertisements and the like wait for the host. @returns 0 or ENOMEM. */
   controlOpen(): number;
   /** Oldest of them: address of the IPv6 packet, 0 when there is none. RESULT_BASE: +0 u32 length. */
   controlPeek(): number;
   controlConsume(): void;
   /**
-   * Sends a whole IPv6 packet, whose source need not be an own address (duplicate address detection).
+   * Sends a whole packet, whose source need not be an own address (duplicate address detection); of IPv4 only to
+   * groups.
    * @returns 0, EMSGSIZE, ENETUNREACH, EHOSTUNREACH, ENOBUFS.
    */
   packetSend(packet: number, bytes: number): number;
+  /**
+   * From now on what comes about echo requests waits for the host, 32 records at most; 0: no longer.
+   * @returns 0, ENOMEM.
+   */
+  echoWait(on: number): number;
+  /**
+   * Sends an echo request to the 16-byte address at `remote`. After echoWait(1).
+   * @param bytes of payload, 0..8192. @param hopLimit 0: as configured.
+   * @returns 0, EMSGSIZE, ENETUNREACH, EHOSTUNREACH, ENOBUFS.
+   */
+  echoSend(remote: number, identifier: number, sequence: number, bytes: number, hopLimit: number): number;
+  /** Oldest record (assembly/ip/echo.ts), 0: none. */
+  echoPeek(): number;
+  echoConsume(): void;
   /** Tells all neighbours our Ethernet address for own IPv6 address number `index`. */
   ndpAnnounce(index: number): void;
   /**
@@ -172,17 +195,35 @@ export type KernelExports = {
   migrationReplayHeld(group: number): number;
   migrationDropHeld(group: number): number;
 
+  /** Changes whenever the groups that sockets of this kernel are in do. */
+  multicastRevision(): number;
+  /** Writes those groups at `target`, 16 bytes each, 64 at most. @returns how many. */
+  multicastList(target: number): number;
+
   /** @returns UDP socket handle, EADDRINUSE, ENOBUFS. */
   udpBind(addressIndex: number, port: number): number;
   /** @returns bytes, EMSGSIZE, ENETUNREACH, ENOBUFS. */
   udpSendTo(handle: number, source: number, bytes: number, remoteAddress: number, remotePort: number): number;
   /**
    * Oldest datagram: address of its payload, 0 when there is none.
-   * RESULT_BASE: +0 u32 length, +4 u32 remote port, +8 16 bytes remote address.
+   * RESULT_BASE: +0 u32 length, +4 u32 remote port, +8 16 bytes remote address, +24 16 bytes the address that it was
+   * sent to, +40 u32 TOS or traffic class, +44 u32 TTL or hop limit.
    */
   udpRecvPeek(handle: number): number;
   /** Drops the oldest datagram. */
   udpRecvConsume(handle: number): number;
+  /**
+   * Datagrams to the group at `group`, 16 bytes, come to this socket, until it is closed.
+   * @returns 0, EINVAL: it is no group, EADDRINUSE: the socket is in it, ENOBUFS, EBADF.
+   */
+  udpJoin(handle: number, group: number): number;
+  /** @returns 0, EADDRNOTAVAIL: the socket is not in it, EBADF. */
+  udpLeave(handle: number, group: number): number;
+  /**
+   * @param option OPTION_TOS, OPTION_HOP_LIMIT, OPTION_MULTICAST_HOP_LIMIT or OPTION_MULTICAST_LOOP.
+   * @returns 0, EINVAL, EBADF.
+   */
+  udpSetOption(handle: number, option: number, value: number): number;
   udpClose(handle: number): number;
   /** @returns the port that the socket is bound to, or EBADF. */
   udpLocalPort(handle: number): number;

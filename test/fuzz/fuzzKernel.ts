@@ -2,7 +2,7 @@
  * A small kernel whose whole state (memory and globals) is saved after boot and put back before each program, so that
  * a program's outcome depends on nothing but its bytes. Compiled with coverage counters (instrument.ts).
  */
-import { parseCidr } from "../../src/ip/address.ts";
+import { parseAddress, parseCidr } from "../../src/ip/address.ts";
 import { resolveTuning, writeConfig } from "../../src/kernel/config.ts";
 import { MAP_ARENA_FREE, MAP_BASE } from "../../src/layout/kernelMemory.ts";
 import type { FrameRing } from "../../src/views/frameRing.ts";
@@ -83,7 +83,8 @@ export class FuzzKernel {
       seed: Uint32Array.of(1, 2, 3, 4),
       mac: OWN_MAC,
       addresses: [parseCidr("10.0.0.1/24"), parseCidr("fd00::1/64")],
-      gateway: new Uint8Array(16),
+      // One of the remotes.
+      gateway: parseAddress("10.0.0.20"),
       mtuBytes: 1500,
       rxLanes: 1,
       tsoBytesMax: 0,
@@ -99,6 +100,8 @@ export class FuzzKernel {
     this.rx = this.memory.rxRing(0);
     this.tx = this.memory.txRing();
     this.area = this.wasm.allocAppBytes(PAGE_BYTES);
+    this.wasm.controlOpen();
+    this.wasm.echoWait(1);
     this.coverage = this.memory.bytes.subarray(COVERAGE_BASE, COVERAGE_BASE + compiled.blocks);
     const exported = this.wasm as unknown as Record<string, WebAssembly.Global>;
     this.#globals = compiled.globals.map((name) => exported[name] as WebAssembly.Global);

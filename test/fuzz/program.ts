@@ -273,6 +273,7 @@ export class Interpreter {
     const { writer } = this;
     const payloadBytes = this.#next();
     writer.ipv4(HOST_FIRST + (this.#next() % REMOTES), 17, 8 + payloadBytes);
+    if (payloadBytes >= 224) this.#toGroup(payloadBytes & 3);
     writer.set16(34, 5000);
     writer.set16(36, this.#next() & 3 ? 53 : this.#next());
     writer.set16(38, 8 + payloadBytes);
@@ -283,9 +284,33 @@ export class Interpreter {
     writer.end(42 + payloadBytes, damage >= 128);
   }
 
+  /** Sends the IPv4 packet being written to a group: that of all hosts, or one that the program may be in. */
+  #toGroup(which: number): void {
+    const { writer } = this;
+    writer.bytes.set([1, 0, 0x5e, 1, 1, which], writer.at);
+    writer.bytes.set(which === 0 ? [224, 0, 0, 1] : [239, 1, 1, which], writer.at + 30);
+    writer.ipv4Checksum();
+  }
+
+  /** IGMP of any version and length. */
+  #igmp(): void {
+    const { writer } = this;
+    const bytes = this.#pick([8, 8, 12, 12, 16, 4]);
+    writer.ipv4(HOST_FIRST + (this.#next() % REMOTES), 2, bytes);
+    this.#toGroup(this.#next() & 3);
+    writer.fill(34, bytes, 0);
+    writer.set32(34, (this.#pick([0x11, 0x11, 0x11, 0x12, 0x16, 0x22]) << 24) | (this.#next() << 16));
+    writer.plainChecksum(34, bytes, 36);
+    writer.end(34 + bytes, false);
+  }
+
   #echo(): void {
     const { writer } = this;
     const payloadBytes = this.#next();
+    if (payloadBytes >= 208) {
+      this.#igmp();
+      return;
+    }
     writer.ipv4(HOST_FIRST + (this.#next() % REMOTES), 1, 8 + payloadBytes);
     writer.set32(34, this.#next() & 1 ? 0x08000000 : this.#next() * 65536 * 256);
     writer.set32(38, this.#next());
@@ -302,7 +327,9 @@ export class Interpreter {
     const quoteBytes = this.#next() & 3 ? Math.min(remotes.quoteBytes, 28) : this.#next() % (remotes.quoteBytes + 1);
     writer.ipv4(HOST_FIRST + (this.#next() % REMOTES), 1, 8 + quoteBytes);
     writer.set32(34, ((type << 8) | code) * 65536);
-    writer.set32(38, this.#pick([0, 68, 296, 552, 576, 1000, 1400, 1499, 1500, 9000, 65535]));
+    const rest = this.#pick([0, 68, 296, 552, 576, 1000, 1400, 1499, 1500, 9000, 65535]);
+    // Of a redirect the gateway.
+    writer.set32(38, type === 5 ? 0x0a000000 + HOST_FIRST + (rest % REMOTES) : rest);
     writer.bytes.set(remotes.quote.subarray(0, quoteBytes), writer.at + 42);
     if (this.#next() < 64 && quoteBytes > 0) writer.bytes[writer.at + 42 + (this.#next() % quoteBytes)] = this.#next();
     writer.plainChecksum(34, 8 + quoteBytes, 36);
@@ -540,12 +567,39 @@ export class Interpreter {
     if (what < 128) {
       wasm.udpRecvPeek(this.#udp);
       wasm.udpRecvConsume(this.#udp);
+    } else if (what >= 208 && what < 240) {
+      this.#groupsAndGateways(what & 7);
     } else if (what < 240) {
       this.#writeAddress(what % REMOTES);
       wasm.udpSendTo(this.#udp, area, this.#pick(SENDS), SCRATCH_BASE, 5000);
     } else {
       wasm.udpClose(this.#udp);
       this.#udp = wasm.udpBind(-1, 53);
+    }
+  }
+
+  /** What else sockets and the control path do with IP. */
+  #groupsAndGateways(what: number): void {
+    const { wasm, memory, area } = this.kernel;
+    const which = this.#next();
+    const place = (...v4: readonly number[]) => {
+      memory.bytes.fill(0, SCRATCH_BASE, SCRATCH_BASE + 10);
+      memory.bytes.set([255, 255, ...v4], SCRATCH_BASE + 10);
+      return SCRATCH_BASE;
+    };
+    if (what === 0) wasm.udpJoin(this.#udp, place(which & 64 ? 10 : 239, 1, 1, which & 3));
+    else if (what === 1) wasm.udpLeave(this.#udp, place(239, 1, 1, which & 3));
+    else if (what === 2) wasm.udpSetOption(this.#udp, this.#pick([18, 19, 40, 41, 7]), which);
+    else if (what === 3) wasm.udpSendTo(this.#udp, area, this.#pick(SENDS), place(198, 51, 100, which & 63), 5000);
+    else if (what === 4) wasm.udpSendTo(this.#udp, area, this.#pick(SENDS), place(239, 1, 1, which & 3), 5000);
+    else if (what === 5) wasm.echoSend(place(198, 51, 100, which & 63), 7, which, this.#pick(SENDS), which & 7);
+    else if (what === 6) wasm.gatewayAdd(place(10, 0, 0, HOST_FIRST + (which % REMOTES)));
+    else {
+      for (let i = 0; i < 16; i++) {
+        wasm.controlConsume();
+        wasm.echoConsume();
+      }
+      if (which & 1) wasm.gatewayRemove(place(10, 0, 0, HOST_FIRST + (which % REMOTES)));
     }
   }
 

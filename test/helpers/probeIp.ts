@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { parseCidr } from "../../src/ip/address.ts";
+import { parseAddress, parseCidr } from "../../src/ip/address.ts";
 import { resolveTuning, type Tuning, writeConfig } from "../../src/kernel/config.ts";
 import { RESULT_BASE, SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../../src/layout/kernelMemory.ts";
 import type { FrameRing } from "../../src/views/frameRing.ts";
@@ -17,6 +17,8 @@ type ProbeExports = {
   sendPacket(index: number, packet: number, packetBytes: number): number;
   txPublish(): void;
   neighborFind(v4: number): number;
+  /** 16 bytes. */
+  gatewayAdd(address: number): number;
   neighborAddress(index: number): number;
   neighborAnnounce(v4: number): void;
   neighborConfirm(index: number): void;
@@ -114,7 +116,7 @@ export class IpProbe {
       seed: Uint32Array.of(seed, seed * 7 + 1, seed * 13 + 5, seed * 29 + 3),
       mac: macBytes(OWN_MAC),
       addresses: (options.addresses ?? ["10.0.0.1/24"]).map(parseCidr),
-      gateway: options.gateway ? v4Mapped(options.gateway) : new Uint8Array(16),
+      gateway: options.gateway ? parseAddress(options.gateway) : new Uint8Array(16),
       mtuBytes: options.mtuBytes ?? 1500,
       rxLanes: 1,
       tsoBytesMax: 0,

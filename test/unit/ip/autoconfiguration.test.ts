@@ -44,6 +44,8 @@ function text(change: NetworkChange): string {
     return `route ${formatAddress(change.prefix)}/${change.prefixLength} ${formatAddress(change.gateway)}`;
   if (change.type === "routeRemove") return `no route ${formatAddress(change.prefix)}/${change.prefixLength}`;
   const address = formatAddress(change.address);
+  if (change.type === "gatewayAdd") return `also ${address}`;
+  if (change.type === "gatewayRemove") return `not also ${address}`;
   if (change.type === "addressDeprecate") return `${change.deprecated ? "deprecate" : "prefer"} ${address}`;
   return `${change.type === "addressAdd" ? "add" : "remove"} ${address}`;
 }
@@ -177,7 +179,15 @@ describe("Autoconfiguration (RFC 4862, RFC 4861 6.3)", () => {
     input(advertisement(1800, [], "fe80::98", 0x08), 1);
     input(advertisement(1800, [], "fe80::97", 0x18), 2);
     input(advertisement(0, [], "fe80::98", 0x08), 3);
-    expect(take()).toEqual([`route ::/0 ${ROUTER}`, "route ::/0 fe80::98", `route ::/0 ${ROUTER}`]);
+    // The others are for when it does not answer (RFC 4861 6.3.6).
+    expect(take()).toEqual([
+      `route ::/0 ${ROUTER}`,
+      `also ${ROUTER}`,
+      "route ::/0 fe80::98",
+      "also fe80::97",
+      `not also ${ROUTER}`,
+      `route ::/0 ${ROUTER}`,
+    ]);
   });
 
   test.each([

@@ -119,16 +119,16 @@ describe.each(PROBE_BUILDS)("ICMP, %s build", (build) => {
     });
 
     test.each([
-      ["echo reply", 0],
-      ["source quench", 4],
-      ["redirect", 5],
-      ["timestamp", 13],
-      ["unassigned", 200],
-    ])("type: %s", (_name, type) => {
+      ["echo reply that nobody waits for", 0, "dropEchoReply"],
+      ["source quench", 4, "dropIcmpType"],
+      ["redirect about no packet of ours", 5, "dropIcmpRedirect"],
+      ["timestamp", 13, "dropIcmpType"],
+      ["unassigned", 200, "dropIcmpType"],
+    ])("type: %s", (_name, type, counter) => {
       const probe = connected();
       inputIcmp(probe, { type }, pattern(40));
       expect(packets(probe)).toEqual([]);
-      expect(probe.counters()).toMatchObject({ dropIcmpType: 1 });
+      expect(probe.counters()).toMatchObject({ [counter]: 1 });
     });
   });
 

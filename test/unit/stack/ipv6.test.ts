@@ -129,7 +129,8 @@ test("options: mixed families are refused", async () => {
   const refused = { code: "ERR_OPTION_COMBINATION" };
   const address = "10.7.0.9/24";
   await expect(createStack({ device, address, gateway: "fd07::1" })).rejects.toMatchObject(refused);
-  await expect(createStack({ device, address, gateway: ["10.7.0.1", "10.7.0.3"] })).rejects.toMatchObject(refused);
+  const tooMany = Array.from({ length: 10 }, (_, i) => `10.7.0.${i + 3}`);
+  await expect(createStack({ device, address, gateway: tooMany })).rejects.toMatchObject(refused);
   const routes = [{ to: "fd08::/64", via: "10.7.0.1" }];
   await expect(createStack({ device, address, routes })).rejects.toMatchObject(refused);
 });
