@@ -63,6 +63,8 @@ export type BalancerOptions = {
   readonly pinsMax?: number;
   /** Moves a group with its connections; `settled` is called at its end. Missing: that cannot be done. */
   readonly migrate?: (group: number, to: number, settled: (refusal?: Error) => void) => void;
+  /** A group is being moved with its connections, on whosever order: it is not the balancer's to move. */
+  readonly isMigrating?: (group: number) => boolean;
 };
 
 /** One step that has moved or refused something. */
@@ -283,11 +285,11 @@ export class Balancer {
   #reunite(group: number, kernel: number): void {
     const { device, memoryOf, migrate } = this.#options;
     const now = this.#queueOf(group);
-    if (now === undefined || memoryOf(kernel) === undefined) return;
+    if (now === undefined || memoryOf(kernel) === undefined || this.#isMigrating(group)) return;
     if (this.#observer.liveIn(now, group) === 0) {
       this.#refusals.filters++;
       device.moveFlowGroup?.(group, kernel);
-    } else if (migrate && !this.#migrating.has(group)) {
+    } else if (migrate) {
       migrate(group, now, (refusal) => {
         if (refusal) this.#strays++;
       });
@@ -364,10 +366,14 @@ export class Balancer {
 
   #isPossible({ group, from, to }: Move): boolean {
     const { device, kernels, memoryOf } = this.#options;
-    if (this.#migrating.has(group)) return false;
+    if (this.#isMigrating(group)) return false;
     if (!(group >= 0 && group < FLOW_GROUPS && to >= 0 && to < kernels) || from === to) return false;
     // What a leaving kernel has goes as it becomes free (control/rehoming.ts).
     return device.flowGroupQueue?.(group) === from && memoryOf(from) !== undefined && memoryOf(to)?.booted === true;
+  }
+
+  #isMigrating(group: number): boolean {
+    return this.#migrating.has(group) || this.#options.isMigrating?.(group) === true;
   }
 
   /** Whoever settles has RSTs withheld. */
@@ -392,6 +398,8 @@ export class Balancer {
     const pinned = (device.pendingWrites ?? 0) > unwritten;
     for (const settling of late) {
       const { group, from, to } = settling;
+      // Whatever its kernels have of it goes with it.
+      if (this.#isMigrating(group)) continue;
       // Without a filter the group can only go back, unless it has got connections in its new kernel as well.
       if (this.#observer.liveIn(to, group) === 0 && device.flowGroupQueue?.(group) === to) {
         device.moveFlowGroup?.(group, from);

@@ -25,6 +25,7 @@ export type BalancingOptions = {
   readonly clock: Clock | undefined;
   /** Of the stack's migrator. */
   readonly migrate: NonNullable<BalancerOptions["migrate"]>;
+  readonly isMigrating: NonNullable<BalancerOptions["isMigrating"]>;
 };
 
 type BalancedCapabilities = Pick<DeviceCapabilities, "flowGroups" | "exactFilters" | "groupsByLocalPort">;
@@ -77,6 +78,7 @@ export class Balancing {
       addresses: config.addresses.map(({ address }) => address),
       localPorts: { first: ephemeralPortFirst, last: ephemeralPortLast },
       migrate: options.migrate,
+      isMigrating: options.isMigrating,
     });
   }
 

@@ -98,6 +98,7 @@ class InlineStack extends StackBase implements Stack {
       onError: (error) => this.reportError(error, this.#supervision.view.owner, false),
       clock: this.#reactor ? (plan.options.clock ?? realClock) : undefined,
       migrate: (group, to, settled) => void this.#migrator.migrate(group, to, settled).catch(() => {}),
+      isMigrating: (group) => this.#migrator.isMoving(group),
     });
     this.#migrator = createMigrator(plan, {
       isUp: (kernelId) => this.#supervision.isUp(kernelId),

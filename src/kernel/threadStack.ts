@@ -68,6 +68,7 @@ class ThreadStack extends StackBase implements Stack {
       onError: (error) => this.reportError(error, this.#supervision.view.owner, false),
       clock: realClock,
       migrate: (group, to, settled) => void this.#migrator.migrate(group, to, settled).catch(() => {}),
+      isMigrating: (group) => this.#migrator.isMoving(group),
     });
     this.#migrator = createMigrator(plan, {
       isUp: (kernelId) => this.#supervision.isUp(kernelId),

@@ -90,6 +90,11 @@ export class Migrator {
     return this.#queue.length + (this.#active ? 1 : 0);
   }
 
+  /** The group is on its way just now. */
+  isMoving(group: number): boolean {
+    return this.#active?.group === group;
+  }
+
   /**
    * Moves a flow group with all its connections to kernel `to`. Fulfilled when the old kernels no longer forward.
    * @throws NetPopcornError ERR_OPTION_RANGE, EOPNOTSUPP (the device has no flow groups), ERR_MIGRATION_PINNED

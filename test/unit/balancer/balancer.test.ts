@@ -39,6 +39,8 @@ class Bench {
 
   /** Live moves that the balancer has asked for. */
   readonly migrated: [group: number, to: number][] = [];
+  /** Groups that are being moved on somebody else's order. */
+  readonly migrating = new Set<number>();
 
   private constructor(card: Card, client: Stack, server: Stack, pinsMax: number | undefined) {
     this.card = card;
@@ -61,6 +63,7 @@ class Bench {
       addresses: [SERVER],
       localPorts: { first: 40000, last: 49999 },
       migrate: (group, to) => this.migrated.push([group, to]),
+      isMigrating: (group) => this.migrating.has(group),
       ...(pinsMax === undefined ? {} : { pinsMax }),
     });
     this.#listeners = server.kernels.map(({ handles }) => handles.listen(80));
@@ -154,6 +157,16 @@ describe("Balancer", () => {
     expect(bench.move(FLOW_GROUPS, from, 1 - from)?.refused).toMatchObject([{ refusal: "stale" }]);
     expect(bench.card.flowGroupQueue(GROUP)).toBe(from);
     expect(bench.balancer.stats()).toMatchObject({ moves: {}, refusals: { live: 1, stale: 3 } });
+  });
+
+  it("leaves a group alone that somebody else is moving with its connections", async () => {
+    const bench = await Bench.create();
+    const from = initialQueue(GROUP, 2);
+    bench.migrating.add(GROUP);
+    expect(bench.move(GROUP, from, 1 - from)?.refused).toMatchObject([{ refusal: "stale" }]);
+    expect(bench.card.flowGroupQueue(GROUP)).toBe(from);
+    bench.migrating.delete(GROUP);
+    expect(bench.move(GROUP, from, 1 - from)).toMatchObject({ moves: [{ group: GROUP }], refused: [] });
   });
 
   it("refuses while a SYN of the group waits in the kernel's lane", async () => {
