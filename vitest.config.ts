@@ -10,6 +10,7 @@ export default defineConfig({
           include: ["test/{unit,property,model,sim,packet,golden,security,tidy}/**/*.test.ts"],
           // Against what hangs; a busy machine may take long.
           testTimeout: 120_000,
+          expect: { poll: { timeout: 20_000 } },
         },
       },
       {
@@ -22,6 +23,7 @@ export default defineConfig({
           retry: 1,
           sequence: { groupOrder: 1 },
           testTimeout: 180_000,
+          expect: { poll: { timeout: 20_000 } },
           hookTimeout: 60_000,
         },
       },

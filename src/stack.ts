@@ -239,6 +239,7 @@ async function planStack(options: StackOptions): Promise<StackPlan> {
 function checkRssKey({ rssKey, device }: StackOptions): Uint8Array | undefined {
   if (rssKey === undefined) return undefined;
   if (!device.setRssKey) throw combinationError("this device has no RSS hash, so no key; leave rssKey out");
+  for (const octet of rssKey) checkInteger("rssKey", octet, 0, 255);
   // Checks its length.
   toeplitzBuild(rssKey);
   return Uint8Array.from(rssKey);

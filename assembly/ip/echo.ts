@@ -32,6 +32,11 @@ let head: u32 = 0;
 let tail: u32 = 0;
 let waits: bool = false;
 
+/** Somebody waits for answers to echo requests of ours: what quotes one may be true. */
+export function echoWaits(): bool {
+  return waits;
+}
+
 /** See KernelExports.echoWait. */
 export function echoWait(on: u32): i32 {
   if (on != 0 && queue == 0) {

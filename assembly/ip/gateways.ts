@@ -4,19 +4,23 @@
  * minute until it answers. With one gateway of each family nothing of this is looked at.
  */
 import { nowTick, tickReached, ticksOfMs } from "../time.ts";
+import { CONFIG_GATEWAY } from "../../src/layout/config.ts";
+import { CONFIG_BASE } from "../../src/layout/kernelMemory.ts";
 import { EADDRINUSE, EINVAL, ENOBUFS, OK } from "../../src/layout/status.ts";
 import { isV4Mapped } from "./address.ts";
-import { neighborFind, neighborFindV6 } from "./neighbor.ts";
+import { neighborAsk, neighborFind, neighborFindV6 } from "./neighbor.ts";
 import { redirectsForget } from "./redirects.ts";
+import { routeHasGateway } from "./routes.ts";
 
 const OTHERS_MAX: u32 = 8;
-const DEAD_MAX: u32 = 8;
+/** The first of each family, too. */
+const DEAD_MAX: u32 = 10;
 const RETRY_MS: u32 = 60000;
 
 /** 16 bytes each, in order of preference. */
 const others: usize = memory.data(128, 16);
 /** Dead gateways: +0 16 bytes, +16 u32 tick at which it is asked again. */
-const dead: usize = memory.data(256, 16);
+const dead: usize = memory.data(320, 16);
 const DEAD_SIZE_BYTES: u32 = 32;
 let deadCount: u32 = 0;
 /** Gateways beside the first ones. */
@@ -63,10 +67,16 @@ function findDead(address: usize): i32 {
   return -1;
 }
 
+/** Other neighbours come and go; they must not fill the list of dead gateways. */
+function isGateway(address: usize): bool {
+  if (find(address) >= 0 || routeHasGateway(address)) return true;
+  return isV4Mapped(address) && load<u32>(address, 12) == load<u32>(CONFIG_BASE + CONFIG_GATEWAY, 12);
+}
+
 /** A neighbour does not answer. @param address 16 bytes. */
 export function gatewayLost(address: usize): void {
   redirectsForget(address);
-  if (otherGateways == 0 || deadCount == DEAD_MAX || findDead(address) >= 0) return;
+  if (otherGateways == 0 || deadCount == DEAD_MAX || findDead(address) >= 0 || !isGateway(address)) return;
   v128.store(deadAt(deadCount), v128.load(address));
   store<u32>(deadAt(deadCount), nowTick + ticksOfMs(RETRY_MS), 16);
   deadCount++;
@@ -87,8 +97,8 @@ function isDead(address: usize): bool {
   if (index < 0) return false;
   if (tickReached(load<u32>(deadAt(index), 16), nowTick)) {
     store<u32>(deadAt(index), nowTick + ticksOfMs(RETRY_MS), 16);
-    if (isV4Mapped(address)) neighborFind(load<u32>(address, 12), false);
-    else neighborFindV6(address, false);
+    // It may have asked for us meanwhile, and be known by that; but does it answer?
+    neighborAsk(isV4Mapped(address) ? neighborFind(load<u32>(address, 12), false) : neighborFindV6(address, false));
   }
   return true;
 }

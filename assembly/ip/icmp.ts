@@ -11,7 +11,7 @@ import { statusOfIcmp, udpError, udpIsBound } from "../udp/udp.ts";
 import { addressFindV4, addressMaskV4, addressV4, isBroadcastV4, nextHopV4 } from "./address.ts";
 import { redirectLearn } from "./redirects.ts";
 import { isHostV4 } from "./arp.ts";
-import { echoHeard, isEchoRequest } from "./echo.ts";
+import { echoHeard, echoWaits, isEchoRequest } from "./echo.ts";
 import {
   ETHERNET_BYTES,
   FRAGMENT_OFFSET_MASK,
@@ -213,7 +213,7 @@ function quoteIsKnown(quote: usize): bool {
     return tcpIsInFlight(local, loadBe16(transport), remote, loadBe16(transport + 2), loadBe32(transport + 4));
   }
   if (protocol == PROTOCOL_UDP) return udpIsBound(local, loadBe16(transport));
-  return protocol == PROTOCOL_ICMP && isEchoRequest(transport, false);
+  return protocol == PROTOCOL_ICMP && echoWaits() && isEchoRequest(transport, false);
 }
 
 /** A quote is believed as far as it is the start of a packet from one of our addresses, ports included. */

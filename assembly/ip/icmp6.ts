@@ -6,9 +6,9 @@ import { txReserve } from "../device/tx.ts";
 import { count } from "../stats.ts";
 import { tcpIcmpErrorV6 } from "../tcp/icmp.ts";
 import { udpErrorV6 } from "../udp/udp.ts";
-import { addressFindV6, isHostV6, isMulticastV6, isUnspecifiedV6 } from "./address.ts";
+import { addressFindV6, isHostV6, isLinkLocalV6, isMulticastV6, isUnspecifiedV6 } from "./address.ts";
 import { controlQueueQuery } from "./control.ts";
-import { echoHeardV6, isEchoRequest } from "./echo.ts";
+import { echoHeardV6, echoWaits, isEchoRequest } from "./echo.ts";
 import { icmpTakeToken } from "./icmp.ts";
 import { pathMtuLearn } from "./pathMtu.ts";
 import {
@@ -94,8 +94,13 @@ export function icmp6Input(packet: usize, at: u32, totalBytes: u32, toGroup: boo
   else if (type == TYPE_ECHO_REPLY && !toGroup) {
     echoHeardV6(message, packet + V6_SOURCE, bytes - ICMP_HEADER_BYTES, load<u8>(packet, V6_HOP_LIMIT), OK);
   } else if (type >= TYPE_UNREACHABLE && type <= TYPE_PARAMETER_PROBLEM) errorInput(message, bytes, packet + V6_SOURCE);
-  else if (type == TYPE_LISTENER_QUERY) controlQueueQuery(packet, totalBytes);
+  else if (type == TYPE_LISTENER_QUERY && isQueryOfLink(packet)) controlQueueQuery(packet, totalBytes);
   else count(DROP_ICMP_TYPE);
+}
+
+/** RFC 3810 6.2: queries come from the link. Deviates: the router alert option is not looked for. */
+function isQueryOfLink(packet: usize): bool {
+  return load<u8>(packet, V6_HOP_LIMIT) == 1 && isLinkLocalV6(packet + V6_SOURCE);
 }
 
 /** RFC 4443 4.2. Deviates: requests to groups are not answered, as IPv4's to broadcasts: answering amplifies. */
@@ -135,8 +140,9 @@ function errorInput(message: usize, bytes: u32, from: usize): void {
   if (quotedProtocol == PROTOCOL_TCP) tcpIcmpErrorV6(localIndex, remote, ports, loadBe32(transport + 4), status, path);
   else if (quotedProtocol == PROTOCOL_UDP) udpErrorV6(localIndex, remote, ports, status, path);
   else if (quotedProtocol == PROTOCOL_ICMPV6 && isEchoRequest(transport, true)) {
-    // Of a request that is too large the path's width is learnt as for datagrams; it may be sent again.
-    if (path != 0) pathMtuLearn(remote, path);
+    // Of a request that is too large the path's width is learnt as for datagrams; it may be sent again. A forger would
+    // have to know that somebody waits for an answer.
+    if (path != 0 && echoWaits()) pathMtuLearn(remote, path);
     echoHeardV6(transport, from, 0, 0, status);
   } else count(DROP_ICMP_QUOTE);
 }

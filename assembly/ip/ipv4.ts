@@ -1,6 +1,6 @@
 /**
  * IPv4 (RFC 791, RFC 1122 3.2.1): checking what comes in, writing headers, sending for ICMP and UDP. TCP writes its
- * own frames (ip/output.ts) with the same ipv4WriteHeader.
+ * own frames (tcp/output.ts) with the same ipv4WriteHeader.
  */
 import { hopLimit, kernelId, mtuBytes, OWN_MAC } from "../config.ts";
 import { loopSend } from "../device/loop.ts";

@@ -575,6 +575,11 @@ export function neighborDoubt(index: i32): void {
   at(index).confirmedTick = nowTick - reachableTicks;
 }
 
+/** Has the neighbour asked now whether it is there; one that is being asked, or is not known, is left alone. */
+export function neighborAsk(index: i32): void {
+  if (<u32>index < entriesUsed && (at(index).state == REACHABLE || at(index).state == DELAY)) probe(index);
+}
+
 /** True when a confirmation now would change nothing. @param index any number. */
 export function neighborIsFresh(index: i32): bool {
   return <u32>index < entriesUsed && at(index).state == REACHABLE && at(index).confirmedTick == nowTick;
@@ -591,6 +596,7 @@ export function neighborConfirm(index: i32): void {
   else if (entry.state == PROBE || entry.state == DELAY) {
     entry.confirmedTick = nowTick;
     setState(index, REACHABLE, agingMs);
+    gatewayHeard(changetype<usize>(entry));
   }
 }
 

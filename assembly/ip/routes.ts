@@ -91,6 +91,15 @@ export function routeDefaultGateway(): usize {
   return foundGateway;
 }
 
+/** Is it the gateway of some route? @param address 16 bytes. */
+export function routeHasGateway(address: usize): bool {
+  for (let i: u32 = 0; i < routes; i++) {
+    const gateway = routeAt(i) + ROUTE_GATEWAY;
+    if (load<u64>(gateway) == load<u64>(address) && load<u64>(gateway, 8) == load<u64>(address, 8)) return true;
+  }
+  return false;
+}
+
 /** The route of the longest prefix that `remote` has; 0: none. */
 function find(remote: usize, isV4: bool): usize {
   let best: usize = 0;

@@ -8,6 +8,7 @@ import { connectionsMax, ecnMode } from "../config.ts";
 import { ECN_ACCURATE } from "../../src/layout/config.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { loadBe16, storeBe16 } from "../wire/bytes.ts";
+import { announcedMss } from "./output.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as S from "./segment.ts";
 import { Tcb, coldOf, tcbIndex } from "./tcb.ts";
@@ -149,9 +150,8 @@ export function accurateForbidsCutting(tcb: Tcb): bool {
   return (accurateOf(tcb).receivedCe & 2) != 0;
 }
 
-/** Packets that `bytes` of payload have come, or gone, in. */
-function packetsOf(tcb: Tcb, bytes: u32): u32 {
-  const mss = max<u32>(tcb.sndMss, 1);
+/** Packets that `bytes` of payload have come, or gone, in. @param mss the largest in that direction. */
+function packetsOf(mss: u32, bytes: u32): u32 {
   return bytes <= mss ? 1 : (bytes + mss - 1) / mss;
 }
 
@@ -171,8 +171,8 @@ export function accurateReceived(tcb: Tcb): void {
     else a.receivedCeBytes += bytes;
   }
   if (codepoint != CE) return;
-  // What a device has merged counts as what it was merged from.
-  const packets = packetsOf(tcb, bytes);
+  // What a device has merged counts as what it was merged from: as little as that can be.
+  const packets = packetsOf(announcedMss(tcb), bytes);
   a.receivedCe += packets;
   a.cePending = <u8>min<u32>(a.cePending + packets, 255);
   if (changed || a.cePending >= (bytes > 0 ? CE_ACK_DATA : CE_ACK_PURE)) {
@@ -211,7 +211,7 @@ function counterAt(offset: u32): u32 {
 export function accurateAcked(tcb: Tcb, deliveredBytes: u32, progress: bool): bool {
   const a = accurateOf(tcb);
   const ace = S.segmentAce();
-  const packets = deliveredBytes > 0 ? packetsOf(tcb, deliveredBytes) : 0;
+  const packets = deliveredBytes > 0 ? packetsOf(max<u32>(tcb.sndMss, 1), deliveredBytes) : 0;
   if (a.bits & BIT_FIRST) {
     a.bits &= ~BIT_FIRST;
     if (firstFeedback(a, ace, packets)) return false;

@@ -9,8 +9,8 @@
  *
  * Linux's rules (tcp_gro_receive) for what says the same: addresses, ports, TOS, acknowledgement, window, flags but
  * PSH, options. What the peer is told does not depend on it: two segments of data are acknowledged at once (RFC 9293
- * 3.8.6.3), packets that speak of congestion go the whole way (RFC 3168), and anything that is not the next segment
- * ends the run. A run ends with its batch at the latest, 32 frames.
+ * 3.8.6.3), packets of connections with ECN go the whole way, each with its codepoint (RFC 3168), and anything that is
+ * not the next segment ends the run. A run ends with its batch at the latest, 32 frames.
  */
 import * as C from "../../src/layout/counters.ts";
 import { STATE_ESTABLISHED } from "../../src/layout/option.ts";

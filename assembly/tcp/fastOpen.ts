@@ -151,7 +151,7 @@ export function fastOpenArrived(tcb: Tcb): void {
   if (changetype<usize>(listener) != 0) listener.fastOpenCount++;
 }
 
-// The option of a SYN or SYN-ACK about to be built (output.ts): set before, taken back after.
+// The option of a SYN or SYN-ACK about to be built (plainOutput.ts): set before, taken back after.
 
 /** Bytes that the option takes with its padding, 0: none. */
 export let fastOpenOptionBytes: u32 = 0;

@@ -66,10 +66,9 @@ export const OPTION_SEEN_USER_TIMEOUT: u32 = 64;
 export const OPTION_SEEN_ACCURATE: u32 = 128;
 /** User timeout option: where its value lies. With OPTION_SEEN_USER_TIMEOUT. */
 export let segUserTimeout: usize = 0;
-/** Accurate ECN option, with OPTION_SEEN_ACCURATE: where its contents lie, their bytes, whether ECT(1) comes first. */
+/** Accurate ECN option, with OPTION_SEEN_ACCURATE: where its contents lie, and their bytes. */
 export let segAccurate: usize = 0;
 export let segAccurateBytes: u32 = 0;
-export let segAccurateE1First: bool = false;
 
 /** NOP NOP TIMESTAMPS(10), as it stands in memory: how every stack sends it. */
 const TIMESTAMPS_ALONE: u32 = 0x0a080101;
@@ -193,7 +192,6 @@ function parseOptions(from: usize, end: usize): bool {
       segOptions |= OPTION_SEEN_ACCURATE;
       segAccurate = at + 2;
       segAccurateBytes = length - 2;
-      segAccurateE1First = kind == OPTION_ACCURATE_E1;
     } else if (kind == 34) {
       cookieParse(at + 2, length - 2, SYN_OPTION_FAST_OPEN);
     } else if (kind == 254 && length >= 4 && loadBe16(at + 2) == FAST_OPEN_MAGIC) {

@@ -3,6 +3,7 @@
  * with SO_OOBINLINE. Nothing is kept of the peer's marks unless the application wants to be told (OPTION_URGENT_TOLD).
  */
 import { EVENT_READABLE } from "../../src/layout/event.ts";
+import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
 import { loadBe16, loadBe32, storeBe16 } from "../wire/bytes.ts";
 import { eventPost } from "./close.ts";
 import { outputMark } from "./outputQueue.ts";
@@ -19,7 +20,7 @@ export function urgentQueued(tcb: Tcb, settings: Settings): void {
   settings.bits |= SETTING_URGENT_SEND;
   settings.sndUp = tcb.sndBufEnd;
   // RFC 9293 3.8.5: told also while the window is shut.
-  if (tcb.sndWnd == 0) tcb.flags |= T.F_ACK_NOW;
+  if (tcb.sndWnd == 0 && tcb.state >= STATE_ESTABLISHED) tcb.flags |= T.F_ACK_NOW;
   outputMark(tcb);
 }
 
@@ -43,10 +44,11 @@ export function urgentMark(tcb: Tcb, tcp: usize, seq: u32): void {
 
 /** A segment with URG has been accepted (RFC 9293 3.10.7.4, sixth check). */
 export function urgentReceived(tcb: Tcb, settings: Settings): void {
-  if (!(settings.bits & SETTING_URGENT_TOLD)) return;
+  // Behind a FIN there is nothing (CLOSE-WAIT and later: ignored).
+  if (!(settings.bits & SETTING_URGENT_TOLD) || tcb.flags & T.F_FIN_RECEIVED) return;
   // The segment may have been trimmed; the pointer counts from where it began.
   const up = loadBe32(S.segHeader + 4) + loadBe16(S.segHeader + 18);
-  if (seqLeq(up, tcb.rcvRead) || seqGt(up, tcb.rcvNxt + POINTER_MAX)) return;
+  if (seqLeq(up, tcb.rcvRead) || seqGt(up, tcb.rcvAdv + POINTER_MAX)) return;
   if (settings.urgentPending != 0 && seqGeq(settings.rcvUp, up)) return;
   settings.rcvUp = up;
   settings.urgentPending = 1;

@@ -25,7 +25,11 @@ export function userTimeoutAdvertise(settings: Settings, ms: u32): void {
   settings.advertisedMs = ms;
   settings.timeoutSegments = ms != 0 ? SEGMENTS : 0;
   if (ms != 0) settings.bits |= SETTING_TIMEOUT_OPTION;
-  else settings.bits &= ~SETTING_TIMEOUT_OPTION;
+  else {
+    settings.bits &= ~SETTING_TIMEOUT_OPTION;
+    // What the peer has told is not heeded any more.
+    if (!(settings.bits & SETTING_TIMEOUT_FIXED)) settings.userTimeoutMs = 0;
+  }
 }
 
 /** The option as it goes out: seconds as far as they reach, then minutes; rounded up. */

@@ -368,6 +368,7 @@ function mark(socket: Socket, remoteAddress: usize): bool {
   if (routeIsV6) ipv6RouteMark(limit, socket.groupNoLoop == 0);
   else ipv4RouteMark(limit, socket.groupNoLoop == 0);
   // RFC 1112 6.1: with a TTL of 0 it does not leave the host, and nothing with 0 is ever sent (RFC 1122 3.2.1.7).
+  // Deviates: it does not come to the host's own sockets either.
   return !toGroup || limit != 0;
 }
 

@@ -283,10 +283,10 @@ export class Balancer {
   }
 
   #reunite(group: number, kernel: number): void {
-    const { device, memoryOf, migrate } = this.#options;
+    const { device, memoryOf, runningMemoryOf = memoryOf, migrate } = this.#options;
     const now = this.#queueOf(group);
-    if (now === undefined || memoryOf(kernel) === undefined || this.#isMigrating(group)) return;
-    if (this.#observer.liveIn(now, group) === 0) {
+    if (now === undefined || runningMemoryOf(kernel) === undefined || this.#isMigrating(group)) return;
+    if (memoryOf(kernel) !== undefined && this.#observer.liveIn(now, group) === 0) {
       this.#refusals.filters++;
       device.moveFlowGroup?.(group, kernel);
     } else if (migrate) {

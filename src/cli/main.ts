@@ -74,7 +74,7 @@ function serveCommand(): Command {
       integerOption("--port", 1, 65535),
     )
     .option("--pcap <file>", "write all frames to a pcapng file")
-    .option("--gateway <list>", "default gateway, one of each family: 10.7.0.1,fd07::1")
+    .option("--gateway <list>", "default gateways, several of a family in order of preference: 10.7.0.1,fd07::1")
     .option("--route <list>", "other routes: 10.8.0.0/16=10.7.0.9")
     .option(
       "--steer <how>",

@@ -9,7 +9,8 @@
  *    │ none                      ▲ │ room, by whoever gives a filter back
  *    └───────────────────────────┘ └─────────────▶ has it
  * ```
- * A kernel that hangs is waited for until the view is without it; nothing but filters waits meanwhile.
+ * A kernel that hangs is waited for until the view is without it; nothing but filters waits meanwhile,
+ * and the end of a silence that begins with a move (backlog.ts, the balancer's settling): they look at all writes.
  */
 import type { ReplyTuple } from "../device/replySteering.ts";
 import type { DeviceTables } from "../device/tables.ts";

@@ -35,7 +35,7 @@ const RETRY_MS = 200;
 const LEAVE_RETRY_MS = 20;
 
 const WITHHOLD_WORD = (HEALTH_BASE + HEALTH_WITHHOLD_RST) >> 2;
-/** Bit of HEALTH_WITHHOLD_RST that is ours; others are the balancer's and the migrator's. */
+/** Bit of HEALTH_WITHHOLD_RST that is ours; the other is the balancer's. */
 const WITHHOLD_REHOMING = 1;
 
 export type RehomingOptions = {

@@ -52,6 +52,7 @@ export interface FrameDevice extends Device {
   /**
    * Brings a frame to the stack; it is copied at once.
    * @returns false: not taken, and counted. The senders of what it carried will repeat it, as over any lossy link.
+   * @throws NetPopcornError EINVAL when it is no Uint8Array.
    */
   receive(frame: Uint8Array): boolean;
   /** `transmit` takes frames again. */
@@ -153,6 +154,10 @@ class ProgramDevice implements FrameDevice {
   }
 
   receive(frame: Uint8Array): boolean {
+    if (!(frame instanceof Uint8Array)) {
+      const text = "receive: a frame must be a Uint8Array; of an ArrayBuffer make new Uint8Array(buffer)";
+      throw new NetPopcornError("EINVAL", text);
+    }
     if (frame.length < ETHERNET_BYTES || frame.length > this.capabilities.mtuBytes + ETHERNET_BYTES) {
       this.#rxBadLength++;
       return false;
@@ -264,9 +269,11 @@ class ProgramPort implements DevicePort {
         continue;
       }
       const from = record + FRAME_OFFSET;
+      // First, since the program may resume before it has returned.
+      this.#isPaused = true;
       // A copy is what a program can keep and transfer; it may also close the device meanwhile.
-      this.#isPaused = !this.#line.take(new Uint8Array(tx.bytes.subarray(from, from + frameBytes)));
-      if (this.#isPaused) break;
+      if (!this.#line.take(new Uint8Array(tx.bytes.subarray(from, from + frameBytes)))) break;
+      this.#isPaused = false;
       tx.consume(recordBytes(frameBytes));
       frames += 1;
     }

@@ -6,7 +6,7 @@
 import { NetPopcornError, statusError } from "../errors.ts";
 import { checkInteger } from "../kernel/config.ts";
 import { SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
-import { ETIMEDOUT, OK } from "../layout/status.ts";
+import { ENOBUFS, ETIMEDOUT, OK } from "../layout/status.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { KernelExports } from "../wasm/exports.ts";
 import { ADDRESS_BYTES, formatAddress, parseAddress } from "./address.ts";
@@ -92,12 +92,19 @@ export class Pinger {
       const status = exports.echoWait(1);
       if (status < 0) throw statusError(status, `ping ${address}`);
     }
+    if (this.#waiting.size > 0xffff) throw statusError(ENOBUFS, `ping ${address}`);
     return new Promise((resolve, reject) => {
-      this.#sequence = (this.#sequence + 1) & 0xffff;
+      do this.#sequence = (this.#sequence + 1) & 0xffff;
+      while (this.#waiting.has(this.#sequence));
       const timeoutNs = timeoutMs * NS_PER_MS;
       this.#waiting.set(this.#sequence, { remote, bytes, ttl, timeoutNs, host, sentNs: undefined, resolve, reject });
       host.requestTurn();
     });
+  }
+
+  /** A kernel has come to the group: replies may come to it, too. */
+  joined({ exports }: PingHost): void {
+    if (this.#waiting.size > 0) exports.echoWait(1);
   }
 
   /** In the turn of one of the kernels, after poll, before flush. */

@@ -147,7 +147,7 @@ class InlineStack extends StackBase implements Stack {
   async #startApplication(host: KernelHost, application: Application): Promise<void> {
     const { options } = this.#plan;
     const { kernelId } = host;
-    const sockets = this.#createSockets([host], host.control.ports, this.#plan.configs.length === 1);
+    const sockets = this.#createSockets([host], host.control.ports, this.#plan.kernelsMax === 1);
     this.#kernelSockets[kernelId] = sockets;
     const stack = new KernelStack({
       host,

@@ -23,7 +23,7 @@ export type NetworkPlan = {
   readonly network: NetworkOptions;
 };
 
-/** Beside the first of each family (assembly/ip/gateways.ts); IPv6's first one counts here. */
+/** Beside the first of each family, both families together (assembly/ip/gateways.ts). */
 const OTHER_GATEWAYS_MAX = 8;
 const NO_ADDRESS = new Uint8Array(16);
 
@@ -65,7 +65,8 @@ export function planNetwork(
     const family = addressFamily(address);
     if (!speaks(family)) throw combinationError(`gateway ${text} is of another address family than the own addresses`);
     if (seen.has(family)) {
-      const others = routes.push({ type: "gatewayAdd", address });
+      routes.push({ type: "gatewayAdd", address });
+      const others = routes.filter(({ type }) => type === "gatewayAdd").length;
       if (others > OTHER_GATEWAYS_MAX) throw combinationError(`gateway ${text} is one too many`);
       continue;
     }

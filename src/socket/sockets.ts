@@ -166,11 +166,14 @@ export class Sockets implements ConnectionOwner {
       const text = "ping: the card may bring the reply to another kernel; use the stack's own, in inline mode";
       throw new NetPopcornError("ERR_NO_APPLICATION_THREAD", text);
     }
-    this.#pinger ??= new Pinger(() => this.#hosts, this.#anyHost().config.seed[0] ?? 0);
-    for (const host of this.#hosts) host.pinger = this.#pinger;
+    const anyHost = this.#anyHost();
+    // A kernel's replies are in one queue: whoever pings from its thread, there is one that reads it.
+    const pinger = anyHost.pinger ?? new Pinger(() => this.#hosts, anyHost.config.seed[0] ?? 0);
+    for (const host of this.#hosts) host.pinger ??= pinger;
+    this.#pinger = pinger;
     this.ref();
     try {
-      return await this.#pinger.ping(address, options);
+      return await pinger.ping(address, options);
     } finally {
       this.unref();
     }
@@ -223,6 +226,10 @@ export class Sockets implements ConnectionOwner {
       socket.addReplica(host, handle);
     }
     this.#hosts.push(host);
+    if (this.#pinger) {
+      host.pinger ??= this.#pinger;
+      this.#pinger.joined(host);
+    }
   }
 
   /** A kernel is about to leave: its replicas stop listening, those in other kernels go on. */

@@ -55,7 +55,10 @@ export class UdpSocket implements AsyncIterable<Datagram> {
     this.#replicas.push(replica);
     host.addSink(replica);
     for (const [option, value] of this.#options) replica.setOption(option, value);
-    for (const group of this.#groups) replica.join(parseAddress(group));
+    for (const group of this.#groups) {
+      const status = replica.join(parseAddress(group));
+      if (status < 0) throw statusError(status, `join ${group} in kernel ${host.kernelId}`);
+    }
   }
 
   /** @internal */
@@ -259,7 +262,7 @@ class UdpReplica implements EventSink {
   }
 
   setOption(option: number, value: number): number {
-    return this.host.exports.udpSetOption(this.handle, option, value);
+    return this.host.handles.udpSetOption(this.handle, option, value);
   }
 
   join(group: Uint8Array): number {

@@ -23,7 +23,9 @@ let folder = new URL("../../build/", import.meta.url);
 export function setModuleBase(base: string | URL): void {
   const page = (globalThis as { document?: { baseURI: string } }).document?.baseURI;
   try {
-    folder = new URL(`${base}`.replace(/\/?$/, "/"), page);
+    const url = new URL(`${base}`, page);
+    if (!url.pathname.endsWith("/")) url.pathname += "/";
+    folder = url;
   } catch (cause) {
     throw new NetPopcornError("EINVAL", `"${base}" is no URL of a folder; give an absolute one`, { cause });
   }
@@ -44,7 +46,8 @@ export function loadModule(
   if (!module) {
     module = compile(file);
     // A failed load may be tried again, for instance after a build.
-    module.catch(() => modules.delete(file));
+    const failed = module;
+    module.catch(() => modules.get(file) === failed && modules.delete(file));
     modules.set(file, module);
   }
   return module;

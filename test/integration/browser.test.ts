@@ -6,6 +6,7 @@ import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -29,9 +30,11 @@ const PAGE = `<!doctype html><title>NetPopcorn</title>
 /** With these a page may share memories between threads. */
 const ISOLATION = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
 
+const VISIT_MS_MAX = 60_000;
 const browser = findBrowser();
 let bundle = "";
 beforeAll(async () => {
+  if (browser === undefined) return;
   // As a user's bundler would: in one file, somewhere else than the WebAssembly modules.
   const { outputFiles } = await build({
     stdin: {
@@ -93,7 +96,9 @@ async function visit(program: string, headers: Record<string, string>, path = ""
   const { port } = server.address() as AddressInfo;
   const words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"];
   const url = `http://127.0.0.1:${port}/${path}`;
-  const child = spawn(program, [...words, `--user-data-dir=${profile}`, "--remote-debugging-port=0", url]);
+  const child = spawn(program, [...words, `--user-data-dir=${profile}`, "--remote-debugging-port=0", url], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
   const ended = new Promise((resolve) => child.once("close", resolve));
   let errors = "";
   child.stderr.setEncoding("utf8").on("data", (piece: string) => {
@@ -107,7 +112,10 @@ async function visit(program: string, headers: Record<string, string>, path = ""
   const gone = ended.then((code) => {
     throw new Error(`${program} ended with ${code}: ${errors.slice(-500)}`);
   });
-  return await Promise.race([told, gone]);
+  const late = sleep(VISIT_MS_MAX, undefined, { ref: false }).then(() => {
+    throw new Error(`the page has told nothing in ${VISIT_MS_MAX} ms: ${errors.slice(-500)}`);
+  });
+  return await Promise.race([told, gone, late]);
 }
 
 describe("in a browser", () => {

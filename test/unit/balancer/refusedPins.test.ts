@@ -81,7 +81,7 @@ it("a group stays where its connection is, and moves as soon as there is a filte
 
   // The policy is told for a while that there are none.
   expect(pinsFree[0]).toBe(filled >> 1);
-  await expect.poll(() => pinsFree.at(-1)).toBe(0);
+  await expect.poll(() => pinsFree.includes(0)).toBe(true);
   await expect.poll(() => pinsFree.at(-1), { timeout: 10_000 }).toBe(filled >> 1);
 
   card.clearFilter(stranger(7));

@@ -80,7 +80,22 @@ describe("a device whose frames the program carries", () => {
     const bytes = testBytes(50_000);
     expect(await echo(stack, bytes)).toEqual(bytes);
     expect(calls).toBeGreaterThan(10);
-    expect((await stack.stats()).total["tcpRetransmits"]).toBe(0);
+  });
+
+  it("goes on when it is resumed before transmit has refused", async () => {
+    let calls = 0;
+    const { client, server } = cross((_, give) => {
+      if (++calls % 3 === 0) {
+        client.resume();
+        return false;
+      }
+      give();
+      return undefined;
+    });
+    await startEcho(server);
+    const stack = await start({ device: client, address: "10.7.0.1/24" });
+    const bytes = testBytes(20_000);
+    expect(await echo(stack, bytes)).toEqual(bytes);
   });
 
   it("loses a frame whose transmit throws, tells, and goes on", async () => {
@@ -100,11 +115,13 @@ describe("a device whose frames the program carries", () => {
     expect(await echo(stack, bytes)).toEqual(bytes);
     expect(client.statistics().txFailed).toBe(1);
     expect(errors[0]).toThrow("no line");
+    vi.restoreAllMocks();
   });
 
   it("drops what no kernel can take, and counts it", async () => {
     const device = createFrameDevice({ transmit: () => {} });
     expect(device.receive(new Uint8Array(60))).toBe(false);
+    expect(() => device.receive(new ArrayBuffer(60) as never)).toThrow("new Uint8Array(buffer)");
     const stack = await start({ device, address: "10.7.0.1/24" });
     expect(device.receive(new Uint8Array(13))).toBe(false);
     expect(device.receive(new Uint8Array(1515))).toBe(false);

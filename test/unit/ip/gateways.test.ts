@@ -253,6 +253,36 @@ describe.each(PROBE_BUILDS)("several default gateways, %s build", (build) => {
     expect(world.during(90_000, far)).toEqual(["13", "11"]);
   });
 
+  test.each([
+    { family: 4, routers: ROUTERS, far: FAR },
+    { family: 6, routers: ROUTERS6, far: FAR6 },
+  ])("IPv$family: one that is back and asks for us before we ask for it is asked, too", ({ family, routers, far }) => {
+    const world = new World({ build, gateway: routers[0], others: routers.slice(1) });
+    const [first] = routers;
+    world.via(far);
+    world.alive.delete(first);
+    expect(world.during(60_000, far)).toEqual(["11", "12"]);
+    // What it sends makes it known, but does not show that it hears us.
+    if (family === 4) {
+      world.probe.input(arp({ operation: "request", senderMac: macOf(first), senderV4: first, targetV4: OWN }));
+    } else {
+      const question = neighborMessage({ source: first, destination: "fe80::1" }, 135, "fe80::1", macOf(first));
+      world.probe.input(frame6(OWN_MAC, macOf(first), question));
+    }
+    expect(world.during(1000, far)).toEqual(["12"]);
+    world.alive.add(first);
+    expect(world.during(90_000, far)).toEqual(["12", "11"]);
+  });
+
+  test("other neighbours that do not answer do not stand in a gateway's way", () => {
+    const world = new World({ build, others: ROUTERS.slice(1) });
+    for (let host = 100; host < 120; host++) world.via(`10.0.0.${host}`);
+    world.probe.advance(20_000);
+    expect(world.via()).toBe("11");
+    world.alive.delete(ROUTERS[0]);
+    expect(world.during(60_000).at(-1)).toBe("12");
+  });
+
   test("all of them dead: the first is tried", () => {
     const world = new World({ build, others: ROUTERS.slice(1) });
     world.via();

@@ -231,9 +231,9 @@ describe.each([1, 3])("groups of a stack with %i kernels", (kernels) => {
     },
   );
 
-  test("routers are told, and told again when they ask", async () => {
+  test("routers are told twice of a group that is joined, and of its end", async () => {
     const { client, server } = await create();
-    // A multicast router in the place of the client: it is in the group that IGMPv3 reports go to.
+    // The client is in no group that reports go to: it drops them, and counts.
     const socket = await server.bindUdp(7000);
     socket.addMembership("239.7.7.7");
     await expect.poll(async () => (await client.stats()).total.dropBroadcast ?? 0).toBeGreaterThanOrEqual(2);
