@@ -80,6 +80,8 @@ export class Rehoming {
   readonly #takers: Backlog;
   #releaseAtMs = Number.POSITIVE_INFINITY;
   #releaseRounds = 0;
+  /** Set by the stack: an entry that is on its way with its connections (src/migration) is left alone. */
+  isMigrating: (entry: number) => boolean = () => false;
 
   constructor(options: RehomingOptions) {
     this.#options = options;
@@ -293,7 +295,7 @@ export class Rehoming {
         this.#displaced.delete(entry);
         continue;
       }
-      if (this.#out.has(home) || occupied.has(this.#key(entry, standIn))) continue;
+      if (this.#out.has(home) || occupied.has(this.#key(entry, standIn)) || this.isMigrating(entry)) continue;
       this.#displaced.delete(entry);
       this.#give({ entry, from: standIn, to: home, goesHome: true }, nowMs);
     }
@@ -307,7 +309,7 @@ export class Rehoming {
     const named = new Map<number, number>();
     for (let entry = 0; entry < placement.entries; entry++) {
       const queue = placement.queueOf(entry);
-      if (queue !== undefined && leaving.includes(queue)) named.set(entry, queue);
+      if (queue !== undefined && leaving.includes(queue) && !this.isMigrating(entry)) named.set(entry, queue);
     }
     const stuck = this.#pin(named);
     let moved = 0;

@@ -112,6 +112,7 @@ class InlineStack extends StackBase implements Stack {
         };
       },
     });
+    this.#supervision.rehoming.isMigrating = (entry) => this.#migrator.isMovingEntry(entry);
     this.#device.onGroupsRefused = (groups, why) => {
       this.#balancing.refused(groups, why);
       this.#supervision.groupsRefused();

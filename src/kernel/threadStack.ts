@@ -82,6 +82,7 @@ class ThreadStack extends StackBase implements Stack {
         };
       },
     });
+    this.#supervision.rehoming.isMigrating = (entry) => this.#migrator.isMovingEntry(entry);
     this.#device.onGroupsRefused = (groups, why) => {
       this.#balancing.refused(groups, why);
       this.#supervision.groupsRefused();

@@ -95,6 +95,11 @@ export class Migrator {
     return this.#active?.group === group;
   }
 
+  /** The same, by the group's entry of the device's placement. */
+  isMovingEntry(entry: number): boolean {
+    return this.#active !== undefined && this.#options.device.placement?.entryOfGroup?.(this.#active.group) === entry;
+  }
+
   /**
    * Moves a flow group with all its connections to kernel `to`. Fulfilled when the old kernels no longer forward.
    * @throws NetPopcornError ERR_OPTION_RANGE, EOPNOTSUPP (the device has no flow groups), ERR_MIGRATION_PINNED
