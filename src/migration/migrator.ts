@@ -90,14 +90,20 @@ export class Migrator {
     return this.#queue.length + (this.#active ? 1 : 0);
   }
 
-  /** The group is on its way just now. */
+  /** The group is on its way, or its old kernels still forward late frames, which must not be new ones. */
   isMoving(group: number): boolean {
-    return this.#active?.group === group;
+    if (this.#active?.group === group) return true;
+    for (const move of this.#ending) if (move.group === group) return true;
+    return false;
   }
 
   /** The same, by the group's entry of the device's placement. */
   isMovingEntry(entry: number): boolean {
-    return this.#active !== undefined && this.#options.device.placement?.entryOfGroup?.(this.#active.group) === entry;
+    const { placement } = this.#options.device;
+    for (const { group } of [...(this.#active ? [this.#active] : []), ...this.#ending]) {
+      if (placement?.entryOfGroup?.(group) === entry) return true;
+    }
+    return false;
   }
 
   /**

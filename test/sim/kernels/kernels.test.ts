@@ -32,7 +32,7 @@ describeSuite({
     { seed: 1178, what: "the model: a kernel that joins when all others have gone for good finds no listeners" },
     { seed: 1612, what: "the model: with no kernel left, filters stay until the stack is closed" },
     { seed: 1089, what: "angel threw with no kernel up" },
-    { seed: 3907, what: "an entry went home while stack.migrate() was moving its group" },
+    { seed: 3907, what: "an entry went home to a kernel that still forwarded frames of its group, which had migrated" },
     { seed: 1634, what: "the balancer moved a group while stack.migrate() was moving it" },
   ],
   reached: [
