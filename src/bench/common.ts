@@ -1,7 +1,7 @@
 /** What the benchmarks of all levels and thread counts share: options, results, settings. */
 import type { Tuning } from "../kernel/config.ts";
 
-export const WORKLOADS = ["accept", "bulk", "rr", "idle"] as const;
+export const WORKLOADS = ["accept", "bulk", "rr", "idle", "rehome"] as const;
 export type Workload = (typeof WORKLOADS)[number];
 
 export const LEVELS = ["handle", "net"] as const;

@@ -30,8 +30,8 @@ const BACKLOG = 4096;
 /** @throws NetPopcornError ERR_ARGUMENT for what runs at the handle level only. */
 export async function runNetLevel(options: BenchOptions, progress: (text: string) => void): Promise<BenchResult> {
   const { workload, concurrency, connections } = options;
-  if (workload === "idle" || options.kernels > 1) {
-    const what = workload === "idle" ? "idle" : "--kernels";
+  if (workload === "idle" || workload === "rehome" || options.kernels > 1) {
+    const what = options.kernels > 1 ? "--kernels" : workload;
     throw new NetPopcornError("ERR_ARGUMENT", `${what} is measured at the handle level: leave --level net out`);
   }
   if (workload === "accept" && connections > 0) {

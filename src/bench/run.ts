@@ -21,6 +21,7 @@ import {
 import { IdleClient, IdleServer, residentBytesOfMapping } from "./idle.ts";
 import { runNetLevel } from "./netLevel.ts";
 import { createKernelPair, type KernelPair } from "./pair.ts";
+import { runRehome } from "./rehome.ts";
 import { EchoServer, PingClient } from "./rr.ts";
 import { runThreads } from "./threads.ts";
 
@@ -34,6 +35,7 @@ const PORTS_USED = 24_000;
 
 export async function runBench(options: BenchOptions, progress: (text: string) => void): Promise<BenchResult> {
   if (options.level === "net") return runNetLevel(options, progress);
+  if (options.workload === "rehome") return runRehome(options, progress);
   if (options.kernels > 1) return runThreads(options, progress);
   switch (options.workload) {
     case "accept":

@@ -29,7 +29,8 @@ const COUNTING_SIDE = { accept: "client", bulk: "server", rr: "client" } as cons
 
 export async function runThreads(options: BenchOptions, progress: (text: string) => void): Promise<BenchResult> {
   const { workload, kernels, seed } = options;
-  if (workload === "idle") throw new NetPopcornError("ERR_ARGUMENT", "idle runs on one kernel: leave --kernels out");
+  if (workload === "idle" || workload === "rehome")
+    throw new NetPopcornError("ERR_ARGUMENT", `${workload} runs on one kernel: leave --kernels out`);
   const segment = await createSegment({ portsMax: Math.min(64, 2 * kernels + 1), seed });
   const stacks: Stack[] = [];
   try {

@@ -17,11 +17,12 @@ export type BenchCommandOptions = {
   readonly seed: number;
 };
 
-const CONNECTIONS_DEFAULT = { accept: 0, bulk: 1, rr: 1, idle: 100_000 } as const;
+const CONNECTIONS_DEFAULT = { accept: 0, bulk: 1, rr: 1, idle: 100_000, rehome: 0 } as const;
 const UNITS: Readonly<Record<string, string>> = {
   connsPerSec: "connections/s",
   gbitPerSec: "Gbit/s of payload",
   roundTripsPerSec: "round trips/s",
+  rehomeMs: "ms until nothing is steered to a kernel that has ended",
   bytesPerConnection: "bytes per idle connection, both sides",
 };
 

@@ -99,7 +99,7 @@ function serveCommand(): Command {
 function benchCommand(): Command {
   return new Command("bench")
     .description("measure: both ends of every connection are this stack, frames are handed over in memory")
-    .argument("<workload>", "accept, bulk, rr, idle, or micro")
+    .argument("<workload>", "accept, bulk, rr, idle, rehome, or micro")
     .option(
       "--level <level>",
       "handle: bare handles; net: sockets of netpopcorn/net (accept, bulk, rr)",

@@ -393,11 +393,8 @@ export class DeviceOwner {
     const decide = () => {
       if (--undecided === 0) done({ sequence, filters, groups });
     };
-    if (!this.#mayWrite) {
-      groups.push(...groupsOf(writes));
-      decide();
-      return;
-    }
+    // Given up since the batch came: nothing is written, so nothing is answered, and the next owner is asked.
+    if (!this.#mayWrite) return;
     for (const write of writes) {
       if (offered && write.op === "group") {
         const last = this.#lastWrites.get(write.entry) ?? 0;

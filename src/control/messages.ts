@@ -60,6 +60,8 @@ export type FromWorker =
   | { readonly type: "conflict"; readonly address: string }
   | { readonly type: "tablesWritten"; readonly id: number; readonly answer: Uint8Array }
   | { readonly type: "migrated"; readonly id: number; readonly answer: MigrationAnswer }
+  /** The thread ends by itself, with this status: told before it has ended, for the others' sake. */
+  | { readonly type: "exit"; readonly status: number }
   /** `fatal`: the worker ends after this. */
   | { readonly type: "error"; readonly error: ErrorRecord; readonly fatal: boolean };
 

@@ -45,6 +45,12 @@ export function tablesOf(device: Device): DeviceTables {
   return tables;
 }
 
+/** Loads what openTables() needs, so that whoever takes over from an owner that has died need not. */
+export async function loadTables(descriptor: TablesDescriptor | undefined): Promise<void> {
+  if (descriptor?.kind === "card") await import("./card/tables.ts");
+  if (descriptor?.kind === "tap") await import("./tap/tables.ts");
+}
+
 /**
  * Opens, on this thread, the tables that `Device.describeTables` described on another.
  * @throws NetPopcornError ERR_PORT_KIND, and what the device's own module throws.

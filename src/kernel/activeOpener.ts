@@ -50,7 +50,7 @@ export class ActiveOpener {
     this.#handles = handles;
     if (!steering.filterable) return;
     const isOver = (handle: number, localPort: number) => this.#isOver(handle, localPort);
-    const filters = new FilterBlocks({ queue, line: control, settle, timeWaitMs, isOver });
+    const filters = new FilterBlocks({ queue, line: control, settle, nowNs: () => handles.nowNs, timeWaitMs, isOver });
     control.onReclaim(() => filters.reclaim());
     control.device.onRecall = () => filters.giveBack(handles.nowNs);
     this.#filters = filters;
@@ -159,10 +159,10 @@ export class ActiveOpener {
     if (candidates.length === 0) return EADDRNOTAVAIL;
     const { nowNs } = this.#handles;
     const service = filters.open(remote, remotePort, own, nowNs);
-    // An answer that has come meanwhile, and was no, is told once.
-    if (!service.refused) filters.ask(service, candidates, true);
+    // An answer that has come meanwhile, and was no, is told.
+    if (!service.refused && !filters.isRefused(service)) filters.ask(service, candidates, true);
     if (service.asked) return EAGAIN;
-    const refused = service.refused;
+    const refused = service.refused || filters.isRefused(service);
     service.refused = false;
     return refused ? ENOBUFS : this.#connectLeased(attempt);
   }

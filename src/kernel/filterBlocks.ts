@@ -11,6 +11,9 @@
  *       ▲                  │ service idle, or recalled       │ recalled, and it is over
  *       └──────────────────┴──────────── return ────────────┘
  * ```
+ * When the owner has not had as many as it was asked for, it is not asked ahead again for a second, and who has been
+ * refused is refused again for ten milliseconds without a question: no message per connection then, either.
+ *
  * The end of a connection is found by looking, once a second: the kernel's data path knows nothing of filters. A new
  * owner is told of all.
  */
@@ -31,6 +34,10 @@ const READY_MIN = 16;
 const LOOK_NS = 1e9;
 /** A service to which nothing has been opened for so long gives back what is ready. */
 const IDLE_NS = 10e9;
+/** How long nothing is asked for ahead when the table was full. */
+const SCARCE_NS = 1e9;
+/** How long a refusal holds. */
+const REFUSED_NS = 10e6;
 /** Ports in one message. */
 const MESSAGE_PORTS_MAX = 512;
 
@@ -55,6 +62,9 @@ export type Service = {
   urgent: boolean;
   /** An urgent question has been answered with none. */
   refused: boolean;
+  /** Until then the owner is not asked ahead, or not at all. */
+  scarceUntilNs: number;
+  refusedUntilNs: number;
   takenNs: number;
 };
 
@@ -63,6 +73,7 @@ export type FilterBlocksOptions = {
   readonly line: OwnerLine;
   /** Handles messages now, as far as they need no other thread. */
   readonly settle: () => void;
+  readonly nowNs: () => number;
   readonly timeWaitMs: number;
   /** Whether the connection is closed or in TIME-WAIT, or the handle another connection's. */
   readonly isOver: (handle: number, localPort: number) => boolean;
@@ -101,7 +112,7 @@ export class FilterBlocks {
     if (!service) {
       const own = { key, remote: remote.slice(), remotePort, local: local.slice() };
       const empty = { ready: [], used: new Map(), asked: undefined, question: 0, urgent: false, refused: false };
-      service = { ...own, ...empty, takenNs: nowNs };
+      service = { ...own, ...empty, scarceUntilNs: 0, refusedUntilNs: 0, takenNs: nowNs };
       this.#services.set(key, service);
       this.#nextLookNs = Math.min(this.#nextLookNs, nowNs + LOOK_NS);
     }
@@ -121,8 +132,13 @@ export class FilterBlocks {
   }
 
   /** True when the next block should be asked for, so that nobody has to wait for it. */
-  isLow({ asked, ready }: Service): boolean {
-    return ready.length < READY_MIN && !asked;
+  isLow({ asked, ready, scarceUntilNs }: Service): boolean {
+    return ready.length < READY_MIN && !asked && this.#options.nowNs() >= scarceUntilNs;
+  }
+
+  /** The owner has just said that there is none. */
+  isRefused({ refusedUntilNs }: Service): boolean {
+    return this.#options.nowNs() < refusedUntilNs;
   }
 
   /**
@@ -223,8 +239,11 @@ export class FilterBlocks {
   #granted(service: Service, answer: Uint8Array): void {
     const block = decodeFilterBlock(answer);
     if (!block || !service.asked) return;
+    const nowNs = this.#options.nowNs();
+    if (block.localPorts.length < service.asked.length) service.scarceUntilNs = nowNs + SCARCE_NS;
     service.asked = undefined;
     service.refused = block.localPorts.length === 0 && service.urgent;
+    if (service.refused) service.refusedUntilNs = nowNs + REFUSED_NS;
     for (const port of block.localPorts) if (!this.has(service, port)) service.ready.push(port);
     this.#answered?.resolve();
     this.#answered = undefined;

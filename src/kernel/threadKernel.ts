@@ -57,11 +57,8 @@ export class ThreadKernel {
     });
     this.ready.catch(() => {});
     this.#exited = new Promise((resolve) => {
-      worker.once("exit", (code) => {
-        this.#end(
-          "exit",
-          new NetPopcornError("ERR_KERNEL_EXIT", `kernel ${this.kernelId}: its thread ended (status ${code})`),
-        );
+      worker.once("exit", (status) => {
+        this.#exits(status);
         resolve();
       });
     });
@@ -129,6 +126,12 @@ export class ThreadKernel {
     await this.#exited;
   }
 
+  /** Ends the worker as a crash would. From now on it counts as gone. */
+  kill(): void {
+    void this.#worker.terminate();
+    this.#end("exit", new NetPopcornError("ERR_KERNEL_EXIT", `kernel ${this.kernelId} was ended by killKernel()`));
+  }
+
   #post(message: ToWorker): void {
     this.#worker.postMessage(message);
   }
@@ -156,12 +159,20 @@ export class ThreadKernel {
       case "conflict":
         this.#options.onConflict(message.address);
         break;
+      case "exit":
+        this.#exits(message.status);
+        break;
       case "error":
         if (message.fatal)
           this.#end(message.error.code === "ERR_KERNEL_TRAP" ? "trap" : "error", toError(message.error));
         else this.#options.onError(toError(message.error));
         break;
     }
+  }
+
+  #exits(status: number): void {
+    const text = `kernel ${this.kernelId}: its thread ended (status ${status})`;
+    this.#end("exit", new NetPopcornError("ERR_KERNEL_EXIT", text));
   }
 
   /** An error at start makes the start fail. */

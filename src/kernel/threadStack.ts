@@ -163,7 +163,7 @@ class ThreadStack extends StackBase implements Stack {
 
   killKernel(kernelId: number): void {
     this.#supervision.requirePresent(kernelId);
-    void this.#threads[kernelId]?.terminate();
+    this.#threads[kernelId]?.kill();
   }
 
   addKernel(): Promise<number> {

@@ -6,7 +6,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { type FromWorker, type ToWorker, toErrorRecord, type WorkerStart } from "../control/messages.ts";
 import type { View } from "../control/view.ts";
 import { openPort } from "../device/openPort.ts";
-import { type DeviceTables, openTables } from "../device/tables.ts";
+import { type DeviceTables, loadTables, openTables } from "../device/tables.ts";
 import { NetPopcornError } from "../errors.ts";
 import { runApplication } from "../net/application.ts";
 import { Sockets } from "../socket/sockets.ts";
@@ -35,6 +35,20 @@ function reportError(error: unknown, fatal: boolean): void {
 function exit(): void {
   owner.close();
   setTimeout(() => process.exit(0), EXIT_DELAY_MS).unref();
+}
+
+/**
+ * Tells of this thread's end when it begins, not when it is over, which takes milliseconds: packets are waiting. An
+ * exception that nobody catches Node tells itself.
+ */
+function tellExit(): void {
+  let isThrown = false;
+  process.once("uncaughtExceptionMonitor", () => {
+    isThrown = true;
+  });
+  process.once("exit", (status) => {
+    if (!isThrown) post({ type: "exit", status });
+  });
 }
 
 /** What this kernel decides about addresses holds here at once; the owner's thread tells the other kernels. */
@@ -110,6 +124,7 @@ class KernelThread {
     await runApplication(this.#start.app, this.#stack, this.#start.appArguments);
     if (this.#start.view.term > 1) await this.#stack.joinListeners(await this.#host.control.missingPorts());
     post({ type: "ready" });
+    await loadTables(this.#start.tables);
   }
 
   /** Turns without a queue pair go before: messages come and go. The owner grants one, also to itself. */
@@ -197,6 +212,7 @@ class KernelThread {
 }
 
 async function run(): Promise<void> {
+  tellExit();
   await new KernelThread(workerData as WorkerStart).run();
 }
 

@@ -118,6 +118,7 @@ export class WorldKernel {
       queue: kernelId,
       line: this.control,
       settle: () => {},
+      nowNs: () => 0,
       timeWaitMs: 0,
       isOver: (handle) => this.#over.has(handle),
     });

@@ -16,6 +16,20 @@ function linesOf(text: string): Record<string, unknown>[] {
   return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
 }
 
+describe("bench", () => {
+  test("rehome ends the owner and another, and tells how long each took", () => {
+    const { status, stdout, stderr } = runCli("bench", "rehome", "--kernels", "3", "--seconds", "0.5", "--json");
+    expect(stderr).toMatch(/, the owner: /);
+    expect(status).toBe(0);
+    const [line] = linesOf(stdout);
+    expect(line).toMatchObject({ workload: "rehome", kernels: 3, restartMs: 50 });
+    // A third of 4,096 flow groups and of the RETA's 512 entries, and more for who stands in.
+    expect(line?.entries).toBeGreaterThan(1500);
+    for (const name of ["ofOwnerMs", "ofOthersMs", "upAgainMs"]) expect(line?.[name]).toBeGreaterThan(0);
+    expect(line?.ends).toBeGreaterThanOrEqual(2);
+  });
+});
+
 describe("demo", () => {
   test("every connection completes, every kernel has a share, and the report is there", () => {
     const report = join(folder, "report.html");

@@ -228,9 +228,43 @@ describe("exact filters of active opens", () => {
     expect(state.connected).toBe(8192);
     for (const handle of open.splice(0, 100)) handles.close(handle);
     turn(200);
+    // A refusal holds for ten milliseconds.
+    turn(1, 1e7);
     expect(fill()).toBe(ENOBUFS);
     // The two services share what there was; one may have some of its last block left.
     expect(open.length).toBeGreaterThan(8192 - 64);
     expect(card.registers.filterCount).toBe(8192);
+  });
+
+  it("need no message per connection when the table is full, either", async () => {
+    const { client, turn } = await createWorld(3, "exact filters", { timeWaitMs: 100 });
+    // The service is the third kernel's; the first is the owner, and its own messages do not count.
+    const [first, second] = client.kernels.map(({ handles }) => handles) as [Handles, Handles];
+    const states = openers(client);
+    const asked = async () => (await client.stats()).messages.sent.filtersAsk ?? 0;
+    const fill = (handles: Handles) => {
+      for (let open: number[] = []; ; turn(1)) {
+        const handle = handles.connect(SERVER, 80);
+        if (handle < 0) return { open, refusal: handle };
+        open = [...open, handle];
+      }
+    };
+    const held = Array.from({ length: 40 }, () => second.connect(SERVER, 80));
+    const { refusal } = fill(first);
+    expect(refusal).toBe(ENOBUFS);
+    for (let i = 0; i < 400 && states.some(({ open, connected }) => open.size > connected); i++) turn(5);
+    // Their filters stay the second kernel's: ten connections that ask for more each, and get none.
+    for (const handle of held.splice(0, 10)) second.close(handle);
+    turn(100);
+    turn(20, 1e8);
+    const before = await asked();
+    for (let i = 0; i < 10; i++, turn(1)) expect(second.connect(SERVER, 80)).toBeGreaterThanOrEqual(0);
+    expect((await asked()) - before).toBe(1);
+    for (let i = 0; i < 100; i++, turn(1)) expect(second.connect(SERVER, 80)).toBe(ENOBUFS);
+    expect((await asked()) - before).toBe(2);
+    // A refusal does not last.
+    for (const handle of held.splice(0, 10)) second.abort(handle);
+    turn(2, 2e7);
+    expect(second.connect(SERVER, 80)).toBeGreaterThanOrEqual(0);
   });
 });
