@@ -87,6 +87,7 @@ import {
   OPTION_HOP_LIMIT,
   OPTION_MULTICAST_HOP_LIMIT,
   OPTION_MULTICAST_LOOP,
+  OPTION_RCV_BUFFER_BYTES,
   OPTION_TOS,
 } from "../../src/layout/option.ts";
 import { RESULT_BASE } from "../../src/layout/kernelMemory.ts";
@@ -109,7 +110,9 @@ const PAYLOAD_BYTES_MAX: u32 = 65507;
 const UDP_LENGTH: usize = 4;
 const UDP_CHECKSUM: usize = 6;
 /** Of the memory that a socket's waiting datagrams take, counted in slots (udp/datagrams.ts). */
-const RX_BYTES_MAX: u32 = 262144;
+const RX_BYTES_DEFAULT: u32 = 262144;
+const RX_BYTES_MIN: i32 = 2048;
+const RX_BYTES_MAX: i32 = 16 << 20;
 const NONE: i32 = -1;
 
 const FREE: u8 = 0;
@@ -133,6 +136,8 @@ class Socket {
   /** Payload bytes that wait, and the memory they take. */
   rxPayloadBytes: u32;
   rxChargedBytes: u32;
+  /** OPTION_RCV_BUFFER_BYTES: how much rxChargedBytes may become. */
+  rxBytesMax: u32;
   /** ICMP error not yet told, as a status; 0: none. */
   error: i32;
   /** OPTION_TOS and OPTION_HOP_LIMIT (0: as configured); those of datagrams to groups. */
@@ -252,6 +257,7 @@ export function udpBind(addressIndex: i32, port: u32): i32 {
   socket.addressIndex = addressIndex;
   socket.port = localPort;
   socket.groupHopLimit = 1;
+  socket.rxBytesMax = RX_BYTES_DEFAULT;
   const bucket = bucketOf(localPort);
   socket.next = load<i32>(bucket);
   store<i32>(bucket, index);
@@ -316,6 +322,12 @@ export function udpSetOption(handle: u32, option: i32, value: i32): i32 {
   const index = boundIndexOf(handle);
   if (index == NONE) return EBADF;
   const socket = at(index);
+  if (option == OPTION_RCV_BUFFER_BYTES) {
+    if (value < RX_BYTES_MIN || value > RX_BYTES_MAX) return EINVAL;
+    // Less than waits already: nothing of that is lost.
+    socket.rxBytesMax = <u32>value;
+    return OK;
+  }
   if (value < 0 || value > (option == OPTION_MULTICAST_LOOP ? 1 : 255)) return EINVAL;
   if (option == OPTION_TOS) socket.tos = <u8>value;
   else if (option == OPTION_HOP_LIMIT) socket.hopLimit = <u8>value;
@@ -540,7 +552,7 @@ function dropped(counter: i32): bool {
 function queueDatagram(index: i32, udp: usize, bytes: u32, addresses: usize, tos: u8, hopLimit: u8): void {
   const socket = at(index);
   const charge = datagramCharge(bytes);
-  const datagram = socket.rxChargedBytes + charge <= RX_BYTES_MAX ? datagramTake(bytes) : 0;
+  const datagram = socket.rxChargedBytes + charge <= socket.rxBytesMax ? datagramTake(bytes) : 0;
   if (datagram == 0) {
     count(DROP_UDP_QUEUE_FULL);
     return;

@@ -55,13 +55,13 @@ export function asNodeError(cause: unknown, shape: (status: number) => Error): E
 }
 
 /** An error of Node's own kind: its name shows the code in the stack, as theirs do. */
-function nodeError(Base: ErrorConstructor, code: string, message: string): NodeJS.ErrnoException {
+export function nodeError(Base: ErrorConstructor, code: string, message: string): NodeJS.ErrnoException {
   const error: NodeJS.ErrnoException = new Base(message);
   error.code = code;
   return error;
 }
 
-function received(value: unknown): string {
+export function received(value: unknown): string {
   if (value === null || value === undefined) return `Received ${value}`;
   if (typeof value === "function") return `Received function ${value.name}`;
   if (typeof value === "object") return `Received an instance of ${value.constructor?.name ?? "Object"}`;

@@ -19,8 +19,8 @@ export function getDefaultStack(): NetStack {
   if (defaultStack === undefined) {
     throw new NetPopcornError(
       "ERR_NO_STACK",
-      "netpopcorn/net has a stack of its own in an application module only (option app of createStack); " +
-        "elsewhere use createNet(stack)",
+      "netpopcorn/net and netpopcorn/dgram have a stack of their own in an application module only (option app of " +
+        "createStack); elsewhere use createNet(stack) and createDgram(stack)",
     );
   }
   return defaultStack;

@@ -9,7 +9,7 @@ import { type PortClaims, portKey, type PortProtocol, type PortRequest } from ".
 import { NetPopcornError, statusError } from "../errors.ts";
 import { formatAddress, parseAddress } from "../ip/address.ts";
 import { Pinger, type PingOptions, type PingReply } from "../ip/pinger.ts";
-import { ownAddressIndex, speaks } from "../ip/ownAddresses.ts";
+import { ownAddress, ownAddressIndex, speaks } from "../ip/ownAddresses.ts";
 import { checkInteger } from "../kernel/config.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import type { Reactor } from "../kernel/reactor.ts";
@@ -93,11 +93,15 @@ export class Sockets implements ConnectionOwner {
 
   /** @throws NetPopcornError as listen. */
   async bindUdp(where: number | BindUdpOptions): Promise<UdpSocket> {
-    const options: BindUdpOptions = typeof where === "number" ? { port: where } : where;
+    return this.bindDatagrams(typeof where === "number" ? { port: where } : where);
+  }
+
+  /** As bindUdp; with `onEvent` for those that take datagrams when they come, see UdpSocketOptions. */
+  async bindDatagrams(options: BindUdpOptions, onEvent?: (status: number) => void): Promise<UdpSocket> {
     const socket = await this.#replicate<UdpSocket>("udp", "bind", options, {
       open: (host, addressIndex, port) => host.exports.udpBind(addressIndex, port),
       undo: (host, handle) => host.exports.udpClose(handle),
-      create: (address, port, onClose) => new UdpSocket({ address, port, onClose }),
+      create: (address, port, onClose) => new UdpSocket({ address, port, onClose, onEvent }),
     });
     return socket;
   }
@@ -264,6 +268,19 @@ export class Sockets implements ConnectionOwner {
   /** What a socket without an address is bound to: "::", or "0.0.0.0" where there is no IPv6. */
   get anyAddress(): string {
     return speaks(this.#anyMemory(), 6) ? ANY_V6 : ANY_V4;
+  }
+
+  /** Whether the stack has this address, or it is a wildcard. */
+  hasAddress(address: string): boolean {
+    return (
+      wildcardIndex(address, false) !== undefined || ownAddressIndex(this.#anyMemory(), parseAddress(address)) >= 0
+    );
+  }
+
+  /** The own address that what goes to `remote` leaves with; undefined: there is no route. */
+  sourceAddressFor(remote: Uint8Array): Uint8Array | undefined {
+    const { handles, memory } = this.#anyHost();
+    return ownAddress(memory, handles.addressFor(remote));
   }
 
   /** The address family that the stack speaks; 0: both. */

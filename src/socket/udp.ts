@@ -5,11 +5,20 @@ import { checkInteger } from "../kernel/config.ts";
 import type { EventSink, KernelHost } from "../kernel/host.ts";
 import { EVENT_DATAGRAM } from "../layout/event.ts";
 import { RESULT_BASE } from "../layout/kernelMemory.ts";
-import { OPTION_HOP_LIMIT, OPTION_MULTICAST_HOP_LIMIT, OPTION_MULTICAST_LOOP, OPTION_TOS } from "../layout/option.ts";
+import {
+  OPTION_HOP_LIMIT,
+  OPTION_MULTICAST_HOP_LIMIT,
+  OPTION_MULTICAST_LOOP,
+  OPTION_RCV_BUFFER_BYTES,
+  OPTION_TOS,
+} from "../layout/option.ts";
 import { EBADF, ENOBUFS, EMSGSIZE, OK } from "../layout/status.ts";
 
 /** Largest UDP payload over IPv4. */
-const DATAGRAM_BYTES_MAX = 65507;
+export const DATAGRAM_BYTES_MAX = 65507;
+/** What setRecvBufferSize takes, and what a socket has at first. */
+export const UDP_RECV_BUFFER_BYTES = [2048, 16 << 20] as const;
+export const UDP_RECV_BUFFER_BYTES_DEFAULT = 262144;
 
 export type Datagram = {
   readonly data: Uint8Array<ArrayBuffer>;
@@ -28,12 +37,15 @@ export type UdpSocketOptions = {
   readonly address: string;
   readonly port: number;
   readonly onClose: (socket: UdpSocket) => void;
+  /** @internal Told when datagrams wait (OK) and of ICMP errors, in place of receive(); take() gives the datagrams. */
+  readonly onEvent?: ((status: number) => void) | undefined;
 };
 
 export class UdpSocket implements AsyncIterable<Datagram> {
   readonly address: string;
   readonly port: number;
   readonly #onClose: (socket: UdpSocket) => void;
+  readonly #onDatagram: ((status: number) => void) | undefined;
   readonly #replicas: UdpReplica[] = [];
   readonly #waiters: { resolve: (datagram: Datagram | undefined) => void; reject: (error: unknown) => void }[] = [];
   /** What replicas that come later are given, too. */
@@ -47,6 +59,7 @@ export class UdpSocket implements AsyncIterable<Datagram> {
     this.address = options.address;
     this.port = options.port;
     this.#onClose = options.onClose;
+    this.#onDatagram = options.onEvent;
   }
 
   /** @internal */
@@ -133,6 +146,15 @@ export class UdpSocket implements AsyncIterable<Datagram> {
     this.#setOption("setTTL", OPTION_HOP_LIMIT, checkInteger("ttl", ttl, 1, 255));
   }
 
+  /**
+   * How many bytes of memory datagrams may take that nobody has received yet, in each kernel, at first 256 KiB; further
+   * ones are dropped and counted. From 2 KiB to 16 MiB. @throws NetPopcornError ERR_OPTION_RANGE.
+   */
+  setRecvBufferSize(bytes: number): void {
+    const [min, max] = UDP_RECV_BUFFER_BYTES;
+    this.#setOption("setRecvBufferSize", OPTION_RCV_BUFFER_BYTES, checkInteger("bytes", bytes, min, max));
+  }
+
   /** TOS, or traffic class, of datagrams, 0..255. @throws NetPopcornError ERR_OPTION_RANGE. */
   setTOS(tos: number): void {
     this.#setOption("setTOS", OPTION_TOS, checkInteger("tos", tos, 0, 255));
@@ -148,7 +170,7 @@ export class UdpSocket implements AsyncIterable<Datagram> {
       this.#error = undefined;
       return Promise.reject(error);
     }
-    const datagram = this.#take();
+    const datagram = this.take();
     if (datagram || this.#closed) return Promise.resolve(datagram);
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
@@ -196,6 +218,10 @@ export class UdpSocket implements AsyncIterable<Datagram> {
   }
 
   #onEvent(status: number): void {
+    if (this.#onDatagram) {
+      this.#onDatagram(status);
+      return;
+    }
     if (status < 0) {
       const error = statusError(status, `UDP ${this.address}:${this.port}`);
       const waiter = this.#waiters.shift();
@@ -203,13 +229,14 @@ export class UdpSocket implements AsyncIterable<Datagram> {
       else this.#error = error;
     }
     while (this.#waiters.length > 0) {
-      const datagram = this.#take();
+      const datagram = this.take();
       if (!datagram) return;
       this.#waiters.shift()?.resolve(datagram);
     }
   }
 
-  #take(): Datagram | undefined {
+  /** @internal The next datagram that waits in a kernel, in turn over the kernels. */
+  take(): Datagram | undefined {
     const count = this.#replicas.length;
     for (let i = 0; i < count && !this.#closed; i++) {
       const replica = this.#replicas[this.#next % count] as UdpReplica;

@@ -220,7 +220,8 @@ export type KernelExports = {
   /** @returns 0, EADDRNOTAVAIL: the socket is not in it, EBADF. */
   udpLeave(handle: number, group: number): number;
   /**
-   * @param option OPTION_TOS, OPTION_HOP_LIMIT, OPTION_MULTICAST_HOP_LIMIT or OPTION_MULTICAST_LOOP.
+   * @param option OPTION_TOS, OPTION_HOP_LIMIT, OPTION_MULTICAST_HOP_LIMIT, OPTION_MULTICAST_LOOP, or
+   *   OPTION_RCV_BUFFER_BYTES: 2 KiB to 16 MiB of waiting datagrams, counted by what they take of the pool.
    * @returns 0, EINVAL, EBADF.
    */
   udpSetOption(handle: number, option: number, value: number): number;

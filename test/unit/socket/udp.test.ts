@@ -53,6 +53,33 @@ describe("UdpSocket", () => {
     await (await pair.server.bindUdp(55)).close();
   });
 
+  it("keeps what setRecvBufferSize allows, drops and counts the rest", async () => {
+    await using server = await pair.server.bindUdp(56);
+    await using client = await pair.client.bindUdp(0);
+    const { total } = await pair.server.stats();
+    const arrived = async () => {
+      const { udpReceived = 0, dropUdpQueueFull = 0 } = (await pair.server.stats()).total;
+      return {
+        kept: udpReceived - (total.udpReceived ?? 0),
+        dropped: dropUdpQueueFull - (total.dropUdpQueueFull ?? 0),
+      };
+    };
+    for (const bytes of [0, 2047, 16 * 2 ** 20 + 1]) {
+      expect(() => server.setRecvBufferSize(bytes)).toThrow(expect.objectContaining({ code: "ERR_OPTION_RANGE" }));
+    }
+    const fill = () => {
+      for (let i = 0; i < 64; i++) client.send(testBytes(100, i), { address: "10.7.0.2", port: 56 });
+    };
+    fill();
+    await expect.poll(arrived).toEqual({ kept: 64, dropped: 0 });
+    // What waits already is not lost.
+    server.setRecvBufferSize(4096);
+    for (let i = 0; i < 64; i++) expect((await server.receive())?.data).toEqual(testBytes(100, i));
+    fill();
+    // Datagrams of 100 bytes take 256 each of the pool.
+    await expect.poll(arrived).toEqual({ kept: 64 + 16, dropped: 48 });
+  });
+
   it("refuses what no packet can hold", async () => {
     await using client = await pair.client.bindUdp(0);
     const to = { address: "10.7.0.2", port: 53 };
