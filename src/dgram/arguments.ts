@@ -1,4 +1,4 @@
-/** The forms in which the methods of a dgram socket take their arguments, and Node's errors for those that are wrong. */
+/** The forms in which the methods of a dgram socket take their arguments, and Node's errors for wrong ones. */
 import type { BlockList } from "node:net";
 import { getSystemErrorMap } from "node:util";
 import { errnoError, invalidArgument, nodeError, received } from "../net/errors.ts";

@@ -345,7 +345,7 @@ export class StackDgramSocket extends EventEmitter {
     this.#drain();
   }
 
-  /** Tells of all datagrams that wait; of those after one whose listener throws, in a turn of the event loop of its own. */
+  /** Tells of all datagrams that wait; of those after one whose listener throws, in a later turn of the event loop. */
   #drain(): void {
     let isDone = false;
     try {

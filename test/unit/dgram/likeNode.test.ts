@@ -163,9 +163,8 @@ const scenarios: Record<string, Scenario> = {
     socket.connect(port, host, (() => note("listener of connect")) as never);
     note(outcome(() => socket.connect(port, host)));
     await event(socket, "connect");
-    note(
-      `${socket.remoteAddress().address === host} ${socket.remoteAddress().port === port} ${socket.address().address === from}`,
-    );
+    const remote = socket.remoteAddress();
+    note(`${remote.address === host} ${remote.port === port} ${socket.address().address === from}`);
     socket.send("one", (error, bytes) => note(`sent ${error} ${bytes}`));
     await event(socket, "message");
     socket.send(Buffer.from("-two-"), 1, 3);
