@@ -9,7 +9,6 @@ import { nowUs } from "../time.ts";
 import {
   ackDelivered,
   ackHasRun,
-  ackLost,
   ackRttUs,
   ackRunDelivered,
   ackRunDeliveredUs,
@@ -18,7 +17,9 @@ import {
   ackRunSentUs,
   Flight,
   flightOf,
+  LOST_UNIT_SHIFT,
   pipeBytes,
+  Run,
 } from "./flight.ts";
 import { initialWindow } from "./congestion.ts";
 import { seqGeq } from "./seq.ts";
@@ -48,7 +49,7 @@ const GAIN_CWND_UP: u64 = 576;
 /** 0.7 and 0.85, in 1/256: what is left after too much loss, and what is used of inflight_hi while cruising. */
 const BETA: u64 = 179;
 const HEADROOM: u64 = 218;
-/** A round in which more than one byte in fifty is lost went too far. */
+/** More than one byte in so many lost within a round trip is too much. */
 const LOSS_DIVISOR: u32 = 50;
 const FULL_ROUNDS: u8 = 3;
 const MIN_RTT_WINDOW_US: u32 = 10000000;
@@ -69,6 +70,8 @@ function begin(tcb: Tcb, f: Flight): void {
   f.bbrBwLo = NONE;
   f.bbrRoundEnd = f.delivered;
   f.bbrPhaseAtUs = nowUs;
+  f.bbrLostSeen = f.lostTotal;
+  f.bbrTooHigh = 0;
 }
 
 function bandwidth(f: Flight): u32 {
@@ -95,14 +98,48 @@ export function bbrAck(tcb: Tcb): void {
   updatePhase(tcb, f, roundStart);
   setRate(tcb, f);
   setWindow(tcb, f);
-  if (roundStart) {
-    f.bbrRoundLost = 0;
-    f.bbrRoundDelivered = 0;
-  }
+  f.bbrTooHigh = 0;
+  if (!roundStart) return;
+  f.bbrRoundLost = 0;
+  f.bbrRoundDelivered = 0;
+  f.bbrBwLatest = 0;
+  f.bbrInflightLatest = 0;
+}
+
+/**
+ * Bytes of a run have been judged lost. Is more lost of what was in flight with it than the path's own losses explain?
+ * Then remembers how much was in flight when the limit was crossed (draft-ietf-ccwg-bbr, BBRInflightAtLoss).
+ */
+export function bbrLost(f: Flight, run: Run, bytes: u32): void {
+  const lost = (<u32>(<u16>((f.lostTotal >> LOST_UNIT_SHIFT) - <u32>run.lostUnits))) << LOST_UNIT_SHIFT;
+  const pipe = run.pipe & 0x7fffffff;
+  if (run.pipe >> 31 || lost <= pipe / LOSS_DIVISOR) return;
+  const pipeBefore = pipe > bytes ? pipe - bytes : 0;
+  const lostBefore = lost > bytes ? lost - bytes : 0;
+  const allowed = pipeBefore / LOSS_DIVISOR;
+  f.bbrTooHigh = max(pipeBefore + (allowed > lostBefore ? allowed - lostBefore : 0), 1);
+}
+
+/** A recovery begins: what it does to the bounds may be a mistake. */
+export function bbrRecoveryBegins(f: Flight): void {
+  f.bbrUndoBwLo = f.bbrBwLo;
+  f.bbrUndoInflightLo = f.bbrInflightLo;
+  f.bbrUndoInflightHi = f.bbrInflightHi;
+}
+
+/** It was a mistake: nothing had been lost. */
+export function bbrUndo(f: Flight): void {
+  f.bbrBwLo = max(f.bbrBwLo, f.bbrUndoBwLo);
+  f.bbrInflightLo = max(f.bbrInflightLo, f.bbrUndoInflightLo);
+  f.bbrInflightHi = max(f.bbrInflightHi, f.bbrUndoInflightHi);
+  f.bbrLostSeen = f.lostTotal;
+  f.bbrRoundLost = 0;
+  f.bbrTooHigh = 0;
 }
 
 function updateRound(f: Flight): bool {
-  f.bbrRoundLost += ackLost;
+  f.bbrRoundLost += f.lostTotal - f.bbrLostSeen;
+  f.bbrLostSeen = f.lostTotal;
   f.bbrRoundDelivered += ackDelivered;
   if (!ackHasRun || !seqGeq(ackRunDelivered, f.bbrRoundEnd)) return false;
   f.bbrRoundEnd = f.delivered;
@@ -118,37 +155,50 @@ function updateBandwidth(f: Flight): void {
   if (interval == 0 || <i32>interval < 0 || (f.bbrMinRttUs != NONE && interval < f.bbrMinRttUs)) return;
   const rate = <u32>min<u64>((<u64>(f.delivered - ackRunDelivered) * 1000000) / interval, NONE - 1);
   f.deliveryRate = rate;
+  f.bbrBwLatest = max(f.bbrBwLatest, rate);
+  f.bbrInflightLatest = max(f.bbrInflightLatest, f.delivered - ackRunDelivered);
   // An application that had nothing to send says nothing about the path, unless it was faster than known.
   if (ackRunPipe >> 31 && rate < max(f.bbrBwMax0, f.bbrBwMax1)) return;
   f.bbrBwMax1 = max(f.bbrBwMax1, rate);
 }
 
-function isLossy(f: Flight): bool {
-  return f.bbrRoundLost > (f.bbrRoundLost + f.bbrRoundDelivered) / LOSS_DIVISOR;
+/** One segment alone is no rate: in a round of few it would always be too much. */
+function isLossy(tcb: Tcb, f: Flight): bool {
+  return f.bbrRoundLost > (f.bbrRoundLost + f.bbrRoundDelivered) / LOSS_DIVISOR + <u32>tcb.sndMss;
 }
 
 function updateLoss(tcb: Tcb, f: Flight, roundStart: bool): void {
   if (f.bbrMode == STARTUP) {
-    if (roundStart && isLossy(f) && f.bbrRoundLost > 6 * <u32>tcb.sndMss) {
+    if (roundStart && isLossy(tcb, f) && f.bbrRoundLost > 6 * <u32>tcb.sndMss) {
       f.bbrFlags |= FULL;
       f.bbrInflightHi = max(inflight(f, bandwidth(f), GAIN_ONE), pipeBytes(tcb));
     }
     return;
   }
-  if (ackLost != 0 && isLossy(f) && (f.bbrMode == PROBE_UP || f.bbrMode == PROBE_REFILL)) {
-    // As much in flight as there was is too much.
-    const bdp = inflight(f, bandwidth(f), GAIN_ONE);
-    f.bbrInflightHi = max(pipeBytes(tcb), <u32>((<u64>bdp * BETA) >> 8));
+  if (f.bbrMode == PROBE_UP || f.bbrMode == PROBE_REFILL) {
+    updateBound(tcb, f);
+    return;
+  }
+  // Deviates: the draft lets any loss lower these bounds. With a loss of 1 % that is not congestion's they would sink
+  // round by round until the next probe; so it takes a round that loses more than BBR bears elsewhere.
+  if (!roundStart || f.bbrMode == DRAIN || !isLossy(tcb, f)) return;
+  // While not probing, the short-term bounds follow what gets through; going down, the rate is held back by ourselves.
+  const bw = bandwidth(f);
+  const latest = f.bbrMode == PROBE_DOWN ? ((<u64>f.bbrBwLatest) << 8) / GAIN_DOWN : f.bbrBwLatest;
+  f.bbrBwLo = <u32>min<u64>(max<u64>(latest, (<u64>bw * BETA) >> 8), bw);
+  const before = f.bbrInflightLo == NONE ? tcb.cwnd : f.bbrInflightLo;
+  f.bbrInflightLo = max(f.bbrInflightLatest, <u32>((<u64>before * BETA) >> 8));
+}
+
+/** While probing: too much was in flight when more than its share of it is lost; else so much can be. */
+function updateBound(tcb: Tcb, f: Flight): void {
+  if (f.bbrTooHigh != 0) {
+    const target = min(inflight(f, bandwidth(f), GAIN_ONE), tcb.cwnd);
+    f.bbrInflightHi = max(f.bbrTooHigh, <u32>((<u64>target * BETA) >> 8));
     enterDown(f);
     return;
   }
-  if (!roundStart || f.bbrRoundLost == 0 || !isLossy(f)) return;
-  if (f.bbrMode == PROBE_UP || f.bbrMode == PROBE_REFILL) return;
-  // While not probing, the short-term bounds follow what gets through.
-  const bw = bandwidth(f);
-  f.bbrBwLo = max(f.deliveryRate, <u32>((<u64>bw * BETA) >> 8));
-  const before = f.bbrInflightLo == NONE ? tcb.cwnd : f.bbrInflightLo;
-  f.bbrInflightLo = max(f.bbrRoundDelivered, <u32>((<u64>before * BETA) >> 8));
+  if (f.bbrInflightHi != NONE && ackHasRun) f.bbrInflightHi = max(f.bbrInflightHi, ackRunPipe & 0x7fffffff);
 }
 
 function updateMinRtt(tcb: Tcb, f: Flight): void {
@@ -207,21 +257,12 @@ function updatePhase(tcb: Tcb, f: Flight, roundStart: bool): void {
     }
     case PROBE_DOWN: {
       const bound = f.bbrInflightHi == NONE ? NONE : <u32>((<u64>f.bbrInflightHi * HEADROOM) >> 8);
-      if (pipe > min(inflight(f, bw, GAIN_ONE), bound)) return;
-      f.bbrMode = PROBE_CRUISE;
+      if (probeIsDue(tcb, f, bw)) enterRefill(f);
+      else if (pipe <= min(inflight(f, bw, GAIN_ONE), bound)) f.bbrMode = PROBE_CRUISE;
       return;
     }
     case PROBE_CRUISE: {
-      const rounds = <u32>(<u8>(f.bbrRounds - <u32>f.bbrCycle));
-      const wait = min(inflight(f, bw, GAIN_ONE) / <u32>tcb.sndMss, PROBE_ROUNDS_MAX);
-      // Two to three seconds at most, drawn by the connection.
-      const longest: u32 = 2000000 + (((tcb.hash ^ f.bbrRounds) & 1023) << 10);
-      if (rounds < max<u32>(wait, 1) && nowUs - f.bbrPhaseAtUs < longest) return;
-      f.bbrMode = PROBE_REFILL;
-      f.bbrBwLo = NONE;
-      f.bbrInflightLo = NONE;
-      f.bbrRoundEnd = f.delivered;
-      f.bbrPhaseAtUs = nowUs;
+      if (probeIsDue(tcb, f, bw)) enterRefill(f);
       return;
     }
     case PROBE_REFILL: {
@@ -230,12 +271,18 @@ function updatePhase(tcb: Tcb, f: Flight, roundStart: bool): void {
       f.bbrPhaseAtUs = nowUs;
       f.bbrBwMax1 = 0;
       f.bbrBwMax0 = max(f.bbrBwMax0, bw);
+      f.bbrFullBw = bw;
       return;
     }
     case PROBE_UP: {
       // What the bound allows and got through without loss is not the bound.
-      if (roundStart && f.bbrInflightHi != NONE && pipe >= f.bbrInflightHi - <u32>tcb.sndMss) {
+      if (roundStart && f.bbrInflightHi != NONE && pipe + ackDelivered + 2 * <u32>tcb.sndMss >= f.bbrInflightHi) {
         f.bbrInflightHi += f.bbrInflightHi >> 2;
+      }
+      // More gets through than before: the probe goes on as long as that grows.
+      if (roundStart && <u64>f.bbrBwMax1 * 8 >= <u64>f.bbrFullBw * 9) {
+        f.bbrFullBw = f.bbrBwMax1;
+        f.bbrPhaseAtUs = nowUs;
       }
       const longEnough = nowUs - f.bbrPhaseAtUs > f.bbrMinRttUs;
       if (longEnough && pipe >= inflight(f, bandwidth(f), GAIN_UP)) enterDown(f);
@@ -245,6 +292,22 @@ function updatePhase(tcb: Tcb, f: Flight, roundStart: bool): void {
     default:
       return;
   }
+}
+
+function probeIsDue(tcb: Tcb, f: Flight, bw: u32): bool {
+  const rounds = <u32>(<u8>(f.bbrRounds - <u32>f.bbrCycle));
+  const wait = min(inflight(f, bw, GAIN_ONE) / <u32>tcb.sndMss, PROBE_ROUNDS_MAX);
+  // Two to three seconds at most, drawn by the connection.
+  const longest: u32 = 2000000 + (((tcb.hash ^ f.bbrRounds) & 1023) << 10);
+  return rounds >= max<u32>(wait, 1) || nowUs - f.bbrPhaseAtUs >= longest;
+}
+
+function enterRefill(f: Flight): void {
+  f.bbrMode = PROBE_REFILL;
+  f.bbrBwLo = NONE;
+  f.bbrInflightLo = NONE;
+  f.bbrRoundEnd = f.delivered;
+  f.bbrPhaseAtUs = nowUs;
 }
 
 /** Three rounds without growth by a quarter: the pipe is full. */

@@ -12,6 +12,7 @@ import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../../src/lay
 import { slowStartAfterIdle } from "../config.ts";
 import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
+import { bbrRecoveryBegins, bbrUndo } from "./bbr.ts";
 import { cubicGrow, cubicReduce, cubicUndo } from "./cubic.ts";
 import { flightOf } from "./flight.ts";
 import { hystartRound } from "./hystart.ts";
@@ -77,13 +78,19 @@ export function congestionReduce(tcb: Tcb): u32 {
   const algorithm = congestionOf(tcb);
   if (algorithm == CONGESTION_RENO) return halvedFlight(tcb);
   // BBR judges losses itself (bbr.ts).
-  if (algorithm == CONGESTION_BBR && tcb.flight != 0) return tcb.ssthresh;
+  if (algorithm == CONGESTION_BBR && tcb.flight != 0) {
+    bbrRecoveryBegins(flightOf(tcb));
+    return tcb.ssthresh;
+  }
   return cubicReduce(tcb);
 }
 
 /** The reduction was a mistake; the windows are as before. */
 export function congestionUndo(tcb: Tcb): void {
-  if (tcb.flight != 0 && congestionOf(tcb) == CONGESTION_CUBIC) cubicUndo(tcb);
+  if (tcb.flight == 0) return;
+  const algorithm = congestionOf(tcb);
+  if (algorithm == CONGESTION_CUBIC) cubicUndo(tcb);
+  else if (algorithm == CONGESTION_BBR) bbrUndo(flightOf(tcb));
 }
 
 /**

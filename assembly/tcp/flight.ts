@@ -19,6 +19,7 @@ import { CONGESTION_BBR } from "../../src/layout/option.ts";
 import { streamAlloc, streamFree } from "../mem/streamPool.ts";
 import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
+import { bbrLost } from "./bbr.ts";
 import { congestionOf } from "./congestion.ts";
 import { seqGeq, seqGt, seqLeq, seqLt, seqMin } from "./seq.ts";
 import { Tcb, coldOf } from "./tcb.ts";
@@ -39,15 +40,28 @@ export class Run {
   /** When its first and last byte were sent (last). */
   beginUs: u32;
   sentUs: u32;
-  /** RUN_*. */
-  flags: u32;
+  private flagsByte: u8;
+  unused: u8;
+  /** Flight.lostTotal when it was sent, in units of 2^LOST_UNIT_SHIFT, modulo 2^16. */
+  lostUnits: u16;
   /** Flight.delivered, deliveredUs and firstSentUs when it was sent: for delivery rate samples. */
   delivered: u32;
   deliveredUs: u32;
   firstSentUs: u32;
   /** Bytes in flight after it was sent; bit 31: the application had no more to send. */
   pipe: u32;
+
+  /** RUN_*. */
+  get flags(): u32 {
+    return this.flagsByte;
+  }
+
+  set flags(value: u32) {
+    this.flagsByte = <u8>value;
+  }
 }
+
+export const LOST_UNIT_SHIFT: u32 = 8;
 
 const RUN_SHIFT: u32 = 5;
 export const FLIGHT_HEADER_BYTES: u32 = 320;
@@ -156,7 +170,17 @@ export class Flight {
   bbrRoundLost: u32;
   bbrRoundDelivered: u32;
   bbrPriorCwnd: u32;
-  bbrUnused: u32;
+  /** lostTotal as far as BBR has taken it into account. */
+  bbrLostSeen: u32;
+  /** Bytes that were in flight when too much of what was had been lost, 0: no news. */
+  bbrTooHigh: u32;
+  /** Highest of the present round: delivery rate, and bytes delivered within one round trip. */
+  bbrBwLatest: u32;
+  bbrInflightLatest: u32;
+  /** The bounds before the present recovery. */
+  bbrUndoBwLo: u32;
+  bbrUndoInflightLo: u32;
+  bbrUndoInflightHi: u32;
 }
 
 /** Reordering has been seen (RFC 8985 6.2, step 2). */
@@ -181,6 +205,8 @@ export const FLIGHT_EPOCH: u32 = 256;
 export const FLIGHT_DSACK_ROUND: u32 = 1024;
 /** The pacing timer runs. */
 export const FLIGHT_PACE_TIMER: u32 = 512;
+/** It has fired, and nothing has been sent since. */
+export const FLIGHT_PACE_FIRED: u32 = 2048;
 
 if (offsetof<Run>() > 1 << RUN_SHIFT) ERROR("Run has outgrown its size");
 if (offsetof<Flight>() > FLIGHT_HEADER_BYTES) ERROR("Flight has outgrown its header");
@@ -355,6 +381,7 @@ function runStamp(f: Flight, run: Run, sentUs: u32, pipe: u32): void {
   run.delivered = f.delivered;
   run.deliveredUs = f.deliveredUs;
   run.firstSentUs = f.firstSentUs;
+  run.lostUnits = <u16>(f.lostTotal >> LOST_UNIT_SHIFT);
   run.pipe = pipe | (f.appLimited != 0 ? 0x80000000 : 0);
 }
 
@@ -595,6 +622,7 @@ export function runLost(f: Flight, i: u32): void {
     run.flags |= RUN_LOST;
   }
   f.lostTotal += bytes;
+  bbrLost(f, run, bytes);
   ackNoteLost(bytes);
 }
 

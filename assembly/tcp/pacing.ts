@@ -4,7 +4,7 @@
  * two segments at least; the timer wheel's tick (65.5 us) is the finest step.
  */
 import { nowNs, nowTick, tickReached, TICK_SHIFT } from "../time.ts";
-import { Flight, FLIGHT_PACE_TIMER, flightOf } from "./flight.ts";
+import { Flight, FLIGHT_PACE_FIRED, FLIGHT_PACE_TIMER, flightOf } from "./flight.ts";
 import { Tcb } from "./tcb.ts";
 import { wheelArm } from "./wheel.ts";
 
@@ -34,7 +34,10 @@ export function pacingSent(tcb: Tcb, bytes: u32): void {
   if (tcb.flight == 0) return;
   const f = flightOf(tcb);
   if (f.pacingRate == 0) return;
-  f.paceNextNs = max(f.paceNextNs, nowNs) + (<u64>bytes * 1000000000) / f.pacingRate;
+  // A timer that was late does not slow the connection down: as much as a burst is made up for.
+  const late = f.flags & FLIGHT_PACE_FIRED ? min(slackNs(tcb, f), nowNs) : 0;
+  f.flags &= ~FLIGHT_PACE_FIRED;
+  f.paceNextNs = max(f.paceNextNs, nowNs - late) + (<u64>bytes * 1000000000) / f.pacingRate;
 }
 
 /** Runs or restarts the pacing timer. @returns true when output is due. Preconditions: there is a flight block. */
@@ -42,7 +45,7 @@ export function pacingTimer(tcb: Tcb): bool {
   const f = flightOf(tcb);
   if (!(f.flags & FLIGHT_PACE_TIMER)) return false;
   if (tickReached(f.paceTick, nowTick)) {
-    f.flags &= ~FLIGHT_PACE_TIMER;
+    f.flags = (f.flags & ~FLIGHT_PACE_TIMER) | FLIGHT_PACE_FIRED;
     return true;
   }
   wheelArm(tcb, f.paceTick);

@@ -19,6 +19,7 @@ import {
   FLIGHT_DSACK,
   FLIGHT_FRTO,
   FLIGHT_NEW_FIRST,
+  FLIGHT_REORDERED,
   FLIGHT_UNDO,
   FLIGHT_UNDO_SENT,
   flightEnsure,
@@ -236,11 +237,11 @@ function endReduction(tcb: Tcb): void {
 
 function recoveringAck(tcb: Tcb, f: Flight, advanced: bool): void {
   const whole = seqGeq(tcb.sndUna, coldOf(tcb).recover);
-  if (advanced && wasDelayed(tcb, f) && (whole || f.retransBytes == 0)) {
-    undo(tcb, f);
-    return;
-  }
-  if (allWereDuplicates(f)) {
+  const delayed = advanced && wasDelayed(tcb, f) && (whole || f.retransBytes == 0);
+  if (delayed || allWereDuplicates(f)) {
+    // The hole was filled by a late first copy. RFC 8985 6.2, step 3 looks at what was never sent again, and where all
+    // that is late is sent again at once that would never be anything (as in Linux's tcp_try_undo_partial).
+    f.flags |= FLIGHT_REORDERED;
     undo(tcb, f);
     return;
   }

@@ -47,6 +47,13 @@ if (process.env.GOODPUT === "write") {
     expect(await goodput({ ...conditions, congestionControl: CONGESTION_BBR })).toBeGreaterThan(3 * cubic);
   });
 
+  test.each([1, 20])("BBR keeps most of its rate where every hundredth is lost, RTT %d ms", async (rttMs) => {
+    const conditions = { rttMs, bufferBytes: 1 << 20, congestionControl: CONGESTION_BBR };
+    const lossless = await goodput({ ...conditions, lossPpm: 0 }, 32 << 20);
+    // One of the three seeds loses its SYN, which costs a second of four.
+    expect(await goodput({ ...conditions, lossPpm: 10_000 }, 32 << 20)).toBeGreaterThan(0.75 * lossless);
+  });
+
   test("5 % loss: slow, but it goes on", async () => {
     // 1.22 MSS / (RTT sqrt(p)) (Mathis et al., 1997) is 3 Mbit/s; time-outs take most of it.
     expect(await goodput({ lossPpm: 50_000, rttMs: 20, bufferBytes: 1 << 20 })).toBeGreaterThan(0.3);

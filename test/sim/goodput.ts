@@ -37,7 +37,7 @@ const IDLE: Behaviour = {
 };
 
 /** @returns payload Mbit/s from the SYN to the last byte in the reader's hands. */
-async function transfer(conditions: Conditions, seed: number): Promise<number> {
+async function transfer(conditions: Conditions, seed: number, bytes: number): Promise<number> {
   const { lossPpm, rttMs, bufferBytes, congestionControl = CONGESTION_CUBIC } = conditions;
   const world = await World.create({
     seed,
@@ -63,7 +63,7 @@ async function transfer(conditions: Conditions, seed: number): Promise<number> {
   };
   const pattern = new Uint8Array(PATTERN_BYTES);
   new Prng(seed, 2).fill(pattern);
-  const plan: Plan = { id: 20_000, startNs: 0, client: { ...IDLE, sendBytes: TRANSFER_BYTES }, server: IDLE };
+  const plan: Plan = { id: 20_000, startNs: 0, client: { ...IDLE, sendBytes: bytes }, server: IDLE };
   const clientHost = await world.boot(world.createCard(1), 0, "10.7.0.1/24", tuning);
   const serverHost = await world.boot(world.createCard(1), 0, `${SERVER_ADDRESS}/24`, tuning);
   const address = parseCidr(`${SERVER_ADDRESS}/24`).address;
@@ -73,15 +73,15 @@ async function transfer(conditions: Conditions, seed: number): Promise<number> {
     acceptPauseNs: 0,
   });
   world.kernels.push(client, server);
-  const isDone = (): boolean => server.endpoints.get(plan.id)?.received === TRANSFER_BYTES;
+  const isDone = (): boolean => server.endpoints.get(plan.id)?.received === bytes;
   if (!world.run(isDone, LIMIT_NS)) throw new Error("the transfer has not ended within an hour");
-  return (TRANSFER_BYTES * 8) / (world.nowNs / 1e9) / 1e6;
+  return (bytes * 8) / (world.nowNs / 1e9) / 1e6;
 }
 
 /** Mbit/s, mean over SEEDS. */
-export async function goodput(conditions: Conditions): Promise<number> {
+export async function goodput(conditions: Conditions, bytes = TRANSFER_BYTES): Promise<number> {
   let sum = 0;
-  for (const seed of SEEDS) sum += await transfer(conditions, seed);
+  for (const seed of SEEDS) sum += await transfer(conditions, seed, bytes);
   return sum / SEEDS.length;
 }
 
