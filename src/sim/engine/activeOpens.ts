@@ -23,7 +23,7 @@ export class ActiveOpens {
   constructor(world: World, slots: Int32Array) {
     this.#world = world;
     this.#slots = slots;
-    this.#nextPort = new Int32Array(world.kernels.length).fill(PORT_FIRST);
+    this.#nextPort = Int32Array.from(world.kernels, (_, id) => PORT_FIRST + id);
   }
 
   /** Local ports go round; kernels that share nothing have different ones. @returns handle or a status. */
@@ -34,9 +34,8 @@ export class ActiveOpens {
     kernel.memory.bytes.set(this.#backends[backend] as Uint8Array, ADDRESS_AT);
     let handle = -1;
     for (let tries = 0; tries < TRIES_MAX && handle < 0; tries++) {
-      let port = (this.#nextPort[kernelId] as number) + kernels.length;
-      if (port > 65535 || port < PORT_FIRST + kernelId) port = PORT_FIRST + kernelId;
-      this.#nextPort[kernelId] = port;
+      const port = this.#nextPort[kernelId] as number;
+      this.#nextPort[kernelId] = port + kernels.length > 65535 ? PORT_FIRST + kernelId : port + kernels.length;
       handle = kernel.exports.tcpConnect(0, port, ADDRESS_AT, BACKEND_PORT);
       if (handle < 0) continue;
       const source = 10 | (7 << 8) | (1 << 16) | ((backend + 1) << 24);

@@ -23,7 +23,7 @@ import { type FrameRing, recordBytes } from "../../views/frameRing.ts";
 import type { KernelMemory } from "../../views/kernelMemory.ts";
 import type { KernelExports } from "../../wasm/exports.ts";
 import { Prng } from "../prng.ts";
-import type { SimPoint } from "../types.ts";
+import type { SimPoint, WorkloadName } from "../types.ts";
 import { bootKernel, memoryFor } from "./boot.ts";
 import type { Connections } from "./connections.ts";
 import type { FrameQueue } from "./frameQueue.ts";
@@ -46,7 +46,7 @@ import {
 export const SERVER_PORT = 80;
 export const BACKEND_PORT = 8080;
 export const SERVER_MAC = Uint8Array.of(2, 0, 0, 0, 1, 1);
-const CLIENT_MAC = Uint8Array.of(2, 0, 0, 0, 2, 1);
+export const CLIENT_MAC = Uint8Array.of(2, 0, 0, 0, 2, 1);
 const CLIENTS = 24;
 export const BACKENDS = 8;
 /** Client ports are 4096 x (1..15) + flow group: none below 4096. */
@@ -67,6 +67,12 @@ export function serverAddress(index: number): string {
 
 export function backendAddress(index: number): string {
   return `10.7.1.${index + 1}`;
+}
+
+/** Addresses of the clients, and of the back ends if the workload has some. */
+export function peerAddresses(workload: WorkloadName): string[] {
+  const clients = Array.from({ length: CLIENTS }, (_, i) => `10.7.0.${i + 1}`);
+  return workload === "proxy" ? [...clients, ...Array.from({ length: BACKENDS }, (_, i) => backendAddress(i))] : clients;
 }
 
 export type ClientsOptions = {
@@ -134,8 +140,7 @@ export class Clients {
     const { connections, module, point } = options;
     this.#random = new Prng(point.seed, 17);
     const backends = point.workload === "proxy" ? BACKENDS : 0;
-    const addresses = Array.from({ length: CLIENTS }, (_, i) => `10.7.0.${i + 1}/16`);
-    for (let i = 0; i < backends; i++) addresses.push(`${backendAddress(i)}/16`);
+    const addresses = peerAddresses(point.workload).map((address) => `${address}/16`);
     const { exports, memory } = bootKernel({
       module,
       kernelId: 200,
@@ -289,6 +294,8 @@ export class Clients {
         const index = fresh & HANDLE_INDEX_MASK;
         this.#options.connections.startedNs[index] = -2;
         this.#options.connections.clientBytes[index] = 0;
+        // What has come before it was accepted is told by no event.
+        this.#backend(fresh, index, EVENT_READABLE);
       }
       return;
     }

@@ -11,9 +11,10 @@ import { Prng } from "../prng.ts";
 import type { SimPoint } from "../types.ts";
 import { ActiveOpens } from "./activeOpens.ts";
 import { memoryFor } from "./boot.ts";
-import { Clients, SERVER_MAC, SERVER_PORT, serverAddress } from "./clients.ts";
+import { CLIENT_MAC, Clients, peerAddresses, SERVER_MAC, SERVER_PORT, serverAddress } from "./clients.ts";
 import { STACK } from "./core.ts";
 import { FrameQueue } from "./frameQueue.ts";
+import { introduce } from "./introductions.ts";
 import { KernelCores } from "./kernelCores.ts";
 import type { SpinLock } from "./lock.ts";
 import { type Listener, OP_ACCEPT, OP_WAIT, Process } from "./process.ts";
@@ -263,10 +264,12 @@ function queueOf({ connections, design, steering }: World, slot: number): number
   return steering.queueOf((connections.hash[slot] as number) >>> 0, connections.group[slot] as number);
 }
 
-/** Before time begins: the clients learn the server's Ethernet address. */
+/** Before time begins: the clients learn the server's Ethernet address, and its kernels theirs. */
 function resolveAddresses(world: World, clients: Clients): void {
   const [first] = world.kernels;
   if (!first) return;
+  const peers = peerAddresses(world.point.workload);
+  for (const kernel of world.kernels) introduce(kernel, serverAddress(0), peers, CLIENT_MAC);
   const queue = new FrameQueue();
   const answer = (words: Int32Array, at: number, into: FrameRing) => {
     queue.push(words, at, 0, 0);
