@@ -89,6 +89,8 @@ export type SimPoint = {
   readonly localListen: boolean;
   /** Time that a client takes between a frame's arrival and what follows from it, microseconds. */
   readonly clientUs: number;
+  /** Seconds after which a client gives up a connection that is not done. */
+  readonly clientTimeoutS: number;
   /** Seconds of TIME-WAIT at the server; the 1 Mi records of its kernels must do for them. */
   readonly timeWaitS: number;
   /** Factors for constants of the machine, by name: the sensitivity table. */

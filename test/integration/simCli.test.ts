@@ -240,6 +240,9 @@ describe("bad use ends in one line with a code and status 1", () => {
     [["--queue", "localhost"], "ERR_QUEUE_ADDRESS", "redis://HOST"],
     [["--queue", "redis://127.0.0.1:1"], "ERR_QUEUE_UNREACHABLE", "127.0.0.1:1"],
     [["--validate", "--sensitivity"], "ERR_USAGE", "one of them"],
+    [["--validate", "NP1,XX9"], "ERR_ARGUMENT", "there is no row XX9; there are held-out, NP1,"],
+    [["--set", "linkGbps"], "ERR_ARGUMENT", "linkGbps must be a number"],
+    [["--set", "warpFactor=9"], "ERR_ARGUMENT", "warpFactor=9 is no constant"],
     [["--sensitivity", "--design", "netpopcorn"], "ERR_ARGUMENT", "design beside netpopcorn"],
     [["--out", "/dev/null/x"], "ENOTDIR", "--out"],
   ])("sim %j: %s", (args, code, reason) => {

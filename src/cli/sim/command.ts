@@ -15,10 +15,10 @@ import { validate } from "./validate.ts";
 /** @throws NetPopcornError whose message is for the user. */
 export async function sim(options: SimCommandOptions): Promise<void> {
   const output = createOutput(options.json === true);
-  if (options.validate === true && options.sensitivity === true) {
+  if (options.validate !== undefined && options.sensitivity === true) {
     throw new NetPopcornError("ERR_USAGE", "--validate and --sensitivity are two runs; ask for one of them");
   }
-  if (options.validate === true) return await validate(options, output);
+  if (options.validate !== undefined) return await validate(options, output);
   if (options.sensitivity === true) return await varyConstants(options, output);
   await compare(options, output);
 }

@@ -3,6 +3,7 @@ import { availableParallelism } from "node:os";
 import { Command, Option } from "commander";
 import { NetPopcornError } from "../../errors.ts";
 import { MACHINE_NAMES } from "../../sim/machines/index.ts";
+import { CONSTANT_NAMES, type ConstantName } from "../../sim/machines/machine.ts";
 import { BALANCER_POLICIES, DESIGNS, type DesignName, OS_VERSIONS, PROTOCOLS, WORKLOADS } from "../../sim/types.ts";
 import { choiceOption, integerOption, numberOption, SEED_MAX } from "../options.ts";
 
@@ -56,7 +57,10 @@ const workloadOptions = (): Option[] => [
   choice("--workload <w>", "workload", WORKLOADS).default("web-epoll"),
   new Option("--machine <m>", `${MACHINE_NAMES.join(", ")}, or a JSON file with its constants`).default("e5-2695v2"),
   integer("--app-cycles <c>", "cycles of the application for a request", 0, 1e9),
-  integer("--procs-per-core <p>", "processes of the application on each core", 1, 31),
+  integer("--procs-per-core <p>", "processes of the application on each core", 1, 1024),
+  new Option("--threads", "they are threads of one process, with one table of descriptors (default: of rpc only)"),
+  integer("--accepts-per-event <n>", "connections that an event loop accepts at a time", 1, 1000),
+  integer("--listen-addresses <n>", "addresses that the service listens on, each a listener of its own", 1, 24),
   integer("--requests-per-conn <r>", "requests on each connection", 1, 1e6),
   integer("--file-opens <n>", "files opened and closed for a request", 0, 100),
   integer("--message-bytes <b>", "size of a request", 1, 65536),
@@ -85,7 +89,23 @@ const systemOptions = (): Option[] => [
   new Option("--no-vfs-bypass", "fastsocket without its bypass of the VFS"),
   new Option("--no-local-listen", "fastsocket with all processes on the global listener"),
   decimal("--client-us <us>", "time that a client takes from a frame's arrival to what follows from it", 0, 1e5),
+  decimal("--client-timeout <s>", "a client gives a connection up after so long (default: 30; ab: 63)", 1, 600),
+  new Option("--set <constant=value,…>", "constants of the machine, such as linkGbps=40").argParser(constantsOption),
 ];
+
+/** NAME=VALUE with commas between them; values are numbers of at least 0. */
+function constantsOption(text: string): ReadonlyMap<ConstantName, number> {
+  const constants = new Map<ConstantName, number>();
+  for (const word of text.split(",")) {
+    const [name = "", value = "", more] = word.split("=");
+    const known = CONSTANT_NAMES.find((constant) => constant === name.trim());
+    if (known === undefined || more !== undefined) {
+      throw new NetPopcornError("ERR_ARGUMENT", `--set: ${word} is no constant with a value; see src/sim/machines`);
+    }
+    constants.set(known, numberOption(`--set ${known}`, 0, 1e12)(value));
+  }
+  return constants;
+}
 
 function integerListInOrder(name: string, min: number, max: number): (text: string) => readonly number[] {
   const read = numberOption(name, min, max);
@@ -114,7 +134,12 @@ export function simCommand(jsonOption: Option): Command {
     );
   for (const option of [...workloadOptions(), ...systemOptions()]) command.addOption(option);
   return command
-    .addOption(new Option("--validate", "compare with what has been published instead"))
+    .addOption(
+      new Option(
+        "--validate [row,…]",
+        "compare with what has been published instead: all rows, held-out, or these",
+      ).argParser((text: string) => text.split(",").map((id) => id.trim())),
+    )
     .addOption(new Option("--sensitivity", "vary each constant of the machine by 30 % instead"))
     .addOption(new Option("--explain", "where the time goes, core by core, and a timeline that Perfetto opens"))
     .addOption(

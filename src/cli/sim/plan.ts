@@ -2,7 +2,13 @@
 import { readFile } from "node:fs/promises";
 import { NetPopcornError } from "../../errors.ts";
 import { machineNamed } from "../../sim/machines/index.ts";
-import { type Machine, parseMachine } from "../../sim/machines/machine.ts";
+import {
+  CONSTANT_UNITS,
+  type Constant,
+  type ConstantName,
+  type Machine,
+  parseMachine,
+} from "../../sim/machines/machine.ts";
 import { parsePoint } from "../../sim/point.ts";
 import type { DesignName, SimPoint } from "../../sim/types.ts";
 
@@ -33,7 +39,12 @@ export type SimCommandOptions = {
   readonly vfsBypass: boolean;
   readonly localListen: boolean;
   readonly clientUs?: number;
-  readonly validate?: boolean;
+  readonly clientTimeout?: number;
+  readonly acceptsPerEvent?: number;
+  readonly listenAddresses?: number;
+  readonly threads?: boolean;
+  readonly set?: ReadonlyMap<ConstantName, number>;
+  readonly validate?: true | readonly string[];
   readonly sensitivity?: boolean;
   readonly explain?: boolean;
   readonly repeats: number;
@@ -78,9 +89,23 @@ export async function readMachine(name: string): Promise<string | Machine> {
   return parseMachine(value);
 }
 
+/** The machine with some of its constants replaced. */
+function withConstants(
+  machine: string | Machine,
+  set: ReadonlyMap<ConstantName, number> | undefined,
+): string | Machine {
+  if (set === undefined) return machine;
+  const whole = typeof machine === "string" ? machineNamed(machine) : machine;
+  const replaced = [...set].map(([name, value]) => {
+    const constant: Constant = { value, unit: CONSTANT_UNITS[name], source: "the command line", confidence: "prior" };
+    return [name, constant] as const;
+  });
+  return { ...whole, constants: { ...whole.constants, ...Object.fromEntries(replaced) } };
+}
+
 /** Points in the order of results: designs as they were named, each with rising core counts. */
 export async function planPoints(options: SimCommandOptions): Promise<SimPoint[]> {
-  const machine = await readMachine(options.machine);
+  const machine = withConstants(await readMachine(options.machine), options.set);
   const coresMax = coresOf(typeof machine === "string" ? machineNamed(machine) : machine);
   const cores = options.cores ?? CORES_DEFAULT.filter((count) => count <= coresMax);
   const { design: designs, skew, background } = options;
@@ -107,6 +132,10 @@ export async function planPoints(options: SimCommandOptions): Promise<SimPoint[]
     vfsBypass: options.vfsBypass,
     localListen: options.localListen,
     clientUs: options.clientUs,
+    clientTimeoutS: options.clientTimeout,
+    acceptsPerEvent: options.acceptsPerEvent,
+    listenAddresses: options.listenAddresses,
+    sharedFdTable: options.threads,
     skew: skew && { hotGroups: skew.count, hotShare: skew.share },
     traceMs: options.explain === true ? TRACE_MS : 0,
   };

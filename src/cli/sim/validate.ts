@@ -26,8 +26,9 @@ const SEED_STEP = 7919;
 type Planned = { readonly claim: Claim; readonly repeats: readonly ReadonlyMap<string, SimPoint>[] };
 
 export async function validate(options: SimCommandOptions, output: Output): Promise<void> {
+  const claims = chosen(CLAIMS, options.validate);
   const fingerprint = await buildFingerprint();
-  const planned: Planned[] = CLAIMS.map((claim) => ({
+  const planned: Planned[] = claims.map((claim) => ({
     claim,
     repeats: Array.from({ length: options.repeats }, (_, repeat) =>
       claimPoints(claim, (options.seed + repeat * SEED_STEP) >>> 0),
@@ -67,18 +68,46 @@ export async function validate(options: SimCommandOptions, output: Output): Prom
   });
   // What cannot be simulated counts as missed, and the command fails.
   for (const { claim } of open) tell(missedRow(claim, failure?.message ?? ""));
-  for (const claim of OPEN_CLAIMS) tell(openRow(claim));
-  const { hits, counted } = score(rows);
-  const verdict = `${hits} of ${counted} rows within tolerance (${((100 * hits) / Math.max(1, counted)).toFixed(0)} %)`;
-  output.progress(verdict);
+  if (claims.length === CLAIMS.length) for (const claim of OPEN_CLAIMS) tell(openRow(claim));
+  const tables = SECTIONS.flatMap(({ name, heldOut }) => {
+    const own = rows.filter((row) => row.heldOut === heldOut);
+    if (own.length === 0) return [];
+    const { hits, counted } = score(own);
+    const verdict = `${name}${hits} of ${counted} rows within tolerance (${percent(hits, counted)})`;
+    output.progress(verdict);
+    return [claimTable(own, verdict)];
+  });
   const report = sweepReport({
     results: [],
-    tables: [claimTable(rows, verdict)],
+    tables,
     provenance: provenance(options, fingerprint),
   });
   await finish(options, output, { results: [], report, tables: { validation: rows } });
   if (failure !== undefined) throw failure;
 }
+
+/** What the model was made with, and what it was only held against. */
+const SECTIONS = [
+  { name: "", heldOut: false },
+  { name: "held out: ", heldOut: true },
+] as const;
+
+function percent(hits: number, counted: number): string {
+  return `${((100 * hits) / Math.max(1, counted)).toFixed(0)} %`;
+}
+
+/** @param ids claims by their names, "held-out" for all of that section; true: all. */
+function chosen(claims: readonly Claim[], ids: true | readonly string[] | undefined): readonly Claim[] {
+  if (ids === true || ids === undefined) return claims;
+  const wanted = new Set(ids);
+  const found = claims.filter(({ id, heldOut }) => wanted.has(id) || (heldOut && wanted.has(HELD_OUT)));
+  const unknown = ids.find((id) => id !== HELD_OUT && !claims.some((claim) => claim.id === id));
+  if (unknown === undefined) return found;
+  const names = claims.map(({ id }) => id).join(", ");
+  throw new NetPopcornError("ERR_ARGUMENT", `--validate: there is no row ${unknown}; there are ${HELD_OUT}, ${names}`);
+}
+
+const HELD_OUT = "held-out";
 
 function resultsOf(
   named: ReadonlyMap<string, SimPoint>,
@@ -120,9 +149,10 @@ function cellsOf(row: ClaimRow): { published: string; simulated: string; interva
 function rowLine(row: ClaimRow): string {
   const { published, simulated, interval, error } = cellsOf(row);
   const numbers = [published, simulated, interval, error].map((text) => text.padStart(NUMBER_CELLS));
+  const heldOut = row.heldOut ? " (held out)" : "";
   const remark = row.remark === "" ? "" : `: ${row.remark}`;
   const what = row.what.slice(0, WHAT_CELLS).padEnd(WHAT_CELLS);
-  return `${row.id.padEnd(7)}${what}${numbers.join("")}  ${row.verdict}${remark}`;
+  return `${row.id.padEnd(7)}${what}${numbers.join("")}  ${row.verdict}${heldOut}${remark}`;
 }
 
 const tones: Readonly<Record<Verdict, "good" | "bad" | "muted">> = {
@@ -136,7 +166,7 @@ const tones: Readonly<Record<Verdict, "good" | "bad" | "muted">> = {
 
 export function claimTable(rows: readonly ClaimRow[], caption: string): Table {
   return {
-    title: "Published and simulated",
+    title: rows.some(({ heldOut }) => heldOut) ? "Published and simulated: held out" : "Published and simulated",
     caption,
     columns: ["claim", "published", "simulated", "±", "error", "tolerance", "verdict", "remark", "source"],
     rows: rows.map((row): TableCell[] => {

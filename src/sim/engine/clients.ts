@@ -72,7 +72,9 @@ export function backendAddress(index: number): string {
 /** Addresses of the clients, and of the back ends if the workload has some. */
 export function peerAddresses(workload: WorkloadName): string[] {
   const clients = Array.from({ length: CLIENTS }, (_, i) => `10.7.0.${i + 1}`);
-  return workload === "proxy" ? [...clients, ...Array.from({ length: BACKENDS }, (_, i) => backendAddress(i))] : clients;
+  return workload === "proxy"
+    ? [...clients, ...Array.from({ length: BACKENDS }, (_, i) => backendAddress(i))]
+    : clients;
 }
 
 export type ClientsOptions = {
@@ -89,8 +91,6 @@ export type ClientsOptions = {
   readonly tickNs: number;
   /** Initial connections are begun over this time. */
   readonly rampNs: number;
-  /** Seconds after which a client gives a connection up, like ApacheBench. */
-  readonly timeoutS: number;
   /** Groups that hot connections come from. */
   readonly hotGroups: readonly number[];
   /** A frame leaves for the server. @param at word of its record in `words`. @param entry slot and kind. */
@@ -108,6 +108,8 @@ export class Clients {
   completedEver = 0;
   lastCompletionNs = 0;
   inFlight = 0;
+  /** Of the connections that a finite run begins with, those that have not ended. */
+  beginners = 0;
   readonly latency = new Histogram();
   /** Slot of a server's connection, by back end and the server's port. */
   readonly activeSlots = new Int32Array(BACKENDS * 65536).fill(-1);
@@ -130,6 +132,8 @@ export class Clients {
   #gateNs = 0;
   #rampedNs = 0;
   #nextArrivalNs = Number.POSITIVE_INFINITY;
+  /** When the last of the beginners was begun. */
+  #begunNs = Number.NEGATIVE_INFINITY;
   /** Connections that are to be begun. */
   #wanted = 0;
   #toOpen: number;
@@ -329,8 +333,11 @@ export class Clients {
       const bytes = (connections.clientBytes[slot] as number) + Math.max(received, 0);
       connections.clientBytes[slot] = bytes;
       if (bytes >= point.messageBytes) {
-        connections.clientBytes[slot] = bytes - point.messageBytes;
+        // Without keep-alive the back end closes after its answer, so that TIME-WAIT is its own.
         this.#exports.tcpSend(handle, this.#area, point.responseBytes);
+        connections.startedNs[slot] = -1;
+        this.#exports.tcpClose(handle);
+        return;
       }
     }
     if (mask & (EVENT_PEER_CLOSED | EVENT_ERROR | EVENT_CLOSED)) {
@@ -378,6 +385,7 @@ export class Clients {
     const { connections, point } = this.#options;
     connections.finished[slot] = 1;
     this.inFlight--;
+    if ((connections.startedNs[slot] as number) <= this.#begunNs) this.beginners--;
     if (whole) {
       this.completed++;
       this.completedEver++;
@@ -419,6 +427,10 @@ export class Clients {
     this.#catchUp(0);
     while (this.#wanted > 0 && this.#toOpen > 0 && this.#gateNs <= this.#nowNs && !this.#stopped) {
       this.#gateNs += gapNs;
+      if (this.#isBeginning) {
+        this.beginners++;
+        this.#begunNs = this.#nowNs;
+      }
       this.#wanted--;
       this.#toOpen--;
       this.#open();
@@ -491,9 +503,9 @@ export class Clients {
 
   /** Connections that a client has waited for too long. */
   #giveUpLate(): void {
-    const { connections, timeoutS } = this.#options;
+    const { connections, point } = this.#options;
     const begun = this.#begun;
-    const lateNs = this.#nowNs - timeoutS * 1e9;
+    const lateNs = this.#nowNs - point.clientTimeoutS * 1e9;
     while (begun.head < begun.slots.length && (begun.startsNs[begun.head] as number) <= lateNs) {
       const slot = begun.slots[begun.head] as number;
       const startedNs = begun.startsNs[begun.head++] as number;

@@ -31,8 +31,6 @@ import type { World } from "./world.ts";
 const SERVER_CONNECTIONS = 1 << 20;
 const SERVER_CONNECTIONS_MIN = 1 << 16;
 const RAMP_NS = 100e6;
-/** ApacheBench's default. */
-const TIMEOUT_S = 30;
 
 export interface Cores {
   step(core: number, now: number): number;
@@ -74,7 +72,6 @@ export function createServer(options: ServerOptions): Server {
     linkGbps: world.costs.linkGbps,
     tickNs,
     rampNs: point.protocol === "ab" ? 0 : RAMP_NS,
-    timeoutS: TIMEOUT_S,
     hotGroups: hotGroups(point, world.steering.queues),
     send: (words, at, leavesNs, entry) => toServer(world, words, at, leavesNs, entry),
     onOpen: (slot, index) => {

@@ -1,4 +1,5 @@
 import { NetPopcornError } from "../../errors.ts";
+import { e52665 } from "./e52665.ts";
 import { e52690 } from "./e52690.ts";
 import { e52695v2 } from "./e52695v2.ts";
 import { e52697v2 } from "./e52697v2.ts";
@@ -6,7 +7,7 @@ import { CONSTANT_NAMES, type ConstantName, type Machine } from "./machine.ts";
 import { modern128 } from "./modern128.ts";
 import { opteron48 } from "./opteron48.ts";
 
-const KNOWN: readonly Machine[] = [e52695v2, e52697v2, opteron48, e52690, modern128];
+const KNOWN: readonly Machine[] = [e52695v2, e52697v2, opteron48, e52690, e52665, modern128];
 
 export const MACHINE_NAMES: readonly string[] = KNOWN.map(({ name }) => name);
 

@@ -17,6 +17,8 @@ export type Claim = {
   readonly id: string;
   /** "netpopcorn / linux, lighttpd, 24 cores". */
   readonly what: string;
+  /** No constant and no mechanism was chosen with this curve in view. */
+  readonly heldOut?: true;
   readonly source: string;
   readonly published: number;
   /** "×", "conn/s", "%". */
@@ -52,6 +54,7 @@ export type Verdict = "within" | "missed" | "shape holds" | "shape missed" | "ar
 
 export type ClaimRow = {
   readonly id: string;
+  readonly heldOut: boolean;
   readonly what: string;
   readonly source: string;
   readonly published: number | null;
@@ -91,6 +94,7 @@ export function judge(claim: Claim, repeats: readonly ReadonlyMap<string, PointR
   const isMissed = verdict === "missed" || verdict === "shape missed";
   return {
     id: claim.id,
+    heldOut: claim.heldOut === true,
     what: claim.what,
     source: claim.source,
     published: claim.published,
@@ -128,12 +132,14 @@ function verdictOf(claim: Claim, simulated: number, tolerance: number | null): V
 export function missedRow(claim: Claim, reason: string): ClaimRow {
   const { id, what, source, published, unit } = claim;
   const unknown = { simulated: null, low: null, high: null, error: null, tolerance: null };
-  return { id, what, source, published, ...unknown, unit, verdict: "missed", remark: `a simulation failed: ${reason}` };
+  const heldOut = claim.heldOut === true;
+  const remark = `a simulation failed: ${reason}`;
+  return { id, heldOut, what, source, published, ...unknown, unit, verdict: "missed", remark };
 }
 
 export function openRow({ id, what, source, reason }: OpenClaim): ClaimRow {
   const unknown = { published: null, simulated: null, low: null, high: null, error: null, tolerance: null };
-  return { id, what, source, ...unknown, unit: "", verdict: "not simulated", remark: reason };
+  return { id, heldOut: false, what, source, ...unknown, unit: "", verdict: "not simulated", remark: reason };
 }
 
 /** Rows that count: neither artefacts nor without a simulation. */

@@ -39,17 +39,37 @@ describe("points", () => {
         ...["--message-bytes", "100", "--response-bytes", "200", "--think-ms", "5,0", "--protocol", "ab"],
         ...["--ab-connections", "5000", "--duration", "1.5", "--concurrency", "77", "--arrivals", "900"],
         ...["--backlog", "64", "--policy", "angel", "--os", "3.13", "--time-wait", "1", "--skew", "205:0.8"],
-        ...["--background", "2:0.5", "--no-vfs-bypass", "--seed", "9", "--explain"],
+        ...["--background", "2:0.5", "--no-vfs-bypass", "--seed", "9", "--explain", "--client-timeout", "7"],
+        ...[
+          "--accepts-per-event",
+          "5",
+          "--listen-addresses",
+          "3",
+          "--threads",
+          "--set",
+          "linkGbps=40,syscallCycles=99",
+        ],
       ),
     );
     expect(point).toMatchObject({
-      ...{ design: "fastsocket", cores: 12, workload: "proxy", machine: "e5-2697v2", appCycles: 1000, procsPerCore: 2 },
+      ...{ design: "fastsocket", cores: 12, workload: "proxy", appCycles: 1000, procsPerCore: 2 },
       ...{ requestsPerConn: 3, fileOpensPerRequest: 4, messageBytes: 100, responseBytes: 200, thinkMs: [5, 0] },
       ...{ protocol: "ab", abConnections: 5000, durationS: 1.5, concurrency: 77, arrivalsPerSec: 900, backlog: 64 },
       ...{ policy: "angel", os: "3.13", timeWaitS: 1, skew: { hotGroups: 205, hotShare: 0.8 } },
-      ...{ background: { cores: 2, share: 0.5 }, vfsBypass: false, seed: 9 },
+      ...{ background: { cores: 2, share: 0.5 }, vfsBypass: false, seed: 9, clientTimeoutS: 7, acceptsPerEvent: 5 },
+      ...{ listenAddresses: 3, sharedFdTable: true },
     });
     expect(point?.traceMs).toBeGreaterThan(0);
+    expect(point?.machine).toMatchObject({
+      name: "e5-2697v2",
+      constants: { linkGbps: { value: 40, unit: "Gbit/s" }, syscallCycles: { value: 99 }, clockGhz: { value: 2.7 } },
+    });
+  });
+
+  test("a client waits for as long as its kernel in a finite run, and 30 s elsewhere", async () => {
+    const [steady] = await planPoints(parse("--cores", "1"));
+    const [finite] = await planPoints(parse("--cores", "1", "--protocol", "ab"));
+    expect([steady?.clientTimeoutS, finite?.clientTimeoutS]).toEqual([30, 63]);
   });
 
   test("other work on more cores than a point has is on all of its", async () => {

@@ -1,0 +1,160 @@
+/**
+ * Published curves that no constant was fitted to and no mechanism chosen for. Where the application's cost is needed,
+ * it comes from the lowest core count of one design, as everywhere.
+ */
+import type { DesignName, PointResult } from "../types.ts";
+import type { Claim, PointInput } from "./claim.ts";
+
+type Result = (name: string) => PointResult;
+const connections = (result: Result) => result("a").connsPerSec / result("b").connsPerSec;
+const requests = (result: Result) => result("a").requestsPerSec / result("b").requestsPerSec;
+
+type Row = Omit<Claim, "heldOut" | "unit" | "value" | "points"> &
+  Partial<Pick<Claim, "unit" | "value">> & { readonly a: PointInput; readonly b?: PointInput };
+
+function held({ a, b, ...row }: Row): Claim {
+  return { unit: "×", value: connections, ...row, heldOut: true, points: b === undefined ? { a } : { a, b } };
+}
+
+/** HAProxy before a back end that answers 64 bytes, one pinned worker on each core, 500 connections in flight each. */
+function proxy(design: DesignName, cores: number): PointInput {
+  // Linux 2.6.32 listens on several addresses there, as with nginx (fastsocket.ts).
+  const listenAddresses = design === "linux" ? 8 : 1;
+  return { design, cores, workload: "proxy", machine: "e5-2697v2", procsPerCore: 1, listenAddresses };
+}
+
+const HAPROXY = { source: "ASPLOS 2016, figure 4b", basis: "pixels" } as const;
+
+const haproxy: readonly Claim[] = [
+  held({
+    ...{ id: "HF1", what: "fastsocket / linux 2.6.32, HAProxy, 24 cores", published: 6.21, basis: "read" },
+    ...{ source: "ASPLOS 2016, abstract", a: proxy("fastsocket", 24), b: proxy("linux", 24) },
+  }),
+  held({
+    ...{ ...HAPROXY, id: "HF2", what: "fastsocket / linux-reuseport 3.13, HAProxy, 24 cores", published: 441 / 302 },
+    ...{ a: proxy("fastsocket", 24), b: proxy("linux-reuseport", 24) },
+  }),
+  held({
+    ...{ ...HAPROXY, id: "HF3", what: "fastsocket, HAProxy, 24 / 1 core", published: 441 / 23 },
+    ...{ a: proxy("fastsocket", 24), b: proxy("fastsocket", 1) },
+  }),
+  held({
+    ...{ ...HAPROXY, id: "HF4", what: "linux-reuseport 3.13, HAProxy, 24 / 8 cores", published: 302 / 140 },
+    ...{ a: proxy("linux-reuseport", 24), b: proxy("linux-reuseport", 8) },
+  }),
+  held({
+    ...{ ...HAPROXY, id: "HF5", what: "linux 2.6.32, HAProxy, 24 / 12 cores", published: 71 / 164 },
+    ...{ a: proxy("linux", 24), b: proxy("linux", 12) },
+  }),
+  held({
+    ...{ ...HAPROXY, id: "HF6", what: "linux 2.6.32, HAProxy, 12 / 1 core", published: 164 / 23 },
+    ...{ a: proxy("linux", 12), b: proxy("linux", 1) },
+  }),
+];
+
+/** 48 cores, blocking processes; as in affinityAccept.ts. */
+function apache48(design: DesignName): PointInput {
+  return {
+    ...{ design, cores: 48, workload: "web-accept", machine: "opteron-48", procsPerCore: 450, requestsPerConn: 6 },
+    ...{ thinkMs: [100, 0, 100, 0, 0], responseBytes: 700, concurrency: 28_800, backlog: 24_000 },
+    ...{ appCycles: 146_000, durationS: 0.6 },
+  };
+}
+
+const TABLE_2 = { source: "EuroSys 2012, table 2 (with lock_stat)", basis: "read", value: requests } as const;
+
+const stockAccept: readonly Claim[] = [
+  held({
+    ...{ ...TABLE_2, id: "HA1", what: "affinity-accept / linux, Apache, 48 cores, requests/s", published: 7000 / 1700 },
+    ...{ a: apache48("affinity-accept"), b: apache48("linux") },
+  }),
+  held({
+    ...{ ...TABLE_2, id: "HA2", what: "fine-accept / linux, Apache, 48 cores, requests/s", published: 5700 / 1700 },
+    ...{ a: apache48("fine-accept"), b: apache48("linux") },
+  }),
+  held({
+    ...{ ...TABLE_2, id: "HA3", what: "linux, Apache, 48 cores: cores' time that is idle", published: 54, unit: "%" },
+    ...{ a: apache48("linux"), value: (result: Result) => 100 * result("a").shares.idle },
+  }),
+];
+
+/** Apache by NetPopcorn's authors: blocking processes, ApacheBench; 10.7k/s on two cores of netpopcorn. */
+function apacheBench(design: DesignName, cores: number): PointInput {
+  return {
+    ...{ design, cores, workload: "web-accept", machine: "e5-2695v2", procsPerCore: 10, protocol: "ab" },
+    ...{ abConnections: 3_000_000, appCycles: 420_000 },
+  };
+}
+
+const FIGURE_8 = { source: "ICDCS 2017, figure 8, vector graphics", basis: "read" } as const;
+const RUN_ENDS =
+  "Linux's published runs last 185 to 217 s and Affinity-Accept's 136 to 159 s on any number of cores from 8 on: what " +
+  "they wait for at their end, not what they accept; how the clients give connections up is not told";
+
+const blockingAccept: readonly Claim[] = [
+  held({
+    ...{ ...FIGURE_8, id: "HN1", what: "netpopcorn / linux, Apache, 24 cores", published: 109 / 16.2 },
+    ...{ a: apacheBench("netpopcorn", 24), b: apacheBench("linux", 24), missReason: RUN_ENDS },
+  }),
+  held({
+    ...{ ...FIGURE_8, id: "HN2", what: "netpopcorn / affinity-accept, Apache, 24 cores", published: 109 / 22 },
+    ...{ a: apacheBench("netpopcorn", 24), b: apacheBench("affinity-accept", 24), missReason: RUN_ENDS },
+  }),
+  held({
+    ...{ ...FIGURE_8, id: "HN4", what: "linux, Apache, 24 / 8 cores", published: 16.2 / 13.9 },
+    ...{ a: apacheBench("linux", 24), b: apacheBench("linux", 8), missReason: RUN_ENDS },
+  }),
+];
+
+/** IX's echo test: n messages to a connection, 64 bytes or more; the clients reset, which leaves no TIME-WAIT. */
+function echo(design: DesignName, more: Partial<PointInput>): PointInput {
+  const os = design === "mtcp" ? {} : ({ os: "3.13" } as const);
+  const test = { workload: "rpc", machine: "e5-2665", procsPerCore: 1, timeWaitS: 0 } as const;
+  return { design, cores: 8, ...test, ...os, ...more };
+}
+
+const IX_DATA = { source: "OSDI 2014, the authors' raw data, 10GbE", basis: "read", value: requests } as const;
+const sized = (bytes: number) => ({ messageBytes: bytes, responseBytes: bytes });
+
+const messages: readonly Claim[] = [
+  held({
+    ...{ ...IX_DATA, id: "HX1", what: "mtcp, messages/s, 8 to a connection / 1", published: 3936 / 1484 },
+    ...{ a: echo("mtcp", { requestsPerConn: 8 }), b: echo("mtcp", {}) },
+  }),
+  held({
+    ...{ ...IX_DATA, id: "HX2", what: "mtcp, messages/s, 128 to a connection / 1", published: 4507 / 1484 },
+    ...{ a: echo("mtcp", { requestsPerConn: 128 }), b: echo("mtcp", {}) },
+  }),
+  held({
+    ...{ ...IX_DATA, id: "HX3", what: "linux, messages/s, 128 to a connection / 1", published: 912 / 188 },
+    ...{ a: echo("linux", { requestsPerConn: 128 }), b: echo("linux", {}) },
+  }),
+  held({
+    ...{ ...IX_DATA, id: "HX4", what: "mtcp / linux, messages/s, 128 to a connection", published: 4507 / 912 },
+    ...{ a: echo("mtcp", { requestsPerConn: 128 }), b: echo("linux", { requestsPerConn: 128 }) },
+  }),
+  held({
+    ...{
+      ...IX_DATA,
+      id: "HX5",
+      what: "mtcp, 8192-byte / 64-byte messages, one to a connection",
+      published: 112 / 1484,
+    },
+    ...{ a: echo("mtcp", sized(8192)), b: echo("mtcp", {}) },
+  }),
+  held({
+    ...{
+      ...IX_DATA,
+      id: "HX6",
+      what: "linux, 8192-byte / 64-byte messages, one to a connection",
+      published: 87.2 / 188,
+    },
+    ...{ a: echo("linux", sized(8192)), b: echo("linux", {}) },
+  }),
+  held({
+    ...{ ...IX_DATA, id: "HX7", what: "mtcp, 64 bytes, 4 / 1 cores", published: 1036 / 266.5, value: connections },
+    ...{ a: echo("mtcp", { cores: 4 }), b: echo("mtcp", { cores: 1 }) },
+  }),
+];
+
+export const HELD_OUT_CLAIMS: readonly Claim[] = [...haproxy, ...stockAccept, ...blockingAccept, ...messages];
