@@ -137,8 +137,8 @@ export function parsePoint(value: unknown): SimPoint {
     vfsBypass: boolean(value, "vfsBypass", true),
     localListen: boolean(value, "localListen", true),
     clientUs: number(value, "clientUs", 0, 100_000, 0),
-    // ApacheBench waits for as long as its kernel does: until 3.7, Linux gave a SYN up after 63 s (tcp_syn_retries 5).
-    clientTimeoutS: number(value, "clientTimeoutS", 1, 600, value.protocol === "ab" ? 63 : 30),
+    // ApacheBench ends when nothing has come for 30 s.
+    clientTimeoutS: number(value, "clientTimeoutS", 1, 600, 30),
     // Linux keeps at most tcp_max_tw_buckets (180,000) in TIME-WAIT: at these rates, about a second. mTCP: none.
     timeWaitS: number(value, "timeWaitS", 0, 600, design === "mtcp" ? 0 : 1),
     scale: scaleOf(value.scale),

@@ -89,7 +89,7 @@ const systemOptions = (): Option[] => [
   new Option("--no-vfs-bypass", "fastsocket without its bypass of the VFS"),
   new Option("--no-local-listen", "fastsocket with all processes on the global listener"),
   decimal("--client-us <us>", "time that a client takes from a frame's arrival to what follows from it", 0, 1e5),
-  decimal("--client-timeout <s>", "a client gives a connection up after so long (default: 30; ab: 63)", 1, 600),
+  decimal("--client-timeout <s>", "a client gives a connection up after so long (default: 30)", 1, 600),
   new Option("--set <constant=value,…>", "constants of the machine, such as linkGbps=40").argParser(constantsOption),
 ];
 

@@ -108,8 +108,6 @@ export class Clients {
   completedEver = 0;
   lastCompletionNs = 0;
   inFlight = 0;
-  /** Of the connections that a finite run begins with, those that have not ended. */
-  beginners = 0;
   readonly latency = new Histogram();
   /** Slot of a server's connection, by back end and the server's port. */
   readonly activeSlots = new Int32Array(BACKENDS * 65536).fill(-1);
@@ -132,8 +130,6 @@ export class Clients {
   #gateNs = 0;
   #rampedNs = 0;
   #nextArrivalNs = Number.POSITIVE_INFINITY;
-  /** When the last of the beginners was begun. */
-  #begunNs = Number.NEGATIVE_INFINITY;
   /** Connections that are to be begun. */
   #wanted = 0;
   #toOpen: number;
@@ -385,7 +381,6 @@ export class Clients {
     const { connections, point } = this.#options;
     connections.finished[slot] = 1;
     this.inFlight--;
-    if ((connections.startedNs[slot] as number) <= this.#begunNs) this.beginners--;
     if (whole) {
       this.completed++;
       this.completedEver++;
@@ -427,10 +422,6 @@ export class Clients {
     this.#catchUp(0);
     while (this.#wanted > 0 && this.#toOpen > 0 && this.#gateNs <= this.#nowNs && !this.#stopped) {
       this.#gateNs += gapNs;
-      if (this.#isBeginning) {
-        this.beginners++;
-        this.#begunNs = this.#nowNs;
-      }
       this.#wanted--;
       this.#toOpen--;
       this.#open();

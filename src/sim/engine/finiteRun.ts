@@ -21,27 +21,13 @@ const END_LOSS_NS = 8e9;
 const CALM_NS = 2.5e9;
 /** The two halves of the span differ by less than this. */
 const TOLERANCE = 0.03;
-/**
- * More than this part of those that it began with is still waiting: they try again at the same instants, 15, 31 and
- * 63 s after the beginning, and the last of them may be what the whole run waits for. Nothing is left out before.
- */
-const BEGINNERS = 0.01;
 /** A rate that does not settle is taken as it is after so many spans, and a queue that fills up never. */
 const SPANS_MAX = 3;
 
 /** What it needs of the clients. */
 export type FiniteClients = Pick<
   Clients,
-  | "beginners"
-  | "concurrency"
-  | "inFlight"
-  | "left"
-  | "skip"
-  | "latency"
-  | "completed"
-  | "completedEver"
-  | "failed"
-  | "requests"
+  "concurrency" | "inFlight" | "left" | "skip" | "latency" | "completed" | "completedEver" | "failed" | "requests"
 >;
 
 type Mark = {
@@ -86,8 +72,7 @@ export class FiniteRun {
     if (since < spanNs || this.#half === undefined) return;
     this.#spans++;
     const waits = this.#spans < SPANS_MAX && !isSteady(this.#start, this.#half, now);
-    const early = this.#clients.beginners > BEGINNERS * this.#inFlight;
-    if (waits || early || isFillingUp(this.#start, now)) this.#begin(now);
+    if (waits || isFillingUp(this.#start, now)) this.#begin(now);
     else this.#leaveOut(this.#start, now, isLossy ? END_LOSS_NS : END_NS);
   }
 

@@ -89,7 +89,7 @@ function apacheBench(design: DesignName, cores: number): PointInput {
 const FIGURE_8 = { source: "ICDCS 2017, figure 8, vector graphics", basis: "read" } as const;
 const RUN_ENDS =
   "Linux's published runs last 185 to 217 s and Affinity-Accept's 136 to 159 s on any number of cores from 8 on: " +
-  "what they wait for at their end, not what they accept; how the clients give connections up is not told";
+  "what they wait for at their end, not what they accept; when the clients give connections up is not told";
 
 const blockingAccept: readonly Claim[] = [
   held({

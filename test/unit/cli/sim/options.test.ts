@@ -66,12 +66,6 @@ describe("points", () => {
     });
   });
 
-  test("a client waits for as long as its kernel in a finite run, and 30 s elsewhere", async () => {
-    const [steady] = await planPoints(parse("--cores", "1"));
-    const [finite] = await planPoints(parse("--cores", "1", "--protocol", "ab"));
-    expect([steady?.clientTimeoutS, finite?.clientTimeoutS]).toEqual([30, 63]);
-  });
-
   test("other work on more cores than a point has is on all of its", async () => {
     const points = await planPoints(parse("--design", "linux", "--cores", "1,4", "--background", "2:0.5"));
     expect(points.map(({ background }) => background.cores)).toEqual([1, 2]);

@@ -9,7 +9,6 @@ class SteadyClients implements FiniteClients {
   readonly concurrency = 100;
   readonly latency = new Histogram();
   inFlight = 100;
-  beginners = 0;
   left = 1_000_000;
   completed = 0;
   completedEver = 0;
@@ -60,24 +59,6 @@ describe("FiniteRun", () => {
     expect(clients.latency.count).toBeCloseTo(clients.completed, -2);
     expect(clients.latency.quantileNs(0.985)).toBeLessThan(1.2e6);
     expect(clients.latency.quantileNs(0.995)).toBeGreaterThan(8e6);
-  });
-
-  test("nothing is left out while some of those that it began with still wait", () => {
-    const clients = new SteadyClients();
-    clients.beginners = 5;
-    const run = new FiniteRun(clients);
-    let nowNs = 0;
-    for (; nowNs < 3e9; nowNs += WINDOW_NS) {
-      clients.work(1000, 0, 1e6);
-      run.look(nowNs, WINDOW_NS, 0);
-    }
-    expect(run.skippedNs).toBe(0);
-    clients.beginners = 0;
-    for (; run.skippedNs === 0 && nowNs < 5e9; nowNs += WINDOW_NS) {
-      clients.work(1000, 0, 1e6);
-      run.look(nowNs, WINDOW_NS, 0);
-    }
-    expect(run.skippedNs).toBeGreaterThan(1e9);
   });
 
   test("nothing is left out of a short run, nor where nothing completes", () => {
