@@ -20,7 +20,8 @@ function held({ a, b, ...row }: Row): Claim {
 function proxy(design: DesignName, cores: number): PointInput {
   // Linux 2.6.32 listens on several addresses there, as with nginx (fastsocket.ts).
   const listenAddresses = design === "linux" ? 8 : 1;
-  return { design, cores, workload: "proxy", machine: "e5-2697v2", procsPerCore: 1, listenAddresses };
+  const test = { workload: "proxy", machine: "e5-2697v2", procsPerCore: 1, durationS: 0.1 } as const;
+  return { design, cores, ...test, listenAddresses };
 }
 
 const HAPROXY = { source: "ASPLOS 2016, figure 4b", basis: "pixels" } as const;
@@ -113,7 +114,7 @@ const blockingAccept: readonly Claim[] = [
  */
 function echo(design: DesignName, more: Partial<PointInput>): PointInput {
   const os = design === "mtcp" ? {} : ({ os: "3.13" } as const);
-  const test = { workload: "rpc", machine: "e5-2665", procsPerCore: 1, timeWaitS: 0 } as const;
+  const test = { workload: "rpc", machine: "e5-2665", procsPerCore: 1, timeWaitS: 0, durationS: 0.05 } as const;
   return { design, cores: 8, ...test, ...os, ...more };
 }
 
