@@ -4,6 +4,7 @@
  */
 import type { DesignName, PointResult } from "../types.ts";
 import type { Claim, PointInput } from "./claim.ts";
+import { haproxy as proxy } from "./fastsocket.ts";
 
 type Result = (name: string) => PointResult;
 const connections = (result: Result) => result("a").connsPerSec / result("b").connsPerSec;
@@ -16,17 +17,9 @@ function held({ a, b, ...row }: Row): Claim {
   return { unit: "×", value: connections, ...row, heldOut: true, points: b === undefined ? { a } : { a, b } };
 }
 
-/** HAProxy before a back end that answers 64 bytes, one pinned worker on each core, 500 connections in flight each. */
-function proxy(design: DesignName, cores: number): PointInput {
-  // Linux 2.6.32 listens on several addresses there, as with nginx (fastsocket.ts).
-  const listenAddresses = design === "linux" ? 8 : 1;
-  const test = { workload: "proxy", machine: "e5-2697v2", procsPerCore: 1, durationS: 0.1 } as const;
-  return { design, cores, ...test, listenAddresses };
-}
-
 const HAPROXY = { source: "ASPLOS 2016, figure 4b", basis: "pixels" } as const;
 
-const haproxy: readonly Claim[] = [
+const proxies: readonly Claim[] = [
   held({
     ...{ id: "HF1", what: "fastsocket / linux 2.6.32, HAProxy, 24 cores", published: 6.21, basis: "read" },
     ...{ source: "ASPLOS 2016, abstract", a: proxy("fastsocket", 24), b: proxy("linux", 24) },
@@ -175,4 +168,4 @@ const messages: readonly Claim[] = [
   }),
 ];
 
-export const HELD_OUT_CLAIMS: readonly Claim[] = [...haproxy, ...stockAccept, ...blockingAccept, ...messages];
+export const HELD_OUT_CLAIMS: readonly Claim[] = [...proxies, ...stockAccept, ...blockingAccept, ...messages];
