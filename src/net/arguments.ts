@@ -13,6 +13,9 @@ export type ConnectArguments = {
   readonly lookup?: (host: string, options: LookupOptions, done: LookupResult) => void;
   readonly path?: string;
   readonly timeout?: number;
+  readonly autoSelectFamily?: boolean;
+  /** Milliseconds. */
+  readonly autoSelectFamilyAttemptTimeout?: number;
 };
 
 export type NormalizedConnect = {
@@ -20,9 +23,14 @@ export type NormalizedConnect = {
   readonly listener: (() => void) | undefined;
 };
 
-/** (options), (port), (port, host), (path), (those as one array), each with a listener at the end or not. */
+/** Node marks arrays of arguments that it has read once with a symbol of its own; any other array is no argument. */
+function isReadBefore(value: unknown): value is readonly unknown[] {
+  return Array.isArray(value) && Object.getOwnPropertySymbols(value).length > 0;
+}
+
+/** (options), (port), (port, host), (path), (those as one array of Node's), each with a listener at the end or not. */
 export function normalizeConnect(given: readonly unknown[]): NormalizedConnect {
-  const args: readonly unknown[] = given.length === 1 && Array.isArray(given[0]) ? given[0] : given;
+  const args: readonly unknown[] = isReadBefore(given[0]) ? given[0] : given;
   const last = args.at(-1);
   const listener = typeof last === "function" ? (last as () => void) : undefined;
   const [first, second] = args;

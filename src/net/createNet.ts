@@ -82,6 +82,8 @@ export function createNetOf(stackOf: () => NetStack) {
     SocketAddress: net.SocketAddress,
     getDefaultAutoSelectFamily: net.getDefaultAutoSelectFamily,
     setDefaultAutoSelectFamily: net.setDefaultAutoSelectFamily,
+    getDefaultAutoSelectFamilyAttemptTimeout: net.getDefaultAutoSelectFamilyAttemptTimeout,
+    setDefaultAutoSelectFamilyAttemptTimeout: net.setDefaultAutoSelectFamilyAttemptTimeout,
     /** @internal */
     step,
   };

@@ -1,5 +1,5 @@
 /** Errors in the shape that node:net gives them: code, errno, syscall, address, port, and the message. */
-import { isIP } from "node:net";
+import { getDefaultAutoSelectFamilyAttemptTimeout, isIP } from "node:net";
 import { getSystemErrorMap } from "node:util";
 import { NetPopcornError, statusName } from "../errors.ts";
 
@@ -88,6 +88,16 @@ export function checkPort(value: unknown): number {
     throw nodeError(RangeError, "ERR_SOCKET_BAD_PORT", `Port should be >= 0 and < 65536. ${shown}`);
   }
   return port;
+}
+
+/** @returns milliseconds, by default Node's. @throws RangeError ERR_OUT_OF_RANGE, TypeError ERR_INVALID_ARG_TYPE. */
+export function checkAttemptTimeout(value: unknown): number {
+  const name = "options.autoSelectFamilyAttemptTimeout";
+  if (value === undefined || value === null) return getDefaultAutoSelectFamilyAttemptTimeout();
+  if (typeof value !== "number") throw invalidArgument(`"${name}" property`, "of type number", value);
+  if (Number.isInteger(value) && value >= 1 && value <= 0x7fffffff) return value;
+  const text = `The value of "${name}" is out of range. It must be >= 1 && <= 2147483647. Received ${value}`;
+  throw nodeError(RangeError, "ERR_OUT_OF_RANGE", text);
 }
 
 /** What is wrong with the answer of option lookup, if anything. */

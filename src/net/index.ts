@@ -32,6 +32,8 @@ export const {
   SocketAddress,
   getDefaultAutoSelectFamily,
   setDefaultAutoSelectFamily,
+  getDefaultAutoSelectFamilyAttemptTimeout,
+  setDefaultAutoSelectFamilyAttemptTimeout,
 } = net;
 
 export default net;

@@ -17,6 +17,8 @@ export interface ServerHandle {
 export interface ServerInternals {
   /** Present while the server listens; listen() refuses to listen again, close() closes it. */
   _handle: ServerHandle | null;
+  /** What listen() was asked for, as text. */
+  _connectionKey: string;
   /** Connections that count for maxConnections, getConnections() and the end of close(). */
   _connections: number;
   /** unref() came before listen(). */
@@ -59,6 +61,8 @@ export interface SocketInternals {
   _server: net.Server | null;
   _parent: { connecting?: boolean } | null;
   _host: string | null;
+  /** "address:port" of all that connect() has tried. */
+  autoSelectFamilyAttemptedAddresses: string[] | undefined;
   readonly writableBuffer: readonly { readonly chunk: Uint8Array | string; readonly encoding: BufferEncoding }[];
 }
 

@@ -138,6 +138,7 @@ export function listenStep(Socket: typeof StackSocket, stackOf: () => NetStack):
     const text = addressText(address, sockets);
     const handle = new ListenHandle(sockets, text, port, (flags & LISTEN_IPV6_ONLY) !== 0);
     internals._handle = handle;
+    internals._connectionKey = `${isIP(text)}:${text}:${port}`;
     if (internals._unref) handle.unref();
     handle
       .open(backlog || BACKLOG_DEFAULT, (host, accepted) => accept(this, Socket, sockets, host, accepted))

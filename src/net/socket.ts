@@ -3,20 +3,22 @@
  * part that is the operating system's, is replaced by a Transport. For Node this is a socket without a handle, which
  * node:tls and node:http take for a stream in JavaScript.
  */
-import { lookup as lookupName } from "node:dns";
+import { type LookupAddress, lookup as lookupName } from "node:dns";
 import net from "node:net";
 import { getDefaultHighWaterMark } from "node:stream";
 import type { NetPopcornError } from "../errors.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import { OPTION_KEEPALIVE, OPTION_KEEPALIVE_IDLE_MS, OPTION_NODELAY } from "../layout/option.ts";
-import { EADDRINUSE, EADDRNOTAVAIL, ECONNREFUSED, ENOTCONN, EPIPE } from "../layout/status.ts";
+import { EADDRINUSE, EADDRNOTAVAIL, ECONNREFUSED, ENOTCONN, EPIPE, ETIMEDOUT } from "../layout/status.ts";
 import { isEagain, type Sockets } from "../socket/sockets.ts";
 import type { NetStack } from "./stackOf.ts";
 import { socketsOf } from "./stackOf.ts";
 import { type ConnectArguments, normalizeConnect } from "./arguments.ts";
+import { alternateFamilies, Attempts, type Target } from "./attempts.ts";
 import {
   addressError,
   asNodeError,
+  checkAttemptTimeout,
   checkLookup,
   checkPort,
   closedBeforeConnection,
@@ -58,6 +60,7 @@ export type SocketOptions = net.SocketConstructorOpts & {
 const OWN_OPTIONS: ReadonlySet<string> = new Set([
   ...["allowHalfOpen", "noDelay", "keepAlive", "keepAliveInitialDelay", "onread"],
   ...["port", "host", "path", "localAddress", "localPort", "family", "hints", "lookup", "timeout"],
+  ...["autoSelectFamily", "autoSelectFamilyAttemptTimeout"],
 ]);
 
 /** Its constructor takes 4.5 µs longer with options than without (Node 20: it copies and extends them). */
@@ -92,6 +95,8 @@ type PendingWrite = { bytes: Uint8Array; from: number; readonly rest: Piece[]; r
 export class StackSocket extends net.Socket implements TransportUser {
   readonly #stack: () => NetStack;
   readonly #onread: net.OnReadOpts | undefined;
+  /** Where the next bytes go with onread. */
+  #buffer: Uint8Array | undefined;
   #transport: Transport | undefined;
   #endpoints: { readonly local: Endpoint; readonly remote: Endpoint } | undefined;
   #wantsBytes = false;
@@ -169,6 +174,23 @@ export class StackSocket extends net.Socket implements TransportUser {
     if (!this.connecting) this.#startReading();
   }
 
+  // With onread bytes go past the stream, which therefore does not ask for more of them: these three do.
+
+  override read(count?: number): unknown {
+    if (this.#onread && !this.connecting) this.#startReading();
+    return super.read(count);
+  }
+
+  override resume(): this {
+    if (this.#onread && !this.connecting) this.#startReading();
+    return super.resume();
+  }
+
+  override pause(): this {
+    if (this.#onread && !this.connecting) this.#transport?.stopReading();
+    return super.pause();
+  }
+
   override _write(chunk: Uint8Array | string, encoding: BufferEncoding, done: Done): void {
     const piece = { chunk, encoding };
     const bytes = toBytes(piece);
@@ -218,6 +240,8 @@ export class StackSocket extends net.Socket implements TransportUser {
     this.#transport = undefined;
     this.#isResetting = false;
     internals.connecting = false;
+    this.#attempts?.stop();
+    this.#attempts = undefined;
     const write = this.#write;
     this.#write = undefined;
     done(error);
@@ -314,39 +338,101 @@ export class StackSocket extends net.Socket implements TransportUser {
       throw invalidArgument('"options.localPort" property', "of type number", localPort);
     }
     const port = checkPort(options.port);
+    const { autoSelectFamily = net.getDefaultAutoSelectFamily() } = options;
+    if (typeof autoSelectFamily !== "boolean") {
+      throw invalidArgument('"options.autoSelectFamily" property', "of type boolean", autoSelectFamily);
+    }
+    const timeoutMs = checkAttemptTimeout(options.autoSelectFamilyAttemptTimeout);
     if (net.isIP(host)) {
-      process.nextTick(() => this.#open(host, port, options));
+      process.nextTick(() => this.#open({ address: host, port, localAddress, localPort }));
       return;
     }
     if (typeof lookup !== "function") {
       throw invalidArgument('"options.lookup" property', "of type function", lookup);
     }
     this.#internals._host = host;
-    const wanted =
-      family === 6 || family === "IPv6" ? 6 : family === 4 || family === "IPv4" ? 4 : socketsOf(this.#stack()).families;
-    lookup(host, { family: wanted, hints: hints ?? 0, all: false }, (error, found, foundFamily) => {
-      const address = Array.isArray(found) ? (found[0]?.address ?? "") : found;
-      this.emit("lookup", error, address, foundFamily, host);
+    const chosen = family === 6 || family === "IPv6" ? 6 : family === 4 || family === "IPv4" ? 4 : 0;
+    const wanted = chosen || socketsOf(this.#stack()).families;
+    const all = chosen === 0 && !localAddress && autoSelectFamily;
+    lookup(host, { family: wanted, hints: hints ?? 0, all }, (error, found, foundFamily) => {
+      const addresses = Array.isArray(found) ? found : [{ address: found, family: foundFamily as number }];
+      for (const { address, family } of error ? [] : addresses.slice(0, all ? undefined : 1)) {
+        this.emit("lookup", error, address, family, host);
+      }
+      if (error) this.emit("lookup", error, undefined, undefined, host);
       if (!this.connecting) return;
-      const refusal = error ?? checkLookup(address, foundFamily, host, port);
+      const order = error ? [] : alternateFamilies(addresses, wanted);
+      const [given = { address: "", family: 0 }] = addresses as readonly LookupAddress[];
+      const refusal = error ?? (order.length > 0 ? undefined : checkLookup(given.address, given.family, host, port));
       if (refusal) process.nextTick(() => this.destroy(refusal));
-      else this.#open(address, port, options);
+      else this.#openFirst(order.slice(0, all ? undefined : 1), { port, localAddress, localPort }, timeoutMs);
     });
   }
 
-  #open(address: string, port: number, { localAddress, localPort }: ConnectArguments): void {
-    if (!this.connecting) return;
-    this.#internals._unrefTimer();
-    this.emit("connectionAttempt", address, port, net.isIP(address));
-    if (port === 0) {
-      this.destroy(addressError(ECONNREFUSED, "connect", address, port));
+  #openFirst(addresses: readonly LookupAddress[], rest: Omit<Target, "address">, timeoutMs: number): void {
+    const targets = addresses.map(({ address }) => ({ ...rest, address }));
+    if (targets.length === 1) {
+      this.#open(targets[0] as Target);
       return;
     }
-    this.#openFrom(address, port, localAddress, localPort);
+    this.#internals.autoSelectFamilyAttemptedAddresses = [];
+    this.#attempts = new Attempts(targets, timeoutMs);
+    this.#openNext();
   }
 
-  #openFrom(address: string, port: number, localAddress: string | undefined, localPort: number | undefined): void {
+  /** What was under way is given up for the next address. */
+  #openNext(): void {
+    const attempts = this.#attempts as Attempts;
+    const target = attempts.next();
+    this.#transport?.reset();
+    this.#transport = undefined;
+    if (!target) {
+      this.destroy(attempts.failure);
+      return;
+    }
+    const { address, port } = target;
+    this.#internals.autoSelectFamilyAttemptedAddresses?.push(`${address}:${port}`);
+    attempts.wait(() => {
+      this.emit("connectionAttemptTimeout", address, port, net.isIP(address));
+      this.#notOpened(addressError(ETIMEDOUT, "connect", address, port));
+    });
+    this.#open(target);
+  }
+
+  /** This address is none: the next one is tried, if there is any. */
+  #notOpened(error: Error): void {
+    if (!this.#attempts) {
+      this.destroy(error);
+      return;
+    }
+    this.#attempts.errors.push(error);
+    if (this.connecting) this.#openNext();
+  }
+
+  #open(target: Target): void {
     if (!this.connecting) return;
+    const { address, port } = target;
+    this.#internals._unrefTimer();
+    this.emit("connectionAttempt", address, port, net.isIP(address));
+    if (!this.connecting) return;
+    this.#target = target;
+    if (port === 0) {
+      this.#failed(addressError(ECONNREFUSED, "connect", address, port));
+      return;
+    }
+    this.#openFrom(target);
+  }
+
+  /** An attempt among several is told of by itself. */
+  #failed(error: Error): void {
+    const { address, port } = this.#target as Target;
+    if (this.#attempts) this.emit("connectionAttemptFailed", address, port, net.isIP(address), error);
+    this.#notOpened(error);
+  }
+
+  #openFrom(target: Target): void {
+    if (!this.connecting || this.#target !== target) return;
+    const { address, port, localAddress, localPort } = target;
     let sockets: Sockets | undefined;
     try {
       sockets = socketsOf(this.#stack());
@@ -359,7 +445,7 @@ export class StackSocket extends net.Socket implements TransportUser {
       this.#attach(new Transport(sockets, host, handle, this));
     } catch (cause) {
       if (isEagain(cause)) {
-        void sockets?.answered().then(() => this.#openFrom(address, port, localAddress, localPort));
+        void sockets?.answered().then(() => this.#openFrom(target));
         return;
       }
       const binds = (localAddress || localPort) && isStackAddress(cause);
@@ -367,19 +453,18 @@ export class StackSocket extends net.Socket implements TransportUser {
         binds
           ? addressError(status, "bind", localAddress ?? "0.0.0.0", localPort ?? 0)
           : addressError(status, "connect", address, port);
-      this.destroy(asNodeError(cause, shape));
-      return;
+      this.#failed(asNodeError(cause, shape));
     }
-    this.#remoteWanted = { address, port };
   }
 
   /** Where connect() goes: what a failed one is named after. */
-  #remoteWanted: { readonly address: string; readonly port: number } | undefined;
+  #target: Target | undefined;
+  /** Of several addresses. */
+  #attempts: Attempts | undefined;
 
   #attach(transport: Transport): void {
     this.#transport = transport;
-    const buffer = this.#onread?.buffer;
-    if (buffer instanceof Uint8Array) transport.chunkBytesMax = buffer.length;
+    this.#takeBuffer(transport);
     if (!this.#isReferenced) transport.setReferenced(false);
   }
 
@@ -394,6 +479,8 @@ export class StackSocket extends net.Socket implements TransportUser {
   [CONNECTED](): void {
     const internals = this.#internals;
     internals.connecting = false;
+    this.#attempts?.stop();
+    this.#attempts = undefined;
     internals._unrefTimer();
     if (this.#noDelay) this.setNoDelay(true);
     if (this.#keepAlive) this.setKeepAlive(true, this.#keepAliveDelayMs);
@@ -418,11 +505,19 @@ export class StackSocket extends net.Socket implements TransportUser {
 
   /** Into the user's own buffer (option onread), without a stream between. */
   #deliver(onread: net.OnReadOpts, kernelBytes: Uint8Array, at: number, count: number): boolean {
-    const buffer = typeof onread.buffer === "function" ? onread.buffer() : onread.buffer;
-    const fitting = Math.min(count, buffer.length);
-    buffer.set(kernelBytes.subarray(at, at + fitting));
-    this.#wantsBytes = onread.callback(fitting, buffer) !== false;
+    const buffer = this.#buffer as Uint8Array;
+    buffer.set(kernelBytes.subarray(at, at + count));
+    this.#wantsBytes = onread.callback.call(this, count, buffer) !== false;
+    if (this.#transport) this.#takeBuffer(this.#transport);
     return this.#wantsBytes;
+  }
+
+  /** The buffer for the next bytes: never more of them come than it holds. */
+  #takeBuffer(transport: Transport): void {
+    const { buffer } = this.#onread ?? {};
+    if (!buffer) return;
+    this.#buffer = typeof buffer === "function" ? buffer() : buffer;
+    transport.chunkBytesMax = this.#buffer.length;
   }
 
   [ENDED](): void {
@@ -477,11 +572,12 @@ export class StackSocket extends net.Socket implements TransportUser {
   // The end.
 
   [FAILED](status: number): void {
-    const wanted = this.#remoteWanted;
-    if (this.connecting && wanted) {
-      const error = addressError(status, "connect", wanted.address, wanted.port);
-      this.emit("connectionAttemptFailed", wanted.address, wanted.port, net.isIP(wanted.address), error);
-      this.destroy(error);
+    const target = this.#target;
+    if (this.connecting && target) {
+      const { address, port } = target;
+      const error = addressError(status, "connect", address, port);
+      this.emit("connectionAttemptFailed", address, port, net.isIP(address), error);
+      this.#notOpened(error);
     } else {
       this.destroy(errnoError(status, "read"));
     }

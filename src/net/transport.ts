@@ -90,6 +90,11 @@ export class Transport implements EventSink, OpenConnection {
     this.#isReading = true;
   }
 
+  /** Bytes stay in the kernel from now on. */
+  stopReading(): void {
+    this.#isReading = false;
+  }
+
   get isReading(): boolean {
     return this.#isReading;
   }

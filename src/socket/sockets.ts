@@ -132,7 +132,7 @@ export class Sockets implements ConnectionOwner {
     const what = `connect to ${options.address}:${options.port}`;
     checkInteger("port", options.port, 1, 65535);
     if (options.localPort !== undefined) checkInteger("localPort", options.localPort, 0, 65535);
-    const remote = parseAddress(options.address);
+    const remote = parseAddress(LOOPBACK_OF[options.address] ?? options.address);
     const addressIndex =
       options.localAddress === undefined
         ? this.#anyHost().handles.addressFor(remote)
@@ -390,6 +390,9 @@ export class Sockets implements ConnectionOwner {
 export function isEagain(error: unknown): boolean {
   return error instanceof NetPopcornError && error.errno === EAGAIN;
 }
+
+/** As in Linux, whoever connects to the wildcard connects to itself. */
+const LOOPBACK_OF: Readonly<Record<string, string>> = { [ANY_V4]: "127.0.0.1", [ANY_V6]: "::1" };
 
 /** What a kernel calls the wildcard that `address` is; undefined: it is none. "::" takes both families, as in Linux. */
 function wildcardIndex(address: string, ipv6Only: boolean | undefined): number | undefined {

@@ -57,6 +57,33 @@ const scenarios: Record<string, Scenario> = {
     await closed(client, peer);
     server.close();
   },
+  "onread into buffers that are smaller than what comes, paused after every second one": async (network, trace) => {
+    const server = network.server.createServer((socket) => socket.resume().end("hello world"));
+    const port = await listening(server, network.host);
+    let buffers = 0;
+    let pieces = 0;
+    let text = "";
+    const client: nodeNet.Socket = network.client.connect({
+      port,
+      host: network.host,
+      onread: {
+        buffer: () => {
+          buffers++;
+          return Buffer.alloc(2);
+        },
+        callback: (count, buffer) => {
+          text += Buffer.from(buffer.subarray(0, count)).toString();
+          if (++pieces % 2 === 1) return true;
+          setTimeout(() => client.resume(), 5);
+          return false;
+        },
+      },
+    });
+    await closed(client);
+    trace.note("client", `${text} in ${pieces} pieces, ${buffers} buffers`);
+    server.close();
+    await event(server, "close");
+  },
   "destroy() without and with an error": async (network, trace) => {
     const first = await connectPair(network, trace);
     first.client.destroy();
@@ -288,6 +315,13 @@ describe("errors have Node's shape:", () => {
     "no port": ({ client }) => client.connect({} as never),
     "a local address that is a name": ({ client, host }) => client.connect({ port: 1, host, localAddress: "here" }),
     "a local port that is no number": ({ client, host }) => client.connect({ port: 1, host, localPort: "1" as never }),
+    "an autoSelectFamily that is no boolean": ({ client, host }) =>
+      client.connect({ port: 1, host, autoSelectFamily: 1 as never }),
+    "an attempt's time that is none": ({ client, host }) =>
+      client.connect({ port: 1, host, autoSelectFamilyAttemptTimeout: 0 }),
+    "an attempt's time of the wrong type": ({ client, host }) =>
+      client.connect({ port: 1, host, autoSelectFamilyAttemptTimeout: "1" as never }),
+    "an array that Node has not made": ({ client, host }) => new client.Socket().connect([{ port: 1, host }] as never),
     "a lookup that is no function": ({ client }) => client.connect({ port: 1, host: "a.test", lookup: 1 as never }),
     "listen on a port that is too large": ({ server }) => server.createServer().listen(65_536),
     "listen without a place": ({ server }) => server.createServer().listen({}),
