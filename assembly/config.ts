@@ -40,7 +40,8 @@ export let congestionDefault: u32 = 0;
 export let ecnMode: u32 = 0;
 export let hopLimit: u32 = 64;
 export let quickAcks: u32 = 0;
-export let slowStartAfterIdle: bool = false;
+/** 1: RFC 2861, 2: RFC 7661. */
+export let slowStartAfterIdle: u32 = 0;
 export let mtuProbing: u32 = 0;
 export let sackEnabled: bool = false;
 /** FAST_OPEN_*. */
@@ -112,7 +113,7 @@ export function configLoad(): void {
   ecnMode = word(C.CONFIG_ECN);
   hopLimit = word(C.CONFIG_HOP_LIMIT);
   quickAcks = word(C.CONFIG_QUICK_ACKS);
-  slowStartAfterIdle = word(C.CONFIG_SLOW_START_AFTER_IDLE) != 0;
+  slowStartAfterIdle = word(C.CONFIG_SLOW_START_AFTER_IDLE);
   mtuProbing = word(C.CONFIG_MTU_PROBING);
   sackEnabled = word(C.CONFIG_SACK) != 0;
   fastOpenMode = word(C.CONFIG_FAST_OPEN);

@@ -18,6 +18,7 @@ import { flightOf } from "./flight.ts";
 import { hystartRound } from "./hystart.ts";
 import { rtoUs } from "./timers.ts";
 import { seqGeq } from "./seq.ts";
+import { validationAck, validationHolds, validationIdle, validationLoss } from "./validation.ts";
 import { F_RECOVERY, F_RETRANSMIT, F_RTO_RECOVERY, TRAIT_CWR_STATE, TRAIT_LIMITED, Tcb, coldOf } from "./tcb.ts";
 import { TRAIT_CONGESTION_MASK, TRAIT_CONGESTION_SHIFT } from "./tcb.ts";
 
@@ -26,7 +27,8 @@ export const DUP_ACK_THRESHOLD: u32 = 3;
 
 /**
  * Something is about to be sent after a pause: the window halves for each time-out that it lasted, down to the initial
- * one (RFC 2861, RFC 5681 4.1, as in Linux). BBR's model outlives pauses.
+ * one (RFC 2861, RFC 5681 4.1, as in Linux), or is kept for a while (RFC 7661: validation.ts). BBR's model outlives
+ * pauses.
  */
 export function congestionIdle(tcb: Tcb): void {
   let pause = nowUs - coldOf(tcb).rttStartUs;
@@ -37,6 +39,10 @@ export function congestionIdle(tcb: Tcb): void {
   if (tcb.cwnd <= floor || congestionOf(tcb) == CONGESTION_BBR) return;
   const rto = rtoUs(tcb);
   if (pause <= rto) return;
+  if (validationHolds(tcb)) {
+    validationIdle(tcb);
+    return;
+  }
   tcb.ssthresh = max(tcb.ssthresh, (tcb.cwnd >> 1) + (tcb.cwnd >> 2));
   while (pause > rto && tcb.cwnd > floor) {
     pause -= rto;
@@ -75,6 +81,12 @@ function halvedFlight(tcb: Tcb): u32 {
 
 /** Something was lost, or ECN says so. @returns the new ssthresh. */
 export function congestionReduce(tcb: Tcb): u32 {
+  // Before the algorithm: it may forget what the window was.
+  const inUse = validationHolds(tcb) ? validationLoss(tcb) : CWND_BYTES_MAX;
+  return min(reduceByAlgorithm(tcb), inUse);
+}
+
+function reduceByAlgorithm(tcb: Tcb): u32 {
   const algorithm = congestionOf(tcb);
   if (algorithm == CONGESTION_RENO) return halvedFlight(tcb);
   // BBR judges losses itself (bbr.ts).
@@ -99,6 +111,7 @@ export function congestionUndo(tcb: Tcb): void {
  */
 export function congestionGrow(tcb: Tcb, ackedBytes: u32, flightBefore: u32): void {
   const mss = <u32>tcb.sndMss;
+  if (slowStartAfterIdle > 1 && validationHolds(tcb) && validationAck(tcb, ackedBytes)) return;
   // RFC 7661: a window that is not used is not grown.
   const limited = (coldOf(tcb).traits & TRAIT_LIMITED) != 0;
   if (tcb.cwnd < tcb.ssthresh) {

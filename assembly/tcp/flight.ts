@@ -21,7 +21,7 @@ import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
 import { bbrLost } from "./bbr.ts";
 import { congestionOf } from "./congestion.ts";
-import { seqGeq, seqGt, seqLeq, seqLt, seqMin } from "./seq.ts";
+import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 
 /** Reported by SACK. */
@@ -181,6 +181,18 @@ export class Flight {
   bbrUndoBwLo: u32;
   bbrUndoInflightLo: u32;
   bbrUndoInflightHi: u32;
+  // Validation of the window (validation.ts).
+  /** SND.UNA when the present sample began, and where it ends. */
+  cwvUna: u32;
+  cwvEnd: u32;
+  /** pipeACK is the larger: of this half of the sampling period, and of the one before. */
+  cwvBest0: u32;
+  cwvBest1: u32;
+  cwvHalfAtMs: u32;
+  /** With FLIGHT_NOT_VALIDATED: since when. */
+  cwvSinceMs: u32;
+  /** What was in use when something was lost that the window did not stand for; 0: nothing was. */
+  cwvLossFlight: u32;
 }
 
 /** Reordering has been seen (RFC 8985 6.2, step 2). */
@@ -203,6 +215,10 @@ export const FLIGHT_CSS: u32 = 128;
 export const FLIGHT_EPOCH: u32 = 256;
 /** The reordering window has been widened in this round trip: until dsackRound is acknowledged. */
 export const FLIGHT_DSACK_ROUND: u32 = 1024;
+/** Less than half of the window is in use; a sample is being taken; the burst after a pause is paced. */
+export const FLIGHT_NOT_VALIDATED: u32 = 4096;
+export const FLIGHT_CWV_SAMPLE: u32 = 8192;
+export const FLIGHT_CWV_PACED: u32 = 16384;
 /** The pacing timer runs. */
 export const FLIGHT_PACE_TIMER: u32 = 512;
 /** It has fired, and nothing has been sent since. */
@@ -323,18 +339,6 @@ export function flightRelease(tcb: Tcb): void {
 }
 
 // For migration.ts, which copies the block as it is.
-
-/** Size of the block. */
-export function flightBytes(tcb: Tcb): u32 {
-  return (<u32>1) << (<u32>flightOf(tcb).order);
-}
-
-/** Can a block have this size, or be absent? */
-export function flightIsSize(bytes: u32): bool {
-  return (
-    (bytes & (bytes - 1)) == 0 && (bytes == 0 || (bytes >= 1 << FLIGHT_ORDER_MIN && bytes <= 1 << FLIGHT_ORDER_MAX))
-  );
-}
 
 /** An empty block of this size. @returns false: the pool is used up. */
 export function flightCreate(tcb: Tcb, order: u32): bool {
@@ -686,10 +690,4 @@ export function flightUnsack(tcb: Tcb): void {
     if (run.flags & RUN_SACKED) run.flags = RUN_EVER;
   }
   f.sackedBytes = 0;
-}
-
-/** Bytes that may still be delivered of [una, end) as the runs know them: for checks. */
-export function flightEnd(tcb: Tcb): u32 {
-  const f = flightOf(tcb);
-  return f.count == 0 ? f.una : seqMin(runAt(f, <u32>f.count - 1).end, tcb.sndMax);
 }

@@ -55,7 +55,7 @@ import {
 import { outputMark } from "./outputQueue.ts";
 import { flowFind, flowHash, remoteAt } from "./addresses.ts";
 import { fastOpenArrived, fastOpenOver, isFastOpenChild } from "./fastOpen.ts";
-import { flightBytes, flightCreate, flightFill, flightIsSize, flightRelease } from "./flight.ts";
+import { FLIGHT_ORDER_MAX, FLIGHT_ORDER_MIN, flightCreate, flightFill, flightOf, flightRelease } from "./flight.ts";
 import {
   reassemblyBytes,
   reassemblyCreate,
@@ -586,4 +586,16 @@ function orderFor(bytes: u32, order: u32): u32 {
   const needed = streamOrderFor(bytes);
   if (needed < order) allocated = streamAlloc(needed);
   return allocated != 0 ? needed : 0;
+}
+
+/** Size of the flight block. */
+function flightBytes(tcb: Tcb): u32 {
+  return (<u32>1) << (<u32>flightOf(tcb).order);
+}
+
+/** Can a flight block have this size, or be absent? */
+function flightIsSize(bytes: u32): bool {
+  return (
+    (bytes & (bytes - 1)) == 0 && (bytes == 0 || (bytes >= 1 << FLIGHT_ORDER_MIN && bytes <= 1 << FLIGHT_ORDER_MAX))
+  );
 }

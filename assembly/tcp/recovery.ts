@@ -41,6 +41,7 @@ import * as S from "./segment.ts";
 import { seqGeq, seqGt, seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
+import { validationHolds, validationRecovered } from "./validation.ts";
 
 /**
  * Processes an ACK of a connection with a flight block; SND.UNA has moved and SACK blocks are entered.
@@ -232,7 +233,9 @@ export function recoveryEchoOver(tcb: Tcb): void {
 
 /** The window has come down to ssthresh. BBR keeps its own. */
 function endReduction(tcb: Tcb): void {
-  if (congestionOf(tcb) != CONGESTION_BBR) tcb.cwnd = max(tcb.ssthresh, <u32>tcb.sndMss);
+  if (congestionOf(tcb) == CONGESTION_BBR) return;
+  tcb.cwnd = max(tcb.ssthresh, <u32>tcb.sndMss);
+  if (validationHolds(tcb)) validationRecovered(tcb);
 }
 
 function recoveringAck(tcb: Tcb, f: Flight, advanced: bool): void {

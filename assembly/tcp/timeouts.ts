@@ -29,6 +29,7 @@ import { SETTING_USER_TIMING, settingsFind } from "./settings.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { MAIN_TIMERS, keepIdleMsOf, keepProbesMaxOf, keepaliveArm, mainTimerArm, rtoArm, rtoUs } from "./timers.ts";
+import { validationKeeps } from "./validation.ts";
 import { wheelArm } from "./wheel.ts";
 
 /** R1 (RFC 1122 4.2.3.5; Linux: tcp_retries1): time-outs in a row after which the neighbour may be what is wrong. */
@@ -62,7 +63,7 @@ export function timersRun(tcb: Tcb): void {
  */
 function releaseIdleFlight(tcb: Tcb): void {
   // BBR's model of the path is in it.
-  if (congestionOf(tcb) == CONGESTION_BBR) return;
+  if (congestionOf(tcb) == CONGESTION_BBR || validationKeeps(tcb)) return;
   const rto = rtoUs(tcb);
   if (nowUs - flightOf(tcb).deliveredUs >= rto) flightRelease(tcb);
   else wheelArm(tcb, nowTick + ticksOfUs(rto));

@@ -85,7 +85,7 @@ export type Tuning = {
   readonly hopLimit: number;
   /** The first so many delayed ACKs of a connection that only receives wait 1 ms, not delayedAckUs. 0: none. */
   readonly quickAcks: number;
-  /** 1: the congestion window shrinks while a connection is idle (RFC 2861, RFC 5681 4.1). */
+  /** 1: the congestion window shrinks while a connection is idle (RFC 2861, as in Linux); 2: RFC 7661; 0: neither. */
   readonly slowStartAfterIdle: number;
   /**
    * TCP Fast Open (RFC 7413), the sum of Linux's numbers: 1 connections may ask for it, 2 listeners may offer it,
@@ -138,7 +138,7 @@ export const TUNING_RANGES: { readonly [Name in keyof Tuning]: Range } = {
   ecn: { default: C.ECN_AGREE, min: C.ECN_OFF, max: C.ECN_ACCURATE_AGREE },
   hopLimit: { default: 64, min: 1, max: 255 },
   quickAcks: { default: 16, min: 0, max: 16 },
-  slowStartAfterIdle: { default: 1, min: 0, max: 1 },
+  slowStartAfterIdle: { default: 1, min: 0, max: 2 },
   fastOpen: { default: C.FAST_OPEN_CLIENT + C.FAST_OPEN_SERVER, min: 0, max: C.FAST_OPEN_MAX },
   mtuProbing: { default: 1, min: 0, max: 1 },
   spinUs: { default: 50, min: 0, max: 1_000_000 },
