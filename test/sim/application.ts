@@ -12,7 +12,7 @@ import {
   EVENT_SIZE_BYTES,
   EVENT_WRITABLE,
 } from "../../src/layout/event.ts";
-import { INFO_REMOTE_PORT, INFO_SND_NXT, INFO_SND_UNA } from "../../src/layout/option.ts";
+import { INFO_REMOTE_PORT, INFO_SND_NXT, INFO_SND_UNA, OPTION_FAST_OPEN_CONNECT } from "../../src/layout/option.ts";
 import { EAGAIN } from "../../src/layout/status.ts";
 import type { Prng } from "../../src/sim/prng.ts";
 import { type Behaviour, Buffers, Endpoint } from "./endpoint.ts";
@@ -121,10 +121,20 @@ export class ClientApplication extends Application {
   readonly #plans: Plan[];
   readonly #prng: Prng;
   readonly #serverAddress: Uint8Array;
+  readonly #fastOpen: boolean;
 
-  /** @param plans in the order of their start. */
-  constructor(name: string, host: KernelHost, pattern: Uint8Array, plans: Plan[], prng: Prng, server: Uint8Array) {
+  /** @param plans in the order of their start. @param fastOpen what is written at once goes with the SYN (RFC 7413). */
+  constructor(
+    name: string,
+    host: KernelHost,
+    pattern: Uint8Array,
+    plans: Plan[],
+    prng: Prng,
+    server: Uint8Array,
+    fastOpen = false,
+  ) {
     super(name, host, pattern);
+    this.#fastOpen = fastOpen;
     this.#plans = [...plans];
     this.#prng = prng;
     this.#serverAddress = server;
@@ -152,6 +162,8 @@ export class ClientApplication extends Application {
     if (handle < 0) throw new Error(`connect ${plan.id} gives ${handle}`);
     const endpoint = new Endpoint(handles, this.buffers, this.#prng, handle, plan.id, true, plan.client);
     this.add(endpoint);
+    // Where the configuration forbids it this is an ordinary connection.
+    if (this.#fastOpen) this.host.exports.tcpSetOption(handle, OPTION_FAST_OPEN_CONNECT, 2);
     // What is written now waits for the handshake (RFC 9293 3.10.2).
     if (this.#prng.below(2) === 0) endpoint.progress(nowNs, true);
   }

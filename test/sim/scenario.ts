@@ -6,6 +6,14 @@ import type { Impairments } from "../../src/device/card/impairment.ts";
 import { parseCidr } from "../../src/ip/address.ts";
 import type { Tuning } from "../../src/kernel/config.ts";
 import { Prng } from "../../src/sim/prng.ts";
+import {
+  ECN_ACCURATE_AGREE,
+  FAST_OPEN_ALL_LISTENERS,
+  FAST_OPEN_CLIENT,
+  FAST_OPEN_MAX,
+  FAST_OPEN_SERVER,
+} from "../../src/layout/config.ts";
+import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../../src/layout/option.ts";
 import { ECONNRESET } from "../../src/layout/status.ts";
 import type { ModuleBuild } from "../../src/wasm/load.ts";
 import { ClientApplication, isOrderly, type Plan, ServerApplication } from "./application.ts";
@@ -37,6 +45,9 @@ export type Scenario = {
   readonly acceptPauseNs: number;
   readonly clientTuning: Partial<Tuning>;
   readonly serverTuning: Partial<Tuning>;
+  readonly cePpm: number;
+  /** Clients put their first bytes into the SYN where they may. */
+  readonly fastOpen: boolean;
 };
 
 export type Verdict = {
@@ -146,14 +157,30 @@ function drawTuning(prng: Prng): Partial<Tuning> {
   };
 }
 
+/** What the protocol may do and need not, each end for itself. Drawn apart: the rest of a seed's run stays as it is. */
+function drawProtocol(prng: Prng): Partial<Tuning> {
+  return {
+    congestionControl: pick(prng, [CONGESTION_CUBIC, CONGESTION_CUBIC, CONGESTION_RENO, CONGESTION_BBR]),
+    ecn: prng.below(ECN_ACCURATE_AGREE + 1),
+    sack: prng.below(4) === 0 ? 0 : 1,
+    mtuProbing: prng.below(2),
+    slowStartAfterIdle: prng.below(3),
+    quickAcks: pick(prng, [0, 1, 16]),
+    fastOpen: pick(prng, [0, FAST_OPEN_CLIENT + FAST_OPEN_SERVER + FAST_OPEN_ALL_LISTENERS, FAST_OPEN_MAX]),
+  };
+}
+
 export function drawScenario(seed: number): Scenario {
   const prng = new Prng(seed, 1);
+  const protocol = new Prng(seed, 61);
   const checksumOffload = prng.below(2) === 0;
+  const impairments = drawImpairments(prng);
+  const plans = drawPlans(prng);
   return {
     seed,
-    impairments: drawImpairments(prng),
+    impairments,
     blackout: drawBlackout(seed),
-    plans: drawPlans(prng),
+    plans,
     mtuBytes: pick(prng, [576, 1500, 1500, 9000]),
     checksumOffload,
     tsoBytesMax: checksumOffload && prng.below(2) === 0 ? 65_483 : 0,
@@ -162,8 +189,12 @@ export function drawScenario(seed: number): Scenario {
     noDelay: prng.below(2) === 0,
     backlog: pick(prng, [2, 8, 32, 128]),
     acceptPauseNs: pick(prng, [0, 0, 3 * MS]),
-    clientTuning: drawTuning(prng),
-    serverTuning: drawTuning(prng),
+    clientTuning: { ...drawTuning(prng), ...drawProtocol(protocol) },
+    serverTuning: { ...drawTuning(prng), ...drawProtocol(protocol) },
+    // A SYN that comes again when its connection has ended opens another, with its data: RFC 7413 6.3.1 leaves that to
+    // the application. So nothing may be duplicated, and nobody may leave early.
+    fastOpen: protocol.below(2) === 0 && impairments.duplicatePpm === 0 && plans.every(isOrderly),
+    cePpm: protocol.below(2) === 0 ? Math.floor(protocol.fraction() * 100_000) : 0,
   };
 }
 
@@ -179,7 +210,15 @@ export async function runScenario(
   new Prng(seed, 2).fill(pattern);
   const clientHost = await world.boot(world.createCard(1), 0, CLIENT_CIDR, scenario.clientTuning);
   const address = parseCidr(`${SERVER_ADDRESS}/24`).address;
-  const client = new ClientApplication("client", clientHost, pattern, [...plans], new Prng(seed, 3), address);
+  const client = new ClientApplication(
+    "client",
+    clientHost,
+    pattern,
+    [...plans],
+    new Prng(seed, 3),
+    address,
+    scenario.fastOpen,
+  );
   world.kernels.push(client);
   const byId = new Map(plans.map((plan) => [plan.id, plan]));
   const serverCard = world.createCard(serverKernels);

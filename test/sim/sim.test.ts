@@ -22,6 +22,9 @@ const REACHED = [
   "dropAcceptQueueFull",
   "dropTcpChecksum",
   "dropTcpUnacceptable",
+  "tcpEcnReductions",
+  "tcpSpuriousRecoveries",
+  "tcpFastOpenPassive",
 ];
 
 const found = JSON.parse(readFileSync(new URL("seeds.json", import.meta.url), "utf8")) as {

@@ -25,6 +25,8 @@ export type WorldOptions = {
   readonly serverKernels: number;
   readonly timestamps: boolean;
   readonly noDelay: boolean;
+  /** Of a million packets that may be marked (RFC 3168: ECT) so many meet congestion. @default 0 */
+  readonly cePpm?: number;
   /** One line per TCP segment, for reading. */
   readonly trace?: (line: string) => void;
 };
@@ -43,6 +45,22 @@ export const SERVER_ADDRESS = "10.7.0.2";
 const MEMORY_BYTES = 24 << 20;
 /** Turns at one instant; more means that the kernels keep each other awake without end. */
 const TURNS_PER_INSTANT_MAX = 20_000;
+
+const ETH_BYTES = 14;
+const IPV4_BYTES = 20;
+const CE = 3;
+
+/** What a router with a queue does to an IPv4 packet that may be marked (RFC 3168 5). */
+function markCongestion(memory: Uint8Array, at: number, frameBytes: number): void {
+  const packet = new DataView(memory.buffer, memory.byteOffset + at + ETH_BYTES, Math.max(frameBytes - ETH_BYTES, 0));
+  if (packet.byteLength < IPV4_BYTES || packet.getUint8(0) !== 0x45 || (packet.getUint8(1) & CE) === 0) return;
+  packet.setUint8(1, packet.getUint8(1) | CE);
+  packet.setUint16(10, 0);
+  let sum = 0;
+  for (let offset = 0; offset < IPV4_BYTES; offset += 2) sum += packet.getUint16(offset);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+  packet.setUint16(10, ~sum & 0xffff);
+}
 
 /** Sees what its kernel sends before the device does. */
 function observed(port: DevicePort, observer: RingObserver): DevicePort {
@@ -132,9 +150,12 @@ export class World {
       memory.queuePair(kernelId, card.rxLanes, () => {}),
     );
     const name = `k${kernelId}`;
-    const observer = new RingObserver(memory.txRing(), (bytes, at, length) =>
-      this.checker.see(this.nowNs, name, bytes, at, length),
-    );
+    const { cePpm = 0, seed } = this.#options;
+    const marks = new Prng(seed, 910 + kernelId);
+    const observer = new RingObserver(memory.txRing(), (bytes, at, length) => {
+      this.checker.see(this.nowNs, name, bytes, at, length);
+      if (cePpm > 0 && marks.chance(cePpm)) markCongestion(bytes, at, length);
+    });
     host.attach(observed(port, observer));
     return host;
   }
