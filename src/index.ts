@@ -44,12 +44,13 @@ export type { Listener } from "./socket/listener.ts";
 export type { SocketOptionName, SocketOptions } from "./socket/options.ts";
 export type { PingOptions, PingReply } from "./ip/pinger.ts";
 export type { Datagram, UdpSocket } from "./socket/udp.ts";
-export { createStack, type Stack } from "./stack.ts";
+export { createStack } from "./stack.ts";
 export type {
   BindUdpOptions,
   CloseOptions,
   ConnectOptions,
   ListenOptions,
+  Stack,
   StackEvents,
   StackMode,
   StackOptions,

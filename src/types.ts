@@ -1,16 +1,22 @@
-/** Options and results of the public API. */
+/** The public API: a stack, its options, its results. */
 import type { BalanceEvent, BalancerStats } from "./balancer/balancer.ts";
 import type { BalancerOption } from "./balancer/choosePolicy.ts";
 import type { MessageStats } from "./control/messageStats.ts";
 import type { Device } from "./device/device.ts";
+import type { PingOptions, PingReply } from "./ip/pinger.ts";
 import type { Clock } from "./kernel/clock.ts";
 import type { Tuning } from "./kernel/config.ts";
+import type { KernelHost } from "./kernel/host.ts";
 import type { Seed } from "./kernel/seed.ts";
 import type { RouteOption } from "./kernel/networkPlan.ts";
 import type { AddressEvent } from "./kernel/stackNetwork.ts";
-import type { KernelEvent, RestartOptions } from "./kernel/supervisor.ts";
+import type { KernelEvent, RemoveOptions, RestartOptions } from "./kernel/supervisor.ts";
+import type { MigrationResult } from "./migration/migrator.ts";
 import type { Connection } from "./socket/connection.ts";
+import type { Listener } from "./socket/listener.ts";
 import type { SocketOptions } from "./socket/options.ts";
+import type { Sockets } from "./socket/sockets.ts";
+import type { UdpSocket } from "./socket/udp.ts";
 import type { Counters } from "./views/kernelMemory.ts";
 import type { ModuleBuild } from "./wasm/load.ts";
 
@@ -192,3 +198,74 @@ export type { KernelEvent, KernelReason, RemoveOptions, RestartOptions } from ".
 export type { Handles } from "./kernel/handles.ts";
 export type { EventHandler, KernelHost } from "./kernel/host.ts";
 export type { Application, KernelStack } from "./kernel/kernelStack.ts";
+
+/** N kernels that look like one host. */
+export interface Stack extends AsyncDisposable {
+  readonly mode: StackMode;
+  /** How many kernels there are, those included that are being started again. */
+  readonly kernelCount: number;
+  /** Own addresses now: "10.7.0.2/24". */
+  readonly addresses: readonly string[];
+  /**
+   * Fulfilled when the stack has the addresses that it was to ask for ("dhcp", "slaac"); at once when there are none.
+   * Nobody may answer: wait for as long as you like. @throws NetPopcornError ERR_STACK_CLOSED.
+   */
+  configured(): Promise<void>;
+  /** The kernels with their handle level; empty in threads mode, where they are in other threads. */
+  readonly kernels: readonly KernelHost[];
+  /** @internal All kernels as one group, for the levels above the Web level (src/net); undefined in threads mode. */
+  readonly sockets: Sockets | undefined;
+
+  /**
+   * Listens in all kernels. Inline mode only: in threads mode the application module listens, in its kernel.
+   * @throws NetPopcornError EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, ERR_OPTION_RANGE, ERR_STACK_CLOSED,
+   * ERR_NO_APPLICATION_THREAD.
+   */
+  listen(where: number | ListenOptions, more?: Omit<ListenOptions, "port">): Promise<Listener>;
+  /** Opens a connection. Inline mode only. @throws NetPopcornError ECONNREFUSED, ETIMEDOUT, …. */
+  connect(options: ConnectOptions): Promise<Connection>;
+  /**
+   * Asks a host whether it is there: an echo request and its reply (RFC 1122 3.2.2.6). Inline mode only; in threads
+   * mode the application of a stack with one kernel can.
+   * @throws NetPopcornError ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, …; ERR_ADDRESS_FORMAT, ERR_OPTION_RANGE.
+   */
+  ping(address: string, options?: PingOptions): Promise<PingReply>;
+  /** Binds a UDP socket in all kernels. Inline mode only. */
+  bindUdp(where: number | BindUdpOptions): Promise<UdpSocket>;
+
+  stats(): Promise<StackStats>;
+  /** Ends a kernel as a crash would, with all its connections, to see what happens then. It is started again. */
+  killKernel(kernelId: number): void;
+  /**
+   * Starts one more kernel: what listens, listens there too, and it gets its share of the packets as flow groups become
+   * free. Other kernels' connections are not touched. @returns its number.
+   * @throws NetPopcornError ERR_KERNELS_MAX, ERR_STACK_CLOSED, and what the application throws at its start.
+   */
+  addKernel(): Promise<number>;
+  /**
+   * Has a kernel leave: nothing new is steered to it, its connections may go on for `drainMs` (none with
+   * `drain: false`), then those that are left are reset. Fulfilled when it has ended.
+   * @throws NetPopcornError ERR_NO_SUCH_KERNEL, ERR_LAST_KERNEL, ERR_OPTION_RANGE, ERR_STACK_CLOSED.
+   */
+  removeKernel(kernelId: number, options?: RemoveOptions): Promise<void>;
+  /**
+   * Moves a flow group, 0..4095, to another kernel with all its connections, while traffic flows (docs/migration.md).
+   * Moves are made one after the other; fulfilled when the old kernel no longer forwards late frames. When it rejects,
+   * everything is as it was.
+   * @throws NetPopcornError ERR_OPTION_RANGE, EOPNOTSUPP (no flow groups), ERR_MIGRATION_PINNED (an application that
+   * cannot follow), ENOBUFS (no room in that kernel), EADDRINUSE, ERR_KERNEL_DOWN, ERR_STACK_CLOSED.
+   */
+  migrate(group: number, toKernel: number): Promise<MigrationResult>;
+  /** Sends a structured-clonable value to the application in every kernel (KernelStack event "message"). */
+  postMessage(data: unknown): void;
+  on<Name extends keyof StackEvents>(name: Name, listener: (event: StackEvents[Name]) => void): this;
+  off<Name extends keyof StackEvents>(name: Name, listener: (event: StackEvents[Name]) => void): this;
+
+  /** With `drive: "manual"`: one turn of every kernel. @returns true when something was done or is left to do. */
+  turn(nowNs: number): boolean;
+  /** With `drive: "manual"`: when the next turn is due without outside input, ns; Infinity: never. */
+  nextDeadlineNs(): number;
+
+  /** Stops listening, lets connections drain, resets the rest. The device stays open: it is the caller's. */
+  close(options?: CloseOptions): Promise<void>;
+}

@@ -1,13 +1,11 @@
 /** The balancer of a stack: its option, its timer, its events. */
 import type { GroupRefusal } from "../control/ownedDevice.ts";
-import type { DeviceCapabilities } from "../device/device.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
 import { NetPopcornError } from "../errors.ts";
 import type { Clock } from "../kernel/clock.ts";
-import type { StackPlan } from "../stack.ts";
+import type { StackPlan } from "../kernel/stackPlan.ts";
 import { type BalanceEvent, Balancer, type BalancerOptions, type BalancerStats } from "./balancer.ts";
-import { type BalancerOption, choosePolicy } from "./choosePolicy.ts";
-import { type Policy, staticPolicy } from "./policy.ts";
+import { staticPolicy } from "./policy.ts";
 
 const NS_PER_MS = 1e6;
 /** While no kernel does anything, looks become rarer up to this. */
@@ -27,31 +25,6 @@ export type BalancingOptions = {
   readonly migrate: NonNullable<BalancerOptions["migrate"]>;
   readonly isMigrating: NonNullable<BalancerOptions["isMigrating"]>;
 };
-
-type BalancedCapabilities = Pick<DeviceCapabilities, "flowGroups" | "exactFilters" | "groupsByLocalPort">;
-
-/**
- * The policy of a stack. Default: angel for kernels in threads behind a device with flow groups and exact filters, else
- * static: on one thread all kernels share one processor, and a group gains nothing by moving; without filters a
- * connection that begins in the moment of a move may be torn, and where all connections to one service fall into one
- * group (the 82599's fixed masks) only one kernel could open them, so that is for the user to choose.
- * @throws NetPopcornError ERR_OPTION_RANGE, ERR_OPTION_UNKNOWN, ERR_OPTION_COMBINATION.
- */
-export function resolvePolicy(
-  option: BalancerOption | undefined,
-  stack: { readonly threads: boolean; readonly kernels: number; readonly device: BalancedCapabilities },
-): Policy {
-  const { exactFilters, flowGroups, groupsByLocalPort } = stack.device;
-  const balances = stack.kernels > 1 && flowGroups > 0 && exactFilters > 0 && groupsByLocalPort === true;
-  const policy = choosePolicy(option ?? (stack.threads && balances ? "angel" : "static"));
-  if (policy !== staticPolicy && flowGroups === 0) {
-    throw new NetPopcornError(
-      "ERR_OPTION_COMBINATION",
-      `balancer "${policy.name}" needs a device with flow groups; leave the option out, or use "static"`,
-    );
-  }
-  return stack.kernels > 1 ? policy : staticPolicy;
-}
 
 /** Runs a stack's balancer; with the static policy it does nothing at all. */
 export class Balancing {

@@ -1,3 +1,4 @@
+import type { DeviceCapabilities } from "../device/device.ts";
 import { NetPopcornError } from "../errors.ts";
 import { AFFINITY_ACCEPT_DEFAULTS, type AffinityAcceptConstants, affinityAccept } from "./affinityAccept.ts";
 import { ANGEL_DEFAULTS, type AngelConstants, angel } from "./angel.ts";
@@ -56,4 +57,29 @@ function checkPeriod(periodNs: number): number {
     throw new NetPopcornError("ERR_OPTION_RANGE", `balancer period is ${periodNs} ns; it must be 100,000 or more`);
   }
   return periodNs;
+}
+
+type BalancedCapabilities = Pick<DeviceCapabilities, "flowGroups" | "exactFilters" | "groupsByLocalPort">;
+
+/**
+ * The policy of a stack. Default: angel for kernels in threads behind a device with flow groups and exact filters, else
+ * static: on one thread all kernels share one processor, and a group gains nothing by moving; without filters a
+ * connection that begins in the moment of a move may be torn, and where all connections to one service fall into one
+ * group (the 82599's fixed masks) only one kernel could open them, so that is for the user to choose.
+ * @throws NetPopcornError ERR_OPTION_RANGE, ERR_OPTION_UNKNOWN, ERR_OPTION_COMBINATION.
+ */
+export function resolvePolicy(
+  option: BalancerOption | undefined,
+  stack: { readonly threads: boolean; readonly kernels: number; readonly device: BalancedCapabilities },
+): Policy {
+  const { exactFilters, flowGroups, groupsByLocalPort } = stack.device;
+  const balances = stack.kernels > 1 && flowGroups > 0 && exactFilters > 0 && groupsByLocalPort === true;
+  const policy = choosePolicy(option ?? (stack.threads && balances ? "angel" : "static"));
+  if (policy !== staticPolicy && flowGroups === 0) {
+    throw new NetPopcornError(
+      "ERR_OPTION_COMBINATION",
+      `balancer "${policy.name}" needs a device with flow groups; leave the option out, or use "static"`,
+    );
+  }
+  return stack.kernels > 1 ? policy : staticPolicy;
 }

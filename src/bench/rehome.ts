@@ -5,7 +5,8 @@
 import { createSegment } from "../device/card/segment.ts";
 import { NetPopcornError } from "../errors.ts";
 import { realClock } from "../kernel/clock.ts";
-import { createStack, type Stack } from "../stack.ts";
+import { createStack } from "../stack.ts";
+import type { Stack } from "../types.ts";
 import type { KernelEvent } from "../types.ts";
 import { type BenchOptions, type BenchResult, header, SERVER_PORT, summary, WARM_UP_SECONDS } from "./common.ts";
 import { type EndOrder, type RehomeArguments, WAYS } from "./rehomeApp.ts";

@@ -1,7 +1,8 @@
 /** The same workloads on N server kernels and N client kernels, a thread each, on one in-memory segment. */
 import { createSegment } from "../device/card/segment.ts";
 import { NetPopcornError } from "../errors.ts";
-import { createStack, type Stack } from "../stack.ts";
+import { createStack } from "../stack.ts";
+import type { Stack } from "../types.ts";
 import {
   BENCH_TUNING,
   type BenchOptions,

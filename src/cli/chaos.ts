@@ -1,6 +1,6 @@
 /** `serve --chaos`: ends a random kernel again and again, for people to see what happens then. */
 import { Prng } from "../sim/prng.ts";
-import type { Stack } from "../stack.ts";
+import type { Stack } from "../types.ts";
 import type { RestartOptions } from "../types.ts";
 
 const MS_PER_SECOND = 1000;

@@ -5,7 +5,7 @@
 import type dgram from "node:dgram";
 import type { KernelStack } from "../kernel/kernelStack.ts";
 import { getDefaultStack, type NetStack } from "../net/stackOf.ts";
-import type { Stack } from "../stack.ts";
+import type { Stack } from "../types.ts";
 import { StackDgramSocket } from "./socket.ts";
 
 type MessageListener = (message: Buffer<ArrayBuffer>, sender: dgram.RemoteInfo) => void;

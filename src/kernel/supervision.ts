@@ -6,10 +6,10 @@ import { Rehoming } from "../control/rehoming.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
 import { NetPopcornError } from "../errors.ts";
 import { GAUGE_CONNECTIONS, GAUGE_STREAM_BYTES, GAUGE_TIME_WAIT } from "../layout/counters.ts";
-import type { StackPlan } from "../stack.ts";
 import type { KernelStatus } from "../types.ts";
 import { addCounters, type Counters, type KernelMemory } from "../views/kernelMemory.ts";
-import { checkInteger, type KernelConfig } from "./config.ts";
+import { checkInteger } from "./config.ts";
+import type { KernelLife, StackPlan } from "./stackPlan.ts";
 import {
   type KernelEvent,
   type KernelReason,
@@ -17,17 +17,6 @@ import {
   type SupervisedKernels,
   Supervisor,
 } from "./supervisor.ts";
-
-/** What one life of a kernel starts with. */
-export type KernelLife = {
-  readonly config: KernelConfig;
-  /** Configuration written, not booted. */
-  readonly memory: KernelMemory;
-  /** Seed of the host side's own draws. */
-  readonly hostSeed: Uint32Array;
-  /** How often the kernel has been started before. */
-  readonly life: number;
-};
 
 /** What differs between threads and one thread. */
 export interface KernelRunner {

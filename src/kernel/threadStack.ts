@@ -4,13 +4,13 @@ import { OwnedDevice } from "../control/ownedDevice.ts";
 import type { View } from "../control/view.ts";
 import { NetPopcornError } from "../errors.ts";
 import { createMigrator, type MigrationResult, type Migrator } from "../migration/migrator.ts";
-import type { Stack, StackPlan } from "../stack.ts";
-import type { CloseOptions, StackStats } from "../types.ts";
+import type { CloseOptions, Stack, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
 import { PROCESS_EPOCH_MS, realClock } from "./clock.ts";
 import { StackBase } from "./stackBase.ts";
 import { StackNetwork } from "./stackNetwork.ts";
-import { type KernelLife, type KernelRunner, Supervision } from "./supervision.ts";
+import type { KernelLife, StackPlan } from "./stackPlan.ts";
+import { type KernelRunner, Supervision } from "./supervision.ts";
 import type { KernelEvent, RemoveOptions } from "./supervisor.ts";
 import { ThreadKernel } from "./threadKernel.ts";
 

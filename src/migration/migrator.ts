@@ -12,7 +12,7 @@ import { checkInteger } from "../kernel/config.ts";
 import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { HEALTH_BASE, HEALTH_MIGRATIONS } from "../layout/kernelMemory.ts";
 import { EOPNOTSUPP, OK } from "../layout/status.ts";
-import type { StackPlan } from "../stack.ts";
+import type { StackPlan } from "../kernel/stackPlan.ts";
 import type { Arrival, MigrationAnswer, MigrationRequest, Reply } from "./request.ts";
 
 const MOVE_ID_MAX = 0xffffffff;

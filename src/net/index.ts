@@ -3,7 +3,7 @@
  * the application that this module is loaded in; `createNet(stack)` makes the same for any stack.
  */
 import type { KernelStack } from "../kernel/kernelStack.ts";
-import type { Stack } from "../stack.ts";
+import type { Stack } from "../types.ts";
 import { createNetOf, type Net } from "./createNet.ts";
 import { getDefaultStack } from "./stackOf.ts";
 

@@ -2,7 +2,7 @@
 import { NetPopcornError } from "../errors.ts";
 import type { KernelStack } from "../kernel/kernelStack.ts";
 import { Sockets } from "../socket/sockets.ts";
-import type { Stack } from "../stack.ts";
+import type { Stack } from "../types.ts";
 
 /** What `createNet` takes; the group itself is what the benchmarks give. */
 export type NetStack = Stack | KernelStack | Sockets;

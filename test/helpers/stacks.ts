@@ -1,8 +1,8 @@
 /** Stacks on one in-memory segment, on this thread, for tests of the API. */
 import { createSegment, type Segment, type SegmentOptions } from "../../src/device/card/segment.ts";
 import type { Connection } from "../../src/socket/connection.ts";
-import { createStack, type Stack } from "../../src/stack.ts";
-import type { StackOptions } from "../../src/types.ts";
+import { createStack } from "../../src/stack.ts";
+import type { Stack, StackOptions } from "../../src/types.ts";
 
 /** Small enough that a test can have many. */
 const TUNING = { memoryBytes: 64 << 20, connectionsMax: 4096 };

@@ -8,7 +8,8 @@ import type { KernelHost } from "../../src/kernel/host.ts";
 import { EVENT_CLOSED, EVENT_CONNECTED, EVENT_ERROR, EVENT_PEER_CLOSED } from "../../src/layout/event.ts";
 import { INFO_LOCAL_PORT, INFO_REMOTE_PORT } from "../../src/layout/option.ts";
 import { Prng } from "../../src/sim/prng.ts";
-import { createStack, type Stack } from "../../src/stack.ts";
+import { createStack } from "../../src/stack.ts";
+import type { Stack } from "../../src/types.ts";
 
 const SERVER = "10.7.0.2";
 const CLIENT = "10.7.0.1";

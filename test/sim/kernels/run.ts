@@ -9,7 +9,7 @@ import { INFO_LOCAL_PORT, INFO_REMOTE_PORT } from "../../../src/layout/option.ts
 import { ECONNRESET } from "../../../src/layout/status.ts";
 import { Prng } from "../../../src/sim/prng.ts";
 import type { Listener } from "../../../src/socket/listener.ts";
-import type { Stack } from "../../../src/stack.ts";
+import type { Stack } from "../../../src/types.ts";
 import type { ModuleBuild } from "../../../src/wasm/load.ts";
 import { PATTERN_BYTES } from "../endpoint.ts";
 import { Datagrams } from "./datagrams.ts";

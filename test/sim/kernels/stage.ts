@@ -12,8 +12,8 @@ import type { KernelHost } from "../../../src/kernel/host.ts";
 import type { KernelReason } from "../../../src/kernel/supervisor.ts";
 import { Prng } from "../../../src/sim/prng.ts";
 import type { Sockets } from "../../../src/socket/sockets.ts";
-import { createStack, type Stack } from "../../../src/stack.ts";
-import type { StackOptions } from "../../../src/types.ts";
+import { createStack } from "../../../src/stack.ts";
+import type { Stack, StackOptions } from "../../../src/types.ts";
 import type { ModuleBuild } from "../../../src/wasm/load.ts";
 import { FrameChecker, RingObserver } from "../checkers.ts";
 

@@ -1,8 +1,7 @@
 /** Moves over a model card: real kernels, the moves chosen by hand. */
 import { afterEach, describe, expect, it } from "vitest";
 import { Balancer } from "../../../src/balancer/balancer.ts";
-import { resolvePolicy } from "../../../src/balancer/balancing.ts";
-import { choosePolicy } from "../../../src/balancer/choosePolicy.ts";
+import { choosePolicy, resolvePolicy } from "../../../src/balancer/choosePolicy.ts";
 import type { Move, Observation, Policy } from "../../../src/balancer/policy.ts";
 import { initialQueue } from "../../../src/device/flowGroups.ts";
 import type { Card } from "../../../src/device/card/card.ts";
@@ -10,7 +9,8 @@ import { createSegment } from "../../../src/device/card/segment.ts";
 import { parseAddress } from "../../../src/ip/address.ts";
 import { EVENT_CONNECTED, EVENT_ERROR, EVENT_READABLE } from "../../../src/layout/event.ts";
 import { FLOW_GROUPS } from "../../../src/layout/flowGroup.ts";
-import { createStack, type Stack } from "../../../src/stack.ts";
+import { createStack } from "../../../src/stack.ts";
+import type { Stack } from "../../../src/types.ts";
 
 const GROUP = 100;
 const CLIENT_PORT = 32768 + GROUP;

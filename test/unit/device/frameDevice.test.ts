@@ -2,8 +2,8 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { createFrameDevice, type FrameDevice, type FrameDeviceOptions } from "../../../src/device/frameDevice.ts";
 import { steerInSoftware } from "../../../src/device/steered/device.ts";
-import { createStack, type Stack } from "../../../src/stack.ts";
-import type { StackOptions } from "../../../src/types.ts";
+import { createStack } from "../../../src/stack.ts";
+import type { Stack, StackOptions } from "../../../src/types.ts";
 import { readAll, testBytes, writeAll } from "../../helpers/stacks.ts";
 
 const tuning = { memoryBytes: 64 << 20, connectionsMax: 4096 };

@@ -5,7 +5,7 @@ import * as E from "../../../src/layout/event.ts";
 import { INFO_REMOTE_PORT, INFO_STATE, STATE_ESTABLISHED } from "../../../src/layout/option.ts";
 import { EAGAIN, EBADF } from "../../../src/layout/status.ts";
 import { parseAddress } from "../../../src/ip/address.ts";
-import type { Stack } from "../../../src/stack.ts";
+import type { Stack } from "../../../src/types.ts";
 import { createStackPair, type StackPair, testBytes } from "../../helpers/stacks.ts";
 
 let pair: StackPair;

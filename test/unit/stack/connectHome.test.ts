@@ -19,7 +19,8 @@ import {
   EVENT_SIZE_BYTES,
 } from "../../../src/layout/event.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, ENOBUFS } from "../../../src/layout/status.ts";
-import { createStack, type Stack } from "../../../src/stack.ts";
+import { createStack } from "../../../src/stack.ts";
+import type { Stack } from "../../../src/types.ts";
 
 const SERVER = parseAddress("10.7.0.2");
 const PORTS = [80, 81] as const;

@@ -3,8 +3,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { Card } from "../../../src/device/card/card.ts";
 import { GAUGE_CONNECTIONS } from "../../../src/layout/counters.ts";
 import type { Connection } from "../../../src/socket/connection.ts";
-import type { Stack } from "../../../src/stack.ts";
-import type { KernelEvent, StackOptions } from "../../../src/types.ts";
+import type { KernelEvent, Stack, StackOptions } from "../../../src/types.ts";
 import { createStackPair, readAll, type StackPair, testBytes, writeAll } from "../../helpers/stacks.ts";
 
 const echoApp = new URL("../../fixtures/echoApp.mjs", import.meta.url);

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { afterEach, describe, expect, test } from "vitest";
 import { createNet } from "../../../src/net/index.ts";
-import type { Stack } from "../../../src/stack.ts";
+import type { Stack } from "../../../src/types.ts";
 import { createStackPair, readAll, type StackPair, writeAll } from "../../helpers/stacks.ts";
 import { pattern } from "../../helpers/packets.ts";
 

@@ -3,8 +3,8 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { Card, CardOptions } from "../../../src/device/card/card.ts";
 import { createSegment, type Segment } from "../../../src/device/card/segment.ts";
 import type { Connection } from "../../../src/socket/connection.ts";
-import { createStack, type Stack } from "../../../src/stack.ts";
-import type { KernelEvent, StackOptions } from "../../../src/types.ts";
+import { createStack } from "../../../src/stack.ts";
+import type { KernelEvent, Stack, StackOptions } from "../../../src/types.ts";
 import { readAll, testBytes, writeAll } from "../../helpers/stacks.ts";
 
 const TUNING = { memoryBytes: 64 << 20, connectionsMax: 4096 };

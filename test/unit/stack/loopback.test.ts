@@ -1,6 +1,6 @@
 /** 127.0.0.1 and ::1: whole stacks with several kernels that talk to themselves, and what comes from outside. */
 import { afterEach, describe, expect, test } from "vitest";
-import type { Stack } from "../../../src/stack.ts";
+import type { Stack } from "../../../src/types.ts";
 import { KERNEL_BUILDS, KernelBench, OWN, OWN_MAC, PEER, PEER_MAC } from "../../helpers/kernelBench.ts";
 import { arp, ethernet, pattern, tcpPacket } from "../../helpers/packets.ts";
 import { createStackPair, readAll, type StackPair, writeAll } from "../../helpers/stacks.ts";

@@ -3,7 +3,8 @@ import { afterEach, describe, expect, it } from "vitest";
 import { parseAddress } from "../../../src/ip/address.ts";
 import { EVENT_HANDLE, EVENT_MASK, EVENT_READABLE, EVENT_SIZE_BYTES } from "../../../src/layout/event.ts";
 import { createSegment } from "../../../src/device/card/segment.ts";
-import { createStack, type Stack } from "../../../src/stack.ts";
+import { createStack } from "../../../src/stack.ts";
+import type { Stack } from "../../../src/types.ts";
 import { createStackPair } from "../../helpers/stacks.ts";
 
 const PACKETS = 1_000_000;

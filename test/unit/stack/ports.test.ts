@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import type { Connection } from "../../../src/socket/connection.ts";
 import type { Listener } from "../../../src/socket/listener.ts";
-import type { Stack } from "../../../src/stack.ts";
+import type { Stack } from "../../../src/types.ts";
 import { createStackPair, readAll, type StackPair, type StackPairOptions, writeAll } from "../../helpers/stacks.ts";
 
 const KERNELS = 3;

@@ -2,7 +2,8 @@
 import { afterEach, expect, it } from "vitest";
 import { createSegment } from "../../../src/device/card/segment.ts";
 import { TOEPLITZ_KEY_DEFAULT } from "../../../src/rss/toeplitz.ts";
-import { createStack, type Stack } from "../../../src/stack.ts";
+import { createStack } from "../../../src/stack.ts";
+import type { Stack } from "../../../src/types.ts";
 import { readAll, testBytes, writeAll } from "../../helpers/stacks.ts";
 
 const KERNELS = 3;

@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { createSegment } from "../../../src/device/card/segment.ts";
 import type { Connection } from "../../../src/socket/connection.ts";
-import { createStack, type Stack } from "../../../src/stack.ts";
-import type { StackOptions } from "../../../src/types.ts";
+import { createStack } from "../../../src/stack.ts";
+import type { Stack, StackOptions } from "../../../src/types.ts";
 import { createStackPair, readAll, testBytes, writeAll } from "../../helpers/stacks.ts";
 
 const echoApp = new URL("../../fixtures/echoApp.mjs", import.meta.url);
