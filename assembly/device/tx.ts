@@ -18,6 +18,7 @@ import { TX_CONTROL_BASE } from "../../src/layout/kernelMemory.ts";
 let base: usize = 0;
 let mask: u32 = 0;
 let tail: u32 = 0;
+let tailPublished: u32 = 0;
 /** Head as last read from the consumer; only refreshed when room runs short. */
 let headSeen: u32 = 0;
 
@@ -73,7 +74,12 @@ export function txCommit(frameBytes: u32): void {
   countBy(TX_BYTES, frameBytes);
 }
 
-/** Makes all committed frames visible to the consumer: one atomic store per batch. */
+/**
+ * Makes all committed frames visible to the consumer: one atomic store per batch. It waits for all stores before it, so
+ * it is not done for nothing.
+ */
 export function txPublish(): void {
+  if (tail == tailPublished) return;
+  tailPublished = tail;
   atomic.store<u32>(TX_CONTROL_BASE, tail, RING_TAIL);
 }

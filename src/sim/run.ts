@@ -6,7 +6,6 @@ import { designOf } from "./designs/design.ts";
 import { MIGRATE_NS } from "./designs/affinity.ts";
 import { Connections } from "./engine/connections.ts";
 import { meanShares, STACK } from "./engine/core.ts";
-import type { FrameQueue } from "./engine/frameQueue.ts";
 import { RUNNABLE } from "./engine/process.ts";
 import { createServer, delay, type Server } from "./engine/server.ts";
 import { FiniteRun } from "./engine/finiteRun.ts";
@@ -205,6 +204,7 @@ class Run {
   #runWindow(fromNs: number): number {
     if (this.#hooks.signal?.aborted) throw new NetPopcornError("ERR_SIM_ABORTED", "the simulation was stopped");
     const untilNs = fromNs + this.#windowNs;
+    this.#world.untilNs = untilNs;
     const { clientActor, freeNs, heap, txQueues } = this.#world;
     const { clients, cores } = this.#server;
     const count = this.#point.cores;
@@ -217,20 +217,11 @@ class Run {
         heap.set(actor, Math.max(next, freeNs[actor] as number));
       } else if (actor === clientActor) {
         heap.set(actor, Number.POSITIVE_INFINITY);
-        heap.atLatest(actor, this.#nextArrival(clients.tick(nowNs, txQueues), txQueues));
+        heap.atLatest(actor, clients.tick(nowNs, txQueues));
       } else {
         heap.set(actor, this.#atIntervals(nowNs));
       }
     }
-  }
-
-  /** Frames under way to the clients may be due before what they do by themselves. */
-  #nextArrival(nextNs: number, queues: readonly FrameQueue[]): number {
-    let first = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < queues.length; i++) first = Math.min(first, (queues[i] as FrameQueue).headNs);
-    const few = this.#point.arrivalsPerSec === 0 && this.#point.concurrency <= FEW_CONNECTIONS;
-    const tickNs = few ? 1000 : 10_000;
-    return Math.min(nextNs, Math.ceil(first / tickNs) * tickNs);
   }
 
   #atIntervals(nowNs: number): number {
@@ -313,7 +304,7 @@ class Run {
       measuredS: spanNs / 1e9,
       simulatedPackets: world.simulatedPackets,
       wallMs: ((this.#hooks.wallNs?.() ?? 0) - this.#startWallNs) / 1e6,
-      trace: accounts.trace,
+      trace: accounts.trace.sort((a, b) => a.ts - b.ts || a.tid - b.tid),
     };
   }
 

@@ -38,7 +38,8 @@ export function bootKernel(options: BootOptions): BootedKernel {
     noDelay: true,
     tuning,
   });
-  const exports = instantiateKernel(options.module, memory.memory);
+  // A copy: an exports object is a dictionary, and each look-up in it a call.
+  const exports = { ...instantiateKernel(options.module, memory.memory) };
   const status = exports.boot();
   if (status < 0) throw statusError(status, `boot of simulated kernel ${options.kernelId}`);
   if (memory.loadU32(MAP_BASE + MAP_LAYOUT_VERSION) !== LAYOUT_VERSION) {

@@ -25,6 +25,7 @@ import type { KernelExports } from "../../wasm/exports.ts";
 import { Prng } from "../prng.ts";
 import type { SimPoint, WorkloadName } from "../types.ts";
 import { bootKernel, memoryFor } from "./boot.ts";
+import { BegunList } from "./begunList.ts";
 import type { Connections } from "./connections.ts";
 import type { FrameQueue } from "./frameQueue.ts";
 import { EVENT_WORDS } from "./serverKernel.ts";
@@ -124,7 +125,9 @@ export class Clients {
   readonly #cursor = new Uint16Array(FLOW_GROUPS);
   readonly #think = new ThinkTimes();
   /** Begun connections in order, for the time-out: slot and start. */
-  readonly #begun: { slots: number[]; startsNs: number[]; head: number } = { slots: [], startsNs: [], head: 0 };
+  readonly #begun: BegunList;
+  /** Instant at which the first frame comes of those that have not arrived yet. */
+  #arrivalNs = Number.POSITIVE_INFINITY;
   #nowNs = 0;
   #linkFreeNs = 0;
   #gateNs = 0;
@@ -138,6 +141,7 @@ export class Clients {
   constructor(options: ClientsOptions) {
     this.#options = options;
     const { connections, module, point } = options;
+    this.#begun = new BegunList(connections);
     this.#random = new Prng(point.seed, 17);
     const backends = point.workload === "proxy" ? BACKENDS : 0;
     const addresses = peerAddresses(point.workload).map((address) => `${address}/16`);
@@ -238,7 +242,7 @@ export class Clients {
 
   /**
    * Takes in what has arrived, answers, begins connections.
-   * @returns when it has something to do by itself, ns.
+   * @returns when it acts next: by itself, or because a frame of `arriving` comes.
    */
   tick(nowNs: number, arriving: readonly FrameQueue[]): number {
     this.#nowNs = nowNs;
@@ -247,26 +251,37 @@ export class Clients {
       waiting = this.#takeIn(arriving);
       this.#turn();
     }
-    this.#openDue();
-    this.#giveUpLate();
-    for (let slot = this.#think.due(nowNs); slot >= 0; slot = this.#think.due(nowNs)) this.#ask(slot);
-    this.#exports.flush();
-    this.#sendAll();
+    let calls = this.#openDue() + this.#giveUpLate();
+    for (let slot = this.#think.due(nowNs); slot >= 0; slot = this.#think.due(nowNs)) {
+      this.#ask(slot);
+      calls++;
+    }
+    if (calls > 0) {
+      this.#exports.flush();
+      this.#sendAll();
+    }
     return this.#nextNs();
   }
 
+  /** @returns true: there is more. */
   #takeIn(arriving: readonly FrameQueue[]): boolean {
+    const nowNs = this.#nowNs;
     let taken = 0;
+    let arrivalNs = Number.POSITIVE_INFINITY;
     for (let i = 0; i < arriving.length; i++) {
       const queue = arriving[i] as FrameQueue;
-      while (queue.headNs <= this.#nowNs) {
+      let headNs = queue.headNs;
+      while (headNs <= nowNs) {
         if (taken >= POLL_FRAMES || !queue.moveTo(this.#rx)) {
           this.#catchUp(taken);
           return true;
         }
         taken++;
+        headNs = queue.headNs;
       }
+      if (headNs < arrivalNs) arrivalNs = headNs;
     }
+    this.#arrivalNs = arrivalNs;
     this.#catchUp(taken);
     return false;
   }
@@ -280,7 +295,7 @@ export class Clients {
       for (let i = 0, at = this.#eventsAt; i < events; i++, at += EVENT_WORDS) {
         this.#onEvent(words[at] as number, (words[at + 1] as number) & 0xffff);
       }
-      this.#exports.flush();
+      if (events > 0) this.#exports.flush();
       this.#sendAll();
       if (this.#exports.hasWork() === 0) return;
       events = this.#exports.poll(this.#nowNs, POLL_FRAMES);
@@ -409,8 +424,8 @@ export class Clients {
     return (-Math.log(1 - this.#random.fraction()) * 1e9) / this.#options.point.arrivalsPerSec;
   }
 
-  /** Begins what is due and what the client machines have time for. */
-  #openDue(): void {
+  /** Begins what is due and what the client machines have time for. @returns connections. */
+  #openDue(): number {
     const { framesPerSecMax, point } = this.#options;
     while (this.#nextArrivalNs <= this.#nowNs) {
       this.#wanted++;
@@ -420,12 +435,15 @@ export class Clients {
     // While the machines are behind with what they have begun, they begin nothing new.
     const gapNs = Math.max(rampGapNs, framesPerSecMax > 0 ? 1e9 / framesPerSecMax : 0);
     this.#catchUp(0);
+    let opened = 0;
     while (this.#wanted > 0 && this.#toOpen > 0 && this.#gateNs <= this.#nowNs && !this.#stopped) {
       this.#gateNs += gapNs;
       this.#wanted--;
       this.#toOpen--;
       this.#open();
+      opened++;
     }
+    return opened;
   }
 
   /** ApacheBench begins all that it may have in flight before it looks at any of them. */
@@ -475,8 +493,7 @@ export class Clients {
       const tuple = ((client + 1) << 16) | port;
       connections.tuple[slot] = tuple;
       this.#slotAt[tuple] = slot;
-      this.#begun.slots.push(slot);
-      this.#begun.startsNs.push(this.#nowNs);
+      this.#begun.push(slot, this.#nowNs);
       this.inFlight++;
       this.#options.onOpen(slot, index);
       return true;
@@ -492,23 +509,16 @@ export class Clients {
     return this.#random.below(FLOW_GROUPS);
   }
 
-  /** Connections that a client has waited for too long. */
-  #giveUpLate(): void {
-    const { connections, point } = this.#options;
-    const begun = this.#begun;
-    const lateNs = this.#nowNs - point.clientTimeoutS * 1e9;
-    while (begun.head < begun.slots.length && (begun.startsNs[begun.head] as number) <= lateNs) {
-      const slot = begun.slots[begun.head] as number;
-      const startedNs = begun.startsNs[begun.head++] as number;
-      if (connections.startedNs[slot] !== startedNs || connections.finished[slot] === 1) continue;
+  /** Connections that a client has waited for too long. @returns how many. */
+  #giveUpLate(): number {
+    const lateNs = this.#nowNs - this.#options.point.clientTimeoutS * 1e9;
+    let late = 0;
+    for (let slot = this.#begun.oldest(); slot >= 0 && this.#begun.oldestNs <= lateNs; slot = this.#begun.oldest()) {
       this.#exports.tcpAbort(this.#handleOf(slot));
       this.#end(slot, false);
+      late++;
     }
-    if (begun.head > 100_000 && begun.head * 2 > begun.slots.length) {
-      begun.slots.splice(0, begun.head);
-      begun.startsNs.splice(0, begun.head);
-      begun.head = 0;
-    }
+    return late;
   }
 
   /** A handle is its index and a generation that only the kernel knows: tried in turn. */
@@ -524,15 +534,27 @@ export class Clients {
     const { linkGbps, send } = this.#options;
     const nsPerByte = 8 / linkGbps;
     const { bytes, words } = this.#memory;
+    const ring = this.#tx;
+    let linkFreeNs = Math.max(this.#linkFreeNs, this.#nowNs);
     let frames = 0;
-    this.#forEachSent((at) => {
-      const kind = frameKind(bytes, at);
-      // A SYN was booked when its connection began.
-      if (kind !== KIND_SYN) frames++;
-      this.#linkFreeNs =
-        Math.max(this.#linkFreeNs, this.#nowNs) + wireBytes(words[(at + FRAME_LENGTH) >> 2] as number) * nsPerByte;
-      send(words, at >> 2, this.#linkFreeNs, (kind << KIND_SHIFT) | (kind === KIND_OTHER ? 0 : this.#slotOf(at)));
-    });
+    for (let run = ring.peekRun(); run !== 0; run = ring.peekRun()) {
+      const { runBytes } = ring;
+      for (let at = run; at < run + runBytes; ) {
+        const length = words[(at + FRAME_LENGTH) >> 2] as number;
+        if (length < 0) {
+          at -= length;
+          continue;
+        }
+        const kind = frameKind(bytes, at);
+        // A SYN was booked when its connection began.
+        if (kind !== KIND_SYN) frames++;
+        linkFreeNs += wireBytes(length) * nsPerByte;
+        this.#linkFreeNs = linkFreeNs;
+        send(words, at >> 2, linkFreeNs, (kind << KIND_SHIFT) | (kind === KIND_OTHER ? 0 : this.#slotOf(at)));
+        at += recordBytes(length);
+      }
+      ring.consume(runBytes);
+    }
     this.#catchUp(frames);
   }
 
@@ -563,7 +585,8 @@ export class Clients {
     const { tickNs } = this.#options;
     let next = Math.min(this.#exports.nextDeadlineNs(), this.#think.nextNs, this.#nextArrivalNs);
     if (this.#wanted > 0 && this.#toOpen > 0 && !this.#stopped) next = Math.min(next, this.#gateNs);
-    return Math.max(Math.ceil(next / tickNs) * tickNs, this.#nowNs + tickNs);
+    const ownNs = Math.max(Math.ceil(next / tickNs) * tickNs, this.#nowNs + tickNs);
+    return Math.min(ownNs, Math.ceil(this.#arrivalNs / tickNs) * tickNs);
   }
 
   /** Slot of the connection from this client's address and port; -1: the client has given it up. */

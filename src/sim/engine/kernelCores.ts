@@ -59,7 +59,8 @@ export class KernelCores {
   /** What the core does at `now`. @returns when it acts next; Infinity: when it is called. */
   step(core: number, now: number): number {
     const world = this.#world;
-    if (this.readyNs(core) <= now && ((this.#inARow[core] as number) < NETDEV_BUDGET || !this.#runnable(core))) {
+    const readyNs = this.readyNs(core);
+    if (readyNs <= now && ((this.#inARow[core] as number) < NETDEV_BUDGET || !this.#runnable(core))) {
       const end = this.#packet(core, now);
       world.freeNs[core] = end;
       world.softirqNs += end - now;
@@ -68,9 +69,29 @@ export class KernelCores {
     }
     this.#inARow[core] = 0;
     const process = this.#pick(core);
-    if (!process) return this.readyNs(core);
-    const end = this.#run(core, process, now);
+    if (!process) return readyNs;
+    let end = this.#run(core, process, now);
+    if (this.#alone) end = this.#runIdlers(core, now, end);
     world.freeNs[core] = end;
+    return end;
+  }
+
+  /**
+   * Processes that were woken for nothing: they look, find nothing, and sleep again. Nobody else can see when, so they
+   * need no steps of their own as long as nothing can come to the core before they run.
+   */
+  #runIdlers(core: number, now: number, from: number): number {
+    const { heap, clientActor, intervalActor, quietNs } = this.#world;
+    const queue = this.#runQueues[core] as Process[];
+    let end = from;
+    while (queue.length > 0 && this.#current[core] === undefined) {
+      const process = queue[0] as Process;
+      // What the clients send from now on arrives no earlier than this.
+      const undisturbedNs = Math.min(heap.timeNs[clientActor] as number, now + quietNs) + quietNs;
+      if (end >= undisturbedNs || end > (heap.timeNs[intervalActor] as number)) return end;
+      if (end >= this.#world.untilNs || this.readyNs(core) <= end || !this.#processes.findsNothing(process)) return end;
+      end = this.#run(core, process, end);
+    }
     return end;
   }
 

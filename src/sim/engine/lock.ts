@@ -67,12 +67,14 @@ export class SpinLock {
    */
   acquire(core: number, nowNs: number): number {
     this.acquisitions++;
-    const waiting = this.waiters(nowNs);
     const { uncontendedNs } = this.#costs;
-    if (waiting === 0) {
+    if (this.#lastEndNs <= nowNs) {
+      this.#head = this.#tail;
       this.#grantedNs = nowNs + uncontendedNs + this.#distance.lineNs(this.#lastCore, core);
       return this.#grantedNs;
     }
+    // Critical sections follow each other, so that the last one is among those that are not over.
+    const waiting = this.waiters(nowNs);
     this.contended++;
     this.#grantedNs = this.#lastEndNs + this.#handOffNs(core, waiting - 1) + uncontendedNs;
     this.spinNs += this.#grantedNs - nowNs;

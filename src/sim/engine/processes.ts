@@ -162,6 +162,13 @@ export class Processes {
     return this.#chooseListener(process, false) >= 0;
   }
 
+  /** Would the next call of the process find nothing and sleep? */
+  findsNothing(process: Process): boolean {
+    if (process.op !== P.OP_WAIT || process.readable.count > 0) return false;
+    if (!process.listenerReady) return true;
+    return this.#addresses === 1 && (this.#world.listeners[process.listener] as Listener).acceptCount === 0;
+  }
+
   /** The next of the reported events; none left: epoll_wait, or a blocking accept. */
   #next(process: Process): void {
     process.slot = -1;

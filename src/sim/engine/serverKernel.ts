@@ -30,17 +30,12 @@ export class ServerKernel {
   readonly eventsAt: number;
   readonly #rx: FrameRing;
   readonly #tcbs: number;
-  // Looked up once: an exports object is a dictionary.
-  readonly #poll: KernelExports["poll"];
-  readonly #flush: KernelExports["flush"];
   #nowNs = 1e9;
 
   constructor(options: BootOptions, connectionsMax: number) {
     const { memory, exports } = bootKernel(options);
     this.memory = memory;
     this.exports = exports;
-    this.#poll = exports.poll;
-    this.#flush = exports.flush;
     this.words = memory.words;
     this.#rx = memory.rxRing(0);
     this.tx = memory.txRing();
@@ -72,12 +67,12 @@ export class ServerKernel {
   /** A kernel's time must not run backwards, though a step on another core may have been ahead a little. */
   poll(nowNs: number, frames: number): number {
     this.#nowNs = Math.max(this.#nowNs, Math.floor(nowNs));
-    return this.#poll(this.#nowNs, frames);
+    return this.exports.poll(this.#nowNs, frames);
   }
 
   /** Puts what there is to be sent into the ring. */
   flush(): void {
-    this.#flush();
+    this.exports.flush();
   }
 
   /** Connections waiting in accept queues. */

@@ -35,7 +35,8 @@ function toNs(costs: Costs): CostsNs {
   for (const name of CONSTANT_NAMES) {
     ns[name] = CONSTANT_UNITS[name] === "cycles" ? costs[name] / costs.clockGhz : costs[name];
   }
-  return ns as CostsNs;
+  // A copy: an object that was filled name by name is a dictionary, and each look-up in it a call.
+  return { ...(ns as CostsNs) };
 }
 
 export type WorldOptions = {
@@ -61,6 +62,10 @@ export class World {
   readonly clientActor: number;
   readonly intervalActor: number;
   readonly steering: Steering;
+  /** Time that a frame takes at least, in either direction. */
+  readonly quietNs: number;
+  /** End of the present window: what begins later belongs to the next. */
+  untilNs = 0;
   /** End of what each core does now. */
   readonly freeNs: Float64Array;
   /** The card's receive rings, served by the core of the same number. */
@@ -114,6 +119,7 @@ export class World {
     this.#tickNs = options.tickNs;
     this.#toClientNs = (costs.wireUs + point.clientUs) * 1000;
     this.#nsPerByte = 8 / costs.linkGbps;
+    this.quietNs = costs.wireUs * 1000;
   }
 
   /** A lock of the kind that the release has. */

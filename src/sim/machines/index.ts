@@ -27,5 +27,6 @@ export type Costs = Readonly<Record<ConstantName, number>>;
 export function costsOf(machine: Machine, scale: Readonly<Record<string, number>> = {}): Costs {
   const costs: Partial<Record<ConstantName, number>> = {};
   for (const name of CONSTANT_NAMES) costs[name] = machine.constants[name].value * (scale[name] ?? 1);
-  return costs as Record<ConstantName, number>;
+  // A copy: an object that was filled name by name is a dictionary, and each look-up in it a call.
+  return { ...(costs as Record<ConstantName, number>) };
 }

@@ -1,0 +1,51 @@
+import { describe, expect, test } from "vitest";
+import { BegunList } from "../../../../src/sim/engine/begunList.ts";
+
+function connections(slots: number) {
+  return { startedNs: new Float64Array(slots).fill(-1), finished: new Uint8Array(slots) };
+}
+
+describe("BegunList", () => {
+  test("the oldest connection that has not ended comes first, however many were begun since", () => {
+    const of = connections(5000);
+    const list = new BegunList(of);
+    expect(list.oldest()).toBe(-1);
+    for (let slot = 0; slot < 5000; slot++) {
+      of.startedNs[slot] = 100 + slot;
+      list.push(slot, 100 + slot);
+    }
+    expect(list.oldest()).toBe(0);
+    expect(list.oldestNs).toBe(100);
+    of.finished.fill(1, 0, 4321);
+    expect(list.oldest()).toBe(4321);
+    expect(list.oldestNs).toBe(4421);
+    expect(list.count).toBe(5000 - 4321);
+  });
+
+  test("a slot's second life is not taken for its first", () => {
+    const of = connections(2);
+    const list = new BegunList(of);
+    of.startedNs[0] = 10;
+    list.push(0, 10);
+    of.startedNs[1] = 20;
+    list.push(1, 20);
+    of.startedNs[0] = 30;
+    list.push(0, 30);
+    expect(list.oldest()).toBe(1);
+    of.finished[1] = 1;
+    expect(list.oldest()).toBe(0);
+    expect(list.oldestNs).toBe(30);
+  });
+
+  test("those that end are dropped as they become the oldest: the list is as long as the oldest is old", () => {
+    const of = connections(1 << 16);
+    const list = new BegunList(of);
+    for (let i = 0; i < 1 << 16; i++) {
+      of.startedNs[i] = i;
+      list.push(i, i);
+      if (i >= 700) of.finished[i - 700] = 1;
+      list.oldest();
+      expect(list.count).toBeLessThanOrEqual(701);
+    }
+  });
+});
