@@ -83,6 +83,12 @@ export const CONSTANT_UNITS = {
 export type ConstantName = keyof typeof CONSTANT_UNITS;
 export const CONSTANT_NAMES = Object.keys(CONSTANT_UNITS) as ConstantName[];
 
+/** Constants that others are divided by, or of which there is at least one. */
+const DIVISORS: ReadonlySet<ConstantName> = new Set([
+  ...(["clockGhz", "sockets", "coresPerSocket", "copyBytesPerCycle", "linkGbps", "nicPacketsPerSec"] as const),
+  ...(["rssQueues", "nicRings", "nicRingSlots", "napiBudget"] as const),
+]);
+
 export type Machine = {
   readonly name: string;
   readonly description: string;
@@ -115,6 +121,7 @@ function parseConstant(machine: string, key: ConstantName, value: unknown): Cons
   if (typeof number !== "number" || !Number.isFinite(number) || number < 0) {
     throw wrong(`${where}: "value" must be a number of at least 0`);
   }
+  if (number === 0 && DIVISORS.has(key)) throw wrong(`${where}: "value" must be above 0`);
   if (unit !== CONSTANT_UNITS[key]) throw wrong(`${where}: "unit" must be "${CONSTANT_UNITS[key]}"`);
   if (typeof source !== "string" || source === "") throw wrong(`${where}: "source" must say where it comes from`);
   const known = CONFIDENCES.find((one) => one === confidence);

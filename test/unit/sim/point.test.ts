@@ -60,6 +60,23 @@ describe("machines", () => {
     expect(code(() => parseMachine(machine))).toMatch(/constant "clockGhz" is missing \(GHz\)/);
   });
 
+  test.each([
+    "clockGhz",
+    "sockets",
+    "coresPerSocket",
+    "copyBytesPerCycle",
+    "linkGbps",
+    "nicPacketsPerSec",
+    "rssQueues",
+    "nicRings",
+    "nicRingSlots",
+    "napiBudget",
+  ])("a machine without %s is no machine", (name) => {
+    const machine = JSON.parse(JSON.stringify(machineNamed("e5-2690")));
+    machine.constants[name].value = 0;
+    expect(code(() => parseMachine(machine))).toMatch(new RegExp(`constant "${name}": "value" must be above 0`));
+  });
+
   test("no constant carries the name of a design", () => {
     for (const name of CONSTANT_NAMES) {
       for (const design of DESIGNS) expect(name.toLowerCase()).not.toContain(design.replaceAll("-", ""));

@@ -40,12 +40,14 @@ describe("BegunList", () => {
   test("those that end are dropped as they become the oldest: the list is as long as the oldest is old", () => {
     const of = connections(1 << 16);
     const list = new BegunList(of);
+    let longest = 0;
     for (let i = 0; i < 1 << 16; i++) {
       of.startedNs[i] = i;
       list.push(i, i);
       if (i >= 700) of.finished[i - 700] = 1;
       list.oldest();
-      expect(list.count).toBeLessThanOrEqual(701);
+      longest = Math.max(longest, list.count);
     }
+    expect(longest).toBeLessThanOrEqual(701);
   });
 });
