@@ -84,6 +84,8 @@ export class Process {
   owns = -1;
   /** Listener whose lock it was woken for, -1: none. */
   waitsFor = -1;
+  /** It is inside accept4, in which it has slept: what comes before the listener is done. */
+  inAccept = false;
   /** Connections that it may still accept before it looks at its others. */
   accepts = 0;
   /** Readable connections left of this pass of epoll_wait, and whether the listener was reported. */

@@ -25,8 +25,13 @@ const ACCEPT_LINES = 3;
 const FD_TABLE_PART = 0.2;
 /** Line of a dentry, a mount or a list head, beside the lock's own. */
 const PATH_LINES = 1;
-/** A call that finds nothing costs this part of one that does. */
+/**
+ * Parts of accept4: the new socket and its file come first, nobody waits for that, and a call that finds nothing ends
+ * there; then the listener's owner takes a connection from the queue; the rest joins the two.
+ */
 const EMPTY_PART = 0.4;
+const OWNED_PART = 0.2;
+const JOIN_PART = 1 - EMPTY_PART - OWNED_PART;
 
 /** Locks of creating and of destroying a socket, and of opening a file. */
 export type LockPlans = {
@@ -244,7 +249,9 @@ export class Processes {
     const { connections, ns } = world;
     const index = this.#listenerFor(process);
     const listener = world.listeners[index] as Listener;
-    let t = now + this.#stack(process, ns.syscallCycles);
+    let t = now;
+    if (!process.inAccept) t += this.#stack(process, ns.syscallCycles + ns.acceptCycles * EMPTY_PART);
+    process.inAccept = true;
     t = world.lock(listener.spin, process.core, t);
     if (listener.owned && process.owns !== index) {
       listener.waiters.push(process);
@@ -262,9 +269,9 @@ export class Processes {
     const handle = listener.acceptCount > 0 ? kernel.exports.tcpAccept(listener.handle) : -1;
     process.op = P.OP_RELEASE;
     process.slot = -1;
-    if (handle < 0) return t + this.#stack(process, ns.acceptCycles * EMPTY_PART);
+    if (handle < 0) return t;
     listener.acceptCount--;
-    t += this.#stack(process, ns.acceptCycles);
+    t += this.#stack(process, ns.acceptCycles * OWNED_PART);
     const slot = this.#clients.slotOfPeer(kernel.peerByte(handle), kernel.peerPort(handle));
     process.accepts--;
     if (slot < 0) {
@@ -291,8 +298,12 @@ export class Processes {
     const next = listener.waiters.shift();
     if (next) t = this.#softirq.wake(next, process.core, t);
     listener.spin.release(process.core, t);
+    if (process.slot < 0 && this.#blocking) {
+      this.#sleepInAccept(process);
+      return t;
+    }
+    process.inAccept = false;
     if (process.slot >= 0) this.#plan(process, this.#plans.create, P.OP_ACCEPTED);
-    else if (this.#blocking) this.#sleepInAccept(process);
     else this.#next(process);
     return t;
   }
@@ -340,6 +351,7 @@ export class Processes {
   #accepted(process: Process, now: number): number {
     const { accounts, ns } = this.#world;
     let t = this.#world.touch(process.slot, process.core, now);
+    t += this.#stack(process, ns.acceptCycles * JOIN_PART);
     t += accounts.spend(process.core, VFS, ns.fdCycles);
     process.op = P.OP_SERVE;
     return t;

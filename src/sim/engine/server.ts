@@ -17,7 +17,7 @@ import { FrameQueue } from "./frameQueue.ts";
 import { introduce } from "./introductions.ts";
 import { KernelCores } from "./kernelCores.ts";
 import type { SpinLock } from "./lock.ts";
-import { type Listener, OP_ACCEPT, OP_WAIT, Process } from "./process.ts";
+import { IN_ACCEPT, type Listener, OP_ACCEPT, OP_WAIT, Process, RUNNABLE } from "./process.ts";
 import { type LockPlans, Processes } from "./processes.ts";
 import { ServerKernel } from "./serverKernel.ts";
 import { BACKLOG_FRAMES, Softirq } from "./softirq.ts";
@@ -113,7 +113,9 @@ function createCores(
   }
   const plans = lockPlans(world);
   const processes = new Processes({ world, softirq, clients, plans, affinity, opens });
-  for (const process of world.processes) (runQueues[process.core] as Process[]).push(process);
+  for (const process of world.processes) {
+    if (process.state === RUNNABLE) (runQueues[process.core] as Process[]).push(process);
+  }
   return { cores: new KernelCores(world, softirq, processes, runQueues), softirq };
 }
 
@@ -190,7 +192,20 @@ function createProcesses(world: World, perKernel: number): Process[] {
       }
     }
   }
+  if (blocking) putToSleep(world, processes, perCore);
   return processes;
+}
+
+/** A server that has been up for a while: its processes sleep in accept, those of all cores in turn. */
+function putToSleep({ listeners }: World, processes: readonly Process[], perCore: number): void {
+  for (let i = 0; i < perCore; i++) {
+    for (let at = i; at < processes.length; at += perCore) {
+      const process = processes[at] as Process;
+      process.state = IN_ACCEPT;
+      process.inAccept = true;
+      (listeners[process.listener] as Listener).sleepers.push(process);
+    }
+  }
 }
 
 /** Which locks creating and destroying a socket and opening a file take, where the release still has global ones. */
