@@ -76,6 +76,12 @@ export function fastOpenKeyWord(index: u32): u32 {
 }
 
 export function configLoad(): void {
+  sizesLoad();
+  tuningReload();
+}
+
+/** What boot() has carved the memory by. */
+function sizesLoad(): void {
   kernelId = word(C.CONFIG_KERNEL_ID);
   memoryBytes = word(C.CONFIG_MEMORY_BYTES);
   flags = word(C.CONFIG_FLAGS);
@@ -87,28 +93,34 @@ export function configLoad(): void {
   txRingBytes = word(C.CONFIG_TX_RING_BYTES);
   streamPoolBytes = word(C.CONFIG_STREAM_POOL_BYTES);
   tsoBytesMax = word(C.CONFIG_TSO_BYTES_MAX);
-  timeWaitMs = word(C.CONFIG_TIME_WAIT_MS);
-  rtoMinUs = word(C.CONFIG_RTO_MIN_US);
-  rtoInitialUs = word(C.CONFIG_RTO_INITIAL_US);
-  rtoMaxUs = word(C.CONFIG_RTO_MAX_US);
-  delayedAckUs = word(C.CONFIG_DELAYED_ACK_US);
   rcvBufferBytesMax = word(C.CONFIG_RCV_BUFFER_BYTES_MAX);
   sndBufferBytesMax = word(C.CONFIG_SND_BUFFER_BYTES_MAX);
-  synRetriesMax = word(C.CONFIG_SYN_RETRIES_MAX);
-  retriesMax = word(C.CONFIG_RETRIES_MAX);
-  keepaliveIdleMs = word(C.CONFIG_KEEPALIVE_IDLE_MS);
-  keepaliveIntervalMs = word(C.CONFIG_KEEPALIVE_INTERVAL_MS);
-  keepaliveProbesMax = word(C.CONFIG_KEEPALIVE_PROBES_MAX);
   ephemeralPortFirst = word(C.CONFIG_EPHEMERAL_PORT_FIRST);
   ephemeralPortLast = word(C.CONFIG_EPHEMERAL_PORT_LAST);
   listenersMax = word(C.CONFIG_LISTENERS_MAX);
   udpSocketsMax = word(C.CONFIG_UDP_SOCKETS_MAX);
   neighborsMax = word(C.CONFIG_NEIGHBORS_MAX);
   reassemblyBytesMax = word(C.CONFIG_REASSEMBLY_BYTES_MAX);
-  neighborExpiryMs = word(C.CONFIG_NEIGHBOR_EXPIRY_MS);
-  acceptRedirects = word(C.CONFIG_ACCEPT_REDIRECTS) != 0;
   kernelsMax = word(C.CONFIG_KERNELS_MAX);
   messageRingBytes = word(C.CONFIG_MESSAGE_RING_BYTES);
+  checksumOffload = (flags & C.CONFIG_FLAG_CHECKSUM_OFFLOAD) != 0;
+}
+
+/** See KernelExports.tuningReload. What a connection has taken over when it was opened stays with it. */
+export function tuningReload(): void {
+  flags = word(C.CONFIG_FLAGS);
+  timeWaitMs = word(C.CONFIG_TIME_WAIT_MS);
+  rtoMinUs = word(C.CONFIG_RTO_MIN_US);
+  rtoInitialUs = word(C.CONFIG_RTO_INITIAL_US);
+  rtoMaxUs = word(C.CONFIG_RTO_MAX_US);
+  delayedAckUs = word(C.CONFIG_DELAYED_ACK_US);
+  synRetriesMax = word(C.CONFIG_SYN_RETRIES_MAX);
+  retriesMax = word(C.CONFIG_RETRIES_MAX);
+  keepaliveIdleMs = word(C.CONFIG_KEEPALIVE_IDLE_MS);
+  keepaliveIntervalMs = word(C.CONFIG_KEEPALIVE_INTERVAL_MS);
+  keepaliveProbesMax = word(C.CONFIG_KEEPALIVE_PROBES_MAX);
+  neighborExpiryMs = word(C.CONFIG_NEIGHBOR_EXPIRY_MS);
+  acceptRedirects = word(C.CONFIG_ACCEPT_REDIRECTS) != 0;
   congestionDefault = word(C.CONFIG_CONGESTION);
   ecnMode = word(C.CONFIG_ECN);
   hopLimit = word(C.CONFIG_HOP_LIMIT);
@@ -117,7 +129,6 @@ export function configLoad(): void {
   mtuProbing = word(C.CONFIG_MTU_PROBING);
   sackEnabled = word(C.CONFIG_SACK) != 0;
   fastOpenMode = word(C.CONFIG_FAST_OPEN);
-  checksumOffload = (flags & C.CONFIG_FLAG_CHECKSUM_OFFLOAD) != 0;
   timestamps = (flags & C.CONFIG_FLAG_TIMESTAMPS) != 0;
   nodelayDefault = (flags & C.CONFIG_FLAG_NODELAY) != 0;
 }

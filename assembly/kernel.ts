@@ -4,6 +4,7 @@
  */
 import {
   configLoad,
+  tuningReload,
   connectionsMax,
   eventSlots,
   kernelsMax,
@@ -86,7 +87,7 @@ import { settingsBoot } from "./tcp/settings.ts";
 import { count, countBy } from "./stats.ts";
 import { releaseEnded, tcpTakeEvent } from "./tcp/close.ts";
 import { addressRemove, tcpListenClose } from "./tcp/abort.ts";
-import { fastOpenBoot } from "./tcp/fastOpenClient.ts";
+import { fastOpenBoot, fastOpenForget } from "./tcp/fastOpenClient.ts";
 import { cookiesBoot } from "./tcp/cookies.ts";
 import { listenerBoot, listenerTakeEvent, tcpAccept, tcpListen } from "./tcp/listener.ts";
 import { tcpInfo } from "./tcp/info.ts";
@@ -137,6 +138,7 @@ export {
   echoPeek,
   echoSend,
   echoWait,
+  fastOpenForget,
   gatewayAdd,
   gatewayRemove,
   ndpAnnounce,
@@ -177,6 +179,7 @@ export {
   tcpSendReserve,
   tcpSetOption,
   tcpShutdownSend,
+  tuningReload,
   udpBind,
   udpClose,
   udpJoin,

@@ -31,7 +31,8 @@ import { userTimeoutAdvertise } from "../tcp/userTimeout.ts";
 const ECN_MASK: u8 = 3;
 /** As for keepaliveIdleMs in the configuration. */
 const KEEPALIVE_MS_MAX: u32 = 32767000;
-const KEEPALIVE_PROBES_MAX: u32 = 127;
+/** Keep-alive probes, SYNs. */
+const PROBES_MAX: u32 = 127;
 /** RFC 879's smallest that makes sense; less is an attack on oneself. */
 const MAXSEG_MIN: u32 = 64;
 /** 39 hours is what a timer reaches. */
@@ -90,7 +91,8 @@ function optionIsValid(option: i32, value: u32): bool {
     case O.OPTION_KEEPALIVE_INTERVAL_MS:
       return value >= 1 && value <= KEEPALIVE_MS_MAX;
     case O.OPTION_KEEPALIVE_PROBES:
-      return value >= 1 && value <= KEEPALIVE_PROBES_MAX;
+    case O.OPTION_SYN_RETRIES:
+      return value >= 1 && value <= PROBES_MAX;
     case O.OPTION_USER_TIMEOUT_MS:
       return value <= USER_TIMEOUT_MS_MAX;
     case O.OPTION_MSS_BYTES:
@@ -176,6 +178,9 @@ function settingSet(tcb: Tcb, option: i32, value: u32): i32 {
       return 0;
     case O.OPTION_KEEPALIVE_PROBES:
       settings.keepProbesMax = <u8>value;
+      return 0;
+    case O.OPTION_SYN_RETRIES:
+      settings.synRetries = <u8>value;
       return 0;
     case O.OPTION_TOS:
       settings.tos = <u8>value & ~ECN_MASK;

@@ -37,6 +37,8 @@ const OPTION_BYTES_MAX: u32 = 40;
 /** A host that refused is not asked for one, two, four, … minutes, a day at most. */
 const REFUSAL_MS: u32 = 60000;
 const REFUSAL_DOUBLINGS_MAX: u32 = 10;
+/** One lost SYN may be chance; with the second in a row the host is left alone (as in Linux). */
+const REFUSALS_CHANCE: u32 = 1;
 
 @unmanaged
 class Entry {
@@ -64,6 +66,11 @@ let writes: u32 = 0;
 export function fastOpenBoot(): bool {
   cache = arenaAlloc(SETS * WAYS * ENTRY_SIZE_BYTES, 64);
   return cache != 0;
+}
+
+/** See KernelExports.fastOpenForget. */
+export function fastOpenForget(): void {
+  memory.fill(cache, 0, SETS * WAYS * ENTRY_SIZE_BYTES);
 }
 
 function setOf(remote: usize, localIndex: u32): usize {
@@ -103,25 +110,28 @@ function ensure(remote: usize, localIndex: u32): Entry {
   return oldest;
 }
 
-/** One lost SYN may be chance; with the second in a row the host is left alone (as in Linux). */
 function mayAsk(entry: Entry): bool {
-  return changetype<usize>(entry) == 0 || entry.refusals < 2 || <i32>(nowMs - entry.untilMs) >= 0;
+  return changetype<usize>(entry) == 0 || entry.refusals <= REFUSALS_CHANCE || <i32>(nowMs - entry.untilMs) >= 0;
 }
 
 function hasCookie(entry: Entry): bool {
   return changetype<usize>(entry) != 0 && entry.cookieBytes != 0;
 }
 
-/** Data may go in the SYN to this host. */
-function maySendData(tcb: Tcb): bool {
-  const entry = find(remoteAt(tcb), tcb.localIndex);
-  return mayAsk(entry) && (hasCookie(entry) || (fastOpenMode & FAST_OPEN_CLIENT_NO_COOKIE) != 0);
+/** Bytes of data that may go in the SYN to this host; 0: none may. */
+function synRoom(tcb: Tcb, entry: Entry): u32 {
+  if (!mayAsk(entry) || (!hasCookie(entry) && !(fastOpenMode & FAST_OPEN_CLIENT_NO_COOKIE))) return 0;
+  const remote = remoteAt(tcb);
+  let mss = min(announcedMss(tcb), mtuTo(remote, tcb.localIndex) - ipBytesOf(tcb.localIndex) - TCP_BYTES);
+  // The server's last one (RFC 7413 4.1.3.1).
+  if (changetype<usize>(entry) != 0 && entry.mss != 0) mss = min<u32>(mss, entry.mss);
+  return mss - OPTION_BYTES_MAX;
 }
 
 /**
  * OPTION_FAST_OPEN_CONNECT.
- * @returns 1: the first bytes will go with the SYN; 0: it asks for a cookie at most; EINVAL once the SYN has left,
- * EOPNOTSUPP where the configuration forbids it.
+ * @returns how many of the first bytes will go with the SYN; 0: it asks for a cookie at most; EINVAL once the SYN has
+ * left, EOPNOTSUPP where the configuration forbids it.
  */
 export function fastOpenAsk(tcb: Tcb, value: u32): i32 {
   const cold = coldOf(tcb);
@@ -131,13 +141,14 @@ export function fastOpenAsk(tcb: Tcb, value: u32): i32 {
   if (!(fastOpenMode & FAST_OPEN_CLIENT)) return EOPNOTSUPP;
   cold.traits |= T.TRAIT_FAST_OPEN_ASK;
   outputMark(tcb);
-  if (!maySendData(tcb)) return 0;
+  const room = synRoom(tcb, find(remoteAt(tcb), tcb.localIndex));
+  if (room == 0) return 0;
   if (value == 1) {
     // As in Linux, where connect() is over at once then.
     cold.traits |= T.TRAIT_FAST_OPEN_WAIT;
     eventPost(tcb, EVENT_WRITABLE);
   }
-  return 1;
+  return <i32>room;
 }
 
 /** True while the SYN waits for the first bytes. */
@@ -155,20 +166,18 @@ export function fastOpenSyn(tcb: Tcb): u32 {
   const cold = coldOf(tcb);
   // A SYN that is sent again is a plain one: the option, or the data, may be what was dropped (RFC 7413 4.2.1).
   if (!(cold.traits & T.TRAIT_FAST_OPEN_ASK) || tcb.backoff != 0) return 0;
-  const remote = remoteAt(tcb);
-  const entry = find(remote, tcb.localIndex);
+  const entry = find(remoteAt(tcb), tcb.localIndex);
   if (!mayAsk(entry)) return 0;
-  const known = hasCookie(entry);
-  if (known) {
+  // As in Linux: where none is needed, none is shown.
+  const needsCookie = !(fastOpenMode & FAST_OPEN_CLIENT_NO_COOKIE);
+  if (needsCookie && hasCookie(entry)) {
     const cookie = changetype<usize>(entry) + offsetof<Entry>("cookieHigh");
     fastOpenOption(cookie, entry.cookieBytes, entry.experimental != 0);
-  } else if (!(fastOpenMode & FAST_OPEN_CLIENT_NO_COOKIE)) {
+  } else if (needsCookie) {
     fastOpenOption(0, 0, false);
     return 0;
   }
-  let mss = min(announcedMss(tcb), mtuTo(remote, tcb.localIndex) - ipBytesOf(tcb.localIndex) - TCP_BYTES);
-  if (known) mss = min<u32>(mss, entry.mss);
-  return min(tcb.sndBufEnd - (cold.recover + 1), mss - OPTION_BYTES_MAX);
+  return min(tcb.sndBufEnd - (cold.recover + 1), synRoom(tcb, entry));
 }
 
 /** The SYN-ACK in segment.ts answers a SYN of ours that asked. SND.MAX is still that of the SYN. */
@@ -176,17 +185,22 @@ export function fastOpenAnswered(tcb: Tcb): void {
   const cold = coldOf(tcb);
   const first = cold.recover + 1;
   const taken = S.segAck - first;
-  if (S.segOptions & S.SYN_OPTION_FAST_OPEN && S.segCookieBytes != 0) {
+  const isMalformed = (S.segOptions & S.SYN_OPTION_FAST_OPEN_MALFORMED) != 0;
+  const gaveCookie = (S.segOptions & S.SYN_OPTION_FAST_OPEN) != 0 && S.segCookieBytes != 0;
+  if (gaveCookie && !(fastOpenMode & FAST_OPEN_CLIENT_NO_COOKIE)) {
     remember(tcb);
-  } else if (taken == 0 && tcb.backoff != 0) {
-    // The SYN with the option, or with data, did not get through, and this one did.
-    refused(tcb);
+  } else if (!gaveCookie && taken == 0 && (isMalformed || tcb.backoff != 0 || seqGt(tcb.sndMax, first))) {
+    // The SYN with the option, or with data, did not get through, and this one did; or the data was not taken
+    // (RFC 7413 4.1.3.1). Where a cookie comes that can be none, something on the path spoils them: that is no chance.
+    refused(tcb, isMalformed);
   }
+  const entry = find(remoteAt(tcb), tcb.localIndex);
+  if (changetype<usize>(entry) != 0) rememberMss(entry, tcb);
   if (taken > 0) {
     cold.traits |= T.TRAIT_SYN_DATA;
     count(C.TCP_FAST_OPEN_ACTIVE);
-    const entry = find(remoteAt(tcb), tcb.localIndex);
     if (changetype<usize>(entry) != 0) entry.refusals = 0;
+    else rememberMss(ensure(remoteAt(tcb), tcb.localIndex), tcb);
   }
   if (seqLt(S.segAck, tcb.sndMax)) {
     // What was not taken has not been sent: it goes again with the handshake's end.
@@ -204,13 +218,18 @@ function remember(tcb: Tcb): void {
   memory.copy(changetype<usize>(entry) + offsetof<Entry>("cookieHigh"), S.segCookie, S.segCookieBytes);
   entry.cookieBytes = <u8>S.segCookieBytes;
   entry.experimental = S.segOptions & S.SYN_OPTION_FAST_OPEN_EXPERIMENTAL ? 1 : 0;
-  entry.mss = <u16>max<u32>(S.segOptions & S.SYN_OPTION_MSS ? S.segMss : mssDefault(tcb.localIndex), 536);
   entry.written = ++writes;
   entry.refusals = 0;
 }
 
-function refused(tcb: Tcb): void {
+function rememberMss(entry: Entry, tcb: Tcb): void {
+  entry.mss = <u16>max<u32>(S.segOptions & S.SYN_OPTION_MSS ? S.segMss : mssDefault(tcb.localIndex), 536);
+}
+
+/** @param isCertain it needs no second time. */
+function refused(tcb: Tcb, isCertain: bool): void {
   const entry = ensure(remoteAt(tcb), tcb.localIndex);
+  if (isCertain) entry.refusals = <u8>max<u32>(entry.refusals, REFUSALS_CHANCE);
   entry.untilMs = nowMs + (REFUSAL_MS << min<u32>(entry.refusals, REFUSAL_DOUBLINGS_MAX));
   if (entry.refusals < 255) entry.refusals++;
   entry.written = ++writes;

@@ -132,7 +132,8 @@ export class Flight {
   cssBaselineUs: u32;
   roundSamples: u8;
   cssRounds: u8;
-  unused: u16;
+  /** Largest distance by which something has come behind what was sent after it, in 1 << REORDERED_SHIFT bytes. */
+  reordered: u16;
   // CUBIC (cubic.ts).
   epochUs: u32;
   lastAckUs: u32;
@@ -195,6 +196,7 @@ export class Flight {
   cwvLossFlight: u32;
 }
 
+export const REORDERED_SHIFT: u32 = 6;
 /** Reordering has been seen (RFC 8985 6.2, step 2). */
 export const FLIGHT_REORDERED: u32 = 1;
 /** F-RTO is under way (RFC 5682). */
@@ -519,7 +521,11 @@ function delivered(f: Flight, run: Run, end: u32, sentUs: u32, bytes: u32, recov
   } else {
     if (ackRttUs == 0 || rttUs < ackRttUs) ackRttUs = rttUs;
     if (seqLeq(end, recover)) ackOriginal = true;
-    if (seqLt(end, fackBefore)) f.flags |= FLIGHT_REORDERED;
+    if (seqLt(end, fackBefore)) {
+      f.flags |= FLIGHT_REORDERED;
+      const units = (fackBefore - (end - bytes)) >> REORDERED_SHIFT;
+      f.reordered = <u16>max<u32>(f.reordered, min<u32>(units, 0xffff));
+    }
   }
   if (seqGt(end, f.fack)) f.fack = end;
   if (!(f.flags & FLIGHT_RACK) || isSentAfter(sentUs, end, f.rackSentUs, f.rackEnd)) {

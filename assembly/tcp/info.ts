@@ -8,13 +8,16 @@ import { nowTick, TICK_SHIFT } from "../time.ts";
 import { accurateDeliveredCe, accurateReceivedCe } from "./accurateEcn.ts";
 import { ipBytesOf } from "./addresses.ts";
 import { congestionOf, CWND_BYTES_MAX, DUP_ACK_THRESHOLD } from "./congestion.ts";
-import { FLIGHT_REORDERED, flightIsClean, flightOf } from "./flight.ts";
+import { FLIGHT_REORDERED, REORDERED_SHIFT, flightIsClean, flightOf } from "./flight.ts";
 import { announcedMss, ownMss } from "./output.ts";
 import { SYN_OPTION_WSCALE } from "./segment.ts";
 import { seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf, tcbOfHandle } from "./tcb.ts";
 import { rtoUs } from "./timers.ts";
+
+/** As Linux's tcp_max_reordering. */
+const REORDERING_MAX: u32 = 300;
 
 /** See KernelExports.tcpInfo. */
 export function tcpInfo(handle: i32, target: usize): i32 {
@@ -33,9 +36,10 @@ export function tcpInfo(handle: i32, target: usize): i32 {
   store<u32>(target, rtoUs(tcb), I.TCPI_RTO_US);
   store<u32>(target, delayedAckUs, I.TCPI_ATO_US);
   store<u32>(target, mss, I.TCPI_SND_MSS_BYTES);
-  store<u32>(target, mss, I.TCPI_RCV_MSS_BYTES);
+  store<u32>(target, cold.rcvMss != 0 ? cold.rcvMss : min<u32>(mss, 536), I.TCPI_RCV_MSS_BYTES);
   store<u32>(target, (tcb.sndMax - tcb.sndUna + mss - 1) / mss, I.TCPI_UNACKED);
-  store<u32>(target, <u32>(((<u64>(nowTick - cold.lastRcvTick)) << TICK_SHIFT) / 1000000), I.TCPI_LAST_ACK_RECV_MS);
+  store<u32>(target, msSince(cold.lastRcvTick), I.TCPI_LAST_ACK_RECV_MS);
+  store<u32>(target, msSince(cold.lastDataTick), I.TCPI_LAST_DATA_RECV_MS);
   store<u32>(target, ownMss(tcb.localIndex) + ipBytesOf(tcb.localIndex) + 20, I.TCPI_PMTU_BYTES);
   store<u32>(target, tcb.srttUs8 >> 3, I.TCPI_RTT_US);
   store<u32>(target, tcb.rttvarUs4 >> 2, I.TCPI_RTTVAR_US);
@@ -52,8 +56,23 @@ export function tcpInfo(handle: i32, target: usize): i32 {
   const accurate = (cold.traits & T.TRAIT_ACCURATE_ECN) != 0;
   store<u32>(target, accurate ? accurateDeliveredCe(tcb) : 0, I.TCPI_DELIVERED_CE);
   store<u32>(target, accurate ? accurateReceivedCe(tcb) : 0, I.TCPI_RECEIVED_CE);
+  store<u32>(target, cold.aheadSegments, I.TCPI_RCV_OOOPACK);
+  const opened = tcb.state >= O.STATE_ESTABLISHED;
+  // Our FIN and the peer's are no bytes.
+  const finAcked = tcb.flags & T.F_FIN_QUEUED && seqLt(tcb.sndBufEnd, tcb.sndUna) ? 1 : 0;
+  const acked = opened ? tcb.sndUna - cold.iss - 1 - finAcked : 0;
+  store<u32>(target, acked, I.TCPI_BYTES_ACKED);
+  const finReceived = tcb.flags & T.F_FIN_RECEIVED ? 1 : 0;
+  store<u32>(target, opened ? tcb.rcvNxt - cold.irs - 1 - finReceived : 0, I.TCPI_BYTES_RECEIVED);
+  const sacked = tcb.flight != 0 ? flightOf(tcb).sackedBytes : 0;
+  // The SYN counts, too.
+  store<u32>(target, opened ? 1 + segments(acked, mss) + segments(sacked, mss) : 0, I.TCPI_DELIVERED);
   flightInfo(tcb, mss, target);
   return 0;
+}
+
+function msSince(tick: u32): u32 {
+  return <u32>(((<u64>(nowTick - tick)) << TICK_SHIFT) / 1000000);
 }
 
 /** What the flight block knows; without one nothing is amiss. */
@@ -63,9 +82,9 @@ function flightInfo(tcb: Tcb, mss: u32, target: usize): void {
   store<u32>(target, known ? segments(f.sackedBytes, mss) : 0, I.TCPI_SACKED);
   store<u32>(target, known ? segments(f.lostBytes, mss) : 0, I.TCPI_LOST);
   store<u32>(target, known ? segments(f.retransBytes, mss) : 0, I.TCPI_RETRANS);
-  store<u32>(target, DUP_ACK_THRESHOLD, I.TCPI_REORDERING);
+  const reordered = known ? min(segments((<u32>f.reordered) << REORDERED_SHIFT, mss), REORDERING_MAX) : 0;
+  store<u32>(target, max(reordered, DUP_ACK_THRESHOLD), I.TCPI_REORDERING);
   store<u32>(target, known && f.pacingRate != 0 ? f.pacingRate : 0xffffffff, I.TCPI_PACING_RATE);
-  store<u32>(target, known ? f.delivered : 0, I.TCPI_DELIVERED_BYTES);
   store<u32>(target, known ? f.minRttUs : 0xffffffff, I.TCPI_MIN_RTT_US);
   store<u32>(target, known ? f.deliveryRate : 0, I.TCPI_DELIVERY_RATE);
   store<u32>(target, known ? f.dsacks : 0, I.TCPI_DSACK_DUPS);

@@ -10,10 +10,10 @@ import { ECONNREFUSED, ECONNRESET } from "../../src/layout/status.ts";
 import { autoTuningAhead, autoTuningSample } from "../socket/autoTuning.ts";
 import { ringWrite, rcvBufferFor } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
-import { nowMs } from "../time.ts";
+import { nowMs, nowTick } from "../time.ts";
 import { accurateHandshakeAgain } from "./accurateEcn.ts";
 import { ackProcess } from "./ack.ts";
-import { flowOfSegment } from "./addresses.ts";
+import { flowOfSegment, timestampOffsetOfSegment } from "./addresses.ts";
 import { challengeAck, challengePureAck, probeAck } from "./challenge.ts";
 import { enterTimeWait, eventPost, finWait2Arm, tcpDrop } from "./close.ts";
 import { ecnReceived } from "./ecn.ts";
@@ -22,6 +22,7 @@ import { fastOpenOver, fastOpenSynAgain, isFastOpenChild } from "./fastOpen.ts";
 import { fastOpenAnswered } from "./fastOpenClient.ts";
 import { handshakeAck, listenInput, startFromSyn, timeWaitSyn } from "./open.ts";
 import { sendResetForSegment } from "./plainOutput.ts";
+import { announcedMss } from "./output.ts";
 import { outputMark } from "./outputQueue.ts";
 import { reassemblyAdvance, reassemblyFinReached, reassemblyInsert, reassemblyNoteFin } from "./reassembly.ts";
 import { sackDuplicate, sackOverlap } from "./sack.ts";
@@ -33,10 +34,13 @@ import { Tcb, coldOf, tcbAt } from "./tcb.ts";
 import { lingerArm } from "./timers.ts";
 import { urgentReceived } from "./urgent.ts";
 import { userTimeoutReceived } from "./userTimeout.ts";
-import { timeWaitMs } from "../config.ts";
+import { timeWaitMs, timestamps } from "../config.ts";
 
 /** RFC 7323 5.5: a timestamp older than 24 days says nothing. */
 const PAWS_IDLE_MS: u32 = 24 * 86400 * 1000;
+
+/** Longer than any SYN waits for its answer: 127 retransmissions, a minute each at most, and as much again. */
+const SYN_AGE_MS_MAX: u32 = 4 * 3600 * 1000;
 
 /**
  * Processes the segment placed in segment.ts.
@@ -82,6 +86,11 @@ function synSentInput(tcb: Tcb): void {
     sendResetForSegment();
     return;
   }
+  if (flags & S.FLAG_ACK && !echoesOurs()) {
+    // As in Linux: an answer to a SYN that this connection has never sent.
+    sendResetForSegment();
+    return;
+  }
   if (flags & S.FLAG_RST) {
     count(C.TCP_RST_RECEIVED);
     // Only a reset that acknowledges our SYN is believed.
@@ -120,6 +129,12 @@ function synSentInput(tcb: Tcb): void {
     count(C.DROP_TCP_OUT_OF_WINDOW);
   }
   if (S.segLen > 0) receive(tcb);
+}
+
+/** Is the timestamp that the segment echoes, if any, one of the last minutes? The SYN's lies no further back. */
+function echoesOurs(): bool {
+  if (!S.segHasTimestamps || S.segTsEcr == 0 || !timestamps) return true;
+  return nowMs + timestampOffsetOfSegment() - S.segTsEcr <= SYN_AGE_MS_MAX;
 }
 
 /** RFC 9293 3.10.7.4, for SYN-RECEIVED and every later state. */
@@ -354,6 +369,7 @@ function receiveInOrder(tcb: Tcb): void {
     }
     ringWrite(tcb.rcvBuf, tcb.rcvBufOrder, tcb.rcvNxt, S.segData, bytes);
     tcb.rcvNxt = end;
+    noteData(tcb, bytes);
     // Every second segment is acknowledged at once (RFC 9293 3.8.6.3), and so is a merged burst.
     const now = (tcb.flags & (T.F_ACK_PENDING | T.F_QUICKACK)) != 0 || bytes > <u32>tcb.sndMss;
     tcb.flags |= now ? T.F_ACK_NOW | T.F_ACK_PENDING : T.F_ACK_PENDING;
@@ -369,6 +385,13 @@ function receiveInOrder(tcb: Tcb): void {
   const moved = tcb.rcvNxt != before;
   if (fin) finReceived(tcb);
   if (moved) eventPost(tcb, E.EVENT_READABLE);
+}
+
+/** For TCP_INFO. */
+function noteData(tcb: Tcb, bytes: u32): void {
+  const cold = coldOf(tcb);
+  cold.lastDataTick = nowTick;
+  if (bytes > <u32>cold.rcvMss) cold.rcvMss = <u16>min<u32>(bytes, announcedMss(tcb));
 }
 
 /** What came with a SYN before the handshake was over (RFC 9293 3.10.7.3) and has waited as if it had come early. */
@@ -393,6 +416,9 @@ function receiveQueued(tcb: Tcb): void {
 function receiveAhead(tcb: Tcb): void {
   count(C.TCP_OUT_OF_ORDER);
   tcb.flags |= T.F_ACK_NOW;
+  const cold = coldOf(tcb);
+  if (cold.aheadSegments < 0xffff) cold.aheadSegments++;
+  noteData(tcb, S.segDataBytes);
   const end = S.segSeq + S.segDataBytes;
   if (S.segDataBytes > 0) {
     if (!rcvBufferFor(tcb, end)) {

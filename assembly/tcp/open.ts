@@ -125,7 +125,9 @@ function create(remote: usize, localIndex: u32, ports: u32, hash: u32, iss: u32,
 }
 
 function setIss(tcb: Tcb, iss: u32): void {
-  coldOf(tcb).recover = iss;
+  const cold = coldOf(tcb);
+  cold.recover = iss;
+  cold.iss = iss;
   tcb.sndUna = iss;
   tcb.sndNxt = iss;
   tcb.sndMax = iss;
@@ -136,6 +138,7 @@ function setIss(tcb: Tcb, iss: u32): void {
 export function startFromSyn(tcb: Tcb): void {
   const cold = coldOf(tcb);
   tcb.rcvNxt = S.segSeq + 1;
+  cold.irs = S.segSeq;
   tcb.rcvRead = tcb.rcvNxt;
   tcb.rcvAdv = tcb.rcvNxt + min<u32>((<u32>1) << cold.rcvLimitOrder, 65535);
   cold.synOptions = <u8>S.segOptions;
@@ -306,6 +309,7 @@ function cookieInput(listener: Listener): bool {
   inherit(listener, tcb);
   const cold = coldOf(tcb);
   tcb.rcvNxt = S.segSeq;
+  coldOf(tcb).irs = S.segSeq - 1;
   tcb.rcvRead = S.segSeq;
   tcb.rcvAdv = S.segSeq + min<u32>((<u32>1) << cold.rcvLimitOrder, 65535);
   if (timestamps && S.segHasTimestamps) {

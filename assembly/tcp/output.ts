@@ -165,7 +165,7 @@ function sendNew(tcb: Tcb): bool {
     const usable = seqGt(rightEdge, tcb.sndNxt) ? rightEdge - tcb.sndNxt : 0;
     let bytes = min(min(queued, usable), chunkMax);
     if (bytes == 0) break;
-    if (bytes < mss && !maySendSmall(tcb, bytes, queued, finQueued)) break;
+    if (bytes < mss && !maySendSmall(tcb, bytes, queued, finQueued, mss)) break;
     if (bytes > mss && bytes < queued) bytes -= bytes % mss;
     if (!pacingAllows(tcb)) break;
     const last = bytes == queued;
@@ -208,8 +208,8 @@ function congestionRightEdge(tcb: Tcb): u32 {
 }
 
 /** May a segment smaller than the MSS go out now? */
-function maySendSmall(tcb: Tcb, bytes: u32, queued: u32, finQueued: bool): bool {
-  const inFlight = tcb.sndNxt != tcb.sndUna;
+function maySendSmall(tcb: Tcb, bytes: u32, queued: u32, finQueued: bool, mss: u32): bool {
+  const inFlight = tcb.sndNxt - tcb.sndUna;
   // All there is: Nagle's rule (RFC 9293 3.7.4) holds it back while something is unacknowledged.
   if (bytes == queued) {
     // What has been sent before is not Nagle's business any more.
@@ -217,7 +217,9 @@ function maySendSmall(tcb: Tcb, bytes: u32, queued: u32, finQueued: bool): bool 
     if (settingsCount != 0 && urgentIsQueued(tcb)) return true;
     // The persist timer lets go of what is corked (sendProbe).
     if (settingsCount != 0 && settingsHas(T.tcbIndex(tcb), SETTING_CORK)) return settingsPushed(T.tcbIndex(tcb));
-    return !inFlight || (tcb.flags & T.F_NODELAY) != 0;
+    // Deviates, as Linux does (draft-minshall-nagle): only while a small one is unacknowledged. The end of a large
+    // write need not wait for its beginning. What is in flight is whole segments when its size says so.
+    return inFlight % mss == 0 || (tcb.flags & T.F_NODELAY) != 0;
   }
   // Cut short by a window: RFC 9293 3.8.6.2.1, at least half the largest window the peer ever offered.
   return bytes >= coldOf(tcb).sndWndMax >> 1;

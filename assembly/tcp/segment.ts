@@ -24,6 +24,8 @@ export const SYN_OPTION_TIMESTAMPS: u32 = 8;
 /** RFC 7413 4.1.1, and in its experimental form (RFC 6994) besides. */
 export const SYN_OPTION_FAST_OPEN: u32 = 16;
 export const SYN_OPTION_FAST_OPEN_EXPERIMENTAL: u32 = 32;
+/** A fast open option with a cookie that can be none. */
+export const SYN_OPTION_FAST_OPEN_MALFORMED: u32 = 256;
 
 /** Where the TCP header lies, and the IP packet it came in. */
 export let segHeader: usize = 0;
@@ -202,9 +204,12 @@ function parseOptions(from: usize, end: usize): bool {
   return true;
 }
 
-/** RFC 7413 4.1.1: none, or 4 to 16 bytes, an even number; anything else is ignored. */
+/** RFC 7413 4.1.1: none, or 4 to 16 bytes, an even number; anything else is no cookie. */
 function cookieParse(at: usize, bytes: u32, options: u32): void {
-  if (bytes != 0 && (bytes < 4 || bytes > 16 || (bytes & 1) != 0)) return;
+  if (bytes != 0 && (bytes < 4 || bytes > 16 || (bytes & 1) != 0)) {
+    segOptions |= SYN_OPTION_FAST_OPEN_MALFORMED;
+    return;
+  }
   segOptions |= options;
   segCookie = at;
   segCookieBytes = bytes;

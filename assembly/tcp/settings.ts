@@ -61,6 +61,8 @@ export class Settings {
   /** The largest that may work, as far as is known, and the largest that would be tried. */
   probeHigh: u16;
   probeTop: u16;
+  /** 0: as configured. */
+  synRetries: u8;
   /** What the peer is told of our user timeout; 0: nothing. */
   advertisedMs: u32;
   /** The octets behind the last urgent ones (SND.UP, RCV.UP). */

@@ -1,6 +1,6 @@
 /**
  * The transmission control block and its pool. A connection that idles costs its two hot cache lines (128 B), its cold
- * record (48 B) and its share of the flow table; buffers and the extension block exist only while they hold something.
+ * record (64 B) and its share of the flow table; buffers and the extension block exist only while they hold something.
  * Names are those of RFC 9293 3.3.1.
  *
  * Fields that hold addresses, all of blocks from the stream pool that hold none themselves: sndBuf, rcvBuf (sizes in
@@ -19,7 +19,7 @@ import { settingsDrop } from "./settings.ts";
 
 export const TCB_NONE: u32 = 0xffffffff;
 export const TCB_SIZE_BYTES: u32 = LAYOUT.TCB_SIZE_BYTES;
-export const TCB_COLD_SIZE_BYTES: u32 = 48;
+export const TCB_COLD_SIZE_BYTES: u32 = 64;
 
 /** Stands in the output queue: something may have to be sent. Survives the connection, like F_READY. */
 export const F_DIRTY: u32 = 1;
@@ -198,6 +198,12 @@ export class TcbCold {
   /** Keep-alive or window probes since the last sign of life. */
   unanswered: u8;
   synOptions: u8;
+  // For TCP_INFO (info.ts): ISS, IRS, when data came last, its largest segment (an estimate), segments ahead of a gap.
+  iss: u32;
+  irs: u32;
+  lastDataTick: u32;
+  rcvMss: u16;
+  aheadSegments: u16;
 
   /** Bytes; 0: none yet. */
   get wMaxBytes(): u32 {
@@ -208,6 +214,8 @@ export class TcbCold {
     this.acceptNext = value;
   }
 }
+
+if (offsetof<TcbCold>() != TCB_COLD_SIZE_BYTES) ERROR("TcbCold does not fill its record");
 
 /** Both sides permit SACK (RFC 2018). */
 export const TRAIT_SACK: u32 = 1;

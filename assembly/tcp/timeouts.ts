@@ -139,11 +139,16 @@ function giveUp(tcb: Tcb): bool {
   return false;
 }
 
+function synRetriesOf(tcb: Tcb): u32 {
+  const settings = settingsFind(T.tcbIndex(tcb));
+  return changetype<usize>(settings) == 0 || settings.synRetries == 0 ? synRetriesMax : settings.synRetries;
+}
+
 function retransmissionTimeout(tcb: Tcb): bool {
   count(TCP_RETRANSMIT_TIMEOUTS);
   if (isUserTimeoutOver(tcb, rtoUs(tcb))) return giveUp(tcb);
   const opening = tcb.state == STATE_SYN_SENT || tcb.state == STATE_SYN_RECEIVED;
-  if (<u32>tcb.backoff >= (opening ? synRetriesMax : retriesMax)) return giveUp(tcb);
+  if (<u32>tcb.backoff >= (opening ? synRetriesOf(tcb) : retriesMax)) return giveUp(tcb);
   tcb.flags &= ~T.F_RTT_TIMING;
   if (opening) {
     if (tcb.state == STATE_SYN_SENT && synCannotLeave(tcb)) return afterUnsentSyn(tcb);

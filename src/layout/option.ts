@@ -32,7 +32,8 @@ export const OPTION_FAST_OPEN = 16;
 /**
  * Before the SYN has left: ask for a cookie, or send the first bytes with the SYN (RFC 7413). 0: no; 1: where a cookie
  * is known the SYN waits for the first bytes (TCP_FASTOPEN_CONNECT); 2: the SYN takes what is queued when it leaves.
- * tcpSetOption returns 1 where a cookie is known, EOPNOTSUPP where the configuration forbids it.
+ * tcpSetOption returns how many bytes the SYN will take, 0 where no cookie is known, EOPNOTSUPP where the configuration
+ * forbids it.
  */
 export const OPTION_FAST_OPEN_CONNECT = 17;
 /** 0..255: TOS of IPv4, traffic class of IPv6; the two bits of ECN are the stack's (IP_TOS, IPV6_TCLASS). */
@@ -49,7 +50,9 @@ export const OPTION_USER_TIMEOUT_OPTION_MS = 20;
 export const OPTION_URGENT = 21;
 /** 1: tell of the peer's urgent data: EVENT_URGENT, INFO_URGENT_BYTES. The bytes stay in their place (SO_OOBINLINE). */
 export const OPTION_URGENT_TOLD = 22;
-export const OPTION_COUNT = 23;
+/** 1..127: SYNs, or SYN-ACKs, that are sent again before a connection that opens is given up (TCP_SYNCNT). */
+export const OPTION_SYN_RETRIES = 23;
+export const OPTION_COUNT = 24;
 
 /** Congestion control algorithms. */
 export const CONGESTION_RENO = 0;

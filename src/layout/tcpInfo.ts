@@ -21,7 +21,7 @@ export const TCPI_RTO_US = 32;
 /** How long an ACK may wait. */
 export const TCPI_ATO_US = 36;
 export const TCPI_SND_MSS_BYTES = 40;
-/** Largest segment that the peer has sent lately; an estimate, the basis of delayed ACKs. */
+/** Largest segment that the peer has sent; before the first one an estimate. */
 export const TCPI_RCV_MSS_BYTES = 44;
 /** Segments sent and not acknowledged cumulatively. */
 export const TCPI_UNACKED = 48;
@@ -41,7 +41,7 @@ export const TCPI_SND_SSTHRESH = 80;
 /** Segments. */
 export const TCPI_SND_CWND = 84;
 export const TCPI_ADVMSS_BYTES = 88;
-/** Segments. */
+/** Segments, 3..300: the largest displacement seen. RACK itself counts in time (RFC 8985 6.2). */
 export const TCPI_REORDERING = 92;
 /** As the receive buffer's tuning has measured it last; 0: not. */
 export const TCPI_RCV_RTT_US = 96;
@@ -51,8 +51,8 @@ export const TCPI_RCV_SPACE_BYTES = 100;
 export const TCPI_TOTAL_RETRANS = 104;
 /** Bytes per second, 0xffffffff: not limited. */
 export const TCPI_PACING_RATE = 108;
-/** Bytes delivered (cumulatively or by SACK) since the flight block was made, modulo 2^32; 0 without one. */
-export const TCPI_DELIVERED_BYTES = 112;
+/** Segments delivered, cumulatively or by SACK, with the SYN; from the connection's bytes modulo 2^32. */
+export const TCPI_DELIVERED = 112;
 /** With accurate ECN (RFC 9768): packets of ours that arrived with ECN's congestion mark, as the peer tells; else 0. */
 export const TCPI_DELIVERED_CE = 116;
 /** 0xffffffff: no sample. */
@@ -73,7 +73,14 @@ export const TCPI_REORD_SEEN = 144;
 export const TCPI_CONGESTION = 148;
 /** Likewise the peer's that came here with it. */
 export const TCPI_RECEIVED_CE = 152;
-export const TCPI_SIZE_BYTES = 156;
+/** Since the last segment with data. */
+export const TCPI_LAST_DATA_RECV_MS = 156;
+/** Bytes acknowledged by the peer, bytes received in order, modulo 2^32. */
+export const TCPI_BYTES_ACKED = 160;
+export const TCPI_BYTES_RECEIVED = 164;
+/** Segments that came ahead of a gap; stays at 65535. */
+export const TCPI_RCV_OOOPACK = 168;
+export const TCPI_SIZE_BYTES = 172;
 
 /** TCPI_CA_STATE: Linux's states of congestion control. */
 export const TCPI_CA_OPEN = 0;

@@ -36,7 +36,7 @@ function runPipeline(pipeline: Pipeline, context: CommandContext, depth: number)
   if (program.endsWith("set_sysctls.py")) return setSysctls(args, context);
   if (/\/sysctl_restore_.*\.sh$/.test(program)) return;
   if (program.endsWith(".sh")) return runFile(program, context, depth);
-  if (program === "ip" && args[0] === "tcp_metrics") return;
+  if (program === "ip" && args[0] === "tcp_metrics") return context.machine?.exports.fastOpenForget();
   // Traffic control: the wire has no queue, as with pfifo.
   if (program === "tc" && args[0] === "qdisc" && args.includes("pfifo") && !args.includes("limit")) return;
   // Offloads: every segment is seen by itself, as without them.
@@ -62,15 +62,14 @@ function setSysctls(args: readonly string[], context: CommandContext): void {
 function assign(assignment: string, { settings, machine, line }: CommandContext): void {
   const equals = assignment.indexOf("=");
   if (equals < 0) return;
-  const before = JSON.stringify(settings);
   try {
     setSysctl(settings, assignment.slice(0, equals), assignment.slice(equals + 1));
   } catch (error) {
     throw error instanceof Unsupported ? new Unsupported(error.what, line) : error;
   }
-  if (machine && JSON.stringify(settings) !== before) {
-    throw new Unsupported(`a sysctl changed while the kernel runs (${assignment})`, line);
-  }
+  if (!machine) return;
+  if (settings.haveSizesChanged()) throw new Unsupported(`a size changed while the kernel runs (${assignment})`, line);
+  machine.retune(settings.kernelConfig());
 }
 
 function runFile(program: string, context: CommandContext, depth: number): void {

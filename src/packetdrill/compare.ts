@@ -5,8 +5,13 @@ import * as P from "./packet.ts";
 export type CompareOptions = {
   /** How far a timestamp value may be off, in its own units; undefined: not looked at. */
   readonly tsTolerance: number | undefined;
-  /** The script was written for another stack: order of TCP options and size of windows are its own business. */
+  /**
+   * The script was written for another stack: order of TCP options, size of windows and PSH in the middle of a stream
+   * are its own business.
+   */
   readonly isForeign: boolean;
+  /** The packet brings the last byte that the application has written. */
+  readonly isLastData: boolean;
 };
 
 /** @returns undefined when the packets agree; otherwise the first difference. */
@@ -65,7 +70,7 @@ function icmpDifference(expected: P.IcmpPart, actual: P.IcmpPart): string | unde
 }
 
 function tcpDifference(expected: P.TcpPart, actual: P.TcpPart, options: CompareOptions): string | undefined {
-  const compared = expected.ace === undefined ? ~0 : ~P.ACE_BITS;
+  const compared = (expected.ace === undefined ? ~0 : ~P.ACE_BITS) & (mayDifferInPush(actual, options) ? ~P.PSH : ~0);
   for (const [bit, name] of P.TCP_FLAG_NAMES.entries()) {
     const mask = (1 << bit) & compared;
     if ((expected.flags & mask) === (actual.flags & mask)) continue;
@@ -87,6 +92,14 @@ function tcpDifference(expected: P.TcpPart, actual: P.TcpPart, options: CompareO
   );
 }
 
+/**
+ * PSH marks no record: where else than with the last queued byte, which must have it (RFC 9293 MUST-61), a stack sets
+ * it is its own choice. Linux's follows from the sizes of its buffers in memory.
+ */
+function mayDifferInPush({ payloadBytes, flags }: P.TcpPart, { isForeign, isLastData }: CompareOptions): boolean {
+  return isForeign && payloadBytes > 0 && (!isLastData || (flags & P.PSH) !== 0);
+}
+
 /** How large a window is follows from the sizes of buffers: of a script for another stack only whether it is shut. */
 function windowDifference(
   expected: number | undefined,
@@ -101,11 +114,12 @@ function windowDifference(
 function optionsDifference(
   expected: readonly P.TcpOption[] | undefined,
   actual: readonly P.TcpOption[],
-  { tsTolerance, isForeign }: CompareOptions,
+  compared: CompareOptions,
 ): string | undefined {
+  const { tsTolerance, isForeign } = compared;
   if (expected === undefined) return undefined;
   if (isForeign && !isPlainOrder(expected, actual)) {
-    return optionsDifference(inPlainOrder(expected), inPlainOrder(actual), { tsTolerance, isForeign });
+    return optionsDifference(inPlainOrder(expected), inPlainOrder(actual), compared);
   }
   for (let i = 0; i < Math.max(expected.length, actual.length); i++) {
     const [want, have] = [expected[i], actual[i]];

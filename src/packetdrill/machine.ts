@@ -67,6 +67,12 @@ export class Machine {
     this.settle();
   }
 
+  /** What is no size may change while the kernel runs. */
+  retune(config: KernelConfig): void {
+    writeConfig(this.memory, config);
+    this.exports.tuningReload();
+  }
+
   /** Since boot. */
   get nowUs(): number {
     return (this.#nowNs - START_NS) / 1000;
@@ -76,10 +82,12 @@ export class Machine {
     return (packet.timeNs - START_NS) / 1000;
   }
 
-  /** @param packet from the IP header on. */
-  inject(packet: Uint8Array): void {
-    const etherType = (packet[0] as number) >> 4 === 4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6;
-    if (!this.#rx.push(frameToKernel(etherType, packet))) throw new Error("the RX ring is full");
+  /** @param packets from the IP header on; they come together. */
+  inject(...packets: readonly Uint8Array[]): void {
+    for (const packet of packets) {
+      const etherType = (packet[0] as number) >> 4 === 4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6;
+      if (!this.#rx.push(frameToKernel(etherType, packet))) throw new Error("the RX ring is full");
+    }
     this.settle();
   }
 

@@ -29,8 +29,8 @@ export function openConnection(context: CallContext, socket: TcpSocket, remote: 
   socket.boundPort = port;
   flows.open({ address: settings.localAddress, port }, remote);
   // The SYN has not left yet: what it says depends on them.
-  const isFast = applyOptions(context, socket);
-  socket.isConnecting = !isFast;
-  socket.isConnected = isFast;
-  return isFast ? "fast" : undefined;
+  socket.synRoom = applyOptions(context, socket);
+  socket.isConnecting = socket.synRoom === 0;
+  socket.isConnected = socket.synRoom > 0;
+  return socket.synRoom > 0 ? "fast" : undefined;
 }

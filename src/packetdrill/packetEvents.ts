@@ -26,6 +26,8 @@ export type PacketContext = {
   /** Lets the script's time pass. @returns true when it was `isEnough`. */
   readonly wait: (untilUs: number, isEnough: () => boolean) => boolean;
   readonly warn: (message: string) => void;
+  /** Some application has written exactly this many bytes to its connection. */
+  readonly isEndOfWritten: (bytes: number) => boolean;
 };
 
 /** When a packet is expected, in the script's time. */
@@ -49,7 +51,11 @@ export class PacketEvents {
     const payload = "payloadBytes" in transport ? streamBytes(offset, transport.payloadBytes) : new Uint8Array(0);
     const quotedSeq = transport.kind === "icmp" && transport.echoed?.kind === "tcp" ? transport.echoed.seq : 0;
     const quoted = { source: flow.local, destination: flow.remote, seq: flow.toKernel(quotedSeq) };
-    machine.inject(encodePacket(mapped, flow.remote, flow.local, payload, quoted));
+    machine.inject(
+      ...cutUp(mapped, payload, settings.inboundMssBytes).map(([part, bytes]) =>
+        encodePacket(part, flow.remote, flow.local, bytes, quoted),
+      ),
+    );
   }
 
   #flowOfInbound({ ports, transport }: P.Packet): Flow {
@@ -74,7 +80,7 @@ export class PacketEvents {
     flow.learn(packet, first.packet);
     const actual = this.#inScriptNumbers(aggregate(sent), first, flow, packet);
     const difference =
-      this.#difference(packet, actual, window) ?? wrongPayload(sent, flow, packet) ?? this.#timing(sent, window);
+      this.#difference(packet, actual, window, flow) ?? wrongPayload(sent, flow, packet) ?? this.#timing(sent, window);
     if (difference === undefined) return;
     const message = [
       difference,
@@ -144,8 +150,8 @@ export class PacketEvents {
       }
       const owner = this.#ownerOf(sent, packet);
       if (owner === flow) return sent;
-      // Of a connection that the script does not speak of.
-      if (!owner) continue;
+      // Of a connection that the script does not speak of, or not any more: the original looks at one at a time.
+      if (!owner || !this.#context.settings.expectsAll) continue;
       const text = packetText(owner.mapOutbound(sent.packet), "out");
       throw new ScriptError(
         line,
@@ -173,7 +179,7 @@ export class PacketEvents {
     return { ...flow.mapOutbound(live, expected), ...ports };
   }
 
-  #difference(expected: P.Packet, actual: P.Packet, window: Window | undefined): string | undefined {
+  #difference(expected: P.Packet, actual: P.Packet, window: Window | undefined, flow: Flow): string | undefined {
     const { tsTickUs, isForeign, toleranceUs, tolerancePercent } = this.#context.settings;
     // Timestamps are compared by the whole script's time, not by that of the last event.
     const elapsedUs = window?.startUs ?? 0;
@@ -181,7 +187,14 @@ export class PacketEvents {
     return findDifference(expected, actual, {
       tsTolerance: tsTickUs === 0 ? undefined : tsToleranceUs / tsTickUs,
       isForeign,
+      isLastData: this.#isLastData(actual, flow),
     });
+  }
+
+  #isLastData({ transport }: P.Packet, flow: Flow): boolean {
+    if (transport.kind !== "tcp") return false;
+    const offset = streamOffset(transport, transport.flags & P.SYN ? flow.scriptIsn : 0);
+    return this.#context.isEndOfWritten(offset + transport.payloadBytes);
   }
 
   #timing(sent: readonly Sent[], window: Window | undefined): string | undefined {
@@ -195,6 +208,21 @@ export class PacketEvents {
     }
     return undefined;
   }
+}
+
+/** What a peer's device would make of a packet larger than its MSS; 0: leave it. FIN and PSH are the last one's. */
+function cutUp(packet: P.Packet, payload: Uint8Array, mssBytes: number): (readonly [P.Packet, Uint8Array])[] {
+  const { transport } = packet;
+  if (transport.kind !== "tcp" || mssBytes === 0 || payload.length <= mssBytes) return [[packet, payload]];
+  const parts: (readonly [P.Packet, Uint8Array])[] = [];
+  for (let at = 0; at < payload.length; at += mssBytes) {
+    const bytes = payload.subarray(at, at + mssBytes);
+    const isLast = at + mssBytes >= payload.length;
+    const flags = isLast ? transport.flags : transport.flags & ~(P.PSH | P.FIN);
+    const part = { ...transport, seq: (transport.seq + at) >>> 0, flags, payloadBytes: bytes.length };
+    parts.push([{ ...packet, transport: part }, bytes]);
+  }
+  return parts;
 }
 
 /** Where a segment's first byte stands in its sender's stream. */

@@ -139,6 +139,7 @@ class ScriptRun {
       const descriptor = this.#context?.byHandle.get(event.handle);
       if (descriptor && descriptor.kind !== "epoll") descriptor.onEvent(event);
     };
+    this.#settings.freezeSizes();
     const machine = new Machine(this.#options.module, this.#settings.kernelConfig(), onEvent);
     this.#originUs = machine.nowUs - this.#bootUs;
     this.#context = new CallContext(machine, this.#settings, this.#flows);
@@ -149,6 +150,10 @@ class ScriptRun {
       originUs: this.#originUs,
       wait: (untilUs, isEnough) => this.#wait(untilUs, isEnough),
       warn: (message) => this.#warn(message),
+      isEndOfWritten: (bytes) =>
+        [...(this.#context?.byHandle.values() ?? [])].some(
+          (socket) => socket.kind === "tcp" && socket.written === bytes,
+        ),
     });
     return this.#context;
   }

@@ -20,6 +20,8 @@ export class Settings {
   bindPort = 8080;
   connectPort = 8080;
   mtuBytes = 1500;
+  /** Packets to the kernel that are larger come as segments of this size, in one burst; 0: each in one piece. */
+  inboundMssBytes = 0;
   toleranceUs = 4000;
   tolerancePercent = 12.5;
   /** One tick of the kernel's timestamp clock; 0: the values are not looked at. */
@@ -42,6 +44,24 @@ export class Settings {
   /** FreeBSD's sysctl names have been used: the script speaks that dialect. */
   isFreeBsd = false;
   readonly tuning: { -readonly [Name in keyof Tuning]?: Tuning[Name] } = {};
+
+  /** Of what the kernel's memory has been carved by when it was booted. */
+  #sizes: string | undefined;
+
+  get #sizesNow(): string {
+    const { rcvBufferBytesMax, sndBufferBytesMax, ephemeralPortFirst, ephemeralPortLast } = this.tuning;
+    const fixed = [rcvBufferBytesMax, sndBufferBytesMax, ephemeralPortFirst, ephemeralPortLast];
+    return JSON.stringify([fixed, this.fastOpenKeys, this.mtuBytes]);
+  }
+
+  /** The kernel boots. */
+  freezeSizes(): void {
+    this.#sizes = this.#sizesNow;
+  }
+
+  haveSizesChanged(): boolean {
+    return this.#sizes !== this.#sizesNow;
+  }
 
   /** @throws ScriptError, Unsupported. */
   apply({ name, value, line }: ScriptOption): void {
@@ -165,8 +185,9 @@ const OPTIONS: Readonly<Record<string, Handler>> = {
     if (mtu < 576) throw new Unsupported(`an MTU of ${mtu}: the kernel's smallest is 576`, line);
     settings.mtuBytes = mtu;
   },
-  // How the original cuts what it hands over merged (GRO): here it comes in one piece.
-  mss: ignored,
+  mss: (settings, value, line) => {
+    settings.inboundMssBytes = integer(value, "mss", line, 0, 65535);
+  },
   tolerance_usecs: (settings, value, line) => {
     settings.toleranceUs = integer(value, "tolerance_usecs", line, 0, 3_600_000_000);
   },

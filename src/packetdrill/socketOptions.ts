@@ -1,4 +1,5 @@
 /** getsockopt and setsockopt. */
+import { FAST_OPEN_CLIENT } from "../layout/config.ts";
 import * as OPTION from "../layout/option.ts";
 import type { Expression } from "./ast.ts";
 import { expressionText } from "./ast.ts";
@@ -19,7 +20,7 @@ type OptionRule = {
   /** The value that getsockopt says after one was set. */
   readonly reported?: (value: number, context: CallContext) => number;
   /** Refuses a value. @returns the name of an error. */
-  readonly refuses?: (value: number, socket: Descriptor) => string | undefined;
+  readonly refuses?: (value: number, context: CallContext) => string | undefined;
 };
 
 const LEVELS: Readonly<Record<string, string>> = {
@@ -57,6 +58,11 @@ function tos(): OptionRule {
   return { kernel: OPTION.OPTION_TOS, refuses: byteOnly, reported: (value) => value & ~3, initial: () => 0 };
 }
 
+/** Segments always have DF, and the MTU of the path is always heeded: what WANT and DO ask for. */
+function pathMtuDiscovery(): OptionRule {
+  return { refuses: (value) => (value < 0 || value > 5 ? "EINVAL" : undefined), initial: () => 1 };
+}
+
 /** -1: as configured. */
 function hops(): OptionRule {
   return {
@@ -69,6 +75,11 @@ function hops(): OptionRule {
 
 function byteOnly(value: number): string | undefined {
   return value < -1 || value > 255 ? "EINVAL" : undefined;
+}
+
+/** As a client (sysctl net.ipv4.tcp_fastopen). */
+export function offersFastOpen({ settings }: CallContext): boolean {
+  return (settings.kernelConfig().tuning.fastOpen & FAST_OPEN_CLIENT) !== 0;
 }
 
 const RULES: Readonly<Record<string, OptionRule>> = {
@@ -101,6 +112,11 @@ const RULES: Readonly<Record<string, OptionRule>> = {
     refuses: (value) => (value < 1 || value > 127 ? "EINVAL" : undefined),
     initial: (context) => context.settings.kernelConfig().tuning.keepaliveProbesMax,
   },
+  "IPPROTO_TCP TCP_SYNCNT": {
+    kernel: OPTION.OPTION_SYN_RETRIES,
+    refuses: (value) => (value < 1 || value > 127 ? "EINVAL" : undefined),
+    initial: (context) => context.settings.kernelConfig().tuning.synRetriesMax,
+  },
   "IPPROTO_TCP TCP_USER_TIMEOUT": flag(OPTION.OPTION_USER_TIMEOUT_MS),
   "IPPROTO_TCP TCP_DEFER_ACCEPT": {
     kernel: OPTION.OPTION_DEFER_ACCEPT_MS,
@@ -108,7 +124,10 @@ const RULES: Readonly<Record<string, OptionRule>> = {
     initial: () => 0,
   },
   "IPPROTO_TCP TCP_FASTOPEN": flag(OPTION.OPTION_FAST_OPEN),
-  "IPPROTO_TCP TCP_FASTOPEN_CONNECT": flag(OPTION.OPTION_FAST_OPEN_CONNECT),
+  "IPPROTO_TCP TCP_FASTOPEN_CONNECT": {
+    ...flag(OPTION.OPTION_FAST_OPEN_CONNECT),
+    refuses: (_value, context) => (offersFastOpen(context) ? undefined : "EOPNOTSUPP"),
+  },
   "IPPROTO_TCP TCP_MAXSEG": {
     kernel: OPTION.OPTION_MSS_BYTES,
     // Linux: TCP_MIN_MSS and MAX_TCP_WINDOW.
@@ -118,6 +137,8 @@ const RULES: Readonly<Record<string, OptionRule>> = {
   "IPPROTO_TCP TCP_CONGESTION": { initial: () => "cubic" },
   "IPPROTO_IP IP_TOS": tos(),
   "IPPROTO_IPV6 IPV6_TCLASS": tos(),
+  "IPPROTO_IP IP_MTU_DISCOVER": pathMtuDiscovery(),
+  "IPPROTO_IPV6 IPV6_MTU_DISCOVER": pathMtuDiscovery(),
   "IPPROTO_IP IP_TTL": hops(),
   "IPPROTO_IPV6 IPV6_UNICAST_HOPS": hops(),
   "IPPROTO_TCP TCP_INQ": flag(),
@@ -168,7 +189,7 @@ export function setSocketOption(context: CallContext, args: Args): Attempt {
   if (name === "SOL_SOCKET SO_ERROR") return done("ENOPROTOOPT");
   if (name === "SOL_SOCKET SO_LINGER") return setLinger(context, args, descriptor);
   const value = givenValue(args, args.expression(3));
-  const refusal = typeof value === "number" ? rule.refuses?.(value, descriptor) : undefined;
+  const refusal = typeof value === "number" ? rule.refuses?.(value, context) : undefined;
   if (refusal !== undefined) return done(refusal);
   const [option, number] = kernelValue(name, rule, value);
   if (option !== undefined && descriptor.kind === "tcp") {
@@ -214,12 +235,12 @@ function applyOption(context: CallContext, socket: TcpSocket, option: number, va
 
 /**
  * Tells the kernel everything that was set before it knew the socket.
- * @returns true when the SYN takes or waits for the first bytes (OPTION_FAST_OPEN_CONNECT).
+ * @returns how many of the first bytes the SYN takes, or waits for (OPTION_FAST_OPEN_CONNECT).
  */
-export function applyOptions(context: CallContext, socket: TcpSocket): boolean {
-  let isFast = false;
-  for (const [option, value] of socket.options) isFast = applyOption(context, socket, option, value) === 1 || isFast;
-  return isFast;
+export function applyOptions(context: CallContext, socket: TcpSocket): number {
+  let room = 0;
+  for (const [option, value] of socket.options) room = Math.max(room, applyOption(context, socket, option, value));
+  return room;
 }
 
 export function getSocketOption(context: CallContext, args: Args): Attempt {

@@ -49,6 +49,10 @@ export class TcpSocket {
   pendingError: Errno | undefined;
   isConnecting = false;
   isConnected = false;
+  /** Bytes that go with a SYN that has not left yet (RFC 7413). */
+  synRoom = 0;
+  /** connect() is over, and the SYN waits for the first bytes (TCP_FASTOPEN_CONNECT). */
+  isSynWaiting = false;
   isPeerClosed = false;
   isOver = false;
   isSendShut = false;

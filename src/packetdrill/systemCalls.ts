@@ -145,7 +145,10 @@ function connect(context: CallContext, args: Args): Attempt {
   if (descriptor.isConnecting) return done("EALREADY");
   if (descriptor.handle !== undefined) return done(descriptor.takeError() ?? "ECONNABORTED");
   const opening = openConnection(context, descriptor, remote);
-  if (opening === "fast") return done(0);
+  if (opening === "fast") {
+    descriptor.isSynWaiting = true;
+    return done(0);
+  }
   if (opening !== undefined) return done(opening);
   if (!mayBlock(descriptor)) return done("EINPROGRESS");
   return {

@@ -5,6 +5,7 @@ import { type Args, type Attempt, attempt, type CallContext, done, mayBlock } fr
 import { Unsupported } from "./errors.ts";
 import { defaultRemote, openConnection } from "./opening.ts";
 import type { Descriptor, Result, TcpSocket } from "./sockets.ts";
+import { offersFastOpen } from "./socketOptions.ts";
 import { fieldOf, MSG_NOSIGNAL, MSG_PEEK, MSG_WAITALL, numberOf } from "./symbols.ts";
 import { MSG_DONTWAIT, MSG_FASTOPEN, MSG_MORE, MSG_OOB } from "./symbols.ts";
 
@@ -83,10 +84,10 @@ function streamOrDatagram(context: CallContext, args: Args): Exclude<Descriptor,
 }
 
 function startReceive(context: CallContext, args: Args, bytes: number, flags: number): Attempt {
-  refuseNull(args);
   refuseFlags(args, flags & ~RECEIVE_FLAGS);
   const descriptor = streamOrDatagram(context, args);
   if (typeof descriptor === "string") return done(descriptor);
+  if (bytes > 0 && isNull(args)) return done("EFAULT");
   const isPeek = (flags & MSG_PEEK) !== 0;
   if (!(flags & MSG_WAITALL) || isPeek || !mayBlock(descriptor, flags)) {
     return attempt(descriptor, () => descriptor.receive(bytes, isPeek), flags);
@@ -102,13 +103,17 @@ function startReceive(context: CallContext, args: Args, bytes: number, flags: nu
 }
 
 function startSend(context: CallContext, args: Args, bytes: number, flags: number): Attempt {
-  refuseNull(args);
   refuseFlags(args, flags & ~(SEND_FLAGS | MSG_FASTOPEN));
   const descriptor = streamOrDatagram(context, args);
   if (typeof descriptor === "string") return done(descriptor);
-  if (descriptor.kind === "tcp" && descriptor.handle === undefined && asksFastOpen(context, args, descriptor, flags)) {
-    return startFastOpen(context, args, descriptor, bytes, flags);
+  if (bytes > 0 && isNull(args)) return done("EFAULT");
+  if (descriptor.kind === "tcp" && asksFastOpen(context, args, descriptor, flags)) {
+    if (!offersFastOpen(context)) return done("EOPNOTSUPP");
+    if (args.count > 4 && isUnspecified(args.expression(4))) return done("EOPNOTSUPP");
+    if (descriptor.handle === undefined) return startFastOpen(context, args, descriptor, bytes, flags);
+    if (descriptor.isConnecting) return done("EALREADY");
   }
+  if (descriptor.kind === "tcp" && descriptor.isSynWaiting) return sendWithSyn(context, descriptor, bytes, flags);
   if (descriptor.kind === "udp") {
     const result = descriptor.send(bytes, args.call.name === "sendto" ? args.endpoint(4) : undefined);
     if (descriptor.handle !== undefined) context.byHandle.set(descriptor.handle, descriptor);
@@ -154,16 +159,34 @@ function holdBack(context: CallContext, socket: TcpSocket, isMore: boolean): voi
   context.machine.exports.tcpSetOption(socket.handle, OPTION_CORK, isMore ? 1 : 0);
 }
 
+/** The family AF_UNSPEC, which connect() takes for the end of an association. */
+function isUnspecified(address: Expression): boolean {
+  return address.kind === "word" && address.name === "AF_UNSPEC";
+}
+
 /** connect() and send in one: the bytes go with the SYN where a cookie is known (RFC 7413, appendix A.1). */
 function startFastOpen(context: CallContext, args: Args, socket: TcpSocket, bytes: number, flags: number): Attempt {
   socket.options.set(OPTION_FAST_OPEN_CONNECT, 2);
   const endpoint = args.call.name === "sendto" ? args.endpoint(4) : undefined;
   const opening = openConnection(context, socket, endpoint ?? defaultRemote(context));
   if (opening !== undefined && opening !== "fast") return done(opening);
-  const isFast = opening === "fast";
-  if (!mayBlock(socket, flags)) return isFast ? attempt(socket, () => socket.write(bytes), flags) : done("EINPROGRESS");
+  return sendWithSyn(context, socket, bytes, flags);
+}
+
+/** The first bytes of a connection whose SYN has not left, and takes `socket.synRoom` of them. */
+function sendWithSyn(context: CallContext, socket: TcpSocket, bytes: number, flags: number): Attempt {
+  const { handle, synRoom } = socket;
+  socket.isSynWaiting = false;
+  if (handle !== undefined && bytes === 0) context.machine.exports.tcpSetOption(handle, OPTION_FAST_OPEN_CONNECT, 2);
   // FreeBSD's call takes what there is room for and does not wait for the handshake.
   if (context.settings.isFreeBsd) return done(socket.write(bytes, true) ?? 0);
+  if (!mayBlock(socket, flags)) {
+    // As in Linux: what goes with the SYN and no more.
+    const result = synRoom === 0 || bytes === 0 ? "EINPROGRESS" : (socket.write(Math.min(bytes, synRoom)) ?? 0);
+    socket.isConnecting = true;
+    socket.isConnected = false;
+    return done(result);
+  }
   let taken = 0;
   return attempt(socket, (): Result | undefined => {
     const result = taken < bytes ? socket.write(bytes - taken) : (socket.takeError() ?? 0);
@@ -174,10 +197,10 @@ function startFastOpen(context: CallContext, args: Args, socket: TcpSocket, byte
   });
 }
 
-/** Scripts that test what Linux does with wrong pointers: the kernel's calls copy, and have none. */
-function refuseNull(args: Args): void {
+/** The one wrong pointer that a script can write. */
+function isNull(args: Args): boolean {
   const buffer = args.call.args[1];
-  if (buffer?.kind === "word" && buffer.name === "NULL") throw new Unsupported("the buffer NULL", args.line);
+  return buffer?.kind === "word" && buffer.name === "NULL";
 }
 
 function refuseFlags(args: Args, unknown: number): void {

@@ -16,6 +16,8 @@ export type SocketOptions = {
   readonly TCP_KEEPIDLE?: number;
   readonly TCP_KEEPINTVL?: number;
   readonly TCP_KEEPCNT?: number;
+  /** SYNs sent again before a connection attempt is given up. */
+  readonly TCP_SYNCNT?: number;
   /** Bytes, 88..32767: largest segment to send, and to announce when it is set before the SYN. */
   readonly TCP_MAXSEG?: number;
   readonly TCP_CONGESTION?: "reno" | "cubic" | "bbr";
@@ -79,6 +81,7 @@ const RULES: { readonly [Name in SocketOptionName]-?: Rule } = {
   TCP_KEEPIDLE: integer(OPTION.OPTION_KEEPALIVE_IDLE_MS, 1, 32767, MS),
   TCP_KEEPINTVL: integer(OPTION.OPTION_KEEPALIVE_INTERVAL_MS, 1, 32767, MS),
   TCP_KEEPCNT: integer(OPTION.OPTION_KEEPALIVE_PROBES, 1, 127),
+  TCP_SYNCNT: integer(OPTION.OPTION_SYN_RETRIES, 1, 127),
   TCP_MAXSEG: integer(OPTION.OPTION_MSS_BYTES, 88, 32767),
   TCP_CONGESTION: {
     option: OPTION.OPTION_CONGESTION,

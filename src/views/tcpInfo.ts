@@ -40,23 +40,23 @@ const FIELDS = {
   tcpi_reord_seen: INFO.TCPI_REORD_SEEN,
   tcpi_delivered_ce: INFO.TCPI_DELIVERED_CE,
   tcpi_received_ce: INFO.TCPI_RECEIVED_CE,
+  tcpi_delivered: INFO.TCPI_DELIVERED,
+  tcpi_last_data_recv: INFO.TCPI_LAST_DATA_RECV_MS,
+  tcpi_bytes_acked: INFO.TCPI_BYTES_ACKED,
+  tcpi_bytes_received: INFO.TCPI_BYTES_RECEIVED,
+  tcpi_rcv_ooopack: INFO.TCPI_RCV_OOOPACK,
 } as const;
 
 /**
  * Numbers all. tcpi_state: TCP_STATE_*, tcpi_ca_state: TCPI_CA_*, tcpi_options: TCPI_OPT_* (layout/tcpInfo.ts); times
- * in microseconds but tcpi_last_ack_recv in milliseconds; tcpi_snd_cwnd, tcpi_unacked and their likes in segments.
+ * in microseconds but tcpi_last_ack_recv and tcpi_last_data_recv in milliseconds; tcpi_snd_cwnd, tcpi_unacked and
+ * their likes in segments.
  */
-export type TcpInfo = { readonly [Name in keyof typeof FIELDS | "tcpi_delivered"]: number };
+export type TcpInfo = { readonly [Name in keyof typeof FIELDS]: number };
 
 /** @param at address of a record that tcpInfo() has written. */
 export function readTcpInfo(memory: KernelMemory, at: number): TcpInfo {
   const load = (offset: number) => memory.loadU32(at + offset);
   const fields = Object.fromEntries(Object.entries(FIELDS).map(([name, offset]) => [name, load(offset)]));
-  // Linux counts segments, the kernel bytes.
-  const mssBytes = Math.max(1, load(INFO.TCPI_SND_MSS_BYTES));
-  const segments = (offset: number) => Math.ceil(load(offset) / mssBytes);
-  return {
-    ...(fields as { [Name in keyof typeof FIELDS]: number }),
-    tcpi_delivered: segments(INFO.TCPI_DELIVERED_BYTES),
-  };
+  return fields as TcpInfo;
 }

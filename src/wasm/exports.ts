@@ -6,6 +6,10 @@
 export type KernelExports = {
   /** Reads the configuration at CONFIG_BASE, carves the arena, publishes MAP_*. 0 or a status. */
   boot(): number;
+  /** Reads again, at CONFIG_BASE, what is no size: times, limits of retransmission, modes, congestion control. */
+  tuningReload(): void;
+  /** Forgets the cookies of fast open that servers have given, and who is not to be asked (RFC 7413 4.1.3). */
+  fastOpenForget(): void;
   /**
    * One turn of the kernel: up to `budgetFrames` received frames, due timers, output, events.
    * @param nowNs virtual or real time in whole nanoseconds; must not run backwards.

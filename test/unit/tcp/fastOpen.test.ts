@@ -180,7 +180,7 @@ describe.each(KERNEL_BUILDS)("TCP Fast Open, %s build", (build) => {
       const status = bench.wasm.tcpSetOption(handle, OPTION_FAST_OPEN_CONNECT, 2);
       bench.wasm.tcpAbort(handle);
       bench.turn();
-      return status === 1;
+      return status === 1000 - 40;
     });
     expect(isKnown.slice(-30)).not.toContain(false);
     expect(isKnown.filter((known) => known).length).toBeLessThanOrEqual(512);

@@ -32,15 +32,18 @@ describe.each(KERNEL_BUILDS)("TCP sending, %s build", (build) => {
       peer.expect({ flags: "psh ack", seq: 11, payload: concat(pattern(20, 1), pattern(30, 2)) });
     });
 
-    test("full segments do not wait; the rest behind them does", () => {
+    test("the end of a large write does not wait for its beginning; the next small segment does", () => {
       const bench = new KernelBench({ build });
       const { peer, handle } = openPassive(bench, { mss: 1000 });
       bench.write(handle, pattern(2500));
       peer.expect({ flags: "ack", seq: 1, payloadBytes: 1000 });
       peer.expect({ flags: "psh ack", seq: 1001, payloadBytes: 1000 });
+      peer.expect({ flags: "psh ack", seq: 2001, payloadBytes: 500 });
+      bench.write(handle, pattern(1100));
+      peer.expect({ flags: "ack", seq: 2501, payloadBytes: 1000 });
       peer.expectNothing();
       peer.send({ flags: "ack" });
-      peer.expect({ flags: "psh ack", seq: 2001, payloadBytes: 500 });
+      peer.expect({ flags: "psh ack", seq: 3501, payloadBytes: 100 });
     });
 
     test.each(["OPTION_NODELAY", "configured"])("%s: nothing waits", (how) => {
