@@ -181,6 +181,13 @@ export function accurateReceived(tcb: Tcb): void {
   }
 }
 
+/** A segment like the one before it, of which accurateReceived knows, has brought so many bytes; not with CE. */
+export function accurateContinued(tcb: Tcb, bytes: u32): void {
+  const a = accurateOf(tcb);
+  if (<u32>a.lastCodepoint == ECT_0) a.receivedE0Bytes += bytes;
+  else a.receivedE1Bytes += bytes;
+}
+
 /** Payload bytes of ours with CE that the option in segment.ts tells of and none before has; -1: it tells nothing. */
 function optionCeBytes(a: AccurateEcn): i32 {
   const bytes = S.segAccurateBytes;

@@ -9,8 +9,8 @@
  *
  * Linux's rules (tcp_gro_receive) for what says the same: addresses, ports, TOS, acknowledgement, window, flags but
  * PSH, options. What the peer is told does not depend on it: two segments of data are acknowledged at once (RFC 9293
- * 3.8.6.3), packets of connections with ECN go the whole way, each with its codepoint (RFC 3168), and anything that is
- * not the next segment ends the run. A run ends with its batch at the latest, 32 frames.
+ * 3.8.6.3), a packet with CE goes the whole way (RFC 3168 6.1.3), accurate ECN counts the others' bytes (RFC 9768
+ * 3.2.3), and anything that is not the next segment ends the run. A run ends with its batch at the latest, 32 frames.
  */
 import * as C from "../../src/layout/counters.ts";
 import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
@@ -18,11 +18,16 @@ import { rcvBufferFor, ringWrite } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
 import { loadBe32 } from "../wire/bytes.ts";
 import { copyAndSum, pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
+import { accurateContinued } from "./accurateEcn.ts";
 import * as S from "./segment.ts";
 import * as T from "./tcb.ts";
-import { Tcb, tcbAt } from "./tcb.ts";
+import { Tcb, coldOf, tcbAt } from "./tcb.ts";
 
 const PROTOCOL_TCP: u32 = 6;
+/** Codepoint of congestion (RFC 3168 5). */
+const CE: u32 = 3;
+/** AE, CWR, ECE: a number where ECN is accurate (RFC 9768 3.2.1). */
+const ACE_FLAGS: u32 = 7 << 6;
 /** PSH in the word of a TCP header that has the flags, as it lies in memory: it may differ. */
 const PSH_IN_MEMORY: u32 = 0x0800;
 /** Header lengths that a run can have: without options, and with timestamps alone. */
@@ -33,6 +38,8 @@ const HEADER_TIMESTAMPS_BYTES: u32 = 32;
 let runTcb: Tcb = changetype<Tcb>(0);
 let runPacket: usize = 0;
 let runHeader: usize = 0;
+/** Accurate ECN counts its bytes. */
+let runIsCounted: bool = false;
 
 /**
  * The segment in segment.ts has been processed. May others continue it? They may when it has brought data in order to
@@ -43,15 +50,19 @@ export function coalesceBegin(candidate: i32, rcvNxt: u32): bool {
   const tcb = tcbAt(candidate);
   // RCV.NXT tells that the candidate is the segment's connection, and that the segment was neither cut nor dropped.
   if (S.segSeq != rcvNxt || S.segDataBytes == 0 || tcb.rcvNxt != rcvNxt + S.segDataBytes) return false;
-  // What ECN says is said by every packet anew (RFC 3168 6.1.3).
-  if (S.segmentCodepoint() != 0) return false;
-  if ((S.segFlags & ~S.FLAG_PSH) != S.FLAG_ACK || tcb.state != STATE_ESTABLISHED || tcb.ext != 0) return false;
+  const codepoint = S.segmentCodepoint();
+  // What CE says is said by every packet anew (RFC 3168 6.1.3).
+  if (codepoint == CE) return false;
+  const accurate = (coldOf(tcb).traits & T.TRAIT_ACCURATE_ECN) != 0;
+  const told = accurate ? S.FLAG_PSH | ACE_FLAGS : S.FLAG_PSH;
+  if ((S.segFlags & ~told) != S.FLAG_ACK || tcb.state != STATE_ESTABLISHED || tcb.ext != 0) return false;
   const headerBytes = <u32>(S.segData - S.segHeader);
   const isPlain = headerBytes == HEADER_PLAIN_BYTES;
   if (!isPlain && !(headerBytes == HEADER_TIMESTAMPS_BYTES && S.segHasTimestamps)) return false;
   runTcb = tcb;
   runPacket = S.segPacket;
   runHeader = S.segHeader;
+  runIsCounted = accurate && codepoint != 0;
   return true;
 }
 
@@ -78,6 +89,7 @@ export function coalesceTake(packet: usize, headerBytes: u32, segmentBytes: u32,
   count(C.TCP_SEGMENTS_RECEIVED);
   count(C.TCP_SEGMENTS_COALESCED);
   tcb.rcvNxt += bytes;
+  if (runIsCounted) accurateContinued(tcb, bytes);
   // The lead is waiting for its acknowledgement: this is the second segment at least.
   tcb.flags |= T.F_ACK_NOW | T.F_ACK_PENDING;
   return true;

@@ -124,6 +124,33 @@ describe.each(KERNEL_BUILDS)("accurate ECN, %s build", (build) => {
     });
   });
 
+  test("bursts with one mark are coalesced, but not with CE, and all of them is counted", () => {
+    const bench = new KernelBench({ build, tuning: ACCURATE });
+    const { peer, handle } = open(bench);
+    const prng = new Prng(8, 1);
+    const bytesOf = [0, 1, 1, 0];
+    let packets = 5;
+    let coalesced = 0;
+    for (let i = 0; i < 200; i++) {
+      const codepoint = prng.below(4);
+      const burst = Array.from({ length: 1 + prng.below(6) }, () => pattern(1 + prng.below(MSS)));
+      const pieces = burst.map((payload) => ({ flags: "ack psh ae ece", payload, ip: { tos: codepoint } }));
+      const counted = bench.counted(() => peer.sendAll(...pieces)).tcpSegmentsCoalesced ?? 0;
+      expect(counted).toBe(codepoint === CE ? 0 : burst.length - 1);
+      coalesced += counted;
+      bytesOf[codepoint] = burst.reduce((sum, { length }) => sum + length, bytesOf[codepoint] as number);
+      if (codepoint === CE) packets += burst.length;
+      bench.advance(50);
+      bench.read(handle);
+      const last = peer.all().at(-1);
+      expect(aceOf(last?.flags ?? "")).toBe(packets & 7);
+      if (codepoint === 0) continue;
+      expect(last?.options.accurate?.slice(0, 2)).toEqual([bytesOf[2], bytesOf[CE]]);
+      expect(last?.options.accurate?.[2] ?? 1).toBe(bytesOf[1]);
+    }
+    expect(coalesced).toBeGreaterThan(200);
+  });
+
   test("the field and the option tell exactly what has come, whatever the marks", () => {
     const bench = new KernelBench({ build, tuning: ACCURATE });
     const { peer, handle } = open(bench);

@@ -29,6 +29,19 @@ describe.each(KERNEL_BUILDS)("receive coalescing, %s build", (build) => {
     expect(bench.read(handle)).toEqual(Buffer.from(STREAM.subarray(0, 10 * BYTES)));
   });
 
+  test("ECN: those that may be marked are, those that are marked are not (RFC 3168 6.1.3)", () => {
+    const bench = new KernelBench({ build, tuning: { ecn: 1 } });
+    const { peer } = openPassive(bench, { mss: 1460 });
+    const marked = (n: number, tos: number) => piece(n, { ip: { tos } });
+    expect(bench.counted(() => peer.sendAll(...[0, 1, 2].map((n) => marked(n, 2))))).toMatchObject({
+      tcpSegmentsCoalesced: 2,
+    });
+    const tos = [2, 2, 3, 2, 2];
+    const counted = bench.counted(() => peer.sendAll(...tos.map((codepoint, i) => marked(3 + i, codepoint))));
+    expect(counted).toMatchObject({ tcpSegmentsCoalesced: 2 });
+    peer.all();
+  });
+
   test("two are acknowledged at once, as two full segments are (RFC 9293 3.8.6.3)", () => {
     const { peer } = open();
     peer.sendAll(piece(0), piece(1, { flags: "psh ack" }));
