@@ -39,8 +39,8 @@ import { timeWaitMs, timestamps } from "../config.ts";
 /** RFC 7323 5.5: a timestamp older than 24 days says nothing. */
 const PAWS_IDLE_MS: u32 = 24 * 86400 * 1000;
 
-/** Longer than any SYN waits for its answer: 127 retransmissions, a minute each at most, and as much again. */
-const SYN_AGE_MS_MAX: u32 = 4 * 3600 * 1000;
+/** Longer than any SYN waits for its answer: 127 retransmissions (TCP_SYNCNT), two minutes each. */
+const SYN_AGE_MS_MAX: u32 = 5 * 3600 * 1000;
 
 /**
  * Processes the segment placed in segment.ts.

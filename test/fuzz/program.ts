@@ -8,6 +8,9 @@ import { FrameWriter } from "./frames.ts";
 import { type FuzzKernel, OWN_V6 } from "./fuzzKernel.ts";
 import { CALLED, CLOSED, HOST_FIRST, LISTEN_PORT, PORT_FIRST, REMOTES, REMOTES_V6, Remotes } from "./remotes.ts";
 
+/** Longer than a connection whose peer is silent can take: 127 SYN-ACKs (TCP_SYNCNT), two minutes each. */
+const PATIENCE_MS = 5 * 3_600_000;
+
 const FIN = 1;
 const SYN = 2;
 const RST = 4;
@@ -619,7 +622,7 @@ export class Interpreter {
         wasm.tcpClose(handle);
       }
       while (this.#handleCount > 0) wasm.tcpClose(this.#handles[--this.#handleCount] as number);
-      this.#advance(round === 2 ? 3_600_000 : 100);
+      this.#advance(round === 2 ? PATIENCE_MS : 100);
     }
     wasm.tcpListenClose(this.#listener);
     this.#advance(60_000);
