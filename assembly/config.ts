@@ -13,6 +13,7 @@ export let rxRingBytes: u32 = 0;
 export let txRingBytes: u32 = 0;
 export let streamPoolBytes: u32 = 0;
 export let tsoBytesMax: u32 = 0;
+export let flowGroupMask: u32 = 0;
 export let timeWaitMs: u32 = 0;
 export let rtoMinUs: u32 = 0;
 export let rtoInitialUs: u32 = 0;
@@ -93,6 +94,7 @@ function sizesLoad(): void {
   txRingBytes = word(C.CONFIG_TX_RING_BYTES);
   streamPoolBytes = word(C.CONFIG_STREAM_POOL_BYTES);
   tsoBytesMax = word(C.CONFIG_TSO_BYTES_MAX);
+  flowGroupMask = word(C.CONFIG_FLOW_GROUP_MASK);
   rcvBufferBytesMax = word(C.CONFIG_RCV_BUFFER_BYTES_MAX);
   sndBufferBytesMax = word(C.CONFIG_SND_BUFFER_BYTES_MAX);
   ephemeralPortFirst = word(C.CONFIG_EPHEMERAL_PORT_FIRST);

@@ -10,6 +10,7 @@ import {
   CARD_FLAGS,
   CARD_FLAG_FLOW_GROUPS,
   CARD_FLAG_RSS_UDP_PORTS,
+  CARD_FLOW_GROUP_MASK,
   CARD_FLOW_GROUPS,
   CARD_LOCAL_PORT_FIRST,
   CARD_LOCAL_PORT_LAST,
@@ -104,7 +105,7 @@ function place(card: usize, kind: u32, source: usize, destination: usize, ports:
       destinationPort >= load<u32>(card, CARD_LOCAL_PORT_FIRST) &&
       destinationPort <= load<u32>(card, CARD_LOCAL_PORT_LAST);
     const port = leased ? destinationPort : <u32>bswap<u16>(<u16>ports);
-    const queue = <u32>load<u16>(card + ((port & 0xfff) << 1), CARD_FLOW_GROUPS);
+    const queue = <u32>load<u16>(card + ((port & load<u32>(card, CARD_FLOW_GROUP_MASK)) << 1), CARD_FLOW_GROUPS);
     if (queue != FLOW_GROUP_NONE) return queue;
   }
   return -1;

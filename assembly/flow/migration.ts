@@ -21,6 +21,7 @@ import {
 import { RESULT_BASE } from "../../src/layout/kernelMemory.ts";
 import { GROUP_ARRIVING, GROUP_LEFT, GROUP_STEADY } from "../../src/layout/migration.ts";
 import { EINVAL } from "../../src/layout/status.ts";
+import { flowGroupMask } from "../config.ts";
 import { addressFind } from "../ip/address.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { streamAlloc, streamFree, streamFreeBytes, streamOrderFor } from "../mem/streamPool.ts";
@@ -74,7 +75,7 @@ export function migrationPorts(first: u32, last: u32): void {
 function groupOfPorts(ports: u32): u32 {
   const local = <u32>bswap<u16>(<u16>(ports >> 16));
   const named = local >= localPortFirst && local <= localPortLast ? local : <u32>bswap<u16>(<u16>ports);
-  return named & (FLOW_GROUPS - 1);
+  return named & flowGroupMask;
 }
 
 /** True for connections that the device steers by this group: not those of the kernel with itself. */
@@ -84,7 +85,7 @@ export function isInGroup(tcb: Tcb, group: u32): bool {
 
 /** See KernelExports.migrationSetGroup. */
 export function migrationSetGroup(group: u32, state: u32): i32 {
-  if (group >= <u32>FLOW_GROUPS || state > 255) return EINVAL;
+  if (group > flowGroupMask || state > 255) return EINVAL;
   const before = <u32>load<u8>(states + group);
   store<u8>(states + group, <u8>state);
   if (before == GROUP_STEADY && state != GROUP_STEADY) unsteady++;

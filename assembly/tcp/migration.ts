@@ -17,7 +17,7 @@
  * from one instant, so deadlines travel as they are. Timestamps, SYN cookies and initial sequence numbers come from
  * a secret that all kernels share (flow/hash.ts).
  */
-import { connectionsMax, listenersMax } from "../config.ts";
+import { connectionsMax, flowGroupMask, listenersMax } from "../config.ts";
 import { groupArrived, groupClosed } from "../flow/groups.ts";
 import { heldDrop, heldFrames, heldGroup, heldRecord, heldRotate, isInGroup } from "../flow/migration.ts";
 import { flowInsert, flowRemove } from "../flow/table.ts";
@@ -25,7 +25,6 @@ import { addressCount } from "../ip/address.ts";
 import { rxReplay } from "../ip/input.ts";
 import { MIGRATED_IN, MIGRATED_OUT, GAUGE_TIME_WAIT, MIGRATION_LOST } from "../../src/layout/counters.ts";
 import * as E from "../../src/layout/event.ts";
-import { FLOW_GROUPS } from "../../src/layout/flowGroup.ts";
 import { HEALTH_BASE, HEALTH_MIGRATIONS } from "../../src/layout/kernelMemory.ts";
 import * as M from "../../src/layout/migration.ts";
 import {
@@ -96,7 +95,7 @@ let scanNext: u32 = 0;
 
 /** See KernelExports.migrationFreeze. */
 export function migrationFreeze(group: u32, first: i32, budget: u32): i32 {
-  if (group >= <u32>FLOW_GROUPS) return EINVAL;
+  if (group > flowGroupMask) return EINVAL;
   if (first != 0) {
     scanGroup = group;
     scanNext = 0;

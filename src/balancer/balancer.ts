@@ -10,9 +10,8 @@
 import { trustCookies } from "../control/cookieTrust.ts";
 import type { GroupRefusal } from "../control/ownedDevice.ts";
 import type { Device } from "../device/device.ts";
-import { initialQueue } from "../device/flowGroups.ts";
+import { groupOfPorts, initialQueue } from "../device/flowGroups.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
-import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
 import { forEachConnection } from "../views/connections.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
@@ -153,7 +152,7 @@ export class Balancer {
     };
     const canMigrate = options.migrate !== undefined;
     this.#observer = new Observer({ ...options, onStray, canMigrate, localPorts: this.#localPorts });
-    for (let group = 0; group < FLOW_GROUPS; group++) {
+    for (let group = 0; group < device.capabilities.flowGroups; group++) {
       if (device.flowGroupQueue?.(group) === undefined) device.moveFlowGroup?.(group, initialQueue(group, kernels));
     }
   }
@@ -367,7 +366,7 @@ export class Balancer {
   #isPossible({ group, from, to }: Move): boolean {
     const { device, kernels, memoryOf } = this.#options;
     if (this.#isMigrating(group)) return false;
-    if (!(group >= 0 && group < FLOW_GROUPS && to >= 0 && to < kernels) || from === to) return false;
+    if (!(group >= 0 && group < device.capabilities.flowGroups && to >= 0 && to < kernels) || from === to) return false;
     // What a leaving kernel has goes as it becomes free (control/rehoming.ts).
     return device.flowGroupQueue?.(group) === from && memoryOf(from) !== undefined && memoryOf(to)?.booted === true;
   }
@@ -476,11 +475,9 @@ export class Balancer {
     }
   }
 
-  /** The device's rule: low 12 bits of the client's port. */
   #groupOf({ remotePort, localPort }: ReplyTuple): number {
-    const { first, last } = this.#localPorts;
-    const ours = localPort >= first && localPort <= last;
-    return (ours ? localPort : remotePort) & (FLOW_GROUPS - 1);
+    const groups = this.#options.device.capabilities.flowGroups;
+    return groupOfPorts(remotePort, localPort, { ...this.#localPorts, groups });
   }
 
   #trustCookies(nowNs: number): void {
@@ -503,8 +500,8 @@ export class Balancer {
 
   #groupCounts(): number[] {
     const { device, kernels } = this.#options;
-    const owner = new Uint16Array(FLOW_GROUPS);
-    for (let group = 0; group < FLOW_GROUPS; group++) owner[group] = device.flowGroupQueue?.(group) ?? OWNER_NONE;
+    const owner = new Uint16Array(device.capabilities.flowGroups);
+    for (let group = 0; group < owner.length; group++) owner[group] = device.flowGroupQueue?.(group) ?? OWNER_NONE;
     return countGroups(owner, kernels);
   }
 }

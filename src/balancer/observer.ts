@@ -2,13 +2,13 @@
  * What the balancer sees, read out of the kernels' memories: no kernel is asked, none does anything for it but keep the
  * counters that it keeps anyway.
  */
+import { groupOfPorts } from "../device/flowGroups.ts";
 import type { Device } from "../device/device.ts";
 import { GAUGE_ACCEPT_QUEUE, GAUGE_ACCEPT_QUEUE_MAX, GAUGE_CONNECTIONS, GAUGE_TIME_WAIT } from "../layout/counters.ts";
 import { TCP_ACTIVE_OPENS, TCP_PASSIVE_OPENS } from "../layout/counters.ts";
 import { FLOW_GROUPS, GROUP_LIVE, GROUP_OPENED, GROUP_SIZE_BYTES } from "../layout/flowGroup.ts";
 import { MAP_BASE, MAP_FLOW_GROUPS } from "../layout/kernelMemory.ts";
 import type { FrameRing } from "../views/frameRing.ts";
-import { groupOfPorts } from "../migration/survey.ts";
 import { forEachProgress } from "../views/connections.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { GroupsObservation, KernelObservation, Observation } from "./policy.ts";
@@ -129,15 +129,16 @@ export class Observer {
 
   #observeGroups(): GroupsObservation {
     const { device, onStray } = this.#options;
-    const owner = new Uint16Array(FLOW_GROUPS);
-    const live = new Uint32Array(FLOW_GROUPS);
-    for (let group = 0; group < FLOW_GROUPS; group++) owner[group] = device.flowGroupQueue?.(group) ?? OWNER_NONE;
+    const count = device.capabilities.flowGroups;
+    const owner = new Uint16Array(count);
+    const live = new Uint32Array(count);
+    for (let group = 0; group < count; group++) owner[group] = device.flowGroupQueue?.(group) ?? OWNER_NONE;
     for (const kernel of this.#watched.keys()) {
       const watched = this.#watch(kernel);
       if (!watched) continue;
       const { words } = watched.memory;
       let at = watched.memory.loadU32(MAP_BASE + MAP_FLOW_GROUPS) >>> 2;
-      for (let group = 0; group < FLOW_GROUPS; group++, at += GROUP_WORDS) {
+      for (let group = 0; group < count; group++, at += GROUP_WORDS) {
         live[group] = (live[group] as number) + ((words[at + LIVE_WORD] as number) >>> 0);
         const opened = (words[at + OPENED_WORD] as number) >>> 0;
         const fresh = (opened - (watched.opened[group] as number)) >>> 0;
@@ -152,7 +153,7 @@ export class Observer {
     return {
       owner,
       live,
-      opened: this.#opened.slice(),
+      opened: this.#opened.slice(0, count),
       get progress() {
         progress ??= measure();
         return progress;
@@ -161,13 +162,15 @@ export class Observer {
   }
 
   #measureProgress(): Uint32Array {
-    const { localPorts } = this.#options;
-    const progress = new Uint32Array(FLOW_GROUPS);
+    const { device, localPorts } = this.#options;
+    const groups = device.capabilities.flowGroups;
+    const progress = new Uint32Array(groups);
+    const rule = { ...localPorts, groups };
     for (const kernel of this.#watched.keys()) {
       const watched = this.#watch(kernel);
       if (!watched) continue;
       forEachProgress(watched.memory, (remotePort, localPort, sum) => {
-        const group = groupOfPorts(remotePort, localPort, localPorts);
+        const group = groupOfPorts(remotePort, localPort, rule);
         progress[group] = (progress[group] as number) + sum;
       });
     }

@@ -17,9 +17,10 @@
  */
 import { flowKey, Pins } from "../balancer/pins.ts";
 import type { Device, Placement } from "../device/device.ts";
+import { groupOfPorts } from "../device/flowGroups.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
+import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
-import { groupOfPorts } from "../migration/survey.ts";
 import { forEachConnection } from "../views/connections.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import { Backlog } from "./backlog.ts";
@@ -143,8 +144,9 @@ export class Rehoming {
 
   /** See MigratorOptions.unpin. */
   unpin(group: number): () => void {
-    const { localPorts } = this.#options;
-    const pins = this.#pins.take((flow) => groupOfPorts(flow.remotePort, flow.localPort, localPorts) === group);
+    const { device, localPorts } = this.#options;
+    const rule = { ...localPorts, groups: device.capabilities.flowGroups || FLOW_GROUPS };
+    const pins = this.#pins.take((flow) => groupOfPorts(flow.remotePort, flow.localPort, rule) === group);
     return () => {
       for (const { flow, sinceNs } of pins) this.#pins.add(flow, sinceNs);
     };

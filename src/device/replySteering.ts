@@ -3,7 +3,7 @@
  * It is a view: whatever the owner changes in the device's tables holds from the next call on. The RSS key and the
  * sizes of the tables are fixed when a kernel gets its port.
  *
- * A device looks at exact filters first, then at the flow group, then at the hash. The group is the low 12 bits of the
+ * A device looks at exact filters first, then at the flow group, then at the hash. The group is the low bits of the
  * local port for ports from localPortFirst to localPortLast, of the remote port for all others.
  */
 import type { ToeplitzTables } from "../rss/toeplitz.ts";
@@ -14,7 +14,9 @@ export interface ReplySteering {
   /** Ports that are grouped by themselves; first > last: none. */
   readonly localPortFirst: number;
   readonly localPortLast: number;
-  /** Queue of a flow group, 0..4095; -1: left to the hash. Missing: the device has no flow groups. */
+  /** Flow groups, a power of two. Default 4096. */
+  readonly flowGroups?: number;
+  /** Queue of a flow group, 0..flowGroups - 1; -1: left to the hash. Missing: the device has no flow groups. */
   groupQueue?(group: number): number;
   /** Missing: the device does not hash. Without groups and hash it brings replies to where it has been sent from. */
   readonly rss?: {

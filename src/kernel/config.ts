@@ -7,6 +7,7 @@ import { NetPopcornError } from "../errors.ts";
 import { ADDRESS_BYTES, type Cidr, parseCidr } from "../ip/address.ts";
 import * as C from "../layout/config.ts";
 import { HANDLE_INDEX_MASK } from "../layout/event.ts";
+import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { CONFIG_BASE, LAYOUT_VERSION, RX_LANES_MAX } from "../layout/kernelMemory.ts";
 import { MESSAGE_KERNELS_MAX } from "../layout/message.ts";
 import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../layout/option.ts";
@@ -208,6 +209,8 @@ export type KernelConfig = {
   /** 0: no TSO. */
   readonly tsoBytesMax: number;
   readonly checksumOffload: boolean;
+  /** Flow groups of the device, a power of two. Default: as many as there can be. */
+  readonly flowGroups?: number;
   /** RFC 7323 timestamps, when the peer sends them too. */
   readonly timestamps: boolean;
   /** Nagle's algorithm off for new connections. */
@@ -307,6 +310,7 @@ export function writeConfig(memory: KernelMemory, config: KernelConfig): void {
   record.setUint16(C.CONFIG_MTU_BYTES, config.mtuBytes, true);
   setU32(C.CONFIG_RX_LANES, config.rxLanes);
   setU32(C.CONFIG_TSO_BYTES_MAX, config.tsoBytesMax);
+  setU32(C.CONFIG_FLOW_GROUP_MASK, (config.flowGroups ?? FLOW_GROUPS) - 1);
   setU32(
     C.CONFIG_FLAGS,
     (config.checksumOffload ? C.CONFIG_FLAG_CHECKSUM_OFFLOAD : 0) |

@@ -11,13 +11,14 @@
  * RFC 6056 3.3: the walk has a random start and a random stride, so a port says nothing about the next one.
  */
 import type { ReplySteering } from "../device/replySteering.ts";
+import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { PortInversion } from "../rss/invert.ts";
 import { type PortRange, toeplitzReply } from "../rss/toeplitz.ts";
 import { OwnBuckets } from "./ownBuckets.ts";
 import type { PortRandom } from "./seed.ts";
 
-const FLOW_GROUPS = 4096;
-const GROUP_MASK = FLOW_GROUPS - 1;
+/** No table has more. */
+const ENTRIES_MAX = FLOW_GROUPS;
 /** Entries of each table looked at again for each connection, so that what the owner gives us is seen in time. */
 const LOOKED_AT_AGAIN = 2;
 
@@ -47,6 +48,8 @@ export class HomePorts {
   /** The port that next() has returned last comes home only with an exact filter. */
   needsFilter = false;
   readonly #range: PortRange;
+  /** Flow groups of the device. */
+  readonly #groupCount: number;
   readonly #random: PortRandom;
   #inversionV4: PortInversion | undefined;
   #inversionV6: PortInversion | undefined;
@@ -78,7 +81,8 @@ export class HomePorts {
     this.steering = steering;
     this.#range = range;
     this.#random = random;
-    const groups = steering.groupQueue ? FLOW_GROUPS : 0;
+    this.#groupCount = steering.flowGroups ?? FLOW_GROUPS;
+    const groups = steering.groupQueue ? this.#groupCount : 0;
     this.#entries = new OwnBuckets(steering.rss?.entries ?? 0, (entry) => steering.rss?.entryQueue(entry) === queue);
     this.#groups = new OwnBuckets(groups, (group) => this.#groupQueue(group) === queue);
     this.#hashedGroups = new OwnBuckets(groups, (group) => this.#groupQueue(group) < 0);
@@ -103,7 +107,7 @@ export class HomePorts {
       this.#left = 1;
       return;
     }
-    this.#lookAtTables(this.#stale ? FLOW_GROUPS : LOOKED_AT_AGAIN);
+    this.#lookAtTables(this.#stale ? ENTRIES_MAX : LOOKED_AT_AGAIN);
     this.#stale = false;
     this.#lookedAgain = false;
     this.#start(this.steering.groupQueue ? "groups" : "hash");
@@ -121,7 +125,7 @@ export class HomePorts {
       if (last && this.#plan !== "one" && !this.#lookedAgain) {
         // Before a connection is refused: has the owner given us more since we looked?
         this.#lookedAgain = true;
-        this.#start(this.#lookAtTables(FLOW_GROUPS) ? "groups" : "none");
+        this.#start(this.#lookAtTables(ENTRIES_MAX) ? "groups" : "none");
       } else {
         this.#start(NEXT_PLAN[this.#plan]);
       }
@@ -135,7 +139,7 @@ export class HomePorts {
     const { first, last } = this.#range;
     if (plan === "groups" && this.#someGrouped()) {
       buckets = this.#groups.count;
-      this.#countMax = Math.floor((last - first) / FLOW_GROUPS) + 1;
+      this.#countMax = Math.floor((last - first) / this.#groupCount) + 1;
     } else if (plan === "hash" && this.#inversion && this.#someHashed()) {
       buckets = this.#entries.count;
       this.#countMax = this.#inversion.countMax;
@@ -169,8 +173,8 @@ export class HomePorts {
       const target = this.#current(this.#entries, bucket) ^ this.#hash;
       return index < inversion.count(target) ? inversion.port(target, index) : 0;
     }
-    let port = first + index * FLOW_GROUPS;
-    if (this.#plan === "groups") port += (this.#current(this.#groups, bucket) - first) & GROUP_MASK;
+    let port = first + index * this.#groupCount;
+    if (this.#plan === "groups") port += (this.#current(this.#groups, bucket) - first) & (this.#groupCount - 1);
     else port = first + modulo(this.queue - first, this.steering.queues) + index * this.steering.queues;
     return port <= last ? port : 0;
   }
@@ -187,7 +191,7 @@ export class HomePorts {
     const { steering, queue } = this;
     this.needsFilter = false;
     const grouped = this.#isGrouped(port);
-    const groupQueue = this.#groupQueue((grouped ? port : this.#remotePort) & GROUP_MASK);
+    const groupQueue = this.#groupQueue((grouped ? port : this.#remotePort) & (this.#groupCount - 1));
     const home = (groupQueue >= 0 ? groupQueue : this.#hashQueue(port)) === queue;
     // What the port does not decide goes by shares, or two kernels could use one tuple.
     const shared = !grouped && (groupQueue >= 0 || !steering.rss);
@@ -236,12 +240,12 @@ export class HomePorts {
 
   #someHashed(): boolean {
     if (this.#someGrouped() && this.#hashedGroups.count > 0) return true;
-    return this.#someUngrouped() && this.#groupQueue(this.#remotePort & GROUP_MASK) < 0;
+    return this.#someUngrouped() && this.#groupQueue(this.#remotePort & (this.#groupCount - 1)) < 0;
   }
 
   #someShared(): boolean {
     if (!this.#someUngrouped()) return false;
-    return !this.steering.rss || this.#groupQueue(this.#remotePort & GROUP_MASK) >= 0;
+    return !this.steering.rss || this.#groupQueue(this.#remotePort & (this.#groupCount - 1)) >= 0;
   }
 
   /** @param entries how many of each table. @returns whether something had changed. */

@@ -6,6 +6,7 @@
 import { Endpoint } from "../control/endpoint.ts";
 import { KernelControl } from "../control/kernelControl.ts";
 import type { DevicePort } from "../device/device.ts";
+import type { GroupRule } from "../device/flowGroups.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
 import {
   EVENT_HANDLE,
@@ -17,6 +18,7 @@ import {
 } from "../layout/event.ts";
 import type { Pinger } from "../ip/pinger.ts";
 import { applyChange, type NetworkChange } from "../ip/networkChange.ts";
+import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { LAYOUT_VERSION, MAP_BASE, MAP_EVENTS, MAP_LAYOUT_VERSION } from "../layout/kernelMemory.ts";
 import { MigrationAgent } from "../migration/agent.ts";
 import type { Carrier } from "../migration/carrier.ts";
@@ -277,10 +279,13 @@ export class KernelHost implements Drivable {
     return sink?.handle === handle ? sink : undefined;
   }
 
-  /** Ports of ours by which the device groups packets; first > last: none. */
-  get localPorts(): { readonly first: number; readonly last: number } {
-    const steering = this.#port?.replySteering;
-    return steering ? { first: steering.localPortFirst, last: steering.localPortLast } : { first: 1, last: 0 };
+  /** Ports of ours by which the device groups packets (first > last: none), and in how many groups. */
+  get groupRule(): GroupRule {
+    const { localPortFirst: first, localPortLast: last } = this.#port?.replySteering ?? {
+      localPortFirst: 1,
+      localPortLast: 0,
+    };
+    return { first, last, groups: this.config.flowGroups ?? FLOW_GROUPS };
   }
 
   /** This kernel's side of live migration (docs/migration.md). @param carrier of the first call; default: messages. */

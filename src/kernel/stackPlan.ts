@@ -4,6 +4,7 @@ import type { Policy } from "../balancer/policy.ts";
 import type { Device } from "../device/device.ts";
 import { NetPopcornError } from "../errors.ts";
 import { parseMac } from "../ip/address.ts";
+import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { toeplitzBuild } from "../rss/toeplitz.ts";
 import type { StackOptions } from "../types.ts";
 import { KernelMemory } from "../views/kernelMemory.ts";
@@ -97,10 +98,7 @@ export async function planStack(options: StackOptions): Promise<StackPlan> {
       addresses,
       gateway,
       network,
-      mtuBytes: capabilities.mtuBytes,
-      rxLanes: device.rxLanes,
-      tsoBytesMax: capabilities.tsoBytesMax,
-      checksumOffload: capabilities.checksumOffload,
+      ...configOf(device),
       timestamps: options.timestamps ?? true,
       noDelay: options.noDelay ?? false,
       tuning,
@@ -192,4 +190,11 @@ async function applicationUrl(app: string | URL): Promise<string> {
   if (typeof location === "object") return new URL(app, location.href).href;
   const [{ pathToFileURL }, { resolve }] = await Promise.all([import("node:url"), import("node:path")]);
   return pathToFileURL(resolve(app)).href;
+}
+
+/** What kernels must know of their device. */
+function configOf({ capabilities, rxLanes }: Device) {
+  const { checksumOffload, mtuBytes, tsoBytesMax } = capabilities;
+  // Without any the kernels count as if there were all.
+  return { mtuBytes, rxLanes, tsoBytesMax, checksumOffload, flowGroups: capabilities.flowGroups || FLOW_GROUPS };
 }

@@ -58,13 +58,15 @@ export const CARD_RSS_KEY = 24;
 export const RSS_KEY_BYTES_MAX = 52;
 /** u32: queue for what is no IP packet, ARP requests above all (the 82599's EtherType queue filter). */
 export const CARD_OTHER_QUEUE = 80;
+/** u32: bits of a port that name its flow group. */
+export const CARD_FLOW_GROUP_MASK = 84;
 /** u8 each: port that drives the queue, or PORT_NONE. */
 export const CARD_QUEUE_PORTS = 128;
 export const CARD_QUEUES_MAX = 128;
 /** u16 each: hash bucket -> queue. */
 export const CARD_RETA = 256;
 export const RETA_ENTRIES_MAX = 512;
-/** u16 each: flow group (12 low bits of a port) -> queue, or FLOW_GROUP_NONE. */
+/** u16 each: flow group (the low bits of a port, at most 12) -> queue, or FLOW_GROUP_NONE. */
 export const CARD_FLOW_GROUPS = 2048;
 export const FLOW_GROUPS = 4096;
 export const FLOW_GROUP_NONE = 65535;

@@ -90,6 +90,8 @@ export const CONFIG_MTU_PROBING = 1016;
 export const CONFIG_NEIGHBOR_EXPIRY_MS = 920;
 /** 1: redirects are followed (RFC 1122 3.2.2.2, RFC 4861 8.3). */
 export const CONFIG_ACCEPT_REDIRECTS = 924;
+/** Bits of a port that name its flow group. */
+export const CONFIG_FLOW_GROUP_MASK = 928;
 export const CONFIG_SIZE_BYTES = 1024;
 
 /** Connections may ask for fast open; listeners may offer it. */

@@ -116,7 +116,7 @@ export class Migrator {
   migrate(group: number, to: number, settled?: (refusal?: Error) => void): Promise<MigrationResult> {
     const { device, kernels, isUp } = this.#options;
     return new Promise((resolve, reject) => {
-      checkInteger("group", group, 0, FLOW_GROUPS - 1);
+      checkInteger("group", group, 0, (device.capabilities.flowGroups || FLOW_GROUPS) - 1);
       checkInteger("toKernel", to, 0, kernels() - 1);
       if (!device.moveFlowGroup || device.capabilities.flowGroups === 0) {
         throw new NetPopcornError("EOPNOTSUPP", "migrate: this device has no flow groups to move");

@@ -1,7 +1,7 @@
 /** What a flow group has in a kernel, before anything is touched. */
+import { groupOfPorts } from "../device/flowGroups.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import { HANDLE_GENERATION_SHIFT } from "../layout/event.ts";
-import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../layout/kernelMemory.ts";
 import {
   TCB_FLAG_APP,
@@ -18,11 +18,6 @@ export type Survey = {
   readonly pinned: number;
 };
 
-/** The device's rule: the low 12 bits of the client's port. */
-export function groupOfPorts(remotePort: number, localPort: number, local: { first: number; last: number }): number {
-  return (localPort >= local.first && localPort <= local.last ? localPort : remotePort) & (FLOW_GROUPS - 1);
-}
-
 /** @param sameThread the application's objects can go with their connections. */
 export function surveyGroup(host: KernelHost, group: number, sameThread: boolean): Survey {
   const { bytes } = host.memory;
@@ -36,7 +31,7 @@ export function surveyGroup(host: KernelHost, group: number, sameThread: boolean
     const ports = at + TCB_PORTS;
     const remotePort = ((bytes[ports] as number) << 8) | (bytes[ports + 1] as number);
     const localPort = ((bytes[ports + 2] as number) << 8) | (bytes[ports + 3] as number);
-    if (groupOfPorts(remotePort, localPort, host.localPorts) !== group) continue;
+    if (groupOfPorts(remotePort, localPort, host.groupRule) !== group) continue;
     connections++;
     if ((flags & TCB_FLAG_APP) === 0) continue;
     const handle = index | ((bytes[at + TCB_GENERATION] as number) << HANDLE_GENERATION_SHIFT);

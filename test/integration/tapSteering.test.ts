@@ -30,10 +30,11 @@ afterEach(async () => {
   await namespace?.[Symbol.asyncDispose]();
 });
 
-async function start() {
+async function start(flowGroups = 4096) {
   const device = await openTap({
     name: "pop0",
     queues: KERNELS,
+    flowGroups,
     hostAddress: `${CLIENT}/24`,
     netns: namespace.name,
   });
@@ -65,11 +66,12 @@ async function start() {
 }
 
 describe("TCP over a TAP", () => {
-  it("goes to the kernel that its flow group has been moved to, from the next connection on", async () => {
-    const { device, visit } = await start();
+  it.each([4096, 16])("goes to the kernel that its flow group, of %i, has been moved to", async (flowGroups) => {
+    const { device, visit } = await start(flowGroups);
+    expect(device.capabilities.flowGroups).toBe(flowGroups);
     for (let i = 0; i < 6; i++) {
       const port = FIRST_PORT + i;
-      const group = port & 4095;
+      const group = port % flowGroups;
       expect(await visit(port)).toBe(device.flowGroupQueue(group));
       const target = ((device.flowGroupQueue(group) as number) + 1 + (i % 2)) % KERNELS;
       device.moveFlowGroup(group, target);

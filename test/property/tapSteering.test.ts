@@ -5,15 +5,19 @@
 import fc from "../helpers/property.ts";
 import { describe, expect, test } from "vitest";
 import { initialQueue } from "../../src/device/flowGroups.ts";
-import { assembleSteering, BpfAssembler, FLOW_GROUPS } from "../../src/device/tap/ebpf.ts";
+import { assembleSteering, BpfAssembler } from "../../src/device/tap/ebpf.ts";
+import { FLOW_GROUPS } from "../../src/layout/flowGroup.ts";
 import { runBpf } from "../helpers/bpfMachine.ts";
 
 const LOCAL_PORTS = { first: 32768, last: 60999 };
 const QUEUES = 4;
-const program = assembleSteering({ groups: 5, filters: 6 }, { queues: QUEUES, localPorts: LOCAL_PORTS });
+const assemble = (flowGroups: number) =>
+  assembleSteering({ groups: 5, filters: 6 }, { queues: QUEUES, localPorts: LOCAL_PORTS, flowGroups });
+const program = assemble(FLOW_GROUPS);
 const FIRST_GROUP = 1000;
 /** FIRST_GROUP + the group that was looked up; a queue number where none was. */
-const steer = (packet: Uint8Array): number => Number(runBpf(program, packet, (group) => FIRST_GROUP + group) & 0xffffn);
+const steer = (packet: Uint8Array, by = program): number =>
+  Number(runBpf(by, packet, (group) => FIRST_GROUP + group) & 0xffffn);
 
 const TCP = 6;
 const UDP = 17;
@@ -54,6 +58,16 @@ describe("steering program", () => {
       fc.property(protocol, port, port, optionWords, (number, source, destination, words) => {
         const packet = ethernet(0x0800, ipv4({ protocol: number, words }, ports(source, destination)));
         expect(steer(packet)).toBe(FIRST_GROUP + groupOf(source, destination));
+      }),
+    );
+  });
+
+  test.each([1, 64, 2048])("%i groups are as many low bits of the port", (flowGroups) => {
+    const fewer = assemble(flowGroups);
+    fc.assert(
+      fc.property(protocol, port, port, (number, source, destination) => {
+        const packet = ethernet(0x0800, ipv4({ protocol: number }, ports(source, destination)));
+        expect(steer(packet, fewer)).toBe(FIRST_GROUP + (groupOf(source, destination) % flowGroups));
       }),
     );
   });

@@ -6,6 +6,7 @@ import {
   CARD_FLAG_RSS_UDP_PORTS,
   CARD_FLAG_SEGMENTATION,
   CARD_FLAGS,
+  CARD_FLOW_GROUP_MASK,
   CARD_FLOW_GROUPS,
   CARD_LOCAL_PORT_FIRST,
   CARD_QUEUE_PORTS,
@@ -46,8 +47,8 @@ export type CardOptions = {
   readonly rssKey?: Uint8Array | readonly number[];
   /** Hash UDP with its ports. Default: false on the 82599, whose fragments would leave their flow, else true. */
   readonly rssUdpPorts?: boolean;
-  /** A table of 4096 flow groups, at first all left to the hash. Default true. */
-  readonly flowGroups?: boolean;
+  /** Flow groups, at first all left to the hash: a power of two up to 4096 (true, the default), or false: none. */
+  readonly flowGroups?: boolean | number;
   /** Local ports, whose packets are grouped by them instead of by the remote port. Not on the 82599. Default: none. */
   readonly localPorts?: { readonly first: number; readonly last: number };
   /** IP packet size, 576..65535. Default 1500. */
@@ -151,7 +152,15 @@ export class Card implements Device {
         `card option retaEntries is ${retaEntries}; it must be a power of two`,
       );
     }
-    const flowGroups = options.flowGroups ?? true;
+    const { flowGroups: groupsWanted = true } = options;
+    const flowGroups = typeof groupsWanted === "number" ? groupsWanted : groupsWanted ? FLOW_GROUPS : 0;
+    checkRange("flowGroups", flowGroups, 0, FLOW_GROUPS);
+    if (flowGroups & (flowGroups - 1)) {
+      throw new NetPopcornError(
+        "ERR_OPTION_RANGE",
+        `card option flowGroups is ${flowGroups}; it must be a power of two`,
+      );
+    }
     this.#frames = new Array(queues).fill(0);
     this.capabilities = {
       queues,
@@ -161,7 +170,7 @@ export class Card implements Device {
       tsoBytesMax: checkRange("tsoBytesMax", options.tsoBytesMax ?? 0, 0, TSO_BYTES_MAX),
       steering: queues === 1 ? "none" : "card",
       retaEntries,
-      flowGroups: flowGroups ? FLOW_GROUPS : 0,
+      flowGroups,
       groupsByLocalPort: limits.localPorts,
       exactFilters: FILTERS_MAX,
     };
@@ -295,6 +304,7 @@ export class Card implements Device {
       (tsoBytesMax > 0 ? CARD_FLAG_SEGMENTATION : 0);
     words[(at + CARD_QUEUES) >> 2] = queues;
     words[(at + CARD_RETA_MASK) >> 2] = retaEntries - 1;
+    words[(at + CARD_FLOW_GROUP_MASK) >> 2] = Math.max(flowGroups, 1) - 1;
     // First > last: no local ports.
     words[(at + CARD_LOCAL_PORT_FIRST) >> 2] = 1;
     const groupsAt = (at + CARD_FLOW_GROUPS) / 2;

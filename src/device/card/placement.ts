@@ -1,5 +1,4 @@
 /** A card's tables as one list of entries: the queue for what is no IP packet, the RETA, then the flow groups. */
-import { FLOW_GROUPS } from "../../layout/card.ts";
 import type { Placement } from "../device.ts";
 import type { CardRegisters } from "./registers.ts";
 
@@ -13,7 +12,7 @@ export class CardPlacement implements Placement {
   constructor(registers: CardRegisters) {
     this.#registers = registers;
     this.#groupFirst = RETA_FIRST + registers.retaEntries;
-    this.entries = this.#groupFirst + (registers.flowGroupsEnabled ? FLOW_GROUPS : 0);
+    this.entries = this.#groupFirst + registers.flowGroups;
   }
 
   queueOf(entry: number): number | undefined {
@@ -30,7 +29,7 @@ export class CardPlacement implements Placement {
 
   entryOf(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number {
     const registers = this.#registers;
-    if (registers.flowGroupsEnabled) {
+    if (registers.flowGroups > 0) {
       const group = registers.flowGroupOf(sourcePort, destinationPort);
       if (registers.flowGroup(group) !== undefined) return this.#groupFirst + group;
     }

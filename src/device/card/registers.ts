@@ -4,6 +4,7 @@ import {
   CARD_FILTERS,
   CARD_FLAG_FLOW_GROUPS,
   CARD_FLAGS,
+  CARD_FLOW_GROUP_MASK,
   CARD_FLOW_GROUPS,
   CARD_LOCAL_PORT_FIRST,
   CARD_LOCAL_PORT_LAST,
@@ -128,8 +129,9 @@ export class CardRegisters {
     return this.#word(CARD_FILTER_COUNT);
   }
 
-  get flowGroupsEnabled(): boolean {
-    return (this.#word(CARD_FLAGS) & CARD_FLAG_FLOW_GROUPS) !== 0;
+  /** How many; 0: the card has none. */
+  get flowGroups(): number {
+    return (this.#word(CARD_FLAGS) & CARD_FLAG_FLOW_GROUPS) !== 0 ? this.#word(CARD_FLOW_GROUP_MASK) + 1 : 0;
   }
 
   /** The key, and zeros behind it if it has 40 bytes. */
@@ -158,17 +160,17 @@ export class CardRegisters {
     this.#halves[(this.#at + CARD_RETA) / 2 + entry] = queue;
   }
 
-  /** Queue of a flow group (12 low bits of the client's port); undefined: left to the hash. */
+  /** Queue of a flow group (the low bits of the client's port); undefined: left to the hash. */
   flowGroup(group: number): number | undefined {
-    this.#check("flow group", group, 0, FLOW_GROUPS - 1);
+    this.#checkGroup(group);
     const queue = this.#halves[(this.#at + CARD_FLOW_GROUPS) / 2 + group] as number;
     return queue === FLOW_GROUP_NONE ? undefined : queue;
   }
 
   /** @throws NetPopcornError EOPNOTSUPP when the card was made without flow groups. */
   setFlowGroup(group: number, queue: number | undefined): void {
-    this.#check("flow group", group, 0, FLOW_GROUPS - 1);
-    if (!this.flowGroupsEnabled) {
+    this.#checkGroup(group);
+    if (this.flowGroups === 0) {
       throw new NetPopcornError("EOPNOTSUPP", "this card has no flow groups; create it with flowGroups: true");
     }
     if (queue !== undefined) this.#check("queue", queue, 0, this.queues - 1);
@@ -265,7 +267,11 @@ export class CardRegisters {
   /** The flow group for a packet between these ports, by its remote port or, for leased ones, by its local port. */
   flowGroupOf(remotePort: number, localPort: number): number {
     const leased = localPort >= this.#word(CARD_LOCAL_PORT_FIRST) && localPort <= this.#word(CARD_LOCAL_PORT_LAST);
-    return (leased ? localPort : remotePort) & (FLOW_GROUPS - 1);
+    return (leased ? localPort : remotePort) & this.#word(CARD_FLOW_GROUP_MASK);
+  }
+
+  #checkGroup(group: number): void {
+    this.#check("flow group", group, 0, (this.flowGroups || FLOW_GROUPS) - 1);
   }
 
   /** The queue that the card gives a packet with this tuple now; asked of the card's own code. */

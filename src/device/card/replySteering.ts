@@ -3,6 +3,7 @@ import {
   CARD_FILTER_COUNT,
   CARD_FLAG_FLOW_GROUPS,
   CARD_FLAGS,
+  CARD_FLOW_GROUP_MASK,
   CARD_FLOW_GROUPS,
   CARD_LOCAL_PORT_FIRST,
   CARD_LOCAL_PORT_LAST,
@@ -20,6 +21,7 @@ import type { ReplySteering } from "../replySteering.ts";
 export class CardReplySteering implements ReplySteering {
   readonly rss: NonNullable<ReplySteering["rss"]>;
   readonly groupQueue?: (group: number) => number;
+  readonly flowGroups: number;
   readonly filterable = true;
   readonly #words: Uint32Array;
   readonly #at: number;
@@ -38,6 +40,7 @@ export class CardReplySteering implements ReplySteering {
     );
     const entries = this.#word(CARD_RETA_MASK) + 1;
     this.rss = { tables, entries, entryQueue: (entry) => halves[reta + entry] as number };
+    this.flowGroups = this.#word(CARD_FLOW_GROUP_MASK) + 1;
     if (this.#word(CARD_FLAGS) & CARD_FLAG_FLOW_GROUPS) {
       const groups = 2 * this.#at + (CARD_FLOW_GROUPS >> 1);
       this.groupQueue = (group) => {

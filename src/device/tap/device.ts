@@ -9,12 +9,13 @@ import { existsSync, readdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { NetPopcornError } from "../../errors.ts";
 import { parseCidr } from "../../ip/address.ts";
+import { FLOW_GROUPS } from "../../layout/flowGroup.ts";
 import { FRAME_BYTES_MAX } from "../../layout/frameRing.ts";
 import { KernelMemory } from "../../views/kernelMemory.ts";
 import type { Device, DeviceCapabilities, DevicePort, Placement, PortDescription, QueuePair } from "../device.ts";
 import type { ReplyTuple } from "../replySteering.ts";
 import type { PlacedFilter } from "../tables.ts";
-import { FILTERS_MAX, FLOW_GROUPS, flowGroupOf, type PortRange, queueLookup, SteeringTable } from "./ebpf.ts";
+import { FILTERS_MAX, flowGroupOf, type PortRange, queueLookup, SteeringTable } from "./ebpf.ts";
 import {
   hostError,
   IFREQ_VALUE,
@@ -86,6 +87,8 @@ export type TapOptions = {
   readonly netns?: string;
   /** Destination ports that are taken as chosen by us (see ebpf.ts). @default 32768..60999, the ephemeral ports */
   readonly localPorts?: PortRange;
+  /** Groups in which packets are steered, by the low bits of the client's port: a power of two. @default 4096 */
+  readonly flowGroups?: number;
 };
 
 /** Numbers since opening, all queues together and each alone. */
@@ -141,9 +144,13 @@ export async function openTap(options: TapOptions): Promise<TapDevice> {
 /** Who places packets: our program, or the host for the reason given, or neither with one queue. */
 type Steering = { readonly table?: SteeringTable; readonly refusal?: string };
 
-function loadSteering(syscalls: Syscalls, { queues, localPorts }: TapOptions): Steering {
+function loadSteering(syscalls: Syscalls, { flowGroups, localPorts, queues }: TapOptions): Steering {
   if (queues === 1) return {};
-  const table = SteeringTable.load(syscalls, { queues, localPorts: localPorts ?? LOCAL_PORTS_DEFAULT });
+  const table = SteeringTable.load(syscalls, {
+    queues,
+    localPorts: localPorts ?? LOCAL_PORTS_DEFAULT,
+    flowGroups: flowGroups ?? FLOW_GROUPS,
+  });
   if (typeof table === "object") return { table };
   return { refusal: `bpf(2) is refused with errno ${-table}; it needs root or CAP_BPF` };
 }
@@ -294,7 +301,11 @@ function enterNamespace(syscalls: Syscalls, fd: number, which: string): void {
   if (status < 0) throw hostError(`enter the network namespace ${which}`, status);
 }
 
-function checkOptions({ name, queues, mtuBytes, mac, localPorts, hostAddress }: TapOptions): void {
+function isPowerOfTwo(count: number): boolean {
+  return (count & (count - 1)) === 0;
+}
+
+function checkOptions({ name, queues, mtuBytes, mac, localPorts, flowGroups, hostAddress }: TapOptions): void {
   const refuse = (text: string): never => {
     throw new NetPopcornError("ERR_OPTION_RANGE", text);
   };
@@ -320,6 +331,12 @@ function checkOptions({ name, queues, mtuBytes, mac, localPorts, hostAddress }: 
     !(localPorts.first >= 1 && localPorts.first <= localPorts.last && localPorts.last < 65536)
   ) {
     refuse(`localPorts must be a range within 1..65535, not ${localPorts.first}..${localPorts.last}`);
+  }
+  if (
+    flowGroups !== undefined &&
+    !(Number.isInteger(flowGroups) && flowGroups >= 1 && flowGroups <= FLOW_GROUPS && isPowerOfTwo(flowGroups))
+  ) {
+    refuse(`flowGroups must be a power of two up to ${FLOW_GROUPS}, not ${flowGroups}`);
   }
   for (const text of [hostAddress ?? []].flat()) parseCidr(text);
 }
@@ -381,7 +398,7 @@ class LinuxTap implements TapDevice {
       tsoBytesMax: offload ? TSO_BYTES_MAX : 0,
       steering: queues === 1 ? "none" : this.#table ? "ebpf" : "learned",
       retaEntries: 0,
-      flowGroups: this.#table ? FLOW_GROUPS : 0,
+      flowGroups: this.#table?.view.flowGroups ?? 0,
       exactFilters: this.#table ? FILTERS_MAX : 0,
       exactFiltersV6: false,
     };
@@ -449,8 +466,9 @@ class LinuxTap implements TapDevice {
   }
 
   moveFlowGroup(group: number, queue: number): void {
-    if (!(Number.isInteger(group) && group >= 0 && group < FLOW_GROUPS)) {
-      throw new NetPopcornError("EINVAL", `flow group must be 0..${FLOW_GROUPS - 1}, not ${group}`);
+    const groups = this.#table?.view.flowGroups ?? FLOW_GROUPS;
+    if (!(Number.isInteger(group) && group >= 0 && group < groups)) {
+      throw new NetPopcornError("EINVAL", `flow group must be 0..${groups - 1}, not ${group}`);
     }
     this.#requireQueue(queue);
     if (!this.#table) {
@@ -545,11 +563,12 @@ class LinuxTap implements TapDevice {
 
 /** The table of flow groups as a placement. */
 class GroupPlacement implements Placement {
-  readonly entries = FLOW_GROUPS;
+  readonly entries: number;
   readonly #table: SteeringTable;
   readonly place: Placement["place"];
 
   constructor(table: SteeringTable, place: Placement["place"]) {
+    this.entries = table.view.flowGroups;
     this.#table = table;
     this.place = place;
   }
@@ -567,7 +586,7 @@ class GroupPlacement implements Placement {
   }
 
   entryOf(_source: Uint8Array, sourcePort: number, _destination: Uint8Array, destinationPort: number): number {
-    return flowGroupOf(sourcePort, destinationPort, this.#table.view.localPorts);
+    return flowGroupOf(sourcePort, destinationPort, this.#table.view);
   }
 }
 

@@ -20,12 +20,10 @@
  * IPv6 extension headers are not walked: such packets go by their addresses. Docs: Linux bpf(2), tun.c.
  */
 import type { Device } from "../device.ts";
-import { initialQueue } from "../flowGroups.ts";
+import { groupOfPorts, initialQueue } from "../flowGroups.ts";
 import type { ReplyTuple } from "../replySteering.ts";
 import type { PlacedFilter } from "../tables.ts";
 import type { Syscalls } from "./syscalls.ts";
-
-export const FLOW_GROUPS = 4096;
 
 /** Destination ports that are our own, chosen for active opens: first and last, both included. */
 export type PortRange = { readonly first: number; readonly last: number };
@@ -205,7 +203,7 @@ const FILTER_KEY_BYTES = 12;
 
 /** File descriptors of the program's maps. */
 export type SteeringMaps = {
-  /** Array of FLOW_GROUPS u32: queue, and HAS_FILTERS. */
+  /** Array of u32, one per group: queue, and HAS_FILTERS. */
   readonly groups: number;
   /** Hash of FILTER_KEY_BYTES to u32 queue. */
   readonly filters: number;
@@ -215,10 +213,12 @@ export type SteeringOptions = {
   /** Queues of kernels. The relay's queue is the next. */
   readonly queues: number;
   readonly localPorts: PortRange;
+  /** A power of two, at most FLOW_GROUPS. */
+  readonly flowGroups: number;
 };
 
 /** The steering program. */
-export function assembleSteering(maps: SteeringMaps, { queues, localPorts }: SteeringOptions): Uint8Array {
+export function assembleSteering(maps: SteeringMaps, { queues, localPorts, flowGroups }: SteeringOptions): Uint8Array {
   const program = new BpfAssembler();
   program
     .move(6, 1)
@@ -267,7 +267,7 @@ export function assembleSteering(maps: SteeringMaps, { queues, localPorts }: Ste
     .jumpIf(JUMP_GREATER, 9, localPorts.last, "look up")
     .move(8, 9)
     .label("look up")
-    .compute(ALU_AND, 8, FLOW_GROUPS - 1)
+    .compute(ALU_AND, 8, flowGroups - 1)
     .storeStack(-4, 8)
     .loadMap(1, maps.groups)
     .move(2, 10)
@@ -424,22 +424,26 @@ function assembleIpv6(program: BpfAssembler, queues: number): void {
 
 /** What a thread needs to know where packets go. */
 export type SteeringView = {
-  /** u16 x FLOW_GROUPS: the queue of each group; as many: its exact filters. Kept up to date by the owner. */
+  /** u16 each: the queue of each group; as many: its exact filters. Kept up to date by the owner. */
   readonly queues: SharedArrayBuffer;
   readonly localPorts: PortRange;
+  readonly flowGroups: number;
 };
 
 /** The queue to which a TCP or UDP packet would go now, as Device.queueFor. */
 export function queueLookup(view: SteeringView): NonNullable<Device["queueFor"]> {
   const queues = new Uint16Array(view.queues);
   return (_source, sourcePort, _destination, destinationPort) =>
-    queues[flowGroupOf(sourcePort, destinationPort, view.localPorts)] as number;
+    queues[flowGroupOf(sourcePort, destinationPort, view)] as number;
 }
 
 /** What the program does, for one TCP or UDP packet that would arrive: its flow group. */
-export function flowGroupOf(sourcePort: number, destinationPort: number, localPorts: PortRange): number {
-  const ours = destinationPort >= localPorts.first && destinationPort <= localPorts.last;
-  return (ours ? destinationPort : sourcePort) & (FLOW_GROUPS - 1);
+export function flowGroupOf(
+  sourcePort: number,
+  destinationPort: number,
+  { flowGroups, localPorts }: Pick<SteeringView, "flowGroups" | "localPorts">,
+): number {
+  return groupOfPorts(sourcePort, destinationPort, { ...localPorts, groups: flowGroups });
 }
 
 /** One map in the host's kernel with a u32 value: an update is one system call over attributes, key and value. */
@@ -527,8 +531,9 @@ export class SteeringTable {
     this.#syscalls = syscalls;
     this.view = view;
     this.maps = maps;
-    this.#queues = new Uint16Array(view.queues, 0, FLOW_GROUPS);
-    this.#filterCounts = new Uint16Array(view.queues, 2 * FLOW_GROUPS, FLOW_GROUPS);
+    const { flowGroups, queues } = view;
+    this.#queues = new Uint16Array(queues, 0, flowGroups);
+    this.#filterCounts = new Uint16Array(queues, 2 * flowGroups, flowGroups);
     this.programFd = programFd;
     this.#groups = new BpfMap(syscalls, maps.groups, 4);
     this.#filterMap = new BpfMap(syscalls, maps.filters, FILTER_KEY_BYTES);
@@ -539,7 +544,8 @@ export class SteeringTable {
    * @returns the negative errno where bpf(2) is refused: EPERM without CAP_BPF, ENOSYS without bpf(2).
    */
   static load(syscalls: Syscalls, options: SteeringOptions): SteeringTable | number {
-    const groups = createMap(syscalls, BPF_MAP_TYPE_ARRAY, 4, FLOW_GROUPS);
+    const { flowGroups, localPorts, queues } = options;
+    const groups = createMap(syscalls, BPF_MAP_TYPE_ARRAY, 4, flowGroups);
     if (groups < 0) return groups;
     const filters = createMap(syscalls, BPF_MAP_TYPE_HASH, FILTER_KEY_BYTES, FILTERS_MAX);
     const programFd = filters < 0 ? filters : loadProgram(syscalls, assembleSteering({ groups, filters }, options));
@@ -547,10 +553,10 @@ export class SteeringTable {
       for (const fd of [groups, filters]) if (fd >= 0) syscalls.close(fd);
       return programFd;
     }
-    const view = { queues: new SharedArrayBuffer(2 * 2 * FLOW_GROUPS), localPorts: options.localPorts };
+    const view = { queues: new SharedArrayBuffer(2 * 2 * flowGroups), localPorts, flowGroups };
     const table = new SteeringTable(syscalls, { groups, filters }, view, programFd);
-    for (let group = 0; group < FLOW_GROUPS; group += 1) {
-      const status = table.set(group, initialQueue(group, options.queues));
+    for (let group = 0; group < flowGroups; group += 1) {
+      const status = table.set(group, initialQueue(group, queues));
       if (status < 0) {
         table.close();
         return status;
@@ -616,7 +622,7 @@ export class SteeringTable {
   }
 
   #countFilter({ remotePort, localPort }: ReplyTuple, change: number): void {
-    const group = flowGroupOf(remotePort, localPort, this.view.localPorts);
+    const group = flowGroupOf(remotePort, localPort, this.view);
     const before = this.#filterCounts[group] as number;
     this.#filterCounts[group] = before + change;
     if (before === 0 || before + change === 0) this.set(group, this.get(group));

@@ -9,6 +9,7 @@ export function groupSteering(view: SteeringView, queues: number): ReplySteering
     queues,
     localPortFirst: view.localPorts.first,
     localPortLast: view.localPorts.last,
+    flowGroups: view.flowGroups,
     groupQueue: (group) => groupQueues[group] as number,
     filterCount: 0,
     queueFor: queueLookup(view),

@@ -168,6 +168,22 @@ describe("steering", () => {
     expect(bench.queueOf(bench.tcp(443, 61001))).toBe(443 % 4);
   });
 
+  it.each([1, 16, 1024])("has %i flow groups when made so, and refuses others", async (flowGroups) => {
+    const bench = await Bench.create({ queues: 4, flowGroups, localPorts: { first: 32768, last: 60999 } });
+    const { capabilities, placement, registers } = bench.card;
+    expect(capabilities.flowGroups).toBe(flowGroups);
+    expect(placement.entries).toBe(1 + capabilities.retaEntries + flowGroups);
+    for (let group = 0; group < flowGroups; group++) registers.setFlowGroup(group, (group * 7) % 4);
+    for (const port of [1, 443, 1023, 1024, 8193, 65535]) {
+      expect(bench.queueOf(bench.tcp(port))).toBe(((port % flowGroups) * 7) % 4);
+      expect(bench.queueOf(bench.tcp(443, 32768 + (port >> 2)))).toBe((((port >> 2) % flowGroups) * 7) % 4);
+    }
+    expect(() => registers.setFlowGroup(flowGroups, 0)).toThrow(`flow group must be 0..${flowGroups - 1}`);
+    for (const wrong of [3, 8192, -1, 0.5]) {
+      await expect(Bench.create({ flowGroups: wrong })).rejects.toMatchObject({ code: "ERR_OPTION_RANGE" });
+    }
+  });
+
   it("lets an exact filter beat the flow group, and forgets it when it is cleared", async () => {
     const bench = await Bench.create({ queues: 4 });
     const registers = bench.card.registers;

@@ -28,6 +28,7 @@ const TURN_NS = 10_000;
 const STEERING = {
   "the hash": { flowGroups: false },
   "the flow group of the local port": { localPorts: { first: 32768, last: 60999 } },
+  "one of 64 flow groups": { localPorts: { first: 32768, last: 60999 }, flowGroups: 64 },
   // Its masks are fixed: the group is the remote port's, so a service's replies would all come to one queue.
   "exact filters": { preset: "82599" },
 } as const satisfies Record<string, CardOptions>;
@@ -48,8 +49,9 @@ async function createWorld(kernels: number, name: SteeringName, tuning: Partial<
   const segment = await createSegment({ shared: false, portsMax: kernels + 1 });
   const card = segment.createCard({ queues: kernels, ...STEERING[name] });
   const { registers } = card;
-  if (name === "the flow group of the local port") {
-    for (let group = 0; group < 4096; group++) registers.setFlowGroup(group, (group * 5) % kernels);
+  if ("localPorts" in STEERING[name]) {
+    for (let group = 0; group < card.capabilities.flowGroups; group++)
+      registers.setFlowGroup(group, (group * 5) % kernels);
   }
   if (name === "exact filters") for (const port of PORTS) registers.setFlowGroup(port, kernels - 1);
   const own = { drive: "manual", seed: 7 } as const;

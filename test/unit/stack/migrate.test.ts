@@ -37,20 +37,33 @@ test("a connection goes on in another kernel, with the same object, in both dire
   await close();
 });
 
-test("new connections of the group land in the kernel it was moved to", async () => {
-  const { client, server, close } = await createStackPair({ serverKernels: 4 });
+test.each([4096, 64])("new connections of a group, of %i, land in the kernel it was moved to", async (flowGroups) => {
+  const { client, segment, close } = await createStackPair();
+  const { createStack } = await import("../../../src/stack.ts");
+  const device = segment.createCard({ queues: 4, flowGroups });
+  const tuning = { memoryBytes: 64 << 20 };
+  const server = await createStack({ device, address: "10.7.0.4/24", balancer: "angel", tuning });
   const listener = await server.listen(80);
   for (const [to, localPort] of [
     [2, 40_000],
     [0, 44_096],
     [3, 48_192],
   ] as const) {
-    await server.migrate(40_000 & 4095, to);
-    const theirs = await client.connect({ address: "10.7.0.2", port: 80, localPort });
+    await server.migrate(40_000 % flowGroups, to);
+    const theirs = await client.connect({ address: "10.7.0.4", port: 80, localPort });
     const ours = (await listener.accept()) as Connection;
     expect(ours.kernelId).toBe(to);
-    await Promise.all([theirs.close(), ours.close()]);
+    // With fewer groups than that others share it, and go with it.
+    const together = await client.connect({ address: "10.7.0.4", port: 80, localPort: localPort + 8192 + flowGroups });
+    const other = (await listener.accept()) as Connection;
+    expect(other.kernelId).toBe(to);
+    await server.migrate(40_000 % flowGroups, (to + 1) % 4);
+    expect([ours.kernelId, other.kernelId]).toEqual([(to + 1) % 4, (to + 1) % 4]);
+    await Promise.all([theirs.close(), ours.close(), together.close(), other.close()]);
   }
+  expect((await server.stats()).balancer?.groups.reduce((sum, count) => sum + count, 0)).toBe(flowGroups);
+  await expect(server.migrate(flowGroups, 0)).rejects.toMatchObject({ code: "ERR_OPTION_RANGE" });
+  await server.close({ drainMs: 0 });
   await close();
 });
 
@@ -63,7 +76,7 @@ test("connections opened here keep their kernel's filters, or get the new kernel
     const listener = await client.listen(80);
     const ours = await stack.connect({ address: "10.7.0.1", port: 80 });
     const theirs = (await listener.accept()) as Connection;
-    const group = (preset === "generic" && stack.kernels[0]?.localPorts.first !== 1 ? ours.localPort : 80) & 4095;
+    const group = (preset === "generic" && stack.kernels[0]?.groupRule.first !== 1 ? ours.localPort : 80) & 4095;
     for (let round = 0; round < 3; round++) {
       const to = 1 - ours.kernelId;
       const { connections } = await stack.migrate(group, to);
