@@ -69,8 +69,8 @@ export async function validate(options: SimCommandOptions, output: Output): Prom
   // What cannot be simulated counts as missed, and the command fails.
   for (const { claim } of open) tell(missedRow(claim, failure?.message ?? ""));
   if (claims.length === CLAIMS.length) for (const claim of OPEN_CLAIMS) tell(openRow(claim));
-  const tables = SECTIONS.flatMap(({ name, heldOut }) => {
-    const own = rows.filter((row) => row.heldOut === heldOut);
+  const tables = SECTIONS.flatMap(({ name, heldOut, checked }) => {
+    const own = rows.filter((row) => row.heldOut === heldOut && row.checked === checked);
     if (own.length === 0) return [];
     const { hits, counted } = score(own);
     const verdict = `${name}${hits} of ${counted} rows within tolerance (${percent(hits, counted)})`;
@@ -88,26 +88,32 @@ export async function validate(options: SimCommandOptions, output: Output): Prom
 
 /** What the model was made with, and what it was only held against. */
 const SECTIONS = [
-  { name: "", heldOut: false },
-  { name: "held out: ", heldOut: true },
+  { name: "", heldOut: false, checked: false },
+  { name: "checked, not held out: ", heldOut: false, checked: true },
+  { name: "held out: ", heldOut: true, checked: false },
 ] as const;
 
 function percent(hits: number, counted: number): string {
   return `${((100 * hits) / Math.max(1, counted)).toFixed(0)} %`;
 }
 
-/** @param ids claims by their names, "held-out" for all of that section; true: all. */
+/** @param ids claims by their names, "held-out" or "checked" for all of that section; true: all. */
 function chosen(claims: readonly Claim[], ids: true | readonly string[] | undefined): readonly Claim[] {
   if (ids === true || ids === undefined) return claims;
   const wanted = new Set(ids);
-  const found = claims.filter(({ id, heldOut }) => wanted.has(id) || (heldOut && wanted.has(HELD_OUT)));
-  const unknown = ids.find((id) => id !== HELD_OUT && !claims.some((claim) => claim.id === id));
+  const found = claims.filter(
+    ({ id, heldOut, checked }) =>
+      wanted.has(id) || (heldOut && wanted.has(HELD_OUT)) || (checked && wanted.has(CHECKED)),
+  );
+  const unknown = ids.find((id) => id !== HELD_OUT && id !== CHECKED && !claims.some((claim) => claim.id === id));
   if (unknown === undefined) return found;
   const names = claims.map(({ id }) => id).join(", ");
-  throw new NetPopcornError("ERR_ARGUMENT", `--validate: there is no row ${unknown}; there are ${HELD_OUT}, ${names}`);
+  throw new NetPopcornError("ERR_ARGUMENT", `--validate: there is no row ${unknown}; there are ${SETS}, ${names}`);
 }
 
 const HELD_OUT = "held-out";
+const CHECKED = "checked";
+const SETS = `${HELD_OUT}, ${CHECKED}`;
 
 function resultsOf(
   named: ReadonlyMap<string, SimPoint>,
@@ -149,10 +155,10 @@ function cellsOf(row: ClaimRow): { published: string; simulated: string; interva
 function rowLine(row: ClaimRow): string {
   const { published, simulated, interval, error } = cellsOf(row);
   const numbers = [published, simulated, interval, error].map((text) => text.padStart(NUMBER_CELLS));
-  const heldOut = row.heldOut ? " (held out)" : "";
+  const section = row.heldOut ? " (held out)" : row.checked ? " (checked)" : "";
   const remark = row.remark === "" ? "" : `: ${row.remark}`;
   const what = row.what.slice(0, WHAT_CELLS).padEnd(WHAT_CELLS);
-  return `${row.id.padEnd(7)}${what}${numbers.join("")}  ${row.verdict}${heldOut}${remark}`;
+  return `${row.id.padEnd(7)}${what}${numbers.join("")}  ${row.verdict}${section}${remark}`;
 }
 
 const tones: Readonly<Record<Verdict, "good" | "bad" | "muted">> = {
@@ -164,9 +170,15 @@ const tones: Readonly<Record<Verdict, "good" | "bad" | "muted">> = {
   "not simulated": "muted",
 };
 
+function titleOf([first]: readonly ClaimRow[]): string {
+  const title = "Published and simulated";
+  if (first?.heldOut) return `${title}: held out`;
+  return first?.checked ? `${title}: checked, not held out` : title;
+}
+
 export function claimTable(rows: readonly ClaimRow[], caption: string): Table {
   return {
-    title: rows.some(({ heldOut }) => heldOut) ? "Published and simulated: held out" : "Published and simulated",
+    title: titleOf(rows),
     caption,
     columns: ["claim", "published", "simulated", "±", "error", "tolerance", "verdict", "remark", "source"],
     rows: rows.map((row): TableCell[] => {

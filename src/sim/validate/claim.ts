@@ -17,8 +17,10 @@ export type Claim = {
   readonly id: string;
   /** "netpopcorn / linux, lighttpd, 24 cores". */
   readonly what: string;
-  /** No constant and no mechanism was chosen with this curve in view. */
+  /** No constant was fitted to this curve and no mechanism of the engine chosen after a look at it. */
   readonly heldOut?: true;
+  /** No constant was fitted to it for its own sake, but mechanisms or conditions were chosen after a look at it. */
+  readonly checked?: true;
   readonly source: string;
   readonly published: number;
   /** "×", "conn/s", "%". */
@@ -55,6 +57,7 @@ export type Verdict = "within" | "missed" | "shape holds" | "shape missed" | "ar
 export type ClaimRow = {
   readonly id: string;
   readonly heldOut: boolean;
+  readonly checked: boolean;
   readonly what: string;
   readonly source: string;
   readonly published: number | null;
@@ -95,6 +98,7 @@ export function judge(claim: Claim, repeats: readonly ReadonlyMap<string, PointR
   return {
     id: claim.id,
     heldOut: claim.heldOut === true,
+    checked: claim.checked === true,
     what: claim.what,
     source: claim.source,
     published: claim.published,
@@ -132,14 +136,24 @@ function verdictOf(claim: Claim, simulated: number, tolerance: number | null): V
 export function missedRow(claim: Claim, reason: string): ClaimRow {
   const { id, what, source, published, unit } = claim;
   const unknown = { simulated: null, low: null, high: null, error: null, tolerance: null };
-  const heldOut = claim.heldOut === true;
+  const section = { heldOut: claim.heldOut === true, checked: claim.checked === true };
   const remark = `a simulation failed: ${reason}`;
-  return { id, heldOut, what, source, published, ...unknown, unit, verdict: "missed", remark };
+  return { id, ...section, what, source, published, ...unknown, unit, verdict: "missed", remark };
 }
 
 export function openRow({ id, what, source, reason }: OpenClaim): ClaimRow {
   const unknown = { published: null, simulated: null, low: null, high: null, error: null, tolerance: null };
-  return { id, heldOut: false, what, source, ...unknown, unit: "", verdict: "not simulated", remark: reason };
+  return {
+    id,
+    heldOut: false,
+    checked: false,
+    what,
+    source,
+    ...unknown,
+    unit: "",
+    verdict: "not simulated",
+    remark: reason,
+  };
 }
 
 /** Rows that count: neither artefacts nor without a simulation. */

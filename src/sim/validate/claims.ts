@@ -2,7 +2,7 @@
 import { AFFINITY_ACCEPT_CLAIMS } from "./affinityAccept.ts";
 import type { Claim, OpenClaim } from "./claim.ts";
 import { FASTSOCKET_CLAIMS } from "./fastsocket.ts";
-import { HELD_OUT_CLAIMS } from "./heldOut.ts";
+import { APART_CLAIMS } from "./heldOut.ts";
 import { MTCP_CLAIMS } from "./mtcp.ts";
 import { NETPOPCORN_CLAIMS } from "./netpopcorn.ts";
 
@@ -11,7 +11,7 @@ export const CLAIMS: readonly Claim[] = [
   ...FASTSOCKET_CLAIMS,
   ...AFFINITY_ACCEPT_CLAIMS,
   ...MTCP_CLAIMS,
-  ...HELD_OUT_CLAIMS,
+  ...APART_CLAIMS,
 ];
 
 export const OPEN_CLAIMS: readonly OpenClaim[] = [

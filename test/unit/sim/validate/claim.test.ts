@@ -129,6 +129,12 @@ describe("the published claims", () => {
     }
   });
 
+  test("are each about another measurement, and held out or checked, not both", () => {
+    const measurements = CLAIMS.map(({ points, value }) => `${JSON.stringify(points)} ${value}`);
+    expect(measurements.filter((one, at) => measurements.indexOf(one) !== at)).toEqual([]);
+    for (const { heldOut, checked } of CLAIMS) expect(heldOut && checked).not.toBe(true);
+  });
+
   test("of which only the shape counts say what it is", () => {
     for (const one of CLAIMS) {
       if (one.basis === "recalled" && one.artefact === undefined) expect(one.holds, one.id).toBeDefined();
