@@ -17,7 +17,7 @@ import {
 import { FLOW_GROUPS } from "../../layout/flowGroup.ts";
 import { FRAME_LENGTH } from "../../layout/frameRing.ts";
 import { COUNTERS_BASE, MAP_BASE, MAP_EVENTS, SCRATCH_BASE } from "../../layout/kernelMemory.ts";
-import { EADDRINUSE } from "../../layout/status.ts";
+import { EADDRINUSE, ENOBUFS } from "../../layout/status.ts";
 import { TCP_RETRANSMITS } from "../../layout/counters.ts";
 import { type FrameRing, recordBytes } from "../../views/frameRing.ts";
 import type { KernelMemory } from "../../views/kernelMemory.ts";
@@ -58,6 +58,9 @@ const DRAWS_MAX = 64;
 /** Where the address for tcpConnect is put. */
 const ADDRESS_AT = SCRATCH_BASE + 2048;
 const AREA_BYTES = 65536;
+/** In `startedNs`: a connection to a back end that waits for its request, and one whose answer is on its way. */
+const BACKEND = -2;
+const BACKEND_ANSWERS = -3;
 const RETRANSMITS_WORD = (COUNTERS_BASE + 8 * TCP_RETRANSMITS) >> 2;
 /** Frames taken in one poll at most; the rest follows in the same tick. */
 const POLL_FRAMES = 512;
@@ -307,7 +310,7 @@ export class Clients {
     if (mask & EVENT_ACCEPTABLE) {
       for (let fresh = exports.tcpAccept(handle); fresh >= 0; fresh = exports.tcpAccept(handle)) {
         const index = fresh & HANDLE_INDEX_MASK;
-        this.#options.connections.startedNs[index] = -2;
+        this.#options.connections.startedNs[index] = BACKEND;
         this.#options.connections.clientBytes[index] = 0;
         // What has come before it was accepted is told by no event.
         this.#backend(fresh, index, EVENT_READABLE);
@@ -317,7 +320,11 @@ export class Clients {
     const slot = handle & HANDLE_INDEX_MASK;
     const { connections } = this.#options;
     const startedNs = connections.startedNs[slot] as number;
-    if (startedNs === -2) {
+    if (startedNs === BACKEND_ANSWERS) {
+      this.#answer(handle, slot, mask);
+      return;
+    }
+    if (startedNs === BACKEND) {
       this.#backend(handle, slot, mask);
       return;
     }
@@ -344,10 +351,9 @@ export class Clients {
       const bytes = (connections.clientBytes[slot] as number) + Math.max(received, 0);
       connections.clientBytes[slot] = bytes;
       if (bytes >= point.messageBytes) {
-        // Without keep-alive the back end closes after its answer, so that TIME-WAIT is its own.
-        this.#exports.tcpSend(handle, this.#area, point.responseBytes);
-        connections.startedNs[slot] = -1;
-        this.#exports.tcpClose(handle);
+        connections.startedNs[slot] = BACKEND_ANSWERS;
+        connections.clientBytes[slot] = point.responseBytes;
+        this.#answer(handle, slot, mask);
         return;
       }
     }
@@ -355,6 +361,21 @@ export class Clients {
       connections.startedNs[slot] = -1;
       this.#exports.tcpClose(handle);
     }
+  }
+
+  /** Sends what is left of a back end's answer, as far as its send buffer takes it. */
+  #answer(handle: number, slot: number, mask: number): void {
+    const { connections } = this.#options;
+    const left = connections.clientBytes[slot] as number;
+    const sent = this.#exports.tcpSend(handle, this.#area, left);
+    if (sent >= 0 && sent < left && !(mask & (EVENT_ERROR | EVENT_CLOSED))) {
+      // The rest follows when there is room (EVENT_WRITABLE).
+      connections.clientBytes[slot] = left - sent;
+      return;
+    }
+    // Without keep-alive the back end closes after its answer, so that TIME-WAIT is its own.
+    connections.startedNs[slot] = -1;
+    this.#exports.tcpClose(handle);
   }
 
   #request(slot: number, handle: number): void {
@@ -478,6 +499,11 @@ export class Clients {
       const port = (1 + Math.floor(place / CLIENTS)) * FLOW_GROUPS + group;
       const handle = this.#exports.tcpConnect(client, port, ADDRESS_AT, SERVER_PORT);
       if (handle === EADDRINUSE) continue;
+      if (handle === ENOBUFS && point.arrivalsPerSec > 0) {
+        // More arrives than the server takes, until the clients' memory is full: whoever comes then is turned away.
+        this.failed++;
+        return true;
+      }
       if (handle < 0) throw statusError(handle, "connect of a client");
       const slot = handle & HANDLE_INDEX_MASK;
       connections.begin(slot);

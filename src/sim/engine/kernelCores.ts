@@ -13,6 +13,8 @@ import type { World } from "./world.ts";
 const NETDEV_BUDGET = 300;
 /** A time slice of the scheduler while others wait. */
 const SLICE_NS = 3e6;
+/** Frames in one poll at most, however large the machine's budget: they lie in a kernel's ring together. */
+export const BURST_FRAMES_MAX = 2048;
 
 export class KernelCores {
   readonly #world: World;
@@ -108,7 +110,7 @@ export class KernelCores {
       t += world.accounts.spend(core, STACK, world.ns.interruptCycles);
     }
     if (this.#alone) {
-      const count = Math.max(1, queue.arrived(t, Math.ceil(world.ns.napiBudget)));
+      const count = Math.max(1, queue.arrived(t, Math.min(BURST_FRAMES_MAX, Math.ceil(world.ns.napiBudget))));
       this.#inARow[core] = (this.#inARow[core] as number) + count - 1;
       t = this.#softirq.burst(core, t, queue, count);
     } else {

@@ -429,7 +429,7 @@ export class Processes {
     let t = now + accounts.spend(core, STACK, ns.syscallCycles + ns.sendCycles);
     t += accounts.spend(core, STACK, bytes / ns.copyBytesPerCycle / costs.clockGhz);
     t = world.touchData(slot, core, t);
-    kernel.exports.tcpSend(connections.handle[slot] as number, kernel.area, bytes);
+    kernel.send(connections.handle[slot] as number, bytes);
     const frames = world.flush(kernel, core, t);
     return t + accounts.spend(core, STACK, frames * ns.txPacketCycles);
   }

@@ -5,7 +5,7 @@ import { parseAddress } from "../../ip/address.ts";
 import { initialQueue } from "../../device/flowGroups.ts";
 import { FLOW_GROUPS } from "../../layout/flowGroup.ts";
 import type { SeedSource } from "../../kernel/seed.ts";
-import type { FrameRing } from "../../views/frameRing.ts";
+import { type FrameRing, recordBytes } from "../../views/frameRing.ts";
 import { Affinity } from "../designs/affinity.ts";
 import { Prng } from "../prng.ts";
 import type { SimPoint } from "../types.ts";
@@ -15,7 +15,7 @@ import { CLIENT_MAC, Clients, peerAddresses, SERVER_MAC, SERVER_PORT, serverAddr
 import { STACK } from "./core.ts";
 import { FrameQueue } from "./frameQueue.ts";
 import { introduce } from "./introductions.ts";
-import { KernelCores } from "./kernelCores.ts";
+import { BURST_FRAMES_MAX, KernelCores } from "./kernelCores.ts";
 import type { SpinLock } from "./lock.ts";
 import { IN_ACCEPT, type Listener, OP_ACCEPT, OP_WAIT, Process, RUNNABLE } from "./process.ts";
 import { type LockPlans, Processes } from "./processes.ts";
@@ -31,6 +31,9 @@ import type { World } from "./world.ts";
 const SERVER_CONNECTIONS = 1 << 20;
 const SERVER_CONNECTIONS_MIN = 1 << 16;
 const RAMP_NS = 100e6;
+/** A frame of Ethernet, and what of it is no data: Ethernet, IPv4, and TCP with all its options. */
+const FRAME_BYTES_MAX = 1514;
+const HEADERS_BYTES_MAX = 14 + 20 + 60;
 
 export interface Cores {
   step(core: number, now: number): number;
@@ -136,8 +139,7 @@ function bootKernels({ module, seeds, world }: ServerOptions, addresses: number)
           ...memoryFor(connectionsMax),
           connectionsMax,
           timeWaitMs: Math.round(point.timeWaitS * 1000),
-          // Small, so that they stay in the caches of the machine that simulates.
-          rxRingBytes: design.stack === "user" ? 1 << 18 : 1 << 15,
+          rxRingBytes: design.stack === "user" ? 1 << 18 : rxRingBytes(world),
           txRingBytes: 1 << 18,
           listenersMax: 64,
         },
@@ -146,6 +148,15 @@ function bootKernels({ module, seeds, world }: ServerOptions, addresses: number)
     );
     return kernel;
   });
+}
+
+/** Room for a whole burst; small, so that the rings stay in the caches of the machine that simulates. */
+function rxRingBytes({ costs, point }: World): number {
+  const largest = Math.max(point.messageBytes, point.workload === "proxy" ? point.responseBytes : 0);
+  const frame = recordBytes(Math.min(FRAME_BYTES_MAX, HEADERS_BYTES_MAX + largest));
+  // One more: the pad where a record would cross the ring's end.
+  const frames = Math.min(BURST_FRAMES_MAX, Math.ceil(costs.napiBudget)) + 1;
+  return Math.max(1 << 15, 2 ** Math.ceil(Math.log2(frames * frame)));
 }
 
 /** Affinity-Accept divides the backlog among its cores' queues; other listeners have all of it each. */

@@ -70,6 +70,18 @@ export class ServerKernel {
     return this.exports.poll(this.#nowNs, frames);
   }
 
+  /**
+   * Sends so many bytes for the application; nothing if the connection is over.
+   * @throws NetPopcornError ERR_SIM: the memory for streams is full. A part would be no whole request or response.
+   */
+  send(handle: number, bytes: number): void {
+    const sent = this.exports.tcpSend(handle, this.area, bytes);
+    if (sent >= 0 && sent < bytes) {
+      const what = `${bytes} bytes do not fit a server kernel's send buffers`;
+      throw new NetPopcornError("ERR_SIM", `${what}; lower the concurrency or the sizes of messages and responses`);
+    }
+  }
+
   /** Puts what there is to be sent into the ring. */
   flush(): void {
     this.exports.flush();

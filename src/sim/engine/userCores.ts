@@ -194,7 +194,7 @@ export class UserCores {
     if (this.#proxy) return this.#proxy.connect(core, slot, t);
     t += accounts.spend(core, VFS, point.fileOpensPerRequest * ns.fileOpenCycles);
     t += accounts.spend(core, STACK, ns.userEventCycles + point.responseBytes / ns.copyBytesPerCycle / costs.clockGhz);
-    kernel.exports.tcpSend(handle, kernel.area, point.responseBytes);
+    kernel.send(handle, point.responseBytes);
     const served = (connections.requestsServed[slot] as number) + 1;
     connections.requestsServed[slot] = served;
     if (served >= point.requestsPerConn && point.workload !== "rpc") {

@@ -44,7 +44,7 @@ export class UserProxy {
     let t = now + accounts.spend(core, STACK, ns.userEventCycles);
     if (connections.requestsServed[active] === 0 && connections.ended[active] === 0) {
       connections.requestsServed[active] = 1;
-      kernel.exports.tcpSend(handle, kernel.area, point.messageBytes);
+      kernel.send(handle, point.messageBytes);
       return t;
     }
     const received = Math.max(kernel.exports.tcpRecv(handle, kernel.area, AREA_BYTES), 0);
@@ -54,7 +54,7 @@ export class UserProxy {
     const client = connections.peer[active] as number;
     if (client >= 0 && (connections.handle[client] as number) >= 0) {
       t += accounts.spend(core, STACK, 2 * ns.userEventCycles);
-      kernel.exports.tcpSend(connections.handle[client] as number, kernel.area, point.responseBytes);
+      kernel.send(connections.handle[client] as number, point.responseBytes);
       this.#close(client, kernel);
     }
     this.#close(active, kernel);

@@ -17,3 +17,11 @@ test.each(["linux", "affinity-accept", "netpopcorn", "mtcp"] as const)(
     expect(result.measuredS).toBeGreaterThan(30);
   },
 );
+
+// The clients' kernel was out of memory after 65,537 connections, and that ended the simulation with an error.
+test("an open loop that brings more than the server takes goes on, and who finds no place has failed", async () => {
+  const point = { design: "netpopcorn", cores: 1, workload: "web-epoll", arrivalsPerSec: 2e6, concurrency: 1 };
+  const result = await runPoint(parsePoint({ ...point, appCycles: 1e6, durationS: 0.02 }));
+  expect(result.connsPerSec).toBeGreaterThan(1000);
+  expect(result.failedConnections).toBeGreaterThan(10_000);
+});

@@ -22,3 +22,15 @@ describe.each(["affinity-accept", "fastsocket", "mtcp", "netpopcorn"] as const)(
     expect(four.shares.idle).toBeLessThan(0.2);
   });
 });
+
+// The ring of a kernel that takes whole bursts held 32 KiB, however large its frames.
+test.each([
+  { workload: "proxy", responseBytes: 3000 },
+  { workload: "proxy", responseBytes: 20_000 },
+  { workload: "web-epoll", messageBytes: 20_000 },
+])("netpopcorn takes frames of full size: %j", async (sizes) => {
+  const point = { design: "netpopcorn", cores: 2, machine: "e5-2697v2", procsPerCore: 1, concurrency: 100 };
+  const result = await runPoint(parsePoint({ ...point, durationS: 0.02, ...sizes }));
+  expect(result.connsPerSec).toBeGreaterThan(1000);
+  expect(result.failedConnections).toBe(0);
+});
