@@ -18,6 +18,9 @@ export async function sim(options: SimCommandOptions): Promise<void> {
   if (options.validate !== undefined && options.sensitivity === true) {
     throw new NetPopcornError("ERR_USAGE", "--validate and --sensitivity are two runs; ask for one of them");
   }
+  if (options.validate !== undefined && options.set !== undefined) {
+    throw new NetPopcornError("ERR_USAGE", "--validate has the machines as they are; leave --set out");
+  }
   if (options.validate !== undefined) return await validate(options, output);
   if (options.sensitivity === true) return await varyConstants(options, output);
   await compare(options, output);

@@ -93,9 +93,12 @@ const systemOptions = (): Option[] => [
   new Option("--set <constant=value,…>", "constants of the machine, such as linkGbps=40").argParser(constantsOption),
 ];
 
-/** NAME=VALUE with commas between them; values are numbers of at least 0. */
-function constantsOption(text: string): ReadonlyMap<ConstantName, number> {
-  const constants = new Map<ConstantName, number>();
+/** NAME=VALUE with commas between them; values are numbers of at least 0. More than once: all of them. */
+export function constantsOption(
+  text: string,
+  previous?: ReadonlyMap<ConstantName, number>,
+): ReadonlyMap<ConstantName, number> {
+  const constants = new Map(previous);
   for (const word of text.split(",")) {
     const [name = "", value = "", more] = word.split("=");
     const known = CONSTANT_NAMES.find((constant) => constant === name.trim());
@@ -137,7 +140,7 @@ export function simCommand(jsonOption: Option): Command {
     .addOption(
       new Option(
         "--validate [row,…]",
-        "compare with what has been published instead: all rows, held-out, or these",
+        "compare with what has been published instead: all rows, held-out, checked, or these",
       ).argParser((text: string) => text.split(",").map((id) => id.trim())),
     )
     .addOption(new Option("--sensitivity", "vary each constant of the machine by 30 % instead"))

@@ -1,11 +1,12 @@
 /** The folder that --out names: report, tables and timelines beside the stored results. */
-import { mkdir, rename, writeFile } from "node:fs/promises";
+import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NetPopcornError } from "../../errors.ts";
 import type { ReportDocument } from "../../report/document.ts";
 import { loadPageScript, renderReport } from "../../report/html.ts";
 import type { CellResult } from "../../sim/sweep/combine.ts";
 import { toCsv } from "../../sim/sweep/csv.ts";
+import { makeFolder } from "../../sim/sweep/makeFolder.ts";
 import { traceDocument, traceFileName } from "../../sim/sweep/trace.ts";
 import { SHARES } from "../../sim/types.ts";
 import { recordOf } from "./rows.ts";
@@ -33,7 +34,7 @@ export async function writeOutput(folder: string, { results, report, tables }: O
     if (cell.result.trace.length > 0) files.push([traceFileName(cell), JSON.stringify(traceDocument(cell))]);
   }
   try {
-    await mkdir(folder, { recursive: true });
+    makeFolder(folder);
     // Whole or not at all: a reader never sees half a file.
     for (const [name, text] of files) {
       const path = join(folder, name);

@@ -89,7 +89,7 @@ export async function readMachine(name: string): Promise<string | Machine> {
   return parseMachine(value);
 }
 
-/** The machine with some of its constants replaced. */
+/** The machine with some of its constants replaced. @throws NetPopcornError ERR_SIM_MACHINE: it is none any more. */
 function withConstants(
   machine: string | Machine,
   set: ReadonlyMap<ConstantName, number> | undefined,
@@ -100,7 +100,7 @@ function withConstants(
     const constant: Constant = { value, unit: CONSTANT_UNITS[name], source: "the command line", confidence: "prior" };
     return [name, constant] as const;
   });
-  return { ...whole, constants: { ...whole.constants, ...Object.fromEntries(replaced) } };
+  return parseMachine({ ...whole, constants: { ...whole.constants, ...Object.fromEntries(replaced) } });
 }
 
 /** Points in the order of results: designs as they were named, each with rising core counts. */
@@ -109,6 +109,13 @@ export async function planPoints(options: SimCommandOptions): Promise<SimPoint[]
   const coresMax = coresOf(typeof machine === "string" ? machineNamed(machine) : machine);
   const cores = options.cores ?? CORES_DEFAULT.filter((count) => count <= coresMax);
   const { design: designs, skew, background } = options;
+  if (background && background.count > Math.max(...cores)) {
+    const most = `${Math.max(...cores)} cores at most`;
+    throw new NetPopcornError(
+      "ERR_ARGUMENT",
+      `--background: ${background.count} busy cores, but the sweep has ${most}`,
+    );
+  }
   const shared = {
     workload: options.workload,
     machine,
@@ -142,7 +149,7 @@ export async function planPoints(options: SimCommandOptions): Promise<SimPoint[]
   const given = Object.fromEntries(Object.entries(shared).filter(([, value]) => value !== undefined));
   return designs.flatMap((design) =>
     cores.map((count) => {
-      // Other work on more cores than there are is other work on all.
+      // A sweep over core counts has small ones too: there, all cores have other work.
       const busy = background && { cores: Math.min(background.count, count), share: background.share };
       return parsePoint({ design, cores: count, ...given, ...(busy ? { background: busy } : {}) });
     }),

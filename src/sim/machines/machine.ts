@@ -89,6 +89,10 @@ const DIVISORS: ReadonlySet<ConstantName> = new Set([
   ...(["rssQueues", "nicRings", "nicRingSlots", "napiBudget"] as const),
 ]);
 
+/** Cores are whole, and a core's number is kept in a byte or two. */
+const COUNTS: ReadonlySet<ConstantName> = new Set(["sockets", "coresPerSocket"] as const);
+const COUNT_MAX = 1024;
+
 export type Machine = {
   readonly name: string;
   readonly description: string;
@@ -122,6 +126,9 @@ function parseConstant(machine: string, key: ConstantName, value: unknown): Cons
     throw wrong(`${where}: "value" must be a number of at least 0`);
   }
   if (number === 0 && DIVISORS.has(key)) throw wrong(`${where}: "value" must be above 0`);
+  if (COUNTS.has(key) && !(Number.isInteger(number) && number <= COUNT_MAX)) {
+    throw wrong(`${where}: "value" must be an integer from 1 to ${COUNT_MAX}`);
+  }
   if (unit !== CONSTANT_UNITS[key]) throw wrong(`${where}: "unit" must be "${CONSTANT_UNITS[key]}"`);
   if (typeof source !== "string" || source === "") throw wrong(`${where}: "source" must say where it comes from`);
   const known = CONFIDENCES.find((one) => one === confidence);

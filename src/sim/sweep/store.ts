@@ -2,10 +2,11 @@
  * Results on disk, one JSON object a line, appended as they come: a sweep that was killed reads what it has and does
  * the rest. A line that was half written when the process ended is cut off.
  */
-import { appendFileSync, closeSync, mkdirSync, openSync, readFileSync, rmSync, truncateSync, writeSync } from "node:fs";
+import { appendFileSync, closeSync, openSync, readFileSync, rmSync, truncateSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { NetPopcornError } from "../../errors.ts";
 import type { PointResult } from "../types.ts";
+import { makeFolder } from "./makeFolder.ts";
 
 const RESULTS_FILE = "results.jsonl";
 const LOCK_FILE = ".lock";
@@ -33,7 +34,7 @@ export class ResultStore {
     const file = join(folder, RESULTS_FILE);
     const lock = join(folder, LOCK_FILE);
     try {
-      mkdirSync(folder, { recursive: true });
+      makeFolder(folder);
       takeLock(lock, folder);
       if (!isKept) rmSync(file, { force: true });
       const { results, unreadableLines } = readResults(file);

@@ -77,6 +77,18 @@ describe("machines", () => {
     expect(code(() => parseMachine(machine))).toMatch(new RegExp(`constant "${name}": "value" must be above 0`));
   });
 
+  test.each([
+    ["coresPerSocket", 0.5],
+    ["coresPerSocket", 1e9],
+    ["sockets", 1.5],
+  ])("a machine whose %s is %d is no machine", (name, value) => {
+    const machine = JSON.parse(JSON.stringify(machineNamed("e5-2690")));
+    machine.constants[name].value = value;
+    expect(code(() => parseMachine(machine))).toMatch(
+      new RegExp(`constant "${name}": "value" must be an integer from 1`),
+    );
+  });
+
   test("no constant carries the name of a design", () => {
     for (const name of CONSTANT_NAMES) {
       for (const design of DESIGNS) expect(name.toLowerCase()).not.toContain(design.replaceAll("-", ""));

@@ -31,6 +31,15 @@ describe("points", () => {
     );
   });
 
+  test("have the constants of every --set, the later of two with one name", () => {
+    const { set } = parse("--set", "linkGbps=40,wireUs=1", "--set", "clockGhz=3", "--set", "wireUs=2");
+    expect([...(set ?? [])]).toEqual([
+      ["linkGbps", 40],
+      ["wireUs", 2],
+      ["clockGhz", 3],
+    ]);
+  });
+
   test("are as asked for: every option reaches the point", async () => {
     const [point] = await planPoints(
       parse(
