@@ -25,6 +25,7 @@ const meanings: Readonly<Record<string, string>> = {
   EAGAIN: "nothing there now; wait for the event",
   ENOMEM: "the kernel's memory is too small for this configuration; raise memoryBytes or lower connectionsMax",
   EBUSY: "somebody else has it; wait until it is released",
+  ENODEV: "the stack has no interface of that address; give one of its addresses",
   EINVAL: "an argument is out of range",
   EPIPE: "the sending side is already shut down",
   EMSGSIZE: "the datagram is larger than a packet may be",

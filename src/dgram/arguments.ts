@@ -1,6 +1,7 @@
 /** The forms in which the methods of a dgram socket take their arguments, and Node's errors for wrong ones. */
 import type { BlockList } from "node:net";
 import { getSystemErrorMap } from "node:util";
+import { addressFamily } from "../ip/address.ts";
 import { errnoError, invalidArgument, nodeError, received } from "../net/errors.ts";
 
 export type SocketType = "udp4" | "udp6";
@@ -26,7 +27,7 @@ export type SocketOptions = {
 export type Callback = (...args: never[]) => void;
 export type SendCallback = (error: Error | null, bytes?: number) => void;
 
-/** @throws TypeError ERR_SOCKET_BAD_TYPE, ERR_INVALID_ARG_TYPE. */
+/** @throws TypeError ERR_SOCKET_BAD_TYPE, ERR_INVALID_ARG_TYPE, RangeError ERR_OUT_OF_RANGE. */
 export function normalizeOptions(given: unknown): SocketOptions {
   const options = (typeof given === "object" && given !== null ? given : { type: given }) as SocketOptions;
   const { type, lookup, signal } = options;
@@ -38,13 +39,24 @@ export function normalizeOptions(given: unknown): SocketOptions {
   }
   for (const name of ["recvBufferSize", "sendBufferSize"] as const) {
     const bytes = options[name];
-    if (bytes && typeof bytes !== "number")
-      throw invalidArgument(`"options.${name}" property`, "of type number", bytes);
+    if (!bytes) continue;
+    if (typeof bytes !== "number") throw invalidArgument(`"options.${name}" property`, "of type number", bytes);
+    if (bytes >>> 0 !== bytes) {
+      const range = Number.isInteger(bytes) ? ">= 0 && <= 4294967295" : "an integer";
+      const text = `The value of "options.${name}" is out of range. It must be ${range}. Received ${grouped(bytes)}`;
+      throw nodeError(RangeError, "ERR_OUT_OF_RANGE", text);
+    }
   }
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw invalidArgument('"options.signal" property', "an instance of AbortSignal", signal);
   }
   return options;
+}
+
+/** As Node shows numbers in that error: large ones with their thousands apart. */
+function grouped(value: number): string {
+  if (!Number.isInteger(value) || Math.abs(value) <= 2 ** 32) return String(value);
+  return String(value).replace(/\B(?=(\d{3})+$)/g, "_");
 }
 
 export type BindArguments = {
@@ -148,6 +160,11 @@ export function bufferSizeError(syscall: string, status: number): NodeJS.ErrnoEx
 export function checkMulticastAddress(address: unknown): string {
   if (address) return String(address);
   throw nodeError(TypeError, "ERR_MISSING_ARGS", 'The "multicastAddress" argument must be specified');
+}
+
+/** Of IPv4 or IPv6? */
+export function isGroup(address: Uint8Array): boolean {
+  return addressFamily(address) === 4 ? ((address[12] as number) & 0xf0) === 0xe0 : address[0] === 0xff;
 }
 
 export function alreadyBound(): NodeJS.ErrnoException {

@@ -9,7 +9,7 @@ import { type AddressInfo, isIP } from "node:net";
 import { onAbort } from "../abort.ts";
 import { NetPopcornError } from "../errors.ts";
 import { formatAddress, parseAddress } from "../ip/address.ts";
-import { EADDRNOTAVAIL, EBADF, EINVAL, EOPNOTSUPP, OK } from "../layout/status.ts";
+import { EADDRINUSE, EADDRNOTAVAIL, EBADF, EINVAL, EISCONN, ENODEV, EOPNOTSUPP, OK } from "../layout/status.ts";
 import { addressError, asNodeError, errnoError, unsupported } from "../net/errors.ts";
 import { type NetStack, socketsOf } from "../net/stackOf.ts";
 import type { Sockets } from "../socket/sockets.ts";
@@ -37,6 +37,8 @@ export class StackDgramSocket extends EventEmitter {
   #forgetSignal = () => {};
   /** While binding: what is to be done afterwards. */
   #waiting: (() => void)[] | undefined;
+  /** Those to be joined then. */
+  readonly #groupsWaiting = new Set<string>();
   #sockets: Sockets | undefined;
   #udp: UdpSocket | undefined;
   #peer: AddressInfo | undefined;
@@ -47,7 +49,7 @@ export class StackDgramSocket extends EventEmitter {
   #isReferenced = true;
   #closesWhenBound = false;
 
-  /** @throws TypeError ERR_SOCKET_BAD_TYPE, ERR_INVALID_ARG_TYPE. */
+  /** @throws TypeError ERR_SOCKET_BAD_TYPE, ERR_INVALID_ARG_TYPE, RangeError ERR_OUT_OF_RANGE. */
   constructor(
     given: unknown,
     listener: ((message: Buffer<ArrayBuffer>, sender: RemoteInfo) => void) | undefined,
@@ -100,12 +102,12 @@ export class StackDgramSocket extends EventEmitter {
     const { bytes, port, address, callback } = A.normalizeSend(args, this.#peer !== undefined);
     this.#checkRunning();
     // Node, too, sends what is there at the time, but for a socket that must first be bound.
-    this.#whenBound(() => {
-      const peer = this.#peer;
-      if (port === undefined && peer) this.#send(bytes, peer.port, peer.address, callback);
-      else if (port === undefined) process.nextTick(callback ?? (() => {}), A.notConnected());
-      else this.#resolveAndSend(bytes, port, address ?? LOOPBACK[this.type], callback);
-    });
+    const peer = this.#peer;
+    if (peer && port === undefined) this.#send(bytes, peer.port, peer.address, callback);
+    else {
+      const to = { port: port as number, host: address ?? LOOPBACK[this.type] };
+      this.#whenBound(() => this.#resolveAndSend(bytes, to.port, to.host, callback));
+    }
   }
 
   /** (message, offset, length, port, address[, callback]): send() with all of its arguments. */
@@ -181,7 +183,7 @@ export class StackDgramSocket extends EventEmitter {
     this.#checkRunning();
     A.checkString("interfaceAddress", networkInterface);
     this.#bound("setMulticastInterface");
-    this.#checkInterface(networkInterface, "setMulticastInterface");
+    this.#checkInterface(networkInterface, "setMulticastInterface", EADDRNOTAVAIL);
   }
 
   /** Takes effect at once: a stack sends broadcasts of every socket. */
@@ -270,19 +272,34 @@ export class StackDgramSocket extends EventEmitter {
     this.#udp = udp;
     if (!this.#isReferenced) sockets.unref();
     const { recvBufferSize, sendBufferSize } = this.#options;
-    if (recvBufferSize) this.setRecvBufferSize(recvBufferSize);
-    if (sendBufferSize) this.setSendBufferSize(sendBufferSize);
     const waiting = this.#waiting ?? [];
     this.#waiting = undefined;
-    this.emit("listening");
-    for (const step of waiting) if (!this.#isClosed) step();
-    if (this.#closesWhenBound) this.#closeQuietly();
-    // What came before anybody could hear of it.
-    this.#drain();
+    this.#groupsWaiting.clear();
+    try {
+      if (recvBufferSize) this.setRecvBufferSize(recvBufferSize);
+      if (sendBufferSize) this.setSendBufferSize(sendBufferSize);
+      this.emit("listening");
+    } finally {
+      for (const step of waiting) this.#attempt(step);
+      if (this.#closesWhenBound) this.#closeQuietly();
+      // What came before anybody could hear of it.
+      this.#drain();
+    }
+  }
+
+  /** A step that fails takes no other one along. */
+  #attempt(step: () => void): void {
+    if (this.#isClosed) return;
+    try {
+      step();
+    } catch (error) {
+      process.nextTick(() => this.emit("error", error));
+    }
   }
 
   #bindFailed(error: Error): void {
     this.#waiting = undefined;
+    this.#groupsWaiting.clear();
     this.#isConnecting = false;
     if (this.#closesWhenBound) this.#closeQuietly();
     else if (this.#isClosed) return;
@@ -313,7 +330,10 @@ export class StackDgramSocket extends EventEmitter {
   #resolveAndSend(bytes: Uint8Array, port: number, host: string, callback: A.SendCallback | undefined): void {
     this.#lookup(host, (error, found) => {
       if (!error) {
-        if (!this.#isClosed) this.#send(bytes, port, found, callback);
+        if (this.#isClosed) return;
+        if (!this.#peer) this.#send(bytes, port, found, callback);
+        // Connected since it was asked for.
+        else if (callback) process.nextTick(callback, addressError(EISCONN, "send", found, port));
       } else if (callback) process.nextTick(callback, error);
       else process.nextTick(() => this.emit("error", error));
     });
@@ -338,11 +358,12 @@ export class StackDgramSocket extends EventEmitter {
   }
 
   #onEvent(status: number): void {
-    if (status < OK) {
+    try {
       // As on Linux: only a connected socket is told what ICMP says.
-      if (this.#peer && !this.#isClosed) this.emit("error", errnoError(status, "recvmsg"));
+      if (status < OK && this.#peer && !this.#isClosed) this.emit("error", errnoError(status, "recvmsg"));
+    } finally {
+      this.#drain();
     }
-    this.#drain();
   }
 
   /** Tells of all datagrams that wait; of those after one whose listener throws, in a later turn of the event loop. */
@@ -356,8 +377,12 @@ export class StackDgramSocket extends EventEmitter {
       }
       isDone = true;
     } finally {
-      if (!isDone) setImmediate(() => this.#drain());
+      if (!isDone) setImmediate(() => this.#drainLater());
     }
+  }
+
+  #drainLater(): void {
+    if (!this.#isClosed) this.#sockets?.callApplication(() => this.#drain());
   }
 
   #deliver({ data, address: from, port }: Datagram): void {
@@ -371,20 +396,34 @@ export class StackDgramSocket extends EventEmitter {
 
   #membership(verb: "addMembership" | "dropMembership", group: unknown, networkInterface: unknown): void {
     this.#checkRunning();
-    const address = A.checkMulticastAddress(group);
+    const address = A.checkMulticastAddress(group).replace(ZONE, "");
     if (!isIP(address)) throw errnoError(EINVAL, verb);
+    const joins = verb === "addMembership";
+    const bytes = parseAddress(address);
+    if (!A.isGroup(bytes)) throw errnoError(joins ? EINVAL : EADDRNOTAVAIL, verb);
+    if (networkInterface !== undefined) {
+      this.#checkInterface(String(networkInterface), verb, joins ? ENODEV : EADDRNOTAVAIL);
+    }
+    if (!this.#udp) this.#checkGroupWaiting(formatAddress(bytes), verb);
     // Node binds a socket that is not, too; here the group is joined when that is done.
-    this.#whenBound(() => {
-      if (networkInterface !== undefined) this.#checkInterface(String(networkInterface), verb);
-      this.#callKernel(verb, (udp) => udp[verb](address));
-    });
+    this.#whenBound(() => this.#callKernel(verb, (udp) => udp[verb](address)));
   }
 
-  /** @throws Error EINVAL: no address; EADDRNOTAVAIL: none of the stack's. */
-  #checkInterface(networkInterface: string, verb: string): void {
+  /** As the kernel answers for a bound socket. @throws Error EADDRINUSE: in it already, EADDRNOTAVAIL: not in it. */
+  #checkGroupWaiting(group: string, verb: "addMembership" | "dropMembership"): void {
+    const groups = this.#groupsWaiting;
+    const joins = verb === "addMembership";
+    if (groups.has(group) === joins) throw errnoError(joins ? EADDRINUSE : EADDRNOTAVAIL, verb);
+    if (joins) groups.add(group);
+    else groups.delete(group);
+  }
+
+  /** @param unknown the errno for an address that is none of the stack's. @throws Error with it; EINVAL: no address. */
+  #checkInterface(networkInterface: string, verb: string, unknown: number): void {
     const address = networkInterface.replace(ZONE, "");
     if (!isIP(address)) throw errnoError(EINVAL, verb);
-    if (!this.#sockets?.hasAddress(address)) throw errnoError(EADDRNOTAVAIL, verb);
+    const sockets = this.#sockets ?? socketsOf(this.#stackOf());
+    if (!sockets.hasAddress(address)) throw errnoError(unknown, verb);
   }
 
   #sourceMembership(verb: string, source: string, group: string): void {

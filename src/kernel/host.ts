@@ -367,6 +367,15 @@ export class KernelHost implements Drivable {
     }
   }
 
+  /** Calls the application outside a turn: its exceptions are told as those of its event handlers are. */
+  callApplication(call: () => void): void {
+    try {
+      call();
+    } catch (error) {
+      this.#reportApplicationError(error);
+    }
+  }
+
   /** A trap may come up through the application's call of an export: then it is the kernel's, not the application's. */
   #reportApplicationError(error: unknown): void {
     if (isTrap(error)) throw error;

@@ -43,8 +43,12 @@ function exit(): void {
  */
 function tellExit(): void {
   let isThrown = false;
-  process.once("uncaughtExceptionMonitor", () => {
+  process.on("uncaughtExceptionMonitor", () => {
     isThrown = true;
+    // If the thread is still there then, the application has caught it after all ("uncaughtException").
+    setImmediate(() => {
+      isThrown = false;
+    }).unref();
   });
   process.once("exit", (status) => {
     if (!isThrown) post({ type: "exit", status });

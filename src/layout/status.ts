@@ -8,6 +8,7 @@ export const EBADF = -9;
 export const EAGAIN = -11;
 export const ENOMEM = -12;
 export const EBUSY = -16;
+export const ENODEV = -19;
 export const EINVAL = -22;
 export const EPIPE = -32;
 export const EMSGSIZE = -90;

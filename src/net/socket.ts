@@ -9,7 +9,7 @@ import { getDefaultHighWaterMark } from "node:stream";
 import type { NetPopcornError } from "../errors.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import { OPTION_KEEPALIVE, OPTION_KEEPALIVE_IDLE_MS, OPTION_NODELAY } from "../layout/option.ts";
-import { EADDRINUSE, EADDRNOTAVAIL, ECONNREFUSED, ENOTCONN, EPIPE, ETIMEDOUT } from "../layout/status.ts";
+import { EADDRINUSE, EADDRNOTAVAIL, ECONNREFUSED, ENOBUFS, ENOTCONN, EPIPE, ETIMEDOUT } from "../layout/status.ts";
 import { isEagain, type Sockets } from "../socket/sockets.ts";
 import type { NetStack } from "./stackOf.ts";
 import { socketsOf } from "./stackOf.ts";
@@ -31,6 +31,7 @@ import {
 } from "./errors.ts";
 import type { ServerInternals, SocketInternals } from "./nodeInternals.ts";
 import {
+  CHUNK_BYTES_MAX,
   CONNECTED,
   DATA,
   ENDED,
@@ -89,6 +90,12 @@ function isStackAddress(error: unknown): boolean {
 /** What the kernel takes: 32,767 s. */
 const KEEPALIVE_DELAY_SECONDS_MAX = 32767;
 
+/** Any other one Node does not look at. */
+function usableOnread(onread: net.OnReadOpts | null | undefined): net.OnReadOpts | undefined {
+  if (!onread || typeof onread !== "object" || typeof onread.callback !== "function") return undefined;
+  return onread.buffer instanceof Uint8Array || typeof onread.buffer === "function" ? onread : undefined;
+}
+
 /** A write that waits for room, or for the connection. */
 type PendingWrite = { bytes: Uint8Array; from: number; readonly rest: Piece[]; readonly done: Done };
 
@@ -117,7 +124,7 @@ export class StackSocket extends net.Socket implements TransportUser {
     super(forNode(options));
     if (options?.allowHalfOpen) this.allowHalfOpen = true;
     this.#stack = stack;
-    this.#onread = options?.onread;
+    this.#onread = usableOnread(options?.onread);
     this.#noDelay = options?.noDelay === true;
     this.#keepAlive = options?.keepAlive === true;
     this.#keepAliveDelayMs = keepAliveDelayMs(options?.keepAliveInitialDelay);
@@ -146,7 +153,7 @@ export class StackSocket extends net.Socket implements TransportUser {
   }
 
   static #pull(socket: StackSocket): void {
-    socket.#transport?.pull(0);
+    socket.#transport?.pullOutsideTurn(0);
   }
 
   override connect(...args: never[]): this {
@@ -506,6 +513,10 @@ export class StackSocket extends net.Socket implements TransportUser {
   /** Into the user's own buffer (option onread), without a stream between. */
   #deliver(onread: net.OnReadOpts, kernelBytes: Uint8Array, at: number, count: number): boolean {
     const buffer = this.#buffer as Uint8Array;
+    if (buffer.length === 0) {
+      this.destroy(errnoError(ENOBUFS, "read"));
+      return false;
+    }
     buffer.set(kernelBytes.subarray(at, at + count));
     this.#wantsBytes = onread.callback.call(this, count, buffer) !== false;
     if (this.#transport) this.#takeBuffer(this.#transport);
@@ -516,7 +527,11 @@ export class StackSocket extends net.Socket implements TransportUser {
   #takeBuffer(transport: Transport): void {
     const { buffer } = this.#onread ?? {};
     if (!buffer) return;
-    this.#buffer = typeof buffer === "function" ? buffer() : buffer;
+    const next = typeof buffer === "function" ? buffer() : buffer;
+    // As in Node: what is no array of bytes leaves the last one in place.
+    if (next instanceof Uint8Array) this.#buffer = next;
+    this.#buffer ??= new Uint8Array(CHUNK_BYTES_MAX);
+    // 0: what comes next is the socket's end (#deliver).
     transport.chunkBytesMax = this.#buffer.length;
   }
 

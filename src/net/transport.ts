@@ -52,7 +52,7 @@ const SMALL_BYTES_MAX = SCRATCH_SIZE_BYTES / 2;
 
 export class Transport implements EventSink, OpenConnection {
   bytesRead = 0;
-  /** Largest piece that the user can take. */
+  /** Largest piece that the user can take; 0: told of the first one, it lets go of the connection. */
   chunkBytesMax = CHUNK_BYTES_MAX;
   readonly #sockets: Sockets;
   #host: KernelHost;
@@ -104,11 +104,13 @@ export class Transport implements EventSink, OpenConnection {
     // The user may call startReading() from where it is given bytes.
     if (this.#isPulling || !this.#isReading || this.#isEnded) return;
     this.#isPulling = true;
-    let status: number;
+    let status: number | undefined;
     try {
       status = readableBytes <= SMALL_BYTES_MAX ? this.#pullSmall() : this.#pullPieces();
     } finally {
       this.#isPulling = false;
+      // The user has thrown: what lies behind, and the peer's end, are delivered in a later turn of the event loop.
+      if (status === undefined) setImmediate(() => this.pullOutsideTurn());
     }
     if (!this.#isReading || !this.#user) return;
     if (status < 0) this.#user[FAILED](status);
@@ -118,10 +120,16 @@ export class Transport implements EventSink, OpenConnection {
     }
   }
 
+  /** As pull(); what the user throws is told as what it throws from an event. */
+  pullOutsideTurn(readableBytes?: number): void {
+    this.#host.callApplication(() => this.pull(readableBytes));
+  }
+
   /** All in one piece, by way of the scratch page: one call of the kernel. @returns 0 or a negative errno. */
   #pullSmall(): number {
     const { handles } = this.#host;
     const limit = Math.min(SMALL_BYTES_MAX, this.chunkBytesMax);
+    if (limit === 0) return this.#pullPieces();
     const count = handles.receive(this.#handle, SCRATCH_BASE, limit);
     if (count <= 0) return count;
     this.#host.requestTurn();
@@ -138,12 +146,16 @@ export class Transport implements EventSink, OpenConnection {
       if (at <= 0) return at;
       const count = Math.min(handles.available, this.chunkBytesMax);
       this.bytesRead += count;
-      const goesOn = this.#user[DATA](handles.bytes, at, count);
-      // The user may have let go of the connection: the handle is not ours any more.
-      if (!this.#user) return 0;
-      handles.consume(this.#handle, count);
-      this.#host.requestTurn();
-      if (!goesOn) this.#isReading = false;
+      try {
+        if (!this.#user[DATA](handles.bytes, at, count)) this.#isReading = false;
+      } finally {
+        // The user may have let go of the connection: the handle is not ours any more. If it has thrown, it has had the
+        // bytes all the same.
+        if (this.#user) {
+          handles.consume(this.#handle, count);
+          this.#host.requestTurn();
+        }
+      }
     }
     return 0;
   }
@@ -255,12 +267,15 @@ export class Transport implements EventSink, OpenConnection {
       if (this.#isOver) this.#finish();
       return;
     }
-    if (mask & EVENT_CONNECTED) user[CONNECTED]();
     if (mask & EVENT_PEER_CLOSED) this.#hasPeerClosed = true;
-    if (mask & (EVENT_READABLE | EVENT_PEER_CLOSED)) this.pull(readableBytes);
-    // Any of these calls may make the user let go.
-    if (mask & EVENT_ERROR) this.#user?.[FAILED](status);
-    else if (mask & EVENT_WRITABLE) this.#user?.[WRITABLE]();
+    // Any of these calls may make the user let go, or throw.
+    try {
+      if (mask & EVENT_CONNECTED) user[CONNECTED]();
+      if (mask & (EVENT_READABLE | EVENT_PEER_CLOSED)) this.pull(readableBytes);
+    } finally {
+      if (mask & EVENT_ERROR) this.#user?.[FAILED](status);
+      else if (mask & EVENT_WRITABLE) this.#user?.[WRITABLE]();
+    }
   }
 
   #finish(): void {

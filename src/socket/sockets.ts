@@ -277,6 +277,11 @@ export class Sockets implements ConnectionOwner {
     );
   }
 
+  /** Calls the application outside a turn: its exceptions are told as those of its event handlers are. */
+  callApplication(call: () => void): void {
+    this.#anyHost().callApplication(call);
+  }
+
   /** The own address that what goes to `remote` leaves with; undefined: there is no route. */
   sourceAddressFor(remote: Uint8Array): Uint8Array | undefined {
     const { handles, memory } = this.#anyHost();

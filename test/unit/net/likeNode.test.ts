@@ -84,6 +84,36 @@ const scenarios: Record<string, Scenario> = {
     server.close();
     await event(server, "close");
   },
+  "onread without room": async (network, trace) => {
+    const server = network.server.createServer((socket) => socket.on("error", () => {}).write("hello"));
+    const port = await listening(server, network.host);
+    let buffers = 0;
+    const callback = (count: number) => {
+      trace.note("client", `given ${count}`);
+      return true;
+    };
+    for (const buffer of [new Uint8Array(0), () => new Uint8Array(0), () => new Uint8Array(buffers++ === 0 ? 2 : 0)]) {
+      const onread = { buffer, callback };
+      await closed(trace.socket("client", network.client.connect({ port, host: network.host, onread })));
+    }
+    server.close();
+  },
+  "onread that is none": async (network, trace) => {
+    const server = network.server.createServer((socket) => socket.end("hello"));
+    const port = await listening(server, network.host);
+    const callback = () => expect.unreachable();
+    for (const given of [
+      { callback },
+      { buffer: new ArrayBuffer(5), callback },
+      { buffer: Buffer.alloc(5) },
+      null,
+      5,
+    ]) {
+      const onread = given as never as nodeNet.OnReadOpts;
+      await closed(trace.socket("client", network.client.connect({ port, host: network.host, onread })));
+    }
+    server.close();
+  },
   "destroy() without and with an error": async (network, trace) => {
     const first = await connectPair(network, trace);
     first.client.destroy();
