@@ -45,6 +45,7 @@ import {
   udpRecvConsume,
   udpRecvPeek,
   udpSendTo,
+  udpSetOption,
   udpTakeEvent,
 } from "./udp/udp.ts";
 import { loadBe16 } from "./wire/bytes.ts";
@@ -149,5 +150,6 @@ export {
   udpRecvConsume,
   udpRecvPeek,
   udpSendTo,
+  udpSetOption,
   udpTakeEvent,
 };

@@ -2,8 +2,10 @@
  * BBR as an option: a model of the path (bottleneck bandwidth, shortest round trip, and how much in flight it bears)
  * sets pacing rate and window. After draft-ietf-ccwg-bbr (version 3), whose names the constants and phases keep.
  * Deviates: the wait between bandwidth probes is in rounds (as beside Reno) or two to three seconds, extra
- * acknowledgement is not estimated, and ECN is not looked at. It needs SACK; a connection without it grows as Reno
- * does. The flight block stays for the connection's life.
+ * acknowledgement is not estimated, and ECN is not looked at. Losses are held against a probe while its mode is REFILL
+ * or UP; the draft has a flag for it (bw_probe_samples), set with UP and good for the first round of DOWN, too: what a
+ * probe loses late is judged here by the rule for other rounds (updateLoss). It needs SACK; a connection without it
+ * grows as Reno does. The flight block stays for the connection's life.
  */
 import { nowUs } from "../time.ts";
 import {
@@ -127,7 +129,7 @@ export function bbrRecoveryBegins(f: Flight): void {
   f.bbrUndoInflightHi = f.bbrInflightHi;
 }
 
-/** It was a mistake: nothing had been lost. */
+/** It was a mistake: nothing had been lost. Deviates: the mode stays, also where STARTUP or a probe ended for it. */
 export function bbrUndo(f: Flight): void {
   f.bbrBwLo = max(f.bbrBwLo, f.bbrUndoBwLo);
   f.bbrInflightLo = max(f.bbrInflightLo, f.bbrUndoInflightLo);
@@ -162,7 +164,7 @@ function updateBandwidth(f: Flight): void {
   f.bbrBwMax1 = max(f.bbrBwMax1, rate);
 }
 
-/** One segment alone is no rate: in a round of few it would always be too much. */
+/** Deviates: a segment more than the draft's 2 %. One alone is no rate: in a round of few it would be too much. */
 function isLossy(tcb: Tcb, f: Flight): bool {
   return f.bbrRoundLost > (f.bbrRoundLost + f.bbrRoundDelivered) / LOSS_DIVISOR + <u32>tcb.sndMss;
 }

@@ -22,7 +22,7 @@ import { fastOpenOver, fastOpenSynAgain, isFastOpenChild } from "./fastOpen.ts";
 import { fastOpenAnswered } from "./fastOpenClient.ts";
 import { handshakeAck, listenInput, startFromSyn, timeWaitSyn } from "./open.ts";
 import { sendResetForSegment } from "./plainOutput.ts";
-import { announcedMss } from "./output.ts";
+import { announcedMss, ownMss } from "./output.ts";
 import { outputMark } from "./outputQueue.ts";
 import { reassemblyAdvance, reassemblyFinReached, reassemblyInsert, reassemblyNoteFin } from "./reassembly.ts";
 import { sackDuplicate, sackOverlap } from "./sack.ts";
@@ -131,7 +131,10 @@ function synSentInput(tcb: Tcb): void {
   if (S.segLen > 0) receive(tcb);
 }
 
-/** Is the timestamp that the segment echoes, if any, one of the last minutes? The SYN's lies no further back. */
+/**
+ * Is the timestamp that the segment echoes, if any, one of the last hours? The SYN's lies no further back.
+ * Deviates: RFC 7323 asks for no such check; as in Linux.
+ */
 function echoesOurs(): bool {
   if (!S.segHasTimestamps || S.segTsEcr == 0 || !timestamps) return true;
   return nowMs + timestampOffsetOfSegment() - S.segTsEcr <= SYN_AGE_MS_MAX;
@@ -391,7 +394,9 @@ function receiveInOrder(tcb: Tcb): void {
 function noteData(tcb: Tcb, bytes: u32): void {
   const cold = coldOf(tcb);
   cold.lastDataTick = nowTick;
-  if (bytes > <u32>cold.rcvMss) cold.rcvMss = <u16>min<u32>(bytes, announcedMss(tcb));
+  if (bytes <= <u32>cold.rcvMss) return;
+  // Segments that were taken together are larger: nothing to be looked up for them once it is what it can be.
+  if (<u32>cold.rcvMss < ownMss(tcb.localIndex)) cold.rcvMss = <u16>min<u32>(bytes, announcedMss(tcb));
 }
 
 /** What came with a SYN before the handshake was over (RFC 9293 3.10.7.3) and has waited as if it had come early. */

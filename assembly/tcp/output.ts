@@ -209,7 +209,6 @@ function congestionRightEdge(tcb: Tcb): u32 {
 
 /** May a segment smaller than the MSS go out now? */
 function maySendSmall(tcb: Tcb, bytes: u32, queued: u32, finQueued: bool, mss: u32): bool {
-  const inFlight = tcb.sndNxt - tcb.sndUna;
   // All there is: Nagle's rule (RFC 9293 3.7.4) holds it back while something is unacknowledged.
   if (bytes == queued) {
     // What has been sent before is not Nagle's business any more.
@@ -217,9 +216,9 @@ function maySendSmall(tcb: Tcb, bytes: u32, queued: u32, finQueued: bool, mss: u
     if (settingsCount != 0 && urgentIsQueued(tcb)) return true;
     // The persist timer lets go of what is corked (sendProbe).
     if (settingsCount != 0 && settingsHas(T.tcbIndex(tcb), SETTING_CORK)) return settingsPushed(T.tcbIndex(tcb));
-    // Deviates, as Linux does (draft-minshall-nagle): only while a small one is unacknowledged. The end of a large
-    // write need not wait for its beginning. What is in flight is whole segments when its size says so.
-    return inFlight % mss == 0 || (tcb.flags & T.F_NODELAY) != 0;
+    // Deviates (draft-minshall-nagle, as Linux): only while a small one is in flight. The end of a large write need
+    // not wait for its beginning.
+    return (tcb.flags & T.F_NODELAY) != 0 || !smallInFlight(tcb, mss);
   }
   // Cut short by a window: RFC 9293 3.8.6.2.1, at least half the largest window the peer ever offered.
   return bytes >= coldOf(tcb).sndWndMax >> 1;
@@ -237,6 +236,7 @@ function sendSequenced(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   } else {
     recoverySent(tcb, next - seq);
     pacingSent(tcb, bytes);
+    noteSmall(tcb, bytes);
   }
   // Before the timing begins: without a flight block its start is when what is in flight was sent.
   if (seqGt(next, tcb.sndMax)) flightSent(tcb, tcb.sndMax, next);
@@ -244,6 +244,30 @@ function sendSequenced(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   tcb.sndNxt = next;
   if (seqGt(next, tcb.sndMax)) tcb.sndMax = next;
   return true;
+}
+
+/**
+ * For Nagle: is a segment smaller than the MSS in flight? Instead of the number where the last one ended we keep
+ * whether there was one since all was acknowledged, or more than one. Of one the size of what is in flight tells; of
+ * more, or where the MSS has changed meanwhile, it counts until all is acknowledged.
+ */
+function smallInFlight(tcb: Tcb, mss: u32): bool {
+  if (tcb.sndMax == tcb.sndUna) return false;
+  const traits = coldOf(tcb).traits;
+  if (!(traits & T.TRAIT_SMALL_SENT)) return false;
+  return (traits & T.TRAIT_SMALLS_SENT) != 0 || (tcb.sndMax - tcb.sndUna) % mss != 0;
+}
+
+/** These bytes leave for the first time. Preconditions: SND.MAX is where they begin. */
+function noteSmall(tcb: Tcb, bytes: u32): void {
+  const mss = segmentMss(tcb);
+  const cold = coldOf(tcb);
+  if (bytes < mss ? bytes != 0 : bytes != mss && !isWhole && bytes % mss != 0) {
+    if (smallInFlight(tcb, mss)) cold.traits |= T.TRAIT_SMALLS_SENT;
+    else cold.traits = (cold.traits | T.TRAIT_SMALL_SENT) & ~T.TRAIT_SMALLS_SENT;
+  } else if (tcb.sndMax == tcb.sndUna) {
+    cold.traits &= ~(T.TRAIT_SMALL_SENT | T.TRAIT_SMALLS_SENT);
+  }
 }
 
 /** The next `bytes` bytes never sent before, whatever the congestion window says (RFC 8985 7.3). */

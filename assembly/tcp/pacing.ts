@@ -1,11 +1,13 @@
 /**
- * Pacing: bytes leave at a rate instead of a window at a time. Used by algorithms that set Flight.pacingRate (bbr.ts).
+ * Pacing: bytes leave at a rate instead of a window at a time. Used by what sets Flight.pacingRate: bbr.ts and
+ * validation.ts.
  * A burst is what the rate allows in a slack of a millisecond, or of an eighth of a round trip where that is less, and
  * two segments at least; the timer wheel's tick (65.5 us) is the finest step.
  */
 import { nowNs, nowTick, tickReached, TICK_SHIFT } from "../time.ts";
 import { Flight, FLIGHT_PACE_FIRED, FLIGHT_PACE_TIMER, flightOf } from "./flight.ts";
 import { Tcb } from "./tcb.ts";
+import { validationPacesNoMore } from "./validation.ts";
 import { wheelArm } from "./wheel.ts";
 
 const SLACK_NS_MAX: u64 = 1000000;
@@ -21,6 +23,7 @@ export function pacingAllows(tcb: Tcb): bool {
   if (tcb.flight == 0) return true;
   const f = flightOf(tcb);
   if (f.pacingRate == 0 || f.paceNextNs <= nowNs + slackNs(tcb, f)) return true;
+  if (validationPacesNoMore(tcb, f)) return true;
   if (!(f.flags & FLIGHT_PACE_TIMER)) {
     f.flags |= FLIGHT_PACE_TIMER;
     f.paceTick = max(<u32>(f.paceNextNs >> TICK_SHIFT), nowTick + 1);

@@ -257,6 +257,9 @@ export const TRAIT_MTU_SEARCH: u32 = 1 << 19;
 /** SOFT_*, three bits (softError.ts). */
 export const TRAIT_SOFT_ERROR: u32 = 1 << 20;
 export const TRAIT_SOFT_ERROR_MASK: u32 = 7 << 20;
+/** Since all was acknowledged last a segment smaller than the MSS was sent; more than one (output.ts: Nagle). */
+export const TRAIT_SMALL_SENT: u32 = 1 << 23;
+export const TRAIT_SMALLS_SENT: u32 = 1 << 29;
 /** CONGESTION_*, two bits. */
 export const TRAIT_CONGESTION_SHIFT: u32 = 8;
 export const TRAIT_CONGESTION_MASK: u32 = 3 << 8;
@@ -282,6 +285,8 @@ const TRAITS_UNION: u32 =
   TRAIT_SYN_DATA |
   TRAIT_MTU_SEARCH |
   TRAIT_SOFT_ERROR_MASK |
+  TRAIT_SMALL_SENT |
+  TRAIT_SMALLS_SENT |
   (15 * TRAIT_QUICK_ACK) |
   TRAIT_DELAYS_ACKS |
   TRAIT_CONGESTION_MASK;
@@ -305,6 +310,8 @@ const TRAITS_SUM: u64 =
   TRAIT_SYN_DATA +
   TRAIT_MTU_SEARCH +
   TRAIT_SOFT_ERROR_MASK +
+  TRAIT_SMALL_SENT +
+  TRAIT_SMALLS_SENT +
   15 * TRAIT_QUICK_ACK +
   TRAIT_DELAYS_ACKS +
   TRAIT_CONGESTION_MASK;

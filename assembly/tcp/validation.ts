@@ -5,7 +5,10 @@
  *
  * In use is pipeACK: the most that was acknowledged in a round trip, within the last three of them or a second. The
  * window is validated when that is half of it. State in the flight block, which is kept while the window is larger than
- * an initial one.
+ * an initial one; without one (the pool is full) RFC 2861 holds.
+ * Deviates: samples are kept in two halves of the period, so one counts for half of it to all of it (4.3: for all);
+ * the half is up to a segment short, since windows are no whole segments; and a loss that a tail loss probe repaired is
+ * answered once, from what is in flight after its ACK, without 4.4.1's deduction of what was sent again.
  */
 import { slowStartAfterIdle } from "../config.ts";
 import { CONGESTION_BBR } from "../../src/layout/option.ts";
@@ -71,10 +74,7 @@ export function validationAck(tcb: Tcb, ackedBytes: u32): bool {
     f.cwvEnd = tcb.sndMax;
     // With nothing in flight the next sample begins with the next ACK.
     if (tcb.sndMax == tcb.sndUna) f.flags &= ~FLIGHT_CWV_SAMPLE;
-    if (f.flags & FLIGHT_CWV_PACED) {
-      f.flags &= ~FLIGHT_CWV_PACED;
-      f.pacingRate = 0;
-    }
+    if (f.flags & FLIGHT_CWV_PACED) endPacing(f);
     judge(tcb, f);
   }
   if (!(f.flags & FLIGHT_NOT_VALIDATED)) return false;
@@ -82,9 +82,13 @@ export function validationAck(tcb: Tcb, ackedBytes: u32): bool {
   return true;
 }
 
-/** RFC 7661 4.3: validated is a window of which half is in use; windows are whole segments. */
+/** RFC 7661 4.3: validated is a window of which half is in use. A segment in each half may be incomplete. */
+function isInUse(tcb: Tcb, f: Flight): bool {
+  return (pipeAck(f) + <u32>tcb.sndMss) << 1 >= tcb.cwnd;
+}
+
 function judge(tcb: Tcb, f: Flight): void {
-  if ((pipeAck(f) + <u32>tcb.sndMss) << 1 >= tcb.cwnd) {
+  if (isInUse(tcb, f)) {
     f.flags &= ~FLIGHT_NOT_VALIDATED;
   } else if (!(f.flags & FLIGHT_NOT_VALIDATED)) {
     f.flags |= FLIGHT_NOT_VALIDATED;
@@ -112,7 +116,7 @@ export function validationIdle(tcb: Tcb): void {
   const idleSinceMs = f.cwvHalfAtMs == 0 ? nowMs : f.cwvHalfAtMs;
   age(tcb, f);
   f.flags &= ~FLIGHT_CWV_SAMPLE;
-  if (!(f.flags & FLIGHT_NOT_VALIDATED) && pipeAck(f) << 1 < tcb.cwnd) {
+  if (!(f.flags & FLIGHT_NOT_VALIDATED) && !isInUse(tcb, f)) {
     f.flags |= FLIGHT_NOT_VALIDATED;
     f.cwvSinceMs = idleSinceMs;
   }
@@ -136,10 +140,9 @@ export function validationLoss(tcb: Tcb): u32 {
   return max(f.cwvLossFlight >> 1, (<u32>tcb.sndMss) << 1);
 }
 
-/** RFC 7661 4.4.1: the recovery is over; what had to be sent again counts against the window. */
-export function validationRecovered(tcb: Tcb): void {
+/** RFC 7661 4.4.1: the recovery is over; what had to be sent again, `resent` bytes, counts against the window. */
+export function validationRecovered(tcb: Tcb, resent: u32): void {
   const f = flightOf(tcb);
-  const resent = <u32>max(f.undoRetrans, 0);
   if (f.cwvLossFlight != 0) {
     const left = f.cwvLossFlight > resent ? (f.cwvLossFlight - resent) >> 1 : 0;
     tcb.cwnd = min(tcb.cwnd, max(left, (<u32>tcb.sndMss) << 1));
@@ -152,6 +155,18 @@ function forget(f: Flight): void {
   f.cwvLossFlight = 0;
   f.cwvBest0 = 0;
   f.cwvBest1 = 0;
-  if (f.flags & FLIGHT_CWV_PACED) f.pacingRate = 0;
-  f.flags &= ~(FLIGHT_NOT_VALIDATED | FLIGHT_CWV_SAMPLE | FLIGHT_CWV_PACED);
+  if (f.flags & FLIGHT_CWV_PACED) endPacing(f);
+  f.flags &= ~(FLIGHT_NOT_VALIDATED | FLIGHT_CWV_SAMPLE);
+}
+
+function endPacing(f: Flight): void {
+  f.flags &= ~FLIGHT_CWV_PACED;
+  f.pacingRate = 0;
+}
+
+/** The first burst is still being paced, but RFC 7661 does not hold any more (tuningReload, TCP_CONGESTION). */
+export function validationPacesNoMore(tcb: Tcb, f: Flight): bool {
+  if (!(f.flags & FLIGHT_CWV_PACED) || validationHolds(tcb)) return false;
+  endPacing(f);
+  return true;
 }

@@ -68,6 +68,11 @@ export function datagramBoot(bytes: u32): bool {
   return true;
 }
 
+/** Bytes that the pool has. */
+export function datagramPoolSize(): u32 {
+  return chunkCount * CHUNK_SIZE_BYTES;
+}
+
 function at(chunk: u32): Chunk {
   return changetype<Chunk>(records + <usize>chunk * CHUNK_RECORD_BYTES);
 }

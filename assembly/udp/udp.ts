@@ -62,6 +62,7 @@ import {
   datagramCharge,
   datagramGive,
   datagramPoolBytes,
+  datagramPoolSize,
   datagramTake,
 } from "./datagrams.ts";
 import { isMember, membershipAdd, membershipBoot, membershipDrop, membershipDropAll } from "./memberships.ts";
@@ -325,7 +326,8 @@ export function udpSetOption(handle: u32, option: i32, value: i32): i32 {
   if (option == OPTION_RCV_BUFFER_BYTES) {
     if (value < RX_BYTES_MIN || value > RX_BYTES_MAX) return EINVAL;
     // Less than waits already: nothing of that is lost.
-    socket.rxBytesMax = <u32>value;
+    // One socket that nobody reads must leave the others room.
+    socket.rxBytesMax = min(<u32>value, max(datagramPoolSize() >> 1, RX_BYTES_DEFAULT));
     return OK;
   }
   if (value < 0 || value > (option == OPTION_MULTICAST_LOOP ? 1 : 255)) return EINVAL;

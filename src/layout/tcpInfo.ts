@@ -51,7 +51,10 @@ export const TCPI_RCV_SPACE_BYTES = 100;
 export const TCPI_TOTAL_RETRANS = 104;
 /** Bytes per second, 0xffffffff: not limited. */
 export const TCPI_PACING_RATE = 108;
-/** Segments delivered, cumulatively or by SACK, with the SYN; from the connection's bytes modulo 2^32. */
+/**
+ * Segments delivered, cumulatively or by SACK, with the SYN. Deviates from Linux's, which only grows: the connection's
+ * bytes modulo 2^32 by the MSS of now.
+ */
 export const TCPI_DELIVERED = 112;
 /** With accurate ECN (RFC 9768): packets of ours that arrived with ECN's congestion mark, as the peer tells; else 0. */
 export const TCPI_DELIVERED_CE = 116;
@@ -75,7 +78,7 @@ export const TCPI_CONGESTION = 148;
 export const TCPI_RECEIVED_CE = 152;
 /** Since the last segment with data. */
 export const TCPI_LAST_DATA_RECV_MS = 156;
-/** Bytes acknowledged by the peer, bytes received in order, modulo 2^32. */
+/** Bytes acknowledged by the peer, bytes received in order. Deviates: modulo 2^32, Linux's have 64 bits. */
 export const TCPI_BYTES_ACKED = 160;
 export const TCPI_BYTES_RECEIVED = 164;
 /** Segments that came ahead of a gap; stays at 65535. */

@@ -148,7 +148,8 @@ export class UdpSocket implements AsyncIterable<Datagram> {
 
   /**
    * How many bytes of memory datagrams may take that nobody has received yet, in each kernel, at first 256 KiB; further
-   * ones are dropped and counted. From 2 KiB to 16 MiB. @throws NetPopcornError ERR_OPTION_RANGE.
+   * ones are dropped and counted. From 2 KiB to 16 MiB; a kernel keeps at most half of its pool for one socket, or 256
+   * KiB where that is less (docs/dgram.md). @throws NetPopcornError ERR_OPTION_RANGE.
    */
   setRecvBufferSize(bytes: number): void {
     const [min, max] = UDP_RECV_BUFFER_BYTES;

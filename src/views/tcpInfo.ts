@@ -1,4 +1,7 @@
-/** TCP_INFO: what TCP knows of a connection, under the names and in the units of Linux's struct tcp_info. */
+/**
+ * TCP_INFO: what TCP knows of a connection, under the names and in the units of Linux's struct tcp_info. Counts of
+ * bytes are modulo 2^32, and tcpi_delivered comes from them (layout/tcpInfo.ts).
+ */
 import * as INFO from "../layout/tcpInfo.ts";
 import type { KernelMemory } from "./kernelMemory.ts";
 

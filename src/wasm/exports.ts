@@ -6,7 +6,11 @@
 export type KernelExports = {
   /** Reads the configuration at CONFIG_BASE, carves the arena, publishes MAP_*. 0 or a status. */
   boot(): number;
-  /** Reads again, at CONFIG_BASE, what is no size: times, limits of retransmission, modes, congestion control. */
+  /**
+   * Reads again, at CONFIG_BASE, what is no size: times, limits of retransmission, modes, congestion control. For
+   * packetdrill's scripts, which set sysctls while the kernel runs. Values are not checked again: the caller sees to it
+   * that they are within the limits of src/kernel/config.ts.
+   */
   tuningReload(): void;
   /** Forgets the cookies of fast open that servers have given, and who is not to be asked (RFC 7413 4.1.3). */
   fastOpenForget(): void;
@@ -225,7 +229,8 @@ export type KernelExports = {
   udpLeave(handle: number, group: number): number;
   /**
    * @param option OPTION_TOS, OPTION_HOP_LIMIT, OPTION_MULTICAST_HOP_LIMIT, OPTION_MULTICAST_LOOP, or
-   *   OPTION_RCV_BUFFER_BYTES: 2 KiB to 16 MiB of waiting datagrams, counted by what they take of the pool.
+   *   OPTION_RCV_BUFFER_BYTES: 2 KiB to 16 MiB of waiting datagrams, counted by what they take of the pool;
+   *   half of that at most, but for 256 KiB, whatever is asked for.
    * @returns 0, EINVAL, EBADF.
    */
   udpSetOption(handle: number, option: number, value: number): number;

@@ -46,6 +46,33 @@ describe.each(KERNEL_BUILDS)("TCP sending, %s build", (build) => {
       peer.expect({ flags: "psh ack", seq: 3501, payloadBytes: 100 });
     });
 
+    test("whole segments that left room for a SACK block hold nothing back, small ones that sum to a whole do", () => {
+      const bench = new KernelBench({ build });
+      const { peer, handle } = openPassive(bench, { mss: 1000, sack: true });
+      // A block is owed: 12 bytes less in each segment, until the gap is filled.
+      peer.send({ flags: "ack", seq: 101, payload: pattern(100) });
+      peer.expect({ flags: "ack" });
+      bench.write(handle, pattern(2 * 988));
+      peer.expect({ seq: 1, payloadBytes: 988 });
+      peer.expect({ seq: 989, payloadBytes: 988 });
+      peer.send({ flags: "ack", seq: 1, ack: 1, payload: pattern(100) });
+      peer.expect({ flags: "ack", ack: 201 });
+      bench.write(handle, pattern(500));
+      peer.expect({ flags: "psh ack", seq: 1977, payloadBytes: 500 });
+      peer.send({ flags: "ack", seq: 201 });
+      // Two halves in flight.
+      bench.wasm.tcpSetOption(handle, OPTION_NODELAY, 1);
+      for (const seq of [2477, 2977]) {
+        bench.write(handle, pattern(500));
+        peer.expect({ seq, payloadBytes: 500 });
+      }
+      bench.wasm.tcpSetOption(handle, OPTION_NODELAY, 0);
+      bench.write(handle, pattern(10));
+      peer.expectNothing();
+      peer.send({ flags: "ack", seq: 201 });
+      peer.expect({ flags: "psh ack", seq: 3477, payloadBytes: 10 });
+    });
+
     test.each(["OPTION_NODELAY", "configured"])("%s: nothing waits", (how) => {
       const bench = new KernelBench({ build, noDelay: how === "configured" });
       const { peer, handle } = openPassive(bench, { mss: 1000 });

@@ -1,6 +1,7 @@
 /** Validation of the congestion window where `slowStartAfterIdle` is 2 (RFC 7661). */
 import { describe, expect, test } from "vitest";
-import { RESULT_BASE } from "../../../src/layout/kernelMemory.ts";
+import { CONFIG_SLOW_START_AFTER_IDLE } from "../../../src/layout/config.ts";
+import { CONFIG_BASE, RESULT_BASE } from "../../../src/layout/kernelMemory.ts";
 import { CONGESTION_CUBIC, CONGESTION_RENO } from "../../../src/layout/option.ts";
 import * as TCPI from "../../../src/layout/tcpInfo.ts";
 import { KERNEL_BUILDS, KernelBench, type KernelBuild, Peer } from "../../helpers/kernelBench.ts";
@@ -92,6 +93,25 @@ describe.each(KERNEL_BUILDS)("congestion window validation, %s build", (build) =
     }
     // All of it within a round trip, though: as much as an initial window would be ten.
     expect(atOnce + later).toBe(100);
+  });
+
+  test("switched off while a burst is paced: the rest is not paced any more", () => {
+    const sender = new Sender(build, CONGESTION_RENO);
+    sender.transfer(300);
+    sender.bench.advance(MINUTE_MS);
+    const atOnce = sender.write(100);
+    expect(atOnce).toBeLessThan(30);
+    const pacingRate = () => {
+      expect(sender.bench.wasm.tcpInfo(sender.handle, RESULT_BASE)).toBe(0);
+      return sender.bench.memory.loadU32(RESULT_BASE + TCPI.TCPI_PACING_RATE);
+    };
+    expect(pacingRate()).toBeLessThan(0xffffffff);
+    const kernel = new DataView(sender.bench.memory.memory.buffer);
+    kernel.setUint32(CONFIG_BASE + CONFIG_SLOW_START_AFTER_IDLE, 1, true);
+    sender.bench.wasm.tuningReload();
+    sender.bench.advance(2);
+    expect(atOnce + sender.peer.all().length).toBe(100);
+    expect(pacingRate()).toBe(0xffffffff);
   });
 
   test("after five minutes half is left, in the end an initial window (4.4.3)", () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { OPTION_RCV_BUFFER_BYTES } from "../../../src/layout/option.ts";
 import {
   EADDRINUSE,
   EADDRNOTAVAIL,
@@ -240,6 +241,21 @@ describe.each(PROBE_BUILDS)("UDP, %s build", (build) => {
         deliver(probe, fields(53), mark(slots + n));
       }
       expect(probe.counters()).toMatchObject({ dropUdpQueueFull: 0, gaugeUdpBytes: slots * 256 });
+    });
+
+    test("a socket may hold half of the pool, whatever its limit: the others still get theirs", () => {
+      const probe = connected({ tuning: { udpSocketsMax: 16 } });
+      const flooded = bind(probe, 100);
+      const other = bind(probe, 101);
+      expect(probe.wasm.udpSetOption(flooded, OPTION_RCV_BUFFER_BYTES, 16 << 20)).toBe(0);
+      // 16 chunks of 64 KiB, each of 32 such slots.
+      const sent = 17 * 32;
+      for (let n = 0; n < sent; n++) deliver(probe, fields(100), new Uint8Array(1000));
+      const { dropUdpQueueFull, gaugeUdpBytes } = probe.counters();
+      expect(gaugeUdpBytes).toBe(8 * 32 * 2048);
+      expect(dropUdpQueueFull).toBe(sent - 8 * 32);
+      deliver(probe, fields(101), pattern(1000));
+      expect(probe.udpReceive(other)?.payload).toEqual(pattern(1000));
     });
 
     test("the pool is bounded for all sockets together, and all of it serves any size again", () => {
