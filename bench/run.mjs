@@ -100,12 +100,24 @@ function median(numbers) {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+/** Cases that the other side has not: they cannot be compared. */
+function tellMissing(suite, results, others, checkout) {
+  for (const { name } of results) {
+    if (others.some((other) => other.name === name)) continue;
+    console.error(`bench: ${suite}: ${name} is in ${checkout} checkout only`);
+  }
+}
+
 /** Rounds of both, one after the other, who goes first changing: what disturbs the machine disturbs both. */
 async function compare(ours, theirs, timeMs, rounds, isJson) {
+  for (const { name } of theirs.suites) {
+    if (!ours.suites.some((suite) => suite.name === name))
+      console.error(`bench: ${name} is in the other checkout only`);
+  }
   for (const suite of ours.suites) {
     const other = theirs.suites.find(({ name }) => name === suite.name);
     if (!other) {
-      console.error(`bench: ${suite.name} is in one of the two only`);
+      console.error(`bench: ${suite.name} is in this checkout only`);
       continue;
     }
     const pairs = new Map();
@@ -114,6 +126,10 @@ async function compare(ours, theirs, timeMs, rounds, isJson) {
       const first = await (isFirst ? ours.runSuite(suite, { timeMs }) : theirs.runSuite(other, { timeMs }));
       const second = await (isFirst ? theirs.runSuite(other, { timeMs }) : ours.runSuite(suite, { timeMs }));
       const [here, there] = isFirst ? [first, second] : [second, first];
+      if (round === 0) {
+        tellMissing(suite.name, here, there, "this");
+        tellMissing(suite.name, there, here, "the other");
+      }
       for (const { name, nsPerItem } of here) {
         const match = there.find((result) => result.name === name);
         if (match) pairs.set(name, [...(pairs.get(name) ?? []), { here: nsPerItem, there: match.nsPerItem }]);

@@ -17,6 +17,9 @@ const RESTART_MS = 50;
 /** Between two ends: the kernel gets back what is its own meanwhile. */
 const PAUSE_MS = 300;
 const EVENT_MS_MAX = 10_000;
+const ALL_WAYS = [...WAYS, "kill"] as const;
+/** Each way once for the owner and once for another. */
+const ROUNDS_MIN = 2 * ALL_WAYS.length;
 const MS = 1e6;
 
 const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
@@ -49,24 +52,29 @@ export async function runRehome(options: BenchOptions, progress: (text: string) 
   };
   const ended = new Float64Array(endedNs);
   const took = { owner: [] as number[], other: [] as number[], up: [] as number[] };
+  const tookBy = { throw: [] as number[], exit: [] as number[], kill: [] as number[] };
   let entries = 0;
   try {
     await wait(WARM_UP_SECONDS * 1000);
     const untilNs = realClock.nowNs() + options.seconds * 1e9;
-    for (let round = 0; realClock.nowNs() < untilNs || round < 2; round++) {
+    for (let round = 0; realClock.nowNs() < untilNs || round < ROUNDS_MIN; round++) {
       const { owner } = await stack.stats();
       // The owner every other time: another kernel has to take over before it can write.
-      const kernelId = round % 2 === 0 ? (owner + 1 + (round % (kernels - 1))) % kernels : owner;
-      const way = [...WAYS, "kill"][(round >> 1) % 3] as (typeof WAYS)[number] | "kill";
+      const pair = round >> 1;
+      const kernelId = round % 2 === 0 ? (owner + 1 + (pair % (kernels - 1))) % kernels : owner;
+      const way = ALL_WAYS[pair % ALL_WAYS.length] as (typeof ALL_WAYS)[number];
       entries = Math.max(entries, entriesOf(kernelId));
       const down = nextEvent(stack, "down");
       const up = nextEvent(stack, "up");
+      // Nobody waits for it when the kernel does not even go down.
+      up.catch(() => {});
       ended[0] = realClock.nowNs();
       if (way === "kill") stack.killKernel(kernelId);
       else stack.postMessage({ kernelId, way } satisfies EndOrder);
       const downMs = ((await down) - (ended[0] as number)) / MS;
       if (entriesOf(kernelId) > 0) throw new NetPopcornError("ERR_BENCH", `kernel ${kernelId} still has entries`);
       took[kernelId === owner ? "owner" : "other"].push(downMs);
+      tookBy[way].push(downMs);
       took.up.push(((await up) - (ended[0] as number)) / MS);
       progress(`${way} of kernel ${kernelId}${kernelId === owner ? ", the owner" : ""}: ${downMs.toFixed(1)} ms`);
       await wait(PAUSE_MS);
@@ -83,6 +91,9 @@ export async function runRehome(options: BenchOptions, progress: (text: string) 
     ...figures("rehomeMs", all),
     ...figures("ofOwnerMs", took.owner),
     ...figures("ofOthersMs", took.other),
+    ...figures("throwMs", tookBy.throw),
+    ...figures("exitMs", tookBy.exit),
+    ...figures("killMs", tookBy.kill),
     ...figures("upAgainMs", took.up),
     restartMs: RESTART_MS,
   };

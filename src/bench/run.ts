@@ -35,9 +35,10 @@ const PORTS_USED = 24_000;
 
 export async function runBench(options: BenchOptions, progress: (text: string) => void): Promise<BenchResult> {
   if (options.level === "net") return runNetLevel(options, progress);
-  if (options.workload === "rehome") return runRehome(options, progress);
-  if (options.kernels > 1) return runThreads(options, progress);
-  switch (options.workload) {
+  const { workload } = options;
+  if (workload === "rehome") return runRehome(options, progress);
+  if (options.kernels > 1) return runThreads({ ...options, workload }, progress);
+  switch (workload) {
     case "accept":
       return runAccept(options, progress);
     case "bulk":

@@ -12,6 +12,7 @@ import {
   summary,
   TIME_WAIT_MS,
   WARM_UP_SECONDS,
+  type Workload,
 } from "./common.ts";
 import type { CountsAnswer, ThreadArguments } from "./threadMessages.ts";
 
@@ -28,9 +29,12 @@ const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, 
 /** Which side counts what the workload measures. */
 const COUNTING_SIDE = { accept: "client", bulk: "server", rr: "client" } as const;
 
-export async function runThreads(options: BenchOptions, progress: (text: string) => void): Promise<BenchResult> {
+/** `rehome` has threads of its own. */
+export type ThreadBenchOptions = BenchOptions & { readonly workload: Exclude<Workload, "rehome"> };
+
+export async function runThreads(options: ThreadBenchOptions, progress: (text: string) => void): Promise<BenchResult> {
   const { workload, kernels, seed } = options;
-  if (workload === "idle" || workload === "rehome")
+  if (workload === "idle")
     throw new NetPopcornError("ERR_ARGUMENT", `${workload} runs on one kernel: leave --kernels out`);
   const segment = await createSegment({ portsMax: Math.min(64, 2 * kernels + 1), seed });
   const stacks: Stack[] = [];
