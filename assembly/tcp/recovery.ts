@@ -235,10 +235,7 @@ export function recoveryEchoOver(tcb: Tcb): void {
 function endReduction(tcb: Tcb): void {
   if (congestionOf(tcb) == CONGESTION_BBR) return;
   tcb.cwnd = max(tcb.ssthresh, <u32>tcb.sndMss);
-  if (!validationHolds(tcb)) return;
-  // ECN without SACK keeps no account: what it says is of an earlier recovery.
-  const accounted = (coldOf(tcb).traits & T.TRAIT_SACK) != 0;
-  validationRecovered(tcb, accounted ? <u32>max(flightOf(tcb).undoRetrans, 0) : 0);
+  if (validationHolds(tcb)) validationRecovered(tcb, <u32>max(flightOf(tcb).undoRetrans, 0));
 }
 
 function recoveringAck(tcb: Tcb, f: Flight, advanced: bool): void {

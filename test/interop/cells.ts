@@ -38,6 +38,18 @@ function lossGrid(rttsMs: readonly number[], losses: readonly number[], family: 
   );
 }
 
+/** Against those of the loss grid, which have 256 KiB. */
+function bufferGrid(rttsMs: readonly number[], buffersKiB: readonly number[], losses: readonly number[]): Cell[] {
+  return rttsMs.flatMap((rttMs) =>
+    buffersKiB.flatMap((kib) =>
+      losses.map((percent) => {
+        const name = `${rttMs} ms, buffer ${kib} KiB, ${percent} % lost`;
+        return cell("buffers, IPv4", name, { ...rtt(rttMs), ...loss(percent), queueBytes: kib * 1024 });
+      }),
+    ),
+  );
+}
+
 function otherLinks(): Cell[] {
   const group = "other links, IPv4";
   return [
@@ -46,7 +58,6 @@ function otherLinks(): Cell[] {
     cell(group, "20 ms, 10 ms jitter", { ...rtt(20), jitterNs: 10e6 }),
     cell(group, "20 ms, 10 Mbit/s", { ...rtt(20), rateBitsPerSecond: 10e6 }),
     cell(group, "20 ms, buffer 32 KiB", { ...rtt(20), queueBytes: 32 * 1024 }),
-    cell(group, "20 ms, buffer 1 MiB", { ...rtt(20), queueBytes: 1024 * 1024 }),
     cell(group, "100 ms, 20 Mbit/s, buffer 64 KiB", { ...rtt(100), rateBitsPerSecond: 20e6, queueBytes: 65_536 }),
   ];
 }
@@ -62,6 +73,7 @@ export function cells(isQuick: boolean): Cell[] {
   return [
     ...lossGrid([2, 20, 100, 200], [0, 0.1, 1, 5], 4),
     ...lossGrid([20, 100], [0, 1], 6),
+    ...bufferGrid([2, 20, 100], [64, 1024], [0, 0.1]),
     ...otherLinks(),
     ...otherControl(),
   ];

@@ -72,7 +72,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       quick: { type: "boolean", default: false },
       seconds: { type: "string", default: "3" },
       seeds: { type: "string", default: "2" },
-      minutes: { type: "string", default: "12" },
+      minutes: { type: "string", default: "16" },
       only: { type: "string", default: "" },
       out: { type: "string" },
     },

@@ -69,7 +69,7 @@ export function markdown(rows: readonly Row[], seconds: number, skipped: readonl
     "|---|---|---|---|---|",
     ...tableOf(rows),
     "",
-    "Written by `npm run interop` (as root, less than 12 minutes; the machine should do nothing else).",
+    "Written by `npm run interop` (as root, less than 16 minutes; the machine should do nothing else).",
     "",
   ].join("\n");
 }
