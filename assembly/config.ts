@@ -14,6 +14,9 @@ export let txRingBytes: u32 = 0;
 export let streamPoolBytes: u32 = 0;
 export let tsoBytesMax: u32 = 0;
 export let flowGroupMask: u32 = 0;
+/** Own ports that have a part in the flow group. */
+export let localPortFirst: u32 = 1;
+export let localPortLast: u32 = 0;
 export let timeWaitMs: u32 = 0;
 export let rtoMinUs: u32 = 0;
 export let rtoInitialUs: u32 = 0;
@@ -95,6 +98,8 @@ function sizesLoad(): void {
   streamPoolBytes = word(C.CONFIG_STREAM_POOL_BYTES);
   tsoBytesMax = word(C.CONFIG_TSO_BYTES_MAX);
   flowGroupMask = word(C.CONFIG_FLOW_GROUP_MASK);
+  localPortFirst = word(C.CONFIG_LOCAL_PORT_FIRST);
+  localPortLast = word(C.CONFIG_LOCAL_PORT_LAST);
   rcvBufferBytesMax = word(C.CONFIG_RCV_BUFFER_BYTES_MAX);
   sndBufferBytesMax = word(C.CONFIG_SND_BUFFER_BYTES_MAX);
   ephemeralPortFirst = word(C.CONFIG_EPHEMERAL_PORT_FIRST);

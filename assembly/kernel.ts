@@ -23,13 +23,7 @@ import {
 import { txBoot, txFrameBytesMax, txPublish } from "./device/tx.ts";
 import { groupsBoot } from "./flow/groups.ts";
 import { hashBoot } from "./flow/hash.ts";
-import {
-  migrationBoot,
-  migrationLateDrop,
-  migrationLatePeek,
-  migrationPorts,
-  migrationSetGroup,
-} from "./flow/migration.ts";
+import { migrationBoot, migrationLateDrop, migrationLatePeek, migrationSetGroup } from "./flow/migration.ts";
 import { flowTableBoot } from "./flow/table.ts";
 import { loopBoot } from "./device/loop.ts";
 import { addressAdd, addressBoot, addressDeprecate, addressFor } from "./ip/address.ts";
@@ -154,7 +148,6 @@ export {
   migrationLateDrop,
   migrationLatePeek,
   migrationList,
-  migrationPorts,
   migrationReplay,
   migrationReplayHeld,
   migrationSetGroup,

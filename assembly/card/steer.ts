@@ -100,11 +100,11 @@ function place(card: usize, kind: u32, source: usize, destination: usize, ports:
   }
   if (load<u32>(card, CARD_FLAGS) & CARD_FLAG_FLOW_GROUPS) {
     const destinationPort = <u32>bswap<u16>(<u16>(ports >> 16));
-    // For connections that we opened, the remote port is the service's: the group is then that of our own port.
     const leased =
       destinationPort >= load<u32>(card, CARD_LOCAL_PORT_FIRST) &&
       destinationPort <= load<u32>(card, CARD_LOCAL_PORT_LAST);
-    const port = leased ? destinationPort : <u32>bswap<u16>(<u16>ports);
+    // Why both ports: src/device/flowGroups.ts.
+    const port = <u32>bswap<u16>(<u16>ports) ^ (leased ? destinationPort : 0);
     const queue = <u32>load<u16>(card + ((port & load<u32>(card, CARD_FLOW_GROUP_MASK)) << 1), CARD_FLOW_GROUPS);
     if (queue != FLOW_GROUP_NONE) return queue;
   }

@@ -1,10 +1,9 @@
 /**
  * What this kernel has of each flow group, for the balancer: how many connections live in it and how many were ever
- * opened. A group is the low bits, 12 or fewer, of the client's port: the peer's for connections that we accept, our
- * own for those that we open (DESIGN: the service's port is the same for all of them). TIME-WAIT does not count as
+ * opened. A group is what the device makes of the two ports (src/device/flowGroups.ts). TIME-WAIT does not count as
  * living: a new connection in its place may be taken by any kernel.
  */
-import { flowGroupMask } from "../config.ts";
+import { flowGroupMask, localPortFirst, localPortLast } from "../config.ts";
 import { FLOW_GROUPS, GROUP_LIVE, GROUP_OPENED, GROUP_SIZE_BYTES } from "../../src/layout/flowGroup.ts";
 import { MAP_BASE, MAP_FLOW_GROUPS } from "../../src/layout/kernelMemory.ts";
 import { arenaAlloc } from "../mem/arena.ts";
@@ -18,15 +17,24 @@ export function groupsBoot(): bool {
   return base != 0;
 }
 
+/** The device's rule. @param ports as in a received segment. */
+export function groupOfPorts(ports: u32): u32 {
+  const local = <u32>bswap<u16>(<u16>(ports >> 16));
+  const leased = local >= localPortFirst && local <= localPortLast;
+  return (<u32>bswap<u16>(<u16>ports) ^ (leased ? local : 0)) & flowGroupMask;
+}
+
 /** Flow group of a connection. */
-export function groupOf(tcb: Tcb): u32 {
-  const port = tcb.flags & F_ACTIVE_OPEN ? tcb.ports >> 16 : tcb.ports;
-  return <u32>bswap<u16>(<u16>port) & flowGroupMask;
+function groupOf(tcb: Tcb): u32 {
+  return groupOfPorts(tcb.ports);
 }
 
 export function groupOpened(tcb: Tcb): void {
   const at = base + groupOf(tcb) * GROUP_SIZE_BYTES;
   store<u32>(at, load<u32>(at, GROUP_LIVE) + 1, GROUP_LIVE);
+  // Where the group does not depend on our port, an exact filter may have brought the connection here: it says nothing
+  // about what comes with the group.
+  if (tcb.flags & F_ACTIVE_OPEN && localPortFirst > localPortLast) return;
   store<u32>(at, load<u32>(at, GROUP_OPENED) + 1, GROUP_OPENED);
 }
 

@@ -30,6 +30,7 @@ import { remoteAt } from "../tcp/addresses.ts";
 import * as S from "../tcp/segment.ts";
 import { Tcb } from "../tcp/tcb.ts";
 import { loadBe16 } from "../wire/bytes.ts";
+import { groupOfPorts } from "./groups.ts";
 
 const ETH_BYTES: u32 = 14;
 /** Frames laid aside at once, of each kind; more are dropped, and TCP sends them again. */
@@ -56,26 +57,10 @@ const late = changetype<Shelf>(memory.data(16, 16));
 let states: usize = 0;
 /** Groups that are not steady. */
 let unsteady: u32 = 0;
-/** Ports of ours that name the group; first > last: the remote port always does. */
-let localPortFirst: u32 = 1;
-let localPortLast: u32 = 0;
 
 export function migrationBoot(): bool {
   states = arenaAlloc(FLOW_GROUPS, 64);
   return states != 0;
-}
-
-/** See KernelExports.migrationPorts. */
-export function migrationPorts(first: u32, last: u32): void {
-  localPortFirst = first;
-  localPortLast = last;
-}
-
-/** The device's rule. @param ports as in a received segment. */
-function groupOfPorts(ports: u32): u32 {
-  const local = <u32>bswap<u16>(<u16>(ports >> 16));
-  const named = local >= localPortFirst && local <= localPortLast ? local : <u32>bswap<u16>(<u16>ports);
-  return named & flowGroupMask;
 }
 
 /** True for connections that the device steers by this group: not those of the kernel with itself. */

@@ -11,9 +11,9 @@ import type { KernelExports } from "../../src/wasm/exports.ts";
 import { createMemory, instantiateKernel, loadModule } from "../../src/wasm/load.ts";
 import type { MicroCase, MicroSuite } from "./harness.ts";
 
-/** All connections of one group: it is our own port's. */
-const LOCAL_PORT = 40_000;
-const GROUP = LOCAL_PORT & 4095;
+/** Of the peer, so of all connections; it alone names their group, as on a card with fixed masks. */
+const REMOTE_PORT = 80;
+const GROUP = REMOTE_PORT;
 const PIECE_BYTES = 65_536;
 const PEER = parseAddress("10.0.0.2");
 
@@ -39,7 +39,6 @@ async function createSide(kernelId: number): Promise<Side> {
   const wasm = instantiateKernel(await loadModule("kernel", false), memory.memory);
   if (wasm.boot() < 0) throw new RangeError("the kernel does not boot");
   wasm.poll(1e9, 1);
-  wasm.migrationPorts(32_768, 60_999);
   return { wasm, memory, area: wasm.allocAppBytes(PIECE_BYTES) };
 }
 
@@ -66,7 +65,7 @@ async function createCase(name: string, items: number, connections: number, queu
   const { wasm, memory, area } = sides[0];
   for (let port = 1; port <= connections; port++) {
     memory.bytes.set(PEER, SCRATCH_BASE);
-    const handle = wasm.tcpConnect(-1, LOCAL_PORT, SCRATCH_BASE, port);
+    const handle = wasm.tcpConnect(-1, port, SCRATCH_BASE, REMOTE_PORT);
     if (handle < 0) throw new RangeError(`no connection: ${handle}`);
     for (let left = queuedBytes; left > 0; left -= PIECE_BYTES) wasm.tcpSend(handle, area, Math.min(left, PIECE_BYTES));
   }

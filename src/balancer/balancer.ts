@@ -10,7 +10,7 @@
 import { trustCookies } from "../control/cookieTrust.ts";
 import type { GroupRefusal } from "../control/ownedDevice.ts";
 import type { Device } from "../device/device.ts";
-import { groupOfPorts, initialQueue } from "../device/flowGroups.ts";
+import { groupOfPorts, groupRuleOf, initialQueue } from "../device/flowGroups.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
 import { forEachConnection } from "../views/connections.ts";
@@ -56,8 +56,6 @@ export type BalancerOptions = {
   readonly runningMemoryOf?: (kernel: number) => KernelMemory | undefined;
   /** Own addresses, 16 bytes each, in the order of the kernels' configuration. */
   readonly addresses: readonly Uint8Array[];
-  /** Ports that connections of our own use: their packets are grouped by them. */
-  readonly localPorts: { readonly first: number; readonly last: number };
   /** Exact filters to use for connections whose group moves. Default: half of what the device has. */
   readonly pinsMax?: number;
   /** Moves a group with its connections; `settled` is called at its end. Missing: that cannot be done. */
@@ -113,7 +111,6 @@ export class Balancer {
   readonly #options: BalancerOptions;
   readonly #observer: Observer;
   readonly #pins: Pins;
-  readonly #localPorts: BalancerOptions["localPorts"];
   readonly #moves: Record<string, number> = {};
   readonly #refusals: Record<Refusal, number> = { stale: 0, live: 0, arriving: 0, filters: 0, migration: 0, offer: 0 };
   /** Live moves under way, by group, and those that have ended since the last step. */
@@ -142,16 +139,13 @@ export class Balancer {
   constructor(options: BalancerOptions) {
     this.#options = options;
     const { device, kernels } = options;
-    // A card that groups by the remote port only has exact filters for connections of our own.
-    const { first, last } = options.localPorts;
-    this.#localPorts = device.groupByLocalPorts?.(first, last) === false ? { first: 1, last: 0 } : options.localPorts;
     this.#loads = new Array(kernels).fill(0);
     this.#pins = new Pins(device, options.pinsMax ?? device.capabilities.exactFilters >> 1);
     const onStray = (kernel: number, group: number, opened: number) => {
       if (!this.#pins.has(kernel, group) && !this.#settling.has(pairKey(kernel, group))) this.#strays += opened;
     };
     const canMigrate = options.migrate !== undefined;
-    this.#observer = new Observer({ ...options, onStray, canMigrate, localPorts: this.#localPorts });
+    this.#observer = new Observer({ ...options, onStray, canMigrate });
     for (let group = 0; group < device.capabilities.flowGroups; group++) {
       if (device.flowGroupQueue?.(group) === undefined) device.moveFlowGroup?.(group, initialQueue(group, kernels));
     }
@@ -476,8 +470,7 @@ export class Balancer {
   }
 
   #groupOf({ remotePort, localPort }: ReplyTuple): number {
-    const groups = this.#options.device.capabilities.flowGroups;
-    return groupOfPorts(remotePort, localPort, { ...this.#localPorts, groups });
+    return groupOfPorts(remotePort, localPort, groupRuleOf(this.#options.device.capabilities));
   }
 
   #trustCookies(nowNs: number): void {

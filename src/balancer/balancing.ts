@@ -40,7 +40,6 @@ export class Balancing {
     const { configs, device, memories, policy } = options.plan;
     const config = configs[0];
     if (policy === staticPolicy || !config) return;
-    const { ephemeralPortFirst, ephemeralPortLast } = config.tuning;
     this.#balancer = new Balancer({
       device,
       policy,
@@ -49,7 +48,6 @@ export class Balancing {
       memoryOf: (kernel) => (options.isUp(kernel) ? memories[kernel] : undefined),
       runningMemoryOf: (kernel) => (options.isRunning(kernel) ? memories[kernel] : undefined),
       addresses: config.addresses.map(({ address }) => address),
-      localPorts: { first: ephemeralPortFirst, last: ephemeralPortLast },
       migrate: options.migrate,
       isMigrating: options.isMigrating,
     });

@@ -59,21 +59,23 @@ function checkPeriod(periodNs: number): number {
   return periodNs;
 }
 
-type BalancedCapabilities = Pick<DeviceCapabilities, "flowGroups" | "exactFilters" | "groupsByLocalPort">;
+type BalancedCapabilities = Pick<DeviceCapabilities, "flowGroups" | "exactFilters" | "localPorts" | "steering">;
 
 /**
  * The policy of a stack. Default: angel for kernels in threads behind a device with flow groups and exact filters, else
  * static: on one thread all kernels share one processor, and a group gains nothing by moving; without filters a
  * connection that begins in the moment of a move may be torn, and where all connections to one service fall into one
- * group (the 82599's fixed masks) only one kernel could open them, so that is for the user to choose.
+ * group (the 82599's fixed masks) only one kernel could open them, so that is for the user to choose; a TAP's kernels
+ * share their processors with the clients (docs/balancer.md).
  * @throws NetPopcornError ERR_OPTION_RANGE, ERR_OPTION_UNKNOWN, ERR_OPTION_COMBINATION.
  */
 export function resolvePolicy(
   option: BalancerOption | undefined,
   stack: { readonly threads: boolean; readonly kernels: number; readonly device: BalancedCapabilities },
 ): Policy {
-  const { exactFilters, flowGroups, groupsByLocalPort } = stack.device;
-  const balances = stack.kernels > 1 && flowGroups > 0 && exactFilters > 0 && groupsByLocalPort === true;
+  const { exactFilters, flowGroups, localPorts, steering } = stack.device;
+  const isCard = steering === "card" || steering === "software";
+  const balances = stack.kernels > 1 && isCard && flowGroups > 0 && exactFilters > 0 && localPorts !== undefined;
   const policy = choosePolicy(option ?? (stack.threads && balances ? "angel" : "static"));
   if (policy !== staticPolicy && flowGroups === 0) {
     throw new NetPopcornError(

@@ -2,14 +2,21 @@
  * What the balancer sees, read out of the kernels' memories: no kernel is asked, none does anything for it but keep the
  * counters that it keeps anyway.
  */
-import { groupOfPorts } from "../device/flowGroups.ts";
+
 import type { Device } from "../device/device.ts";
-import { GAUGE_ACCEPT_QUEUE, GAUGE_ACCEPT_QUEUE_MAX, GAUGE_CONNECTIONS, GAUGE_TIME_WAIT } from "../layout/counters.ts";
-import { TCP_ACTIVE_OPENS, TCP_PASSIVE_OPENS } from "../layout/counters.ts";
+import { groupOfPorts, groupRuleOf } from "../device/flowGroups.ts";
+import {
+  GAUGE_ACCEPT_QUEUE,
+  GAUGE_ACCEPT_QUEUE_MAX,
+  GAUGE_CONNECTIONS,
+  GAUGE_TIME_WAIT,
+  TCP_ACTIVE_OPENS,
+  TCP_PASSIVE_OPENS,
+} from "../layout/counters.ts";
 import { FLOW_GROUPS, GROUP_LIVE, GROUP_OPENED, GROUP_SIZE_BYTES } from "../layout/flowGroup.ts";
 import { MAP_BASE, MAP_FLOW_GROUPS } from "../layout/kernelMemory.ts";
-import type { FrameRing } from "../views/frameRing.ts";
 import { forEachProgress } from "../views/connections.ts";
+import type { FrameRing } from "../views/frameRing.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { GroupsObservation, KernelObservation, Observation } from "./policy.ts";
 
@@ -28,8 +35,6 @@ export type ObserverOptions = {
   readonly memoryOf: (kernel: number) => KernelMemory | undefined;
   /** Called for openings in a kernel that does not own the group, once for each look that finds some. */
   readonly onStray: (kernel: number, group: number, opened: number) => void;
-  /** Ports of ours that name a connection's group. */
-  readonly localPorts: { readonly first: number; readonly last: number };
   readonly canMigrate: boolean;
 };
 
@@ -162,10 +167,8 @@ export class Observer {
   }
 
   #measureProgress(): Uint32Array {
-    const { device, localPorts } = this.#options;
-    const groups = device.capabilities.flowGroups;
-    const progress = new Uint32Array(groups);
-    const rule = { ...localPorts, groups };
+    const rule = groupRuleOf(this.#options.device.capabilities);
+    const progress = new Uint32Array(rule.groups);
     for (const kernel of this.#watched.keys()) {
       const watched = this.#watch(kernel);
       if (!watched) continue;

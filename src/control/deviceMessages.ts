@@ -1,9 +1,8 @@
 /** Payloads of the messages about the device (docs/messages.md). All integers little-endian. */
 import type { DeviceCapabilities } from "../device/device.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
+import type { PortRange } from "../rss/toeplitz.ts";
 
-/** Version of all of them. */
-export const DEVICE_MESSAGE_VERSION = 1;
 /** Questions are counted up to this, and then from 1 on. */
 export const CORRELATION_MAX = 0x7fffffff;
 
@@ -11,11 +10,12 @@ export const CORRELATION_MAX = 0x7fffffff;
 export type DeviceTerms = DeviceCapabilities;
 
 const STEERING = ["card", "ebpf", "learned", "software", "none"] as const satisfies DeviceCapabilities["steering"][];
-const TERMS_BYTES = 24;
+const TERMS_BYTES = 28;
 const FLAG_CHECKSUM = 1;
-const FLAG_LOCAL_PORTS = 2;
-const FLAG_FILTERS_V6 = 4;
-const FLAG_COALESCING = 8;
+const FLAG_FILTERS_V6 = 2;
+const FLAG_COALESCING = 4;
+/** First > last: none. */
+const NO_LOCAL_PORTS: PortRange = { first: 1, last: 0 };
 
 export type QueueMessage = {
   readonly queue: number;
@@ -46,11 +46,13 @@ export function encodeQueueMessage(queue: number, status = 0, terms?: DeviceTerm
   view.setUint32(
     24,
     (terms.checksumOffload ? FLAG_CHECKSUM : 0) |
-      (terms.groupsByLocalPort === true ? FLAG_LOCAL_PORTS : 0) |
       (terms.exactFiltersV6 === false ? 0 : FLAG_FILTERS_V6) |
       (terms.receiveCoalescing ? FLAG_COALESCING : 0),
     true,
   );
+  const { first, last } = terms.localPorts ?? NO_LOCAL_PORTS;
+  view.setUint16(28, first, true);
+  view.setUint16(30, last, true);
   return payload;
 }
 
@@ -64,6 +66,7 @@ export function decodeQueueMessage(payload: Uint8Array): QueueMessage | undefine
   const steering = STEERING[view.getUint16(6, true)];
   if (!steering) return undefined;
   const flags = view.getUint32(24, true);
+  const localPorts = { first: view.getUint16(28, true), last: view.getUint16(30, true) };
   const terms = {
     queues: view.getUint16(4, true),
     steering,
@@ -73,7 +76,7 @@ export function decodeQueueMessage(payload: Uint8Array): QueueMessage | undefine
     flowGroups: view.getUint16(18, true),
     exactFilters: view.getUint32(20, true),
     checksumOffload: (flags & FLAG_CHECKSUM) !== 0,
-    groupsByLocalPort: (flags & FLAG_LOCAL_PORTS) !== 0,
+    ...(localPorts.first <= localPorts.last && { localPorts }),
     exactFiltersV6: (flags & FLAG_FILTERS_V6) !== 0,
     receiveCoalescing: (flags & FLAG_COALESCING) !== 0,
   };
@@ -93,7 +96,6 @@ export type TableWrite =
       /** QUEUE_NONE: left to the hash. */
       readonly queue: number;
     }
-  | { readonly op: "ports"; readonly first: number; readonly last: number }
   | { readonly op: "set"; readonly flow: ReplyTuple; readonly queue: number }
   | { readonly op: "clear"; readonly flow: ReplyTuple }
   | { readonly op: "drop"; readonly queue: number };
@@ -114,8 +116,8 @@ export type WriteBatch = {
 const BATCH_HEADER_BYTES = 8;
 const FLAG_OFFERED = 1;
 const FLAG_COMPLETE = 2;
-const OPS = ["place", "group", "ports", "set", "clear", "drop"] as const;
-const OP_BYTES = { place: 7, group: 11, ports: 5, set: 39, clear: 37, drop: 3 } as const;
+const OPS = ["place", "group", "set", "clear", "drop"] as const;
+const OP_BYTES = { place: 7, group: 11, set: 39, clear: 37, drop: 3 } as const;
 const FLOW_BYTES = 36;
 
 /** Bytes that a write takes in a batch. */
@@ -153,10 +155,6 @@ function encodeWrite(payload: Uint8Array, view: DataView, at: number, write: Tab
       view.setUint32(at + 2, write.entry, true);
       view.setUint16(at + 6, write.from, true);
       view.setUint16(at + 8, write.queue, true);
-      break;
-    case "ports":
-      view.setUint16(at, write.first, true);
-      view.setUint16(at + 2, write.last, true);
       break;
     case "set":
       encodeFlow(payload, at, write.flow);
@@ -203,8 +201,6 @@ function decodeWrite(payload: Uint8Array, view: DataView, at: number, op: TableW
         from: view.getUint16(at + 6, true),
         queue: view.getUint16(at + 8, true),
       };
-    case "ports":
-      return { op, first: view.getUint16(at, true), last: view.getUint16(at + 2, true) };
     case "set":
       return { op, flow: decodeFlow(payload, at), queue: view.getUint16(at + FLOW_BYTES, true) };
     case "clear":

@@ -36,11 +36,10 @@ import { EBUSY, EINVAL, OK } from "../layout/status.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import {
   CORRELATION_MAX,
+  type DeviceTerms,
   decodeFilterBlock,
   decodeQueueMessage,
   decodeWriteBatch,
-  type DeviceTerms,
-  DEVICE_MESSAGE_VERSION as VERSION,
   encodeFilterBlock,
   encodeGroups,
   encodeQueueMessage,
@@ -51,7 +50,7 @@ import {
   type WriteAnswer,
   type WriteBatch,
 } from "./deviceMessages.ts";
-import type { Endpoint, Message } from "./endpoint.ts";
+import { type Endpoint, type Message, CONTROL_VERSION as VERSION } from "./endpoint.ts";
 import { FilterTable } from "./filterTable.ts";
 import { HOLDER_STACK } from "./ports.ts";
 import { isForTerm } from "./questions.ts";
@@ -433,9 +432,6 @@ export class DeviceOwner {
       case "group":
         tables.moveFlowGroup?.(write.group, write.queue === QUEUE_NONE ? undefined : write.queue);
         this.#lastWrites.set(write.entry, sequence);
-        break;
-      case "ports":
-        tables.groupByLocalPorts?.(write.first, write.last);
         break;
       case "clear":
         this.#filters.clear(write.flow);

@@ -22,14 +22,8 @@ import {
 } from "../layout/message.ts";
 import { EAGAIN, OK } from "../layout/status.ts";
 import { statusError } from "../errors.ts";
-import {
-  decodeGroups,
-  decodeQueueMessage,
-  type DeviceTerms,
-  DEVICE_MESSAGE_VERSION as VERSION,
-  encodeQueueMessage,
-} from "./deviceMessages.ts";
-import type { Endpoint, Message } from "./endpoint.ts";
+import { decodeGroups, decodeQueueMessage, type DeviceTerms, encodeQueueMessage } from "./deviceMessages.ts";
+import { type Endpoint, type Message, CONTROL_VERSION as VERSION } from "./endpoint.ts";
 import type { OwnerLine } from "./portProxy.ts";
 
 export type QueueState = "none" | "asked" | "granted" | "driving" | "released";

@@ -37,6 +37,8 @@ import {
 
 /** Records of one receiver that wait for room in its ring. */
 export const OUTBOX_BYTES_MAX = 1 << 20;
+/** Of the payloads about ports and about the device: one, for kernelControl.ts carries the questions of both. */
+export const CONTROL_VERSION = 2;
 /** send(): the message waits for room, in order. */
 export const MESSAGE_HELD = 1;
 /** Messages that one poll handles unless told otherwise. */

@@ -18,8 +18,8 @@ import {
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import { DeviceOwner } from "./deviceOwner.ts";
 import { DeviceProxy } from "./deviceProxy.ts";
-import type { Endpoint } from "./endpoint.ts";
-import { decodePortMessage, PORT_MESSAGE_VERSION as VERSION } from "./portMessages.ts";
+import { CONTROL_VERSION as VERSION, type Endpoint } from "./endpoint.ts";
+import { decodePortMessage } from "./portMessages.ts";
 import { PortOwner } from "./portOwner.ts";
 import type { PortRequest } from "./ports.ts";
 import { type OwnerLine, PortProxy } from "./portProxy.ts";

@@ -78,7 +78,6 @@ export class OwnedDevice implements Device {
   readonly softwareSteered?: NonNullable<Device["softwareSteered"]>;
   readonly flowGroupQueue?: NonNullable<Device["flowGroupQueue"]>;
   readonly moveFlowGroup?: NonNullable<Device["moveFlowGroup"]>;
-  readonly groupByLocalPorts?: NonNullable<Device["groupByLocalPorts"]>;
   readonly setFilter?: NonNullable<Device["setFilter"]>;
   readonly clearFilter?: NonNullable<Device["clearFilter"]>;
   /** Called when groups that were to move stay where they are; also when entries that are no groups do (none then). */
@@ -116,7 +115,6 @@ export class OwnedDevice implements Device {
     if (device.softwareSteered) this.softwareSteered = device.softwareSteered.bind(device);
     if (device.flowGroupQueue) this.flowGroupQueue = (group) => this.#queueOfGroup(group);
     if (device.moveFlowGroup) this.moveFlowGroup = (group, queue, offer) => this.#moveGroup(group, queue, offer);
-    if (device.groupByLocalPorts) this.groupByLocalPorts = (first, last) => this.#groupBy(first, last);
     if (device.setFilter) this.setFilter = (flow, queue) => this.#setFilter(flow, queue);
     if (device.clearFilter) this.clearFilter = (flow) => this.#clearFilter(flow);
   }
@@ -235,13 +233,6 @@ export class OwnedDevice implements Device {
 
   #entryOf(group: number): number {
     return this.#device.placement?.entryOfGroup?.(group) ?? ENTRY_NONE - 1 - group;
-  }
-
-  #groupBy(first: number, last: number): boolean {
-    // What the device says must be known now.
-    if (this.capabilities.groupsByLocalPort === false) return false;
-    this.#collect({ op: "ports", first, last });
-    return true;
   }
 
   #setFilter(flow: ReplyTuple, queue: number): boolean {

@@ -1,9 +1,6 @@
 /** Payloads of the messages about ports (docs/messages.md). */
 import type { PortProtocol, PortRequest } from "./ports.ts";
 
-/** Version of all of them. */
-export const PORT_MESSAGE_VERSION = 1;
-
 /**
  * ```
  * u8 protocol (6 TCP, 17 UDP)  u8 holder  u16 port  u16 turn  i16 status  u8 length of the address, the address as text

@@ -23,14 +23,8 @@ import {
   MESSAGE_TYPE_RESET,
   MESSAGE_TYPE_REVOKED,
 } from "../layout/message.ts";
-import type { Endpoint, Message } from "./endpoint.ts";
-import {
-  decodePortMessage,
-  encodeClaimed,
-  encodePortMessage,
-  PORT_MESSAGE_VERSION as VERSION,
-  type PortMessage,
-} from "./portMessages.ts";
+import { type Endpoint, type Message, CONTROL_VERSION as VERSION } from "./endpoint.ts";
+import { decodePortMessage, encodeClaimed, encodePortMessage, type PortMessage } from "./portMessages.ts";
 import { PortRegistry } from "./ports.ts";
 import type { View } from "./view.ts";
 

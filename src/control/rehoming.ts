@@ -17,9 +17,8 @@
  */
 import { flowKey, Pins } from "../balancer/pins.ts";
 import type { Device, Placement } from "../device/device.ts";
-import { groupOfPorts } from "../device/flowGroups.ts";
+import { groupOfPorts, groupRuleOf } from "../device/flowGroups.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
-import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
 import { forEachConnection } from "../views/connections.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
@@ -45,8 +44,6 @@ export type RehomingOptions = {
   readonly queues: number;
   /** Memory of the kernel that drives a queue now; undefined: none does. */
   readonly memoryOf: (queue: number) => KernelMemory | undefined;
-  /** Ports of ours that name the flow group of a connection. */
-  readonly localPorts: { readonly first: number; readonly last: number };
   /** Own addresses, 16 bytes each, in the order of the kernels' configuration. */
   readonly addresses: readonly Uint8Array[];
 };
@@ -144,8 +141,7 @@ export class Rehoming {
 
   /** See MigratorOptions.unpin. */
   unpin(group: number): () => void {
-    const { device, localPorts } = this.#options;
-    const rule = { ...localPorts, groups: device.capabilities.flowGroups || FLOW_GROUPS };
+    const rule = groupRuleOf(this.#options.device.capabilities);
     const pins = this.#pins.take((flow) => groupOfPorts(flow.remotePort, flow.localPort, rule) === group);
     return () => {
       for (const { flow, sinceNs } of pins) this.#pins.add(flow, sinceNs);

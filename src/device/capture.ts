@@ -2,9 +2,16 @@
  * A capture at any device: what the kernels send and receive, as pcapng, one interface per queue. Ports on other
  * threads make their own blocks and post them to the thread that has the sink.
  */
-import { FRAME_BYTES_MAX, FRAME_OFFSET, FRAME_VNET_FLAGS, VNET_NEEDS_CSUM } from "../layout/frameRing.ts";
-import { FRAME_VNET_CSUM_OFFSET, FRAME_VNET_CSUM_START } from "../layout/frameRing.ts";
+
 import { NetPopcornError } from "../errors.ts";
+import {
+  FRAME_BYTES_MAX,
+  FRAME_OFFSET,
+  FRAME_VNET_CSUM_OFFSET,
+  FRAME_VNET_CSUM_START,
+  FRAME_VNET_FLAGS,
+  VNET_NEEDS_CSUM,
+} from "../layout/frameRing.ts";
 import { type FrameRing, recordBytes } from "../views/frameRing.ts";
 import type {
   Device,
@@ -147,7 +154,6 @@ class CapturedDevice implements Device {
   readonly queueFor?: NonNullable<Device["queueFor"]>;
   readonly flowGroupQueue?: NonNullable<Device["flowGroupQueue"]>;
   readonly moveFlowGroup?: NonNullable<Device["moveFlowGroup"]>;
-  readonly groupByLocalPorts?: NonNullable<Device["groupByLocalPorts"]>;
   readonly setFilter?: NonNullable<Device["setFilter"]>;
   readonly clearFilter?: NonNullable<Device["clearFilter"]>;
   readonly filters?: NonNullable<Device["filters"]>;
@@ -172,7 +178,6 @@ class CapturedDevice implements Device {
     if (device.queueFor) this.queueFor = device.queueFor.bind(device);
     if (device.flowGroupQueue) this.flowGroupQueue = device.flowGroupQueue.bind(device);
     if (device.moveFlowGroup) this.moveFlowGroup = device.moveFlowGroup.bind(device);
-    if (device.groupByLocalPorts) this.groupByLocalPorts = device.groupByLocalPorts.bind(device);
     if (device.setFilter) this.setFilter = device.setFilter.bind(device);
     if (device.clearFilter) this.clearFilter = device.clearFilter.bind(device);
     if (device.filters) this.filters = device.filters.bind(device);

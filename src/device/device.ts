@@ -1,3 +1,4 @@
+import type { PortRange } from "../rss/toeplitz.ts";
 import type { FrameRing } from "../views/frameRing.ts";
 import type { ReplySteering, ReplyTuple } from "./replySteering.ts";
 import type { PlacedFilter, TablesDescriptor } from "./tables.ts";
@@ -36,8 +37,11 @@ export type DeviceCapabilities = {
   readonly retaEntries: number;
   /** Flow groups that can be placed one by one; 0: none. */
   readonly flowGroups: number;
-  /** Connections that we open can be grouped by our port instead of the service's. Default false. */
-  readonly groupsByLocalPort?: boolean;
+  /**
+   * Own ports that have a part in the flow group (flowGroups.ts), so that a connection that we open can be in any.
+   * Missing: the remote port alone names it.
+   */
+  readonly localPorts?: PortRange;
   /** Exact-match filters; 0: none. */
   readonly exactFilters: number;
   /** Exact filters are for IPv6 flows, too. Default true. */
@@ -125,11 +129,6 @@ export interface Device {
    * Placement.place. Default false.
    */
   moveFlowGroup?(group: number, queue: number | undefined, offer?: boolean): void;
-  /**
-   * Has packets to these ports of ours grouped by them, unless the device was told other ports.
-   * @returns false when the device groups by the remote port only.
-   */
-  groupByLocalPorts?(first: number, last: number): boolean;
   /**
    * Sends one TCP flow to `queue`, before all tables. Where a kernel owns the device, that takes its time, and may be
    * refused later. @returns false when the exact filters are used up.

@@ -1,4 +1,6 @@
 import { FLOW_GROUPS } from "../layout/flowGroup.ts";
+import type { PortRange } from "../rss/toeplitz.ts";
+import type { DeviceCapabilities } from "./device.ts";
 
 /**
  * Where a flow group is at first: equal shares, and equal too for the groups that a client really uses. Linux's
@@ -10,10 +12,24 @@ export function initialQueue(group: number, queues: number): number {
   return Math.floor((((group * step) % FLOW_GROUPS) * queues) / FLOW_GROUPS);
 }
 
-/** How a device groups: by which of our own ports, if any, and in how many groups. */
+/** The ephemeral ports of a stack, unless configured (RFC 6056 3.2 asks for a wide range; these are Linux's). */
+export const LOCAL_PORTS_DEFAULT: PortRange = { first: 32768, last: 60999 };
+
+/** How a device groups: which of our own ports count too, if any (first > last: none), and in how many groups. */
 export type GroupRule = { readonly first: number; readonly last: number; readonly groups: number };
 
-/** The low bits of the client's port. */
+/** Of a device, by its capabilities, or as a kernel knows it. */
+export function groupRuleOf({ flowGroups, localPorts }: Partial<DeviceCapabilities>): GroupRule {
+  // Without any flow groups the kernels count as if there were all.
+  return { ...(localPorts ?? { first: 1, last: 0 }), groups: flowGroups || FLOW_GROUPS };
+}
+
+/**
+ * The low bits of the client's port. Where our own port is one of those that connect() uses, of both ports, XORed: then
+ * each of the two, the other being fixed, goes through all groups. So a connection that we open can be in any group, by
+ * choice of our port, and a listener on such a port (port 0, or 50051) has its clients in all groups.
+ * Also in assembly/card/steer.ts, assembly/flow/groups.ts and the steering program of the TAP (src/device/tap/ebpf.ts).
+ */
 export function groupOfPorts(remotePort: number, localPort: number, { first, last, groups }: GroupRule): number {
-  return (localPort >= first && localPort <= last ? localPort : remotePort) & (groups - 1);
+  return (localPort >= first && localPort <= last ? localPort ^ remotePort : remotePort) & (groups - 1);
 }

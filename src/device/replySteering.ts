@@ -3,15 +3,14 @@
  * It is a view: whatever the owner changes in the device's tables holds from the next call on. The RSS key and the
  * sizes of the tables are fixed when a kernel gets its port.
  *
- * A device looks at exact filters first, then at the flow group, then at the hash. The group is the low bits of the
- * local port for ports from localPortFirst to localPortLast, of the remote port for all others.
+ * A device looks at exact filters first, then at the flow group (flowGroups.ts), then at the hash.
  */
 import type { ToeplitzTables } from "../rss/toeplitz.ts";
 
 export interface ReplySteering {
   /** Queue pairs of the device. */
   readonly queues: number;
-  /** Ports that are grouped by themselves; first > last: none. */
+  /** Ports that have a part in the group; first > last: none. */
   readonly localPortFirst: number;
   readonly localPortLast: number;
   /** Flow groups, a power of two. Default 4096. */

@@ -13,7 +13,6 @@ export interface DeviceTables {
   place?(entry: number, queue: number): void;
   /** As Device.moveFlowGroup. */
   moveFlowGroup?(group: number, queue: number | undefined): void;
-  groupByLocalPorts?(first: number, last: number): boolean;
   /** @returns false when the exact filters are used up, or the device has none for this flow. */
   setFilter?(flow: ReplyTuple, queue: number): boolean;
   clearFilter?(flow: ReplyTuple): void;
@@ -36,7 +35,6 @@ export function tablesOf(device: Device): DeviceTables {
   const tables: DeviceTables = {};
   if (placement) tables.place = (entry, queue) => placement.place(entry, queue);
   if (device.moveFlowGroup) tables.moveFlowGroup = device.moveFlowGroup.bind(device);
-  if (device.groupByLocalPorts) tables.groupByLocalPorts = device.groupByLocalPorts.bind(device);
   if (device.setFilter) tables.setFilter = device.setFilter.bind(device);
   if (device.clearFilter) tables.clearFilter = device.clearFilter.bind(device);
   if (device.filters) tables.filters = device.filters.bind(device);

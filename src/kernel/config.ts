@@ -2,16 +2,17 @@
  * A kernel's tuning: names, defaults, ranges, units; and writing the configuration record (layout/config.ts) that the
  * kernel reads once at boot. Defaults are Linux's where Linux has one.
  */
-import type { NetworkOptions } from "./networkControl.ts";
+import { groupRuleOf } from "../device/flowGroups.ts";
 import { NetPopcornError } from "../errors.ts";
 import { ADDRESS_BYTES, type Cidr, parseCidr } from "../ip/address.ts";
 import * as C from "../layout/config.ts";
 import { HANDLE_INDEX_MASK } from "../layout/event.ts";
-import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { CONFIG_BASE, LAYOUT_VERSION, RX_LANES_MAX } from "../layout/kernelMemory.ts";
 import { MESSAGE_KERNELS_MAX } from "../layout/message.ts";
 import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../layout/option.ts";
+import type { PortRange } from "../rss/toeplitz.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
+import type { NetworkOptions } from "./networkControl.ts";
 
 /** All options that are numbers. Integers; the unit is the name's ending. */
 export type Tuning = {
@@ -211,6 +212,8 @@ export type KernelConfig = {
   readonly checksumOffload: boolean;
   /** Flow groups of the device, a power of two. Default: as many as there can be. */
   readonly flowGroups?: number;
+  /** Own ports that have a part in the group (device/flowGroups.ts). Default: none. */
+  readonly localPorts?: PortRange;
   /** RFC 7323 timestamps, when the peer sends them too. */
   readonly timestamps: boolean;
   /** Nagle's algorithm off for new connections. */
@@ -310,7 +313,10 @@ export function writeConfig(memory: KernelMemory, config: KernelConfig): void {
   record.setUint16(C.CONFIG_MTU_BYTES, config.mtuBytes, true);
   setU32(C.CONFIG_RX_LANES, config.rxLanes);
   setU32(C.CONFIG_TSO_BYTES_MAX, config.tsoBytesMax);
-  setU32(C.CONFIG_FLOW_GROUP_MASK, (config.flowGroups ?? FLOW_GROUPS) - 1);
+  const { first, last, groups } = groupRuleOf(config);
+  setU32(C.CONFIG_FLOW_GROUP_MASK, groups - 1);
+  setU32(C.CONFIG_LOCAL_PORT_FIRST, first);
+  setU32(C.CONFIG_LOCAL_PORT_LAST, last);
   setU32(
     C.CONFIG_FLAGS,
     (config.checksumOffload ? C.CONFIG_FLAG_CHECKSUM_OFFLOAD : 0) |

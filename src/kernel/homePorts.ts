@@ -173,9 +173,13 @@ export class HomePorts {
       const target = this.#current(this.#entries, bucket) ^ this.#hash;
       return index < inversion.count(target) ? inversion.port(target, index) : 0;
     }
-    let port = first + index * this.#groupCount;
-    if (this.#plan === "groups") port += (this.#current(this.#groups, bucket) - first) & (this.#groupCount - 1);
-    else port = first + modulo(this.queue - first, this.steering.queues) + index * this.steering.queues;
+    let port = first;
+    if (this.#plan === "groups") {
+      const group = this.#current(this.#groups, bucket) ^ this.#remotePort;
+      port += ((group - first) & (this.#groupCount - 1)) + index * this.#groupCount;
+    } else {
+      port += modulo(this.queue - first, this.steering.queues) + index * this.steering.queues;
+    }
     return port <= last ? port : 0;
   }
 
@@ -191,7 +195,7 @@ export class HomePorts {
     const { steering, queue } = this;
     this.needsFilter = false;
     const grouped = this.#isGrouped(port);
-    const groupQueue = this.#groupQueue((grouped ? port : this.#remotePort) & (this.#groupCount - 1));
+    const groupQueue = this.#groupQueue((this.#remotePort ^ (grouped ? port : 0)) & (this.#groupCount - 1));
     const home = (groupQueue >= 0 ? groupQueue : this.#hashQueue(port)) === queue;
     // What the port does not decide goes by shares, or two kernels could use one tuple.
     const shared = !grouped && (groupQueue >= 0 || !steering.rss);
@@ -220,7 +224,7 @@ export class HomePorts {
     return rss.entryQueue(this.#hash ^ this.#inversion.contribution(port));
   }
 
-  /** The port is grouped by itself, not by the remote one. */
+  /** The port has a part in the group; otherwise the remote one alone decides. */
   #isGrouped(port: number): boolean {
     const { steering } = this;
     return steering.groupQueue !== undefined && port >= steering.localPortFirst && port <= steering.localPortLast;

@@ -6,7 +6,7 @@
 import { Endpoint } from "../control/endpoint.ts";
 import { KernelControl } from "../control/kernelControl.ts";
 import type { DevicePort } from "../device/device.ts";
-import type { GroupRule } from "../device/flowGroups.ts";
+import { type GroupRule, groupRuleOf } from "../device/flowGroups.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
 import {
   EVENT_HANDLE,
@@ -18,7 +18,6 @@ import {
 } from "../layout/event.ts";
 import type { Pinger } from "../ip/pinger.ts";
 import { applyChange, type NetworkChange } from "../ip/networkChange.ts";
-import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { LAYOUT_VERSION, MAP_BASE, MAP_EVENTS, MAP_LAYOUT_VERSION } from "../layout/kernelMemory.ts";
 import { MigrationAgent } from "../migration/agent.ts";
 import type { Carrier } from "../migration/carrier.ts";
@@ -279,13 +278,9 @@ export class KernelHost implements Drivable {
     return sink?.handle === handle ? sink : undefined;
   }
 
-  /** Ports of ours by which the device groups packets (first > last: none), and in how many groups. */
+  /** How the device groups packets. */
   get groupRule(): GroupRule {
-    const { localPortFirst: first, localPortLast: last } = this.#port?.replySteering ?? {
-      localPortFirst: 1,
-      localPortLast: 0,
-    };
-    return { first, last, groups: this.config.flowGroups ?? FLOW_GROUPS };
+    return groupRuleOf(this.config);
   }
 
   /** This kernel's side of live migration (docs/migration.md). @param carrier of the first call; default: messages. */

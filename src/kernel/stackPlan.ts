@@ -4,7 +4,6 @@ import type { Policy } from "../balancer/policy.ts";
 import type { Device } from "../device/device.ts";
 import { NetPopcornError } from "../errors.ts";
 import { parseMac } from "../ip/address.ts";
-import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { toeplitzBuild } from "../rss/toeplitz.ts";
 import type { StackOptions } from "../types.ts";
 import { KernelMemory } from "../views/kernelMemory.ts";
@@ -51,8 +50,8 @@ export type StackPlan = {
   readonly policy: Policy;
   /** Key of the device's RSS hash; undefined: its own. */
   readonly rssKey: Uint8Array | undefined;
-  /** What a kernel that is started again starts with: the same but for its seeds. @param restarts from 1 on. */
-  readonly renewKernel: (kernelId: number, restarts: number) => KernelLife;
+  /** What a kernel that is started again starts with: the same but for its seeds. @param life from 1 on. */
+  readonly renewKernel: (kernelId: number, life: number) => KernelLife;
   /** undefined: kernels are not started again. */
   readonly restart: RestartOptions | undefined;
   readonly hangMs: number;
@@ -112,11 +111,11 @@ export async function planStack(options: StackOptions): Promise<StackPlan> {
   const memories = configs.slice(0, kernels).map(createKernelMemory);
   const hostSeeds = Array.from({ length: kernels }, (_, index) => seeds(KERNELS_MAX + index));
   const drawSeed = seeds(KERNELS_MAX + kernels);
-  const renewKernel = (kernelId: number, restarts: number): KernelLife => {
+  const renewKernel = (kernelId: number, life: number): KernelLife => {
     // A block of streams for each generation; the first has those above.
-    const stream = restarts * SEED_STREAMS + kernelId;
+    const stream = life * SEED_STREAMS + kernelId;
     const config = { ...(configs[kernelId] as KernelConfig), seed: seeds(stream) };
-    return { config, memory: createKernelMemory(config), hostSeed: seeds(stream + KERNELS_MAX), life: restarts };
+    return { config, memory: createKernelMemory(config), hostSeed: seeds(stream + KERNELS_MAX), life };
   };
   const { restart, hangMs } = checkSupervision(options);
   const rssKey = checkRssKey(options);
@@ -194,7 +193,6 @@ async function applicationUrl(app: string | URL): Promise<string> {
 
 /** What kernels must know of their device. */
 function configOf({ capabilities, rxLanes }: Device) {
-  const { checksumOffload, mtuBytes, tsoBytesMax } = capabilities;
-  // Without any the kernels count as if there were all.
-  return { mtuBytes, rxLanes, tsoBytesMax, checksumOffload, flowGroups: capabilities.flowGroups || FLOW_GROUPS };
+  const { checksumOffload, flowGroups, localPorts, mtuBytes, tsoBytesMax } = capabilities;
+  return { mtuBytes, rxLanes, tsoBytesMax, checksumOffload, flowGroups, ...(localPorts && { localPorts }) };
 }

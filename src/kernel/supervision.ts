@@ -63,12 +63,10 @@ export class Supervision implements SupervisedKernels {
     this.#runner = runner;
     this.#messages = new MessageCounter(runner.nowNs());
     this.#past = plan.memories.map(() => undefined);
-    const { ephemeralPortFirst = 1, ephemeralPortLast = 0 } = plan.configs[0]?.tuning ?? {};
     this.rehoming = new Rehoming({
       device: plan.device,
       queues: plan.kernelsMax,
       memoryOf: (queue) => plan.memories[queue],
-      localPorts: { first: ephemeralPortFirst, last: ephemeralPortLast },
       addresses: plan.configs[0]?.addresses.map(({ address }) => address) ?? [],
     });
     const { restart, hangMs } = plan;
@@ -230,8 +228,8 @@ export class Supervision implements SupervisedKernels {
     this.#plan.device.releaseQueue(kernelId);
   }
 
-  async start(kernelId: number, restarts: number): Promise<void> {
-    const life = this.#plan.renewKernel(kernelId, restarts);
+  async start(kernelId: number, lifeNumber: number): Promise<void> {
+    const life = this.#plan.renewKernel(kernelId, lifeNumber);
     const last = this.#plan.memories[kernelId]?.counters();
     if (last) {
       this.#messages.retire(this.#plan.memories[kernelId] as KernelMemory);

@@ -54,8 +54,8 @@ export interface SupervisedKernels {
   retire(kernelId: number, error: Error): void;
   /** Ends whatever still runs of the kernel. Fulfilled when nothing of it does. */
   end(kernelId: number): Promise<void>;
-  /** Starts it afresh; `restarts` counts from 1. Fulfilled when its application has started. */
-  start(kernelId: number, restarts: number): Promise<void>;
+  /** Starts it afresh; `life` counts from 1. Fulfilled when its application has started. */
+  start(kernelId: number, life: number): Promise<void>;
   /** It is up again: steers to it what is its own. */
   restore(kernelId: number): void;
   /** It is to leave: steers nothing new to it. */
@@ -95,6 +95,9 @@ type State = "up" | "ending" | "waiting" | "starting" | "down" | "leaving" | "re
 
 type Watched = {
   state: State;
+  /** Starts under this number, less one for a kernel that was there from the beginning. */
+  life: number;
+  /** Starts again since it was there from the beginning, or was added. */
   restarts: number;
   /** Ends since the last quiet time: the exponent of the wait. */
   ends: number;
@@ -117,6 +120,7 @@ type Watched = {
 function watchedIn(state: State): Watched {
   return {
     state,
+    life: 0,
     restarts: 0,
     ends: 0,
     failures: 0,
@@ -229,9 +233,10 @@ export class Supervisor {
     const watched = this.#of(kernelId);
     watched.state = "starting";
     watched.dismissed = false;
-    watched.restarts++;
+    watched.life++;
+    watched.restarts = 0;
     try {
-      await kernels.start(kernelId, watched.restarts);
+      await kernels.start(kernelId, watched.life);
     } catch (error) {
       await kernels.dismiss(kernelId);
       watched.state = "removed";
@@ -316,9 +321,10 @@ export class Supervisor {
     const watched = this.#of(kernelId);
     watched.state = "starting";
     watched.restartAtMs = Number.POSITIVE_INFINITY;
+    watched.life++;
     watched.restarts++;
     try {
-      await kernels.start(kernelId, watched.restarts);
+      await kernels.start(kernelId, watched.life);
     } catch (error) {
       if (watched.dismissed) return;
       watched.failures++;

@@ -92,6 +92,9 @@ export const CONFIG_NEIGHBOR_EXPIRY_MS = 920;
 export const CONFIG_ACCEPT_REDIRECTS = 924;
 /** Bits of a port that name its flow group. */
 export const CONFIG_FLOW_GROUP_MASK = 928;
+/** Own ports that have a part in it; first > last: none. */
+export const CONFIG_LOCAL_PORT_FIRST = 932;
+export const CONFIG_LOCAL_PORT_LAST = 936;
 export const CONFIG_SIZE_BYTES = 1024;
 
 /** Connections may ask for fast open; listeners may offer it. */

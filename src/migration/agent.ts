@@ -73,8 +73,6 @@ export class MigrationAgent implements Parcels {
     this.#host = host;
     if (!carrier && !host.messages) throw new RangeError("a kernel without others has nowhere to migrate to");
     this.#carrier = carrier ?? new MessageCarrier(host.messages as NonNullable<typeof host.messages>, this);
-    const { first, last } = host.groupRule;
-    host.exports.migrationPorts(first, last);
   }
 
   /** @param reply called once, at once or in a later turn. */

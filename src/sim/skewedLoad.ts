@@ -145,7 +145,6 @@ class SkewedLoad {
       memoryOf: (kernel) => servers[kernel]?.memory,
       addresses: [parseAddress(SERVER)],
       // The server opens no connections: all ports are the clients'.
-      localPorts: { first: 1, last: 0 },
       ...(pinsMax === undefined ? {} : { pinsMax }),
       ...(this.#options.migrate === true ? { migrate: this.#createMigrate(device, servers) } : {}),
     });

@@ -159,10 +159,7 @@ export type KernelExports = {
   /**
    * Live migration of a flow group (docs/migration.md). Called between polls, for one group at a time but for the
    * states of groups and for frames.
-   *
-   * Ports of ours that name a packet's group, as the device has it; first > last: the remote port always does.
    */
-  migrationPorts(first: number, last: number): void;
   /** @param state GROUP_* of layout/migration.ts. @returns 0 or EINVAL. */
   migrationSetGroup(group: number, state: number): number;
   /**

@@ -33,7 +33,7 @@ class TableDevice implements Device {
     steering: "card",
     retaEntries: ENTRIES,
     flowGroups: GROUPS,
-    groupsByLocalPort: true,
+    localPorts: { first: 32_768, last: 60_999 },
     exactFilters: WORLD_FILTERS,
   };
   readonly mac = new Uint8Array(6);

@@ -17,6 +17,7 @@ import { resolveTuning, type Tuning, writeConfig } from "../../src/kernel/config
 import * as EVENT from "../../src/layout/event.ts";
 import { MAP_BASE, MAP_EVENTS, RESULT_BASE, SCRATCH_BASE } from "../../src/layout/kernelMemory.ts";
 import * as OPTION from "../../src/layout/option.ts";
+import type { PortRange } from "../../src/rss/toeplitz.ts";
 import type { FrameRing } from "../../src/views/frameRing.ts";
 import { type Counters, KernelMemory } from "../../src/views/kernelMemory.ts";
 import type { KernelExports } from "../../src/wasm/exports.ts";
@@ -74,6 +75,8 @@ export type BenchOptions = {
   readonly timestamps?: boolean;
   readonly noDelay?: boolean;
   readonly checksumOffload?: boolean;
+  /** Own ports that have a part in the flow group. */
+  readonly localPorts?: PortRange;
   readonly tsoBytesMax?: number;
   readonly seed?: number;
   /** What it shares with the other kernels of its stack. */
@@ -197,6 +200,7 @@ export class KernelBench {
       rxLanes: 1,
       tsoBytesMax: options.tsoBytesMax ?? 0,
       checksumOffload: options.checksumOffload ?? false,
+      ...(options.localPorts && { localPorts: options.localPorts }),
       timestamps: options.timestamps ?? true,
       noDelay: options.noDelay ?? false,
       tuning,

@@ -30,7 +30,7 @@ afterEach(async () => {
   await namespace?.[Symbol.asyncDispose]();
 });
 
-async function start(flowGroups = 4096) {
+async function start(flowGroups = 4096, port = PORT) {
   const device = await openTap({
     name: "pop0",
     queues: KERNELS,
@@ -44,7 +44,7 @@ async function start(flowGroups = 4096) {
     device,
     address: `${SERVER}/24`,
     app: echoApp,
-    appArguments: { port: PORT },
+    appArguments: { port },
     balancer: "static",
     tuning,
   });
@@ -52,7 +52,7 @@ async function start(flowGroups = 4096) {
   /** Connects from `localPort`, and hangs up. @returns in which kernel the connection was accepted. */
   const visit = async (localPort: number): Promise<number> => {
     const before = (await server.stats()).kernels.map(({ tcpAccepted }) => tcpAccepted ?? 0);
-    const url = `telnet://${SERVER}:${PORT}`;
+    const url = `telnet://${SERVER}:${port}`;
     await namespace.run(
       "curl",
       ["-s", "--local-port", String(localPort), "--max-time", "1", url],
@@ -78,6 +78,19 @@ describe("TCP over a TAP", () => {
       // The same group by another port: the first is in TIME-WAIT at the client.
       expect(await visit(port + 8192)).toBe(target);
     }
+  });
+
+  it("goes by both ports to a service whose port is one of those that connect() uses", async () => {
+    const service = 50_051;
+    const { device, visit } = await start(4096, service);
+    const seen = new Set<number>();
+    for (let i = 0; i < 12; i++) {
+      const port = FIRST_PORT + i;
+      const kernel = await visit(port);
+      expect(kernel).toBe(device.flowGroupQueue((port ^ service) & 4095));
+      seen.add(kernel);
+    }
+    expect(seen.size).toBe(KERNELS);
   });
 
   it("goes where an exact filter says, whatever its group, until the filter is cleared", async () => {

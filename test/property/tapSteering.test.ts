@@ -48,8 +48,8 @@ function ethernet(etherType: number, payload: Uint8Array): Uint8Array {
 
 /** The group by the rule in ebpf.ts, in other words. */
 function groupOf(source: number, destination: number): number {
-  const chosenByClient = destination >= 32768 && destination <= 60999 ? destination : source;
-  return chosenByClient % FLOW_GROUPS;
+  const both = destination >= 32768 && destination <= 60999;
+  return (both ? (source | destination) - (source & destination) : source) % FLOW_GROUPS;
 }
 
 describe("steering program", () => {

@@ -9,6 +9,7 @@ import {
   CARD_FLOW_GROUP_MASK,
   CARD_FLOW_GROUPS,
   CARD_LOCAL_PORT_FIRST,
+  CARD_LOCAL_PORT_LAST,
   CARD_QUEUE_PORTS,
   CARD_QUEUES,
   CARD_QUEUES_MAX,
@@ -21,14 +22,15 @@ import {
   PORT_NONE,
   RETA_ENTRIES_MAX,
 } from "../../layout/card.ts";
-import { TOEPLITZ_KEY_DEFAULT } from "../../rss/toeplitz.ts";
+import { type PortRange, TOEPLITZ_KEY_DEFAULT } from "../../rss/toeplitz.ts";
 import type { Device, DeviceCapabilities, DevicePort, Placement, PortDescription, QueuePair } from "../device.ts";
-import { completeImpairments, type ImpairmentCounts, type Impairments } from "./impairment.ts";
+import { LOCAL_PORTS_DEFAULT } from "../flowGroups.ts";
 import type { ReplyTuple } from "../replySteering.ts";
 import type { PlacedFilter } from "../tables.ts";
+import { completeImpairments, type ImpairmentCounts, type Impairments } from "./impairment.ts";
 import { CardRegisters, PROTOCOL_TCP } from "./registers.ts";
 import type { Segment } from "./segment.ts";
-import { type CardLocalPorts, CardTables, type CardTablesDescriptor } from "./tables.ts";
+import { CardTables, type CardTablesDescriptor } from "./tables.ts";
 
 export type CardPreset = "82599" | "generic";
 
@@ -49,8 +51,8 @@ export type CardOptions = {
   readonly rssUdpPorts?: boolean;
   /** Flow groups, at first all left to the hash: a power of two up to 4096 (true, the default), or false: none. */
   readonly flowGroups?: boolean | number;
-  /** Local ports, whose packets are grouped by them instead of by the remote port. Not on the 82599. Default: none. */
-  readonly localPorts?: { readonly first: number; readonly last: number };
+  /** Own ports that have a part in the flow group. Not on the 82599. Default: 32768..60999, those of connect(). */
+  readonly localPorts?: PortRange;
   /** IP packet size, 576..65535. Default 1500. */
   readonly mtuBytes?: number;
   /** Kernels may leave TCP/UDP checksums to the card. Default false. */
@@ -80,18 +82,18 @@ type Limits = {
   readonly queuesRssMax: number;
   readonly retaEntries: number;
   readonly rssUdpPorts: boolean;
-  readonly localPorts: boolean;
+  readonly localPorts?: PortRange;
 };
 
 /** 82599: datasheet 331520, 7.1.2.8 (RSS: 128 entries, 16 queues) and 7.1.2.7 (flow director). */
 const PRESETS: Readonly<Record<CardPreset, Limits>> = {
-  "82599": { queuesMax: 64, queuesRssMax: 16, retaEntries: 128, rssUdpPorts: false, localPorts: false },
+  "82599": { queuesMax: 64, queuesRssMax: 16, retaEntries: 128, rssUdpPorts: false },
   generic: {
     queuesMax: CARD_QUEUES_MAX,
     queuesRssMax: CARD_QUEUES_MAX,
     retaEntries: RETA_ENTRIES_MAX,
     rssUdpPorts: true,
-    localPorts: true,
+    localPorts: LOCAL_PORTS_DEFAULT,
   },
 };
 
@@ -102,6 +104,16 @@ function checkRange(name: string, value: number, min: number, max: number): numb
     throw new NetPopcornError("ERR_OPTION_RANGE", `card option ${name} is ${value}; it must be ${min}..${max}`);
   }
   return value;
+}
+
+function checkLocalPorts({ localPorts }: CardOptions, limits: Limits): PortRange | undefined {
+  if (localPorts === undefined) return limits.localPorts;
+  if (!limits.localPorts) {
+    throw new NetPopcornError("EOPNOTSUPP", "this kind of card groups by the remote port only; leave localPorts out");
+  }
+  checkRange("localPorts.first", localPorts.first, 1, 65535);
+  checkRange("localPorts.last", localPorts.last, localPorts.first, 65535);
+  return { first: localPorts.first, last: localPorts.last };
 }
 
 /** Where a card is, and what is told to it there. */
@@ -122,7 +134,6 @@ export class Card implements Device {
   readonly registers: CardRegisters;
   readonly placement: Placement;
   readonly #segment: Segment;
-  readonly #localPorts: CardLocalPorts;
   readonly #tables: CardTables;
   #settings: Required<Impairments>;
   /** Frames that each queue got through ports that are gone, less what its present port had got before it came. */
@@ -161,6 +172,7 @@ export class Card implements Device {
         `card option flowGroups is ${flowGroups}; it must be a power of two`,
       );
     }
+    const localPorts = checkLocalPorts(options, limits);
     this.#frames = new Array(queues).fill(0);
     this.capabilities = {
       queues,
@@ -171,7 +183,7 @@ export class Card implements Device {
       steering: queues === 1 ? "none" : "card",
       retaEntries,
       flowGroups,
-      groupsByLocalPort: limits.localPorts,
+      ...(localPorts && { localPorts }),
       exactFilters: FILTERS_MAX,
     };
     if (this.capabilities.tsoBytesMax > 0 && !this.capabilities.checksumOffload) {
@@ -179,22 +191,12 @@ export class Card implements Device {
     }
     this.#writeRegisters(options, limits);
     this.registers = new CardRegisters(segment.memory, segment.exports, index);
-    this.#localPorts = options.localPorts ? "given" : limits.localPorts ? "free" : undefined;
-    this.#tables = new CardTables(this.registers, this.#localPorts);
+    this.#tables = new CardTables(this.registers);
     this.placement = this.#tables.placement;
     this.registers.setRssKey(options.rssKey ?? TOEPLITZ_KEY_DEFAULT);
     const rssQueues = checkRange("queuesRssMax", options.queuesRssMax ?? limits.queuesRssMax, 1, limits.queuesRssMax);
     for (let entry = 0; entry < retaEntries; entry++) {
       this.registers.setRetaEntry(entry, entry % Math.min(queues, rssQueues));
-    }
-    if (options.localPorts) {
-      if (!limits.localPorts) {
-        throw new NetPopcornError(
-          "EOPNOTSUPP",
-          "this kind of card groups by the remote port only; leave localPorts out",
-        );
-      }
-      this.registers.setLocalPorts(options.localPorts.first, options.localPorts.last);
     }
   }
 
@@ -235,10 +237,6 @@ export class Card implements Device {
     this.registers.setFlowGroup(group, queue);
   }
 
-  groupByLocalPorts(first: number, last: number): boolean {
-    return this.#tables.groupByLocalPorts(first, last);
-  }
-
   setFilter(flow: ReplyTuple, queue: number): boolean {
     return this.#tables.setFilter(flow, queue);
   }
@@ -261,7 +259,7 @@ export class Card implements Device {
 
   describeTables(): CardTablesDescriptor {
     const { memory, module } = this.#segment;
-    return { kind: "card", module, memory, card: this.index, localPorts: this.#localPorts };
+    return { kind: "card", module, memory, card: this.index };
   }
 
   queueFrames(): number[] {
@@ -295,7 +293,8 @@ export class Card implements Device {
   #writeRegisters(options: CardOptions, limits: Limits): void {
     const at = CARDS_BASE + this.index * CARD_SIZE_BYTES;
     const words = new Int32Array(this.#segment.memory.buffer);
-    const { checksumOffload, flowGroups, queues, receiveCoalescing, retaEntries, tsoBytesMax } = this.capabilities;
+    const { checksumOffload, flowGroups, localPorts, queues, receiveCoalescing, retaEntries, tsoBytesMax } =
+      this.capabilities;
     words[(at + CARD_FLAGS) >> 2] =
       (flowGroups > 0 ? CARD_FLAG_FLOW_GROUPS : 0) |
       ((options.rssUdpPorts ?? limits.rssUdpPorts) ? CARD_FLAG_RSS_UDP_PORTS : 0) |
@@ -306,7 +305,8 @@ export class Card implements Device {
     words[(at + CARD_RETA_MASK) >> 2] = retaEntries - 1;
     words[(at + CARD_FLOW_GROUP_MASK) >> 2] = Math.max(flowGroups, 1) - 1;
     // First > last: no local ports.
-    words[(at + CARD_LOCAL_PORT_FIRST) >> 2] = 1;
+    words[(at + CARD_LOCAL_PORT_FIRST) >> 2] = localPorts?.first ?? 1;
+    words[(at + CARD_LOCAL_PORT_LAST) >> 2] = localPorts?.last ?? 0;
     const groupsAt = (at + CARD_FLOW_GROUPS) / 2;
     new Uint16Array(this.#segment.memory.buffer).fill(FLOW_GROUP_NONE, groupsAt, groupsAt + FLOW_GROUPS);
     const portsAt = at + CARD_QUEUE_PORTS;

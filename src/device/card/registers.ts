@@ -1,4 +1,4 @@
-import { NetPopcornError } from "../../errors.ts";
+import { NetPopcornError, statusError } from "../../errors.ts";
 import {
   CARD_FILTER_COUNT,
   CARD_FILTERS,
@@ -32,9 +32,9 @@ import {
   RSS_KEY_BYTES_MAX,
   SEGMENT_SCRATCH_BASE,
 } from "../../layout/card.ts";
-import { statusError } from "../../errors.ts";
 import { ENOBUFS } from "../../layout/status.ts";
 import { portsWord, TOEPLITZ_INPUT_BYTES_MAX } from "../../rss/toeplitz.ts";
+import { groupOfPorts } from "../flowGroups.ts";
 
 /** What card.wasm exports (assembly/card.ts). Addresses are byte offsets in the segment's memory. */
 export type CardExports = {
@@ -181,11 +181,6 @@ export class CardRegisters {
    * Local ports whose packets are grouped by the local port: those that our own connections lease.
    * An empty range (first > last) turns it off.
    */
-  setLocalPorts(first: number, last: number): void {
-    this.#words[(this.#at + CARD_LOCAL_PORT_FIRST) >> 2] = first;
-    this.#words[(this.#at + CARD_LOCAL_PORT_LAST) >> 2] = last;
-  }
-
   /** Sends one flow to a queue, before all tables. @returns false when all filters are in use, by other flows. */
   setFilter(tuple: Tuple, queue: number): boolean {
     this.#check("queue", queue, 0, this.queues - 1);
@@ -264,10 +259,10 @@ export class CardRegisters {
     return hash & (this.retaEntries - 1);
   }
 
-  /** The flow group for a packet between these ports, by its remote port or, for leased ones, by its local port. */
+  /** The flow group for a packet between these ports, with the range that the card has now. */
   flowGroupOf(remotePort: number, localPort: number): number {
-    const leased = localPort >= this.#word(CARD_LOCAL_PORT_FIRST) && localPort <= this.#word(CARD_LOCAL_PORT_LAST);
-    return (leased ? localPort : remotePort) & this.#word(CARD_FLOW_GROUP_MASK);
+    const [first, last] = [this.#word(CARD_LOCAL_PORT_FIRST), this.#word(CARD_LOCAL_PORT_LAST)];
+    return groupOfPorts(remotePort, localPort, { first, last, groups: this.#word(CARD_FLOW_GROUP_MASK) + 1 });
   }
 
   #checkGroup(group: number): void {

@@ -5,31 +5,25 @@ import type { DeviceTables, PlacedFilter, TablesDescriptor } from "../tables.ts"
 import { CardPlacement } from "./placement.ts";
 import { type CardExports, CardRegisters, PROTOCOL_TCP, type Tuple } from "./registers.ts";
 
-/** Whether packets can be grouped by our own ports, and whether those were given with the card's options. */
-export type CardLocalPorts = "free" | "given" | undefined;
-
 export type CardTablesDescriptor = TablesDescriptor & {
   readonly kind: "card";
   readonly module: WebAssembly.Module;
   /** The segment's, shared. */
   readonly memory: WebAssembly.Memory;
   readonly card: number;
-  readonly localPorts: CardLocalPorts;
 };
 
-export function openCardTables({ module, memory, card, localPorts }: CardTablesDescriptor): CardTables {
+export function openCardTables({ module, memory, card }: CardTablesDescriptor): CardTables {
   const exports = instantiateModule(module, memory) as CardExports;
-  return new CardTables(new CardRegisters(memory, exports, card), localPorts);
+  return new CardTables(new CardRegisters(memory, exports, card));
 }
 
 export class CardTables implements DeviceTables {
   readonly placement: CardPlacement;
   readonly #registers: CardRegisters;
-  readonly #localPorts: CardLocalPorts;
 
-  constructor(registers: CardRegisters, localPorts: CardLocalPorts) {
+  constructor(registers: CardRegisters) {
     this.#registers = registers;
-    this.#localPorts = localPorts;
     this.placement = new CardPlacement(registers);
   }
 
@@ -39,12 +33,6 @@ export class CardTables implements DeviceTables {
 
   moveFlowGroup(group: number, queue: number | undefined): void {
     this.#registers.setFlowGroup(group, queue);
-  }
-
-  groupByLocalPorts(first: number, last: number): boolean {
-    if (!this.#localPorts) return false;
-    if (this.#localPorts === "free") this.#registers.setLocalPorts(first, last);
-    return true;
   }
 
   setFilter(flow: ReplyTuple, queue: number): boolean {

@@ -150,10 +150,6 @@ class SoftwareSteering implements SteeredDevice {
     this.#card.moveFlowGroup(group, queue);
   }
 
-  groupByLocalPorts(first: number, last: number): boolean {
-    return this.#card.groupByLocalPorts(first, last);
-  }
-
   setFilter(flow: ReplyTuple, queue: number): boolean {
     return this.#card.setFilter(flow, queue);
   }

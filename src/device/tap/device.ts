@@ -13,6 +13,7 @@ import { FLOW_GROUPS } from "../../layout/flowGroup.ts";
 import { FRAME_BYTES_MAX } from "../../layout/frameRing.ts";
 import { KernelMemory } from "../../views/kernelMemory.ts";
 import type { Device, DeviceCapabilities, DevicePort, Placement, PortDescription, QueuePair } from "../device.ts";
+import { LOCAL_PORTS_DEFAULT } from "../flowGroups.ts";
 import type { ReplyTuple } from "../replySteering.ts";
 import type { PlacedFilter } from "../tables.ts";
 import { FILTERS_MAX, flowGroupOf, type PortRange, queueLookup, SteeringTable } from "./ebpf.ts";
@@ -39,9 +40,9 @@ import {
   type TapPortDescriptor,
 } from "./port.ts";
 import { Mailbox } from "./relay.ts";
-import type { TapTablesDescriptor } from "./tables.ts";
 import * as LINUX from "./syscalls.ts";
 import { loadSyscalls, type Syscalls } from "./syscalls.ts";
+import type { TapTablesDescriptor } from "./tables.ts";
 import { Waker } from "./waker.ts";
 
 const TUN_PATH = "/dev/net/tun";
@@ -58,8 +59,6 @@ const IFF_VNET_HDR = 0x4000;
 const TUN_F_CSUM = 1;
 const TUN_F_TSO4 = 2;
 const VNET_HEADER_BYTES = 12;
-/** The ephemeral ports of a stack, unless configured (RFC 6056 3.2 asks for a wide range; these are Linux's). */
-const LOCAL_PORTS_DEFAULT: PortRange = { first: 32768, last: 60999 };
 /** MAX_TAP_QUEUES of the Linux driver is 256, and one is the relay's. */
 const QUEUES_MAX = 255;
 /** Limits of the Linux driver: the MTU of IPv4 hosts (RFC 791), and 65535 less an Ethernet header. */
@@ -85,9 +84,9 @@ export type TapOptions = {
   readonly hostAddress?: string | readonly string[];
   /** Network namespace in which the device is to be: a name from `ip netns`, or the path of a namespace file. */
   readonly netns?: string;
-  /** Destination ports that are taken as chosen by us (see ebpf.ts). @default 32768..60999, the ephemeral ports */
+  /** Own ports that have a part in the flow group, best those of connect(). @default 32768..60999 */
   readonly localPorts?: PortRange;
-  /** Groups in which packets are steered, by the low bits of the client's port: a power of two. @default 4096 */
+  /** Groups in which packets are steered (docs/tap.md): a power of two. @default 4096 */
   readonly flowGroups?: number;
 };
 
@@ -399,6 +398,7 @@ class LinuxTap implements TapDevice {
       steering: queues === 1 ? "none" : this.#table ? "ebpf" : "learned",
       retaEntries: 0,
       flowGroups: this.#table?.view.flowGroups ?? 0,
+      ...(this.#table && { localPorts: this.#table.view.localPorts }),
       exactFilters: this.#table ? FILTERS_MAX : 0,
       exactFiltersV6: false,
     };

@@ -265,7 +265,7 @@ export function assembleSteering(maps: SteeringMaps, { queues, localPorts, flowG
     .label("group")
     .jumpIf(JUMP_LESS, 9, localPorts.first, "look up")
     .jumpIf(JUMP_GREATER, 9, localPorts.last, "look up")
-    .move(8, 9)
+    .combine(ALU_XOR, 8, 9)
     .label("look up")
     .compute(ALU_AND, 8, flowGroups - 1)
     .storeStack(-4, 8)

@@ -2,7 +2,7 @@
 import type { ReplySteering } from "../replySteering.ts";
 import { queueLookup, type SteeringView } from "./ebpf.ts";
 
-/** With our steering program: by flow group alone, and our own ports are groups of their own. */
+/** With our steering program: by flow group alone, in which our own port has a part. */
 export function groupSteering(view: SteeringView, queues: number): ReplySteering {
   const groupQueues = new Uint16Array(view.queues);
   return {

@@ -340,6 +340,5 @@ function createBalancer(world: World, clients: Clients): Balancer {
     rxLanes: 1,
     memoryOf: (kernel) => world.kernels[kernel]?.memory,
     addresses: [parseAddress(serverAddress(0))],
-    localPorts: { first: 1, last: 0 },
   });
 }

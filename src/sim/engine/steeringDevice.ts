@@ -43,10 +43,6 @@ export class SteeringDevice implements Device {
     this.#steering.groupQueue[group] = queue;
   }
 
-  groupByLocalPorts(): boolean {
-    return false;
-  }
-
   setFilter(flow: ReplyTuple, queue: number): boolean {
     const slot = this.#slot(flow);
     if (slot < 0 || this.#filters === EXACT_FILTERS) return false;

@@ -5,6 +5,7 @@ import { choosePolicy, resolvePolicy } from "../../../src/balancer/choosePolicy.
 import type { Move, Observation, Policy } from "../../../src/balancer/policy.ts";
 import { initialQueue } from "../../../src/device/flowGroups.ts";
 import type { Card } from "../../../src/device/card/card.ts";
+import type { DeviceCapabilities } from "../../../src/device/device.ts";
 import { createSegment } from "../../../src/device/card/segment.ts";
 import { parseAddress } from "../../../src/ip/address.ts";
 import { EVENT_CONNECTED, EVENT_ERROR, EVENT_READABLE } from "../../../src/layout/event.ts";
@@ -61,7 +62,6 @@ class Bench {
       rxLanes: card.rxLanes,
       memoryOf: (kernel) => server.kernels[kernel]?.memory,
       addresses: [SERVER],
-      localPorts: { first: 40000, last: 49999 },
       migrate: (group, to) => this.migrated.push([group, to]),
       isMigrating: (group) => this.migrating.has(group),
       ...(pinsMax === undefined ? {} : { pinsMax }),
@@ -119,14 +119,14 @@ class Bench {
 }
 
 describe("Balancer", () => {
-  it("deals the groups out, equally and not by parity, and groups our own ports by themselves", async () => {
+  it("deals the groups out, equally and not by parity, and our own ports have a part in them", async () => {
     const { card, balancer } = await Bench.create();
     expect(balancer.stats().groups).toEqual([2048, 2048]);
     const even = Array.from({ length: FLOW_GROUPS / 2 }, (_, i) => card.flowGroupQueue(2 * i));
     expect(even.filter((queue) => queue === 0).length).toBe(1024);
     expect(card.flowGroupQueue(GROUP)).toBe(initialQueue(GROUP, 2));
     const tuple = (from: number, to: number) => card.queueFor(parseAddress("10.7.0.1"), from, SERVER, to);
-    expect(tuple(80, 40000 + 5)).toBe(initialQueue((40000 + 5) & 4095, 2));
+    expect(tuple(80, 40000 + 5)).toBe(initialQueue((80 ^ 40005) & 4095, 2));
   });
 
   it("moves a group: its next connection comes to the other kernel", async () => {
@@ -281,16 +281,18 @@ describe("option balancer", () => {
   });
 
   it("is angel for kernels in threads behind flow groups and filters, otherwise static", () => {
-    const name = (threads: boolean, kernels: number, flowGroups: number, exactFilters: number, local = true) =>
-      resolvePolicy(undefined, { threads, kernels, device: { flowGroups, exactFilters, groupsByLocalPort: local } })
-        .name;
-    expect(name(true, 4, 4096, 8192)).toBe("angel");
-    expect(name(true, 1, 4096, 8192)).toBe("static");
-    expect(name(true, 4, 0, 8192)).toBe("static");
-    expect(name(true, 4, 4096, 0)).toBe("static");
-    expect(name(true, 4, 4096, 8192, false)).toBe("static");
-    expect(name(false, 4, 4096, 8192)).toBe("static");
-    const noGroups = { threads: true, kernels: 2, device: { flowGroups: 0, exactFilters: 0 } };
+    const card = { flowGroups: 4096, exactFilters: 8192, steering: "card", localPorts: { first: 1, last: 9 } } as const;
+    const name = (threads: boolean, kernels: number, device: Partial<DeviceCapabilities> = {}) =>
+      resolvePolicy(undefined, { threads, kernels, device: { ...card, ...device } as DeviceCapabilities }).name;
+    expect(name(true, 4)).toBe("angel");
+    expect(name(true, 4, { steering: "software" })).toBe("angel");
+    expect(name(true, 1)).toBe("static");
+    expect(name(true, 4, { flowGroups: 0 })).toBe("static");
+    expect(name(true, 4, { exactFilters: 0 })).toBe("static");
+    expect(name(true, 4, { localPorts: undefined as never })).toBe("static");
+    expect(name(true, 4, { steering: "ebpf" })).toBe("static");
+    expect(name(false, 4)).toBe("static");
+    const noGroups = { threads: true, kernels: 2, device: { ...card, flowGroups: 0 } };
     expect(() => resolvePolicy("angel", noGroups)).toThrow(expect.objectContaining({ code: "ERR_OPTION_COMBINATION" }));
   });
 

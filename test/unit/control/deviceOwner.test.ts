@@ -16,7 +16,6 @@ const TERMS: DeviceCapabilities = {
   steering: "card",
   retaEntries: 8,
   flowGroups: 0,
-  groupsByLocalPort: false,
   exactFilters: 0,
 };
 

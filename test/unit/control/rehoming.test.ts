@@ -69,7 +69,6 @@ beforeEach(() => {
     device: device as unknown as Device,
     queues: QUEUES,
     memoryOf: (queue) => memories[queue],
-    localPorts: { first: 32_768, last: 60_999 },
     addresses: [new Uint8Array(16)],
   });
 });

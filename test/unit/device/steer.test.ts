@@ -159,13 +159,34 @@ describe("steering", () => {
     expect(bench.queueOf(bench.tcp(8193))).toBe(bench.byHash(addresses, ports(8193, 80)));
   });
 
-  it("groups packets for leased local ports by the local port", async () => {
-    const bench = await Bench.create({ queues: 4, localPorts: { first: 32768, last: 60999 } });
+  it("groups packets for local ports of the range by both ports, and 32768 to 60999 is the range", async () => {
+    const bench = await Bench.create({ queues: 4 });
     for (let group = 0; group < 4096; group++) bench.card.registers.setFlowGroup(group, group % 4);
-    expect(bench.queueOf(bench.tcp(443, 32769))).toBe(1);
-    expect(bench.queueOf(bench.tcp(443, 60998))).toBe(60998 % 4);
+    expect(bench.queueOf(bench.tcp(443, 32769))).toBe((443 ^ 1) % 4);
+    expect(bench.queueOf(bench.tcp(443, 60998))).toBe((443 ^ 60998) % 4);
     expect(bench.queueOf(bench.tcp(443, 32767))).toBe(443 % 4);
     expect(bench.queueOf(bench.tcp(443, 61001))).toBe(443 % 4);
+  });
+
+  it("spreads the clients of a port in the range over all groups, as those of any other", async () => {
+    const bench = await Bench.create({ queues: 4 });
+    for (let group = 0; group < 4096; group++) bench.card.registers.setFlowGroup(group, group % 4);
+    for (const service of [80, 50_051]) {
+      const queues = Array.from({ length: 4096 }, (_, i) => bench.queueOf(bench.tcp(32_768 + i, service)));
+      for (let queue = 0; queue < 4; queue++) expect(queues.filter((q) => q === queue)).toHaveLength(1024);
+    }
+  });
+
+  it("refuses a range that is none, and any where the masks are fixed", async () => {
+    for (const localPorts of [
+      { first: 9, last: 8 },
+      { first: 0, last: 8 },
+      { first: 1, last: 65_536 },
+    ]) {
+      await expect(Bench.create({ localPorts })).rejects.toMatchObject({ code: "ERR_OPTION_RANGE" });
+    }
+    const localPorts = { first: 1, last: 2 };
+    await expect(Bench.create({ preset: "82599", localPorts })).rejects.toMatchObject({ code: "EOPNOTSUPP" });
   });
 
   it.each([1, 16, 1024])("has %i flow groups when made so, and refuses others", async (flowGroups) => {
@@ -176,7 +197,7 @@ describe("steering", () => {
     for (let group = 0; group < flowGroups; group++) registers.setFlowGroup(group, (group * 7) % 4);
     for (const port of [1, 443, 1023, 1024, 8193, 65535]) {
       expect(bench.queueOf(bench.tcp(port))).toBe(((port % flowGroups) * 7) % 4);
-      expect(bench.queueOf(bench.tcp(443, 32768 + (port >> 2)))).toBe((((port >> 2) % flowGroups) * 7) % 4);
+      expect(bench.queueOf(bench.tcp(443, 32768 + (port >> 2)))).toBe((((443 ^ (port >> 2)) % flowGroups) * 7) % 4);
     }
     expect(() => registers.setFlowGroup(flowGroups, 0)).toThrow(`flow group must be 0..${flowGroups - 1}`);
     for (const wrong of [3, 8192, -1, 0.5]) {

@@ -35,7 +35,7 @@ class TestSteering implements ReplySteering {
   /** As a card places: by group, else by hash. */
   queueFor(remote: Uint8Array, remotePort: number, local: Uint8Array, port: number): number {
     const own = port >= this.localPortFirst && port <= this.localPortLast;
-    const group = this.groupQueue?.((own ? port : remotePort) & 4095) ?? -1;
+    const group = this.groupQueue?.((own ? port ^ remotePort : remotePort) & 4095) ?? -1;
     if (group >= 0) return group;
     const fixed = toeplitzReply(tables, remote, remotePort, local, true);
     const contribution = (tables[10 * 256 + (port >> 8)] as number) ^ (tables[11 * 256 + (port & 255)] as number);

@@ -38,8 +38,8 @@ class FakeKernels {
     this.log.push(`end ${kernelId}`);
   }
 
-  async start(kernelId: number, restarts: number): Promise<void> {
-    this.log.push(`start ${kernelId} ${restarts}`);
+  async start(kernelId: number, life: number): Promise<void> {
+    this.log.push(`start ${kernelId} ${life}`);
     if (this.failStarts-- > 0) throw new Error("no start");
   }
 

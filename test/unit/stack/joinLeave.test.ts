@@ -65,6 +65,7 @@ describe("a kernel that is added", () => {
     const before = await Promise.all(Array.from({ length: 30 }, () => connectTo(setup)));
     expect(await setup.server.addKernel()).toBe(2);
     expect(await setup.server.addKernel()).toBe(3);
+    expect((await setup.server.stats()).statuses.at(-1)).toEqual({ state: "up", restarts: 0 });
     expect(setup.server.kernelCount).toBe(4);
     expect(setup.events.map(({ kernelId, state, reason }) => [kernelId, state, reason])).toEqual([
       [2, "up", "added"],

@@ -300,11 +300,10 @@ describe.each(KERNEL_BUILDS)("live migration, %s", (build) => {
   });
 
   test("an active open completes at the new kernel", () => {
-    const pair = createPair({ build });
-    pair.source.wasm.migrationPorts(32768, 60999);
+    const pair = createPair({ build, localPorts: { first: 32768, last: 60999 } });
     const { peer, handle } = reachSynSent(pair.source);
     pair.target.turn();
-    const { handles } = move(pair, groupOf(peer.kernelPort));
+    const { handles } = move(pair, groupOf(peer.kernelPort ^ peer.port));
     follow(pair, peer);
     const moved = handles.get(handle) as number;
     peer.send({ flags: "syn ack" });
