@@ -339,7 +339,7 @@ export class Balancer {
     const threads = kernels.some((kernel) => this.#options.memoryOf(kernel)?.shared);
     if (threads) this.#withholdResets(true);
     for (const { group, from, to } of wanted.values()) {
-      this.#observer.settle(from, group);
+      this.#observer.settle(from, group, to);
       device.moveFlowGroup?.(group, to, true);
     }
     this.#applying = new Map();

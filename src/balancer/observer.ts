@@ -52,6 +52,8 @@ export class Observer {
   readonly #watched: (Watched | undefined)[];
   /** Sums over all kernels' lives. */
   readonly #opened = new Uint32Array(FLOW_GROUPS);
+  /** Who owned each group at the last look, or was given it by the balancer since. */
+  readonly #owners = new Uint16Array(FLOW_GROUPS).fill(OWNER_NONE);
   #lastNs = Number.NaN;
 
   constructor(options: ObserverOptions) {
@@ -83,8 +85,9 @@ export class Observer {
     return memory && table !== 0 ? (memory.words[table + group * GROUP_WORDS + LIVE_WORD] as number) >>> 0 : 0;
   }
 
-  /** The group is about to leave the kernel: what has been opened in it until now is no stray. */
-  settle(kernel: number, group: number): void {
+  /** The balancer moves the group from `kernel` to `to`: what has been opened in it until now is no stray. */
+  settle(kernel: number, group: number, to: number): void {
+    this.#owners[group] = to;
     const watched = this.#watch(kernel);
     if (!watched) return;
     const at = watched.memory.loadU32(MAP_BASE + MAP_FLOW_GROUPS) >>> 2;
@@ -150,9 +153,11 @@ export class Observer {
         if (fresh === 0) continue;
         watched.opened[group] = opened;
         this.#opened[group] = (this.#opened[group] as number) + fresh;
-        if (owner[group] !== kernel) onStray(kernel, group, fresh);
+        // Where others have moved the group since the last look (kernels come and go), it may have begun before that.
+        if (owner[group] !== kernel && owner[group] === this.#owners[group]) onStray(kernel, group, fresh);
       }
     }
+    this.#owners.set(owner);
     let progress: Uint32Array | undefined;
     const measure = () => this.#measureProgress();
     return {

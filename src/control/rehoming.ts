@@ -35,8 +35,9 @@ const RETRY_MS = 200;
 const LEAVE_RETRY_MS = 20;
 
 const WITHHOLD_WORD = (HEALTH_BASE + HEALTH_WITHHOLD_RST) >> 2;
-/** Bit of HEALTH_WITHHOLD_RST that is ours; the other is the balancer's. */
+/** Bits of HEALTH_WITHHOLD_RST that are ours (the other is the balancer's): for a time, and to the end of the life. */
 const WITHHOLD_REHOMING = 1;
+const WITHHOLD_ENDING = 4;
 
 export type RehomingOptions = {
   readonly device: Device;
@@ -127,6 +128,15 @@ export class Rehoming {
     this.#out.set(queue, "leaving");
     if (this.#settling.length > 0) this.#retryAtMs = nowMs;
     else this.#rearrange(nowMs);
+  }
+
+  /**
+   * The kernel of `queue` is about to end, and its listeners before it: what has come for those is left unanswered, for
+   * the peer's next SYN finds the kernel that has its entries now.
+   */
+  silence(queue: number): void {
+    const memory = this.#options.memoryOf(queue);
+    if (memory) Atomics.or(memory.words, WITHHOLD_WORD, WITHHOLD_ENDING);
   }
 
   /** Nothing new comes to this queue any more. */

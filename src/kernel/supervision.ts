@@ -284,12 +284,23 @@ export class Supervision implements SupervisedKernels {
 
   async dismiss(kernelId: number): Promise<void> {
     this.rehoming.retire(kernelId, this.nowMs(), true);
-    this.#commit();
+    this.rehoming.silence(kernelId);
+    await this.#committed(kernelId);
     await this.#runner.dismiss(kernelId);
     this.#plan.memories[kernelId]?.fence();
     this.#members.delete(kernelId);
     this.#changeView();
     this.#plan.device.releaseQueue(kernelId);
+  }
+
+  /** Fulfilled when the tables are as wanted; at once where none but this kernel is left to write them. */
+  #committed(kernelId: number): Promise<void> {
+    const { device } = this.#plan;
+    const others = [...this.#members.keys()].some((id) => id !== kernelId);
+    return new Promise((resolve) => {
+      if (device.commitTables && others) device.commitTables(resolve);
+      else resolve();
+    });
   }
 
   restore(kernelId: number): void {

@@ -72,6 +72,32 @@ it("kernels join and leave under connections, and only those of one that leaves 
   for (let i = 0; i < 20; i++) await exchange(await connect());
 }, 60_000);
 
+it("a kernel that leaves at once refuses nobody: who knocks meanwhile is answered by another", async () => {
+  const { server, connect } = await start(2, 3);
+  const failures: string[] = [];
+  let done = 0;
+  let busy = true;
+  const visit = async () => {
+    while (busy) {
+      try {
+        await exchange(await connect());
+        done++;
+      } catch (error) {
+        failures.push((error as { code: string }).code);
+      }
+    }
+  };
+  const visitors = Array.from({ length: 20 }, visit);
+  for (let round = 0; round < 6; round++) {
+    const [kernelId, before] = [await server.addKernel(), done];
+    await expect.poll(() => done - before, { timeout: 20_000 }).toBeGreaterThan(200);
+    await server.removeKernel(kernelId, { drain: false });
+  }
+  busy = false;
+  await Promise.all(visitors);
+  expect(failures.filter((code) => code !== "ECONNRESET")).toEqual([]);
+}, 120_000);
+
 it("a kernel that joins, or comes back, gets the listeners that were opened after the start", async () => {
   const { server, connect } = await start(1, 2, new URL("../fixtures/lateApp.mjs", import.meta.url));
   const news: unknown[] = [];
