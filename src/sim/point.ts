@@ -20,7 +20,7 @@ export const CORES_MAX = 128;
 const PROCS_MAX = 1024;
 /** Listeners of their own for the processes of one core. */
 const REUSEPORT_PROCS_MAX = 31;
-const CONCURRENCY_MAX = 1_000_000;
+export const CONCURRENCY_MAX = 1_000_000;
 const FLOW_GROUPS = 4096;
 
 type Fields = Record<string, unknown>;

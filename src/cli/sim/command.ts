@@ -1,10 +1,12 @@
 /** `netpopcorn sim`: plans the sweep, has it run, prints each result as it comes, and writes the report. */
+import type { Command } from "commander";
 import { NetPopcornError } from "../../errors.ts";
 import type { CellResult } from "../../sim/sweep/combine.ts";
 import { buildFingerprint } from "../../sim/sweep/fingerprint.ts";
 import { planCells } from "../../sim/sweep/plan.ts";
 import { createOutput, type Output } from "../output.ts";
 import { explainLines } from "./explain.ts";
+import { refuseIgnored } from "./ignored.ts";
 import { planPoints, type SimCommandOptions } from "./plan.ts";
 import { sweepReport } from "./report.ts";
 import { headerLine, recordOf, rowLine } from "./rows.ts";
@@ -13,14 +15,12 @@ import { finish, provenance, withSweep } from "./session.ts";
 import { validate } from "./validate.ts";
 
 /** @throws NetPopcornError whose message is for the user. */
-export async function sim(options: SimCommandOptions): Promise<void> {
+export async function sim(options: SimCommandOptions, command: Command): Promise<void> {
   const output = createOutput(options.json === true);
   if (options.validate !== undefined && options.sensitivity === true) {
     throw new NetPopcornError("ERR_USAGE", "--validate and --sensitivity are two runs; ask for one of them");
   }
-  if (options.validate !== undefined && options.set !== undefined) {
-    throw new NetPopcornError("ERR_USAGE", "--validate has the machines as they are; leave --set out");
-  }
+  refuseIgnored(options, command);
   if (options.validate !== undefined) return await validate(options, output);
   if (options.sensitivity === true) return await varyConstants(options, output);
   await compare(options, output);

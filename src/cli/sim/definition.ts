@@ -4,6 +4,7 @@ import { Command, Option } from "commander";
 import { NetPopcornError } from "../../errors.ts";
 import { MACHINE_NAMES } from "../../sim/machines/index.ts";
 import { CONSTANT_NAMES, type ConstantName } from "../../sim/machines/machine.ts";
+import { CONCURRENCY_MAX } from "../../sim/point.ts";
 import { BALANCER_POLICIES, DESIGNS, type DesignName, OS_VERSIONS, PROTOCOLS, WORKLOADS } from "../../sim/types.ts";
 import { choiceOption, integerOption, numberOption, SEED_MAX } from "../options.ts";
 
@@ -42,7 +43,7 @@ function countAndShareOption(name: string, countMax: number, shareMax: number) {
         `${name} must be COUNT:SHARE, such as 8:0.5, not ${JSON.stringify(text)}`,
       );
     }
-    return { count: integerOption(name, 0, countMax)(count), share: numberOption(name, 0, shareMax)(share) };
+    return { count: integerOption(name, 1, countMax)(count), share: numberOption(name, 0, shareMax)(share) };
   };
 }
 
@@ -71,7 +72,7 @@ const workloadOptions = (): Option[] => [
   choice("--protocol <p>", "steady rate, or finite runs as ApacheBench makes them", PROTOCOLS).default("steady"),
   integer("--ab-connections <n>", "connections of a finite run", 1, 1e8),
   decimal("--duration <s>", "virtual seconds to measure (default: until the rate is known)", 0.001, 600),
-  integer("--concurrency <n>", "connections in flight", 1, 4_000_000),
+  integer("--concurrency <n>", "connections in flight", 1, CONCURRENCY_MAX),
   decimal("--arrivals <per s>", "open loop: connections that arrive per second, whatever becomes of them", 1, 1e8),
 ];
 
@@ -103,11 +104,18 @@ export function constantsOption(
     const [name = "", value = "", more] = word.split("=");
     const known = CONSTANT_NAMES.find((constant) => constant === name.trim());
     if (known === undefined || more !== undefined) {
-      throw new NetPopcornError("ERR_ARGUMENT", `--set: ${word} is no constant with a value; see src/sim/machines`);
+      const shown = JSON.stringify(word);
+      throw new NetPopcornError("ERR_ARGUMENT", `--set: ${shown} is no constant with a value; see src/sim/machines`);
     }
     constants.set(known, numberOption(`--set ${known}`, 0, 1e12)(value));
   }
   return constants;
+}
+
+/** An empty word is a variable of a script that was not set: no reason to fill the present folder with files. */
+function folderOption(text: string): string {
+  if (text.trim() === "") throw new NetPopcornError("ERR_ARGUMENT", "--out must name a folder; . is the present one");
+  return text;
 }
 
 function integerListInOrder(name: string, min: number, max: number): (text: string) => readonly number[] {
@@ -150,7 +158,10 @@ export function simCommand(jsonOption: Option): Command {
     )
     .addOption(jobsOption("simulations side by side"))
     .addOption(
-      new Option("--out <dir>", "folder for the HTML report, CSV, JSON and timelines; a killed sweep goes on there"),
+      new Option(
+        "--out <dir>",
+        "folder for the HTML report, CSV, JSON and timelines; a killed sweep goes on there",
+      ).argParser(folderOption),
     )
     .addOption(new Option("--resume", "take results that the folder has (default)"))
     .addOption(new Option("--no-resume", "start anew"))
@@ -161,9 +172,9 @@ export function simCommand(jsonOption: Option): Command {
         .default(1),
     )
     .addOption(jsonOption)
-    .action(async (options) => {
+    .action(async (options, parsed: Command) => {
       const { sim } = await import("./command.ts");
-      await sim(options);
+      await sim(options, parsed);
     });
 }
 

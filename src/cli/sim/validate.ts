@@ -108,7 +108,10 @@ function chosen(claims: readonly Claim[], ids: true | readonly string[] | undefi
   const unknown = ids.find((id) => id !== HELD_OUT && id !== CHECKED && !claims.some((claim) => claim.id === id));
   if (unknown === undefined) return found;
   const names = claims.map(({ id }) => id).join(", ");
-  throw new NetPopcornError("ERR_ARGUMENT", `--validate: there is no row ${unknown}; there are ${SETS}, ${names}`);
+  throw new NetPopcornError(
+    "ERR_ARGUMENT",
+    `--validate: there is no row ${JSON.stringify(unknown)}; there are ${SETS}, ${names}`,
+  );
 }
 
 const HELD_OUT = "held-out";

@@ -89,9 +89,17 @@ const DIVISORS: ReadonlySet<ConstantName> = new Set([
   ...(["rssQueues", "nicRings", "nicRingSlots", "napiBudget"] as const),
 ]);
 
-/** Cores are whole, and a core's number is kept in a byte or two. */
-const COUNTS: ReadonlySet<ConstantName> = new Set(["sockets", "coresPerSocket"] as const);
-const COUNT_MAX = 1024;
+/** What is counted is whole, and the engine keeps so many of it at most. */
+const COUNTS_MAX: Readonly<Partial<Record<ConstantName, number>>> = {
+  sockets: 1024,
+  coresPerSocket: 1024,
+  rssQueues: 1024,
+  nicRings: 1024,
+  nicRingSlots: 65536,
+  napiBudget: 65536,
+};
+/** Beyond, sums of times lose their nanoseconds. */
+const VALUE_MAX = 1e12;
 
 export type Machine = {
   readonly name: string;
@@ -122,12 +130,13 @@ function parseConstant(machine: string, key: ConstantName, value: unknown): Cons
   if (value === undefined) throw wrong(`${where} is missing (${CONSTANT_UNITS[key]})`);
   if (!isRecord(value)) throw wrong(`${where} must be {"value", "unit", "source", "confidence"}`);
   const { value: number, unit, source, confidence } = value;
-  if (typeof number !== "number" || !Number.isFinite(number) || number < 0) {
-    throw wrong(`${where}: "value" must be a number of at least 0`);
+  if (typeof number !== "number" || !(number >= 0 && number <= VALUE_MAX)) {
+    throw wrong(`${where}: "value" must be a number from 0 to ${VALUE_MAX}`);
   }
   if (number === 0 && DIVISORS.has(key)) throw wrong(`${where}: "value" must be above 0`);
-  if (COUNTS.has(key) && !(Number.isInteger(number) && number <= COUNT_MAX)) {
-    throw wrong(`${where}: "value" must be an integer from 1 to ${COUNT_MAX}`);
+  const countMax = COUNTS_MAX[key];
+  if (countMax !== undefined && !(Number.isInteger(number) && number <= countMax)) {
+    throw wrong(`${where}: "value" must be an integer from 1 to ${countMax}`);
   }
   if (unit !== CONSTANT_UNITS[key]) throw wrong(`${where}: "unit" must be "${CONSTANT_UNITS[key]}"`);
   if (typeof source !== "string" || source === "") throw wrong(`${where}: "source" must say where it comes from`);

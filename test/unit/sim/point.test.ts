@@ -81,11 +81,15 @@ describe("machines", () => {
     ["coresPerSocket", 0.5],
     ["coresPerSocket", 1e9],
     ["sockets", 1.5],
+    ["rssQueues", 0.5],
+    ["nicRings", 1e9],
+    ["nicRingSlots", 1e300],
+    ["napiBudget", 0.2],
   ])("a machine whose %s is %d is no machine", (name, value) => {
     const machine = JSON.parse(JSON.stringify(machineNamed("e5-2690")));
     machine.constants[name].value = value;
     expect(code(() => parseMachine(machine))).toMatch(
-      new RegExp(`constant "${name}": "value" must be an integer from 1`),
+      new RegExp(`constant "${name}": "value" must be (an integer from 1|a number from 0) to`),
     );
   });
 
