@@ -93,13 +93,15 @@ export function isFilling(growth: number, went: number, tolerance: number): bool
   return growth > Math.max(tolerance * went, 4 * Math.sqrt(went));
 }
 
-/** Windows that are looked at together. */
-const WINDOWS = 8;
+/** Windows that are looked at together at least. */
+const WINDOWS_MIN = 8;
 
 /**
  * Says when a series of counts per window of equal length has no trend any more: the means of the two halves of the
- * last WINDOWS windows differ by less than `tolerance`, or by less than twice their standard error; and no more came
- * than went, to within `tolerance`: a queue that still fills up gives no sign in the rate before it overflows.
+ * later half of all windows differ by less than `tolerance`, or by less than the standard error of their difference;
+ * and no more came than went, to within `tolerance`: a queue that still fills up gives no sign in the rate before it
+ * overflows. The longer the beginning has been, the longer is what must be without a trend: a rate that creeps along
+ * would stand still for a moment by chance.
  */
 export class WarmUp {
   readonly #tolerance: number;
@@ -114,18 +116,19 @@ export class WarmUp {
   add(count: number, open: number): boolean {
     this.#counts.push(count);
     this.#open.push(open);
-    if (this.#counts.length < WINDOWS) return false;
-    const recent = this.#counts.slice(-WINDOWS);
-    const mean = recent.reduce((sum, one) => sum + one, 0) / WINDOWS;
+    if (this.#counts.length < WINDOWS_MIN) return false;
+    const half = Math.max(WINDOWS_MIN / 2, Math.floor(this.#counts.length / 4));
+    const windows = 2 * half;
+    const recent = this.#counts.slice(-windows);
+    const mean = recent.reduce((sum, one) => sum + one, 0) / windows;
     if (mean === 0) return false;
-    const half = WINDOWS / 2;
     const early = recent.slice(0, half).reduce((sum, one) => sum + one, 0) / half;
     const late = recent.slice(half).reduce((sum, one) => sum + one, 0) / half;
-    const variance = recent.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (WINDOWS - 1);
+    const variance = recent.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (windows - 1);
     const standardError = Math.sqrt((2 * variance) / half);
     const hasTrend = Math.abs(late - early) >= Math.max(this.#tolerance * mean, Math.min(standardError, 0.1 * mean));
-    const spent = (WINDOWS - 1) * mean;
-    const growth = open - (this.#open[this.#open.length - WINDOWS] as number);
+    const spent = (windows - 1) * mean;
+    const growth = open - (this.#open[this.#open.length - windows] as number);
     return !hasTrend && !isFilling(growth, spent, this.#tolerance);
   }
 }
