@@ -92,7 +92,10 @@ table { border-collapse: collapse; width: 100%; margin-top: 8px; font-variant-nu
 th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--line); white-space: nowrap; }
 tr:last-child td { border-bottom: 0; }
 th { color: var(--muted); font-weight: 500; font-size: 13px; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th:first-child, td:first-child, .words, .prose { text-align: left; }
+th:first-child, td:first-child { padding-left: 0; }
+td.prose { white-space: normal; min-width: 17em; }
+tr { vertical-align: top; }
 footer { margin-top: 16px; color: var(--muted); font-size: 13px; }
 footer { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; }
 footer dt { font-weight: 500; }

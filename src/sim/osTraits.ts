@@ -67,6 +67,8 @@ const USUAL: Readonly<Record<DesignName, OsVersion>> = {
   mtcp: "3.10",
   netpopcorn: "3.2",
   "linux-6": "6.2",
+  // 3.1.3, whose traits here are those of 3.2.
+  megapipe: "3.2",
 };
 
 /** What the paper of a machine compared. */

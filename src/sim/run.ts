@@ -180,6 +180,7 @@ class Run {
     world.accounts.startMeasuring(nowNs);
     for (const lock of world.locks) lock.resetStatistics();
     world.ringFull = 0;
+    world.backlogFull = 0;
     world.reset = 0;
     world.packets = 0;
     world.localPackets = 0;
@@ -193,7 +194,8 @@ class Run {
 
   /** Packets lost, or sent again; in a finite run, since the start. */
   #losses(): number {
-    return this.#server.clients.retransmits + this.#world.ringFull + this.#drops();
+    const { backlogFull, ringFull } = this.#world;
+    return this.#server.clients.retransmits + ringFull + backlogFull + this.#drops();
   }
 
   #drops(): number {
@@ -292,6 +294,7 @@ class Run {
       latencyCdf: clients.latency.cdf(LATENCY_POINTS),
       losses: {
         ringFull: world.ringFull,
+        backlogFull: world.backlogFull,
         acceptQueueFull: this.#drops() - this.#dropsBefore,
         synRetransmits: clients.retransmits - this.#retransmitsBefore,
         connectionsReset: world.reset,

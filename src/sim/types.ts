@@ -13,6 +13,7 @@ export const DESIGNS = [
   "mtcp",
   "netpopcorn",
   "linux-6",
+  "megapipe",
 ] as const;
 export type DesignName = (typeof DESIGNS)[number];
 
@@ -134,6 +135,8 @@ export type TraceEvent = {
 export type Losses = {
   /** Frames that found the card's ring full. */
   readonly ringFull: number;
+  /** Frames that found a queue in memory full: the backlog of a listener that a process owned, or of another core. */
+  readonly backlogFull: number;
   /** SYNs or handshake ACKs that found the accept queue full. */
   readonly acceptQueueFull: number;
   readonly synRetransmits: number;

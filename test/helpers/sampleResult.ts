@@ -32,7 +32,7 @@ export function sampleResult(point: SimPoint, change: Partial<PointResult> = {})
     coreShares: Array.from({ length: point.cores }, () => sampleShares(busy)),
     locks: [{ name: "listener", acquisitions: 1_000, contended: 250, spinShare: 0.1 * busy }],
     latencyCdf: { us, cdf: [0.1, 0.5, 0.8, 0.95, 0.99, 1] },
-    losses: { ringFull: 1, acceptQueueFull: 2, synRetransmits: 3, connectionsReset: 0 },
+    losses: { ringFull: 1, backlogFull: 0, acceptQueueFull: 2, synRetransmits: 3, connectionsReset: 0 },
     localPacketShare: 1 / point.cores,
     softirqShare: 0.2,
     lookUpShare: 0,

@@ -35,6 +35,7 @@ export function explainLines({ result }: CellResult): string[] {
       `${(100 * result.softirqShare).toFixed(1)} % of the time in softirqs, ` +
       `${(100 * result.lookUpShare).toFixed(1)} % looking listeners up`,
     `  lost: ${formatInteger(losses.ringFull)} frames at full rings, ` +
+      `${formatInteger(losses.backlogFull)} at full backlogs, ` +
       `${formatInteger(losses.acceptQueueFull)} at full accept queues, ` +
       `${formatInteger(losses.synRetransmits)} SYNs sent again, ` +
       `${formatInteger(losses.connectionsReset)} connections reset`,

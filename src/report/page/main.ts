@@ -20,16 +20,31 @@ function figureCard(figure: KeyFigure): HTMLElement {
   return element("div", "card", element("div", "figure-label", figure.label), value);
 }
 
+/** Cells longer than this are sentences. */
+const PROSE_CHARACTERS = 36;
+
 function tableCard(table: Table): HTMLElement {
-  const head = element("tr", "", ...table.columns.map((column) => element("th", "", column)));
-  const rows = table.rows.map((row) => element("tr", "", ...row.map(tableCell)));
+  const kinds = table.columns.map((_, column) => columnKind(table.rows.map((row) => textOf(row[column] ?? ""))));
+  const head = element("tr", "", ...table.columns.map((name, column) => element("th", kinds[column] ?? "", name)));
+  const rows = table.rows.map((row) =>
+    element("tr", "", ...row.map((cell, column) => tableCell(cell, kinds[column] ?? ""))),
+  );
   const body = element("table", "", element("thead", "", head), element("tbody", "", ...rows));
   const caption = table.caption === undefined ? [] : [element("p", "", table.caption)];
   return element("section", "card", element("h2", "", table.title), ...caption, element("div", "scroll", body));
 }
 
-function tableCell(cell: TableCell): HTMLElement {
-  return typeof cell === "string" ? element("td", "", cell) : element("td", cell.tone, cell.text);
+const textOf = (cell: TableCell): string => (typeof cell === "string" ? cell : cell.text);
+
+/** Sentences may break; words begin where the ones above begin; numbers end there. */
+function columnKind(texts: readonly string[]): "prose" | "words" | "" {
+  if (texts.some((text) => text.length > PROSE_CHARACTERS)) return "prose";
+  return texts.every((text) => text === "" || /^[-+±]?\.?\d/.test(text)) ? "" : "words";
+}
+
+function tableCell(cell: TableCell, kind: string): HTMLElement {
+  if (typeof cell === "string") return element("td", kind, cell);
+  return element("td", `${kind} ${cell.tone}`.trim(), cell.text);
 }
 
 /** The reader wants every variant of every chart: a link or a program that ends in #all, or paper. */

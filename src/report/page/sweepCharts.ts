@@ -105,6 +105,9 @@ export function linesOptions(chart: LinesChart, scheme: Scheme): Options {
       min: 0,
       max: chart.xValues.at(-1) ?? 1,
       splitLine: { show: false },
+      // A tick where there is a value, and a label where there is room for it.
+      axisTick: { show: true, customValues: chart.xValues },
+      axisLabel: { color: scheme.muted, customValues: chart.xValues, hideOverlap: true },
     }),
     yAxis: axis(scheme, {
       type: chart.isLogarithmic ? "log" : "value",

@@ -25,6 +25,10 @@ export type Design = {
   readonly acceptFrom: "own" | "round-robin" | "own-then-steal";
   /** Sockets skip the VFS's global locks. */
   readonly vfsBypass: boolean;
+  /** Sockets are files: with a descriptor in the process's table, a dentry and an inode. */
+  readonly socketFiles: boolean;
+  /** System calls that enter the kernel together at most; what is left over enters with the wait for events. */
+  readonly callBatch: number;
   /** Local ports of active opens are chosen so that replies come to the core that opened. */
   readonly ownPorts: boolean;
   /** Who moves flow groups. */
@@ -41,6 +45,8 @@ const LINUX: Design = {
   rps: false,
   acceptFrom: "own",
   vfsBypass: false,
+  socketFiles: true,
+  callBatch: 1,
   ownPorts: false,
   balancer: "none",
 };
@@ -102,6 +108,16 @@ const DESIGN_LIST: readonly Design[] = [
   },
   // Linux 6 as tuned today: a listener per process, chosen by the arriving core (eBPF), replies steered back (aRFS).
   { ...LINUX, name: "linux-6", listeners: "process", choice: "local", ownPorts: true },
+  // MegaPipe (OSDI 2012): partitioned listening, sockets that are no files (lwsocket), batches of up to 32 commands.
+  {
+    ...LINUX,
+    name: "megapipe",
+    listeners: "core",
+    choice: "local",
+    vfsBypass: true,
+    socketFiles: false,
+    callBatch: 32,
+  },
 ];
 
 export function designNamed(name: DesignName): Design {

@@ -12,7 +12,8 @@ export const IN_LOCK = 4;
 
 // What a process does next.
 export const OP_WAIT = 0;
-export const OP_NEXT = 1;
+/** What an accept4 that found nothing had made is to be destroyed. */
+export const OP_EMPTY = 1;
 export const OP_ACCEPT = 2;
 export const OP_RELEASE = 3;
 export const OP_PLAN = 4;
@@ -26,7 +27,7 @@ export const OP_CONNECTED = 11;
 
 export const OP_NAMES = [
   "epoll_wait",
-  "next",
+  "accepted nothing",
   "accept",
   "release_sock",
   "vfs lock",
@@ -86,6 +87,8 @@ export class Process {
   waitsFor = -1;
   /** It is inside accept4, in which it has slept: what comes before the listener is done. */
   inAccept = false;
+  /** Calls that wait to enter the kernel together. */
+  calls = 0;
   /** Connections that it may still accept before it looks at its others. */
   accepts = 0;
   /** Readable connections left of this pass of epoll_wait, and whether the listener was reported. */

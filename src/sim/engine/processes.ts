@@ -26,8 +26,9 @@ const FD_TABLE_PART = 0.2;
 /** Line of a dentry, a mount or a list head, beside the lock's own. */
 const PATH_LINES = 1;
 /**
- * Parts of accept4: the new socket and its file come first, nobody waits for that, and a call that finds nothing ends
- * there; then the listener's owner takes a connection from the queue; the rest joins the two.
+ * Parts of accept4 (net/socket.c): the new socket and its file are made first, before anybody knows whether there is a
+ * connection for them, and nobody waits for that; then the listener's owner takes one from the queue; the rest joins
+ * the two. A call that finds nothing destroys what it has made.
  */
 const EMPTY_PART = 0.4;
 const OWNED_PART = 0.2;
@@ -63,6 +64,9 @@ export class Processes {
   /** Locks are nobody else's: their order cannot be wrong. */
   readonly #alone: boolean;
   readonly #acceptsPerEvent: number;
+  readonly #callBatch: number;
+  /** A descriptor, or what a design that does without has to pay. */
+  readonly #fdNs: number;
   readonly #opens: ActiveOpens;
   /** Listeners of a process, side by side. */
   readonly #addresses: number;
@@ -78,6 +82,9 @@ export class Processes {
     this.#alone = options.world.design.tables === "core" && !point.sharedFdTable;
     this.#blocking = point.workload === "web-accept";
     this.#acceptsPerEvent = point.acceptsPerEvent;
+    const { design, ns } = options.world;
+    this.#callBatch = design.callBatch;
+    this.#fdNs = design.socketFiles ? ns.fdCycles : 0;
     this.#opens = options.opens;
     this.#addresses = point.listenAddresses;
   }
@@ -104,6 +111,8 @@ export class Processes {
     switch (process.op) {
       case P.OP_WAIT:
         return this.#wait(process, now);
+      case P.OP_EMPTY:
+        return this.#destroyed(process, now);
       case P.OP_ACCEPT:
         return this.#accept(process, now);
       case P.OP_RELEASE:
@@ -139,6 +148,14 @@ export class Processes {
     return this.#world.accounts.spend(process.core, STACK, ns);
   }
 
+  /** A system call: it enters the kernel, unless others are to enter with it. @returns what that costs. */
+  #enter(process: Process): number {
+    process.calls++;
+    if (process.calls < this.#callBatch) return 0;
+    process.calls = 0;
+    return this.#world.ns.syscallCycles;
+  }
+
   #kernelOf(slot: number): ServerKernel {
     const { connections, kernels } = this.#world;
     return kernels[connections.kernel[slot] as number] as ServerKernel;
@@ -147,6 +164,7 @@ export class Processes {
   /** epoll_wait: reports what is ready, or sleeps. */
   #wait(process: Process, now: number): number {
     const { listeners, ns } = this.#world;
+    process.calls = 0;
     const t = now + this.#stack(process, ns.syscallCycles + ns.epollWaitCycles);
     process.epollCore = process.core;
     // Level-triggered: the listener stays in the ready list as long as there is somebody to accept.
@@ -247,11 +265,16 @@ export class Processes {
   #accept(process: Process, now: number): number {
     const world = this.#world;
     const { connections, ns } = world;
+    let t = now;
+    if (!process.inAccept) {
+      process.inAccept = true;
+      t += this.#stack(process, this.#enter(process) + ns.acceptCycles * EMPTY_PART);
+      t += world.accounts.spend(process.core, VFS, this.#fdNs);
+      this.#plan(process, this.#plans.create, P.OP_ACCEPT);
+      if (process.op === P.OP_PLAN) return t;
+    }
     const index = this.#listenerFor(process);
     const listener = world.listeners[index] as Listener;
-    let t = now;
-    if (!process.inAccept) t += this.#stack(process, ns.syscallCycles + ns.acceptCycles * EMPTY_PART);
-    process.inAccept = true;
     t = world.lock(listener.spin, process.core, t);
     if (listener.owned && process.owns !== index) {
       listener.waiters.push(process);
@@ -303,9 +326,15 @@ export class Processes {
       return t;
     }
     process.inAccept = false;
-    if (process.slot >= 0) this.#plan(process, this.#plans.create, P.OP_ACCEPTED);
-    else this.#next(process);
+    if (process.slot >= 0) process.op = P.OP_ACCEPTED;
+    else this.#plan(process, this.#plans.destroy, P.OP_EMPTY);
     return t;
+  }
+
+  /** accept4 has found nothing, and what it had made is gone again. */
+  #destroyed(process: Process, now: number): number {
+    this.#next(process);
+    return now + this.#world.accounts.spend(process.core, VFS, this.#fdNs);
   }
 
   /** inet_csk_wait_for_connect: woken one at a time; a connection that has come meanwhile is not slept on. */
@@ -349,10 +378,9 @@ export class Processes {
 
   /** What the new socket holds is touched when the listener's lock is free again (sock_graft). */
   #accepted(process: Process, now: number): number {
-    const { accounts, ns } = this.#world;
+    const { ns } = this.#world;
     let t = this.#world.touch(process.slot, process.core, now);
     t += this.#stack(process, ns.acceptCycles * JOIN_PART);
-    t += accounts.spend(process.core, VFS, ns.fdCycles);
     process.op = P.OP_SERVE;
     return t;
   }
@@ -370,7 +398,7 @@ export class Processes {
     const active = slot >= connections.clientSlots;
     if (active && connections.requestsServed[slot] === 0) return this.#askBackend(process, now);
     const kernel = this.#kernelOf(slot);
-    let t = now + this.#stack(process, ns.syscallCycles + ns.recvCycles);
+    let t = now + this.#stack(process, this.#enter(process) + ns.recvCycles);
     t = world.touchData(slot, process.core, t);
     const received = Math.max(kernel.exports.tcpRecv(handle, kernel.area, AREA_BYTES), 0);
     t += this.#stack(process, received / ns.copyBytesPerCycle / world.costs.clockGhz);
@@ -398,9 +426,9 @@ export class Processes {
       process.op = P.OP_SERVE;
       return now;
     }
-    // epoll_ctl of a new connection.
-    const fresh = connections.requestsServed[process.slot] === 0;
-    const t = fresh ? now + this.#stack(process, ns.syscallCycles + ns.epollWaitCycles) : now;
+    // epoll_ctl of a new connection; a read that was asked for in a batch tells when it is done.
+    const fresh = connections.requestsServed[process.slot] === 0 && this.#callBatch === 1;
+    const t = fresh ? now + this.#stack(process, this.#enter(process) + ns.epollWaitCycles) : now;
     this.#nextAfterAccept(process);
     return t;
   }
@@ -414,7 +442,7 @@ export class Processes {
       t += accounts.spend(core, APP, point.appCycles / world.costs.clockGhz);
       t += accounts.spend(core, VFS, point.fileOpensPerRequest * ns.fileOpenCycles);
     }
-    t = this.#send(slot, core, point.responseBytes, t);
+    t = this.#send(process, slot, point.responseBytes, t);
     const served = (connections.requestsServed[slot] as number) + 1;
     connections.requestsServed[slot] = served;
     if (served >= point.requestsPerConn && point.workload !== "rpc") process.op = P.OP_CLOSE;
@@ -422,11 +450,12 @@ export class Processes {
     return t;
   }
 
-  #send(slot: number, core: number, bytes: number, now: number): number {
+  #send(process: Process, slot: number, bytes: number, now: number): number {
     const world = this.#world;
     const { accounts, connections, costs, ns } = world;
+    const { core } = process;
     const kernel = this.#kernelOf(slot);
-    let t = now + accounts.spend(core, STACK, ns.syscallCycles + ns.sendCycles);
+    let t = now + accounts.spend(core, STACK, this.#enter(process) + ns.sendCycles);
     t += accounts.spend(core, STACK, bytes / ns.copyBytesPerCycle / costs.clockGhz);
     t = world.touchData(slot, core, t);
     kernel.send(connections.handle[slot] as number, bytes);
@@ -439,7 +468,7 @@ export class Processes {
     const { connections, ns } = world;
     const { slot } = process;
     const kernel = this.#kernelOf(slot);
-    let t = now + this.#stack(process, ns.syscallCycles + ns.closeCycles);
+    let t = now + this.#stack(process, this.#enter(process) + ns.closeCycles);
     t = world.touch(slot, process.core, t);
     kernel.exports.tcpClose(connections.handle[slot] as number);
     connections.handle[slot] = -1;
@@ -451,8 +480,8 @@ export class Processes {
 
   /** The descriptor, dentry and inode are gone. */
   #closed(process: Process, now: number): number {
-    const { accounts, connections, ns } = this.#world;
-    const t = now + accounts.spend(process.core, VFS, ns.fdCycles);
+    const { accounts, connections } = this.#world;
+    const t = now + accounts.spend(process.core, VFS, this.#fdNs);
     const { slot } = process;
     const peer = connections.peer[slot] as number;
     connections.peer[slot] = -1;
@@ -474,8 +503,8 @@ export class Processes {
     const { accounts, connections, ns, point } = world;
     const { core, slot } = process;
     let t = now + accounts.spend(core, APP, point.appCycles / world.costs.clockGhz);
-    t += accounts.spend(core, VFS, ns.fdCycles);
-    t += this.#stack(process, ns.syscallCycles + ns.connectCycles);
+    t += accounts.spend(core, VFS, this.#fdNs);
+    t += this.#stack(process, this.#enter(process) + ns.connectCycles);
     const kernelId = connections.kernel[slot] as number;
     const kernel = world.kernels[kernelId] as ServerKernel;
     const active = connections.takeActive();
@@ -508,7 +537,7 @@ export class Processes {
       process.op = P.OP_CLOSE;
       return now;
     }
-    const t = this.#send(slot, process.core, point.messageBytes, now);
+    const t = this.#send(process, slot, point.messageBytes, now);
     this.#next(process);
     return t;
   }

@@ -222,7 +222,7 @@ function putToSleep({ listeners }: World, processes: readonly Process[], perCore
 /** Which locks creating and destroying a socket and opening a file take, where the release still has global ones. */
 function lockPlans(world: World): LockPlans {
   const { design, point, traits } = world;
-  const fdTable = point.sharedFdTable ? world.createLock("files_struct") : undefined;
+  const fdTable = point.sharedFdTable && design.socketFiles ? world.createLock("files_struct") : undefined;
   const table: readonly SpinLock[] = fdTable ? [fdTable] : [];
   if (!traits.globalVfsLocks || design.tables === "core") {
     return { create: table, destroy: table, file: [], path: new Set(), fdTable };

@@ -21,6 +21,10 @@ import type { World } from "./world.ts";
 
 /** Heads of the wheel's lists. */
 const TIME_WAIT_LINES = 2;
+/** A packet's sk_buff (four lines) and its headers, which a core that has not received it fetches. */
+const PACKET_LINES = 6;
+/** A request_sock, which goes from the core that has processed the SYN to the one that makes a child of it. */
+const REQUEST_LINES = 5;
 /** Queueing a frame to a socket's backlog. */
 const BACKLOG_CYCLES_SHARE = 0.1;
 /** Frames that a socket's backlog holds (its receive buffer, by the sizes of their buffers). */
@@ -123,13 +127,16 @@ export class Softirq {
     return this.#segment(slot, kind, core, t, queue);
   }
 
-  /** The owner of a listener's lock processes what came meanwhile. */
+  /** The owner of a listener's lock processes what came meanwhile, wherever it came. */
   backlogFrame(core: number, now: number, queue: FrameQueue): number {
+    const { connections, steering } = this.#world;
     const entry = queue.headSlot;
     const slot = entry & SLOT_MASK;
-    if (entry >>> KIND_SHIFT === KIND_SYN) return this.#syn(slot, core, now, queue, true);
-    if (this.#world.connections.halfOpen[slot] === 1) return this.#child(slot, core, now, queue, true);
-    return this.#segment(slot, entry >>> KIND_SHIFT, core, now, queue);
+    const from = steering.queueOf((connections.hash[slot] as number) >>> 0, connections.group[slot] as number);
+    const t = this.#world.fetch(core, from, PACKET_LINES, now);
+    if (entry >>> KIND_SHIFT === KIND_SYN) return this.#syn(slot, core, t, queue, true);
+    if (connections.halfOpen[slot] === 1) return this.#child(slot, core, t, queue, true);
+    return this.#segment(slot, entry >>> KIND_SHIFT, core, t, queue);
   }
 
   /** RFD brings active connections to the core that opened them; RPS spreads over all cores by hash. */
@@ -149,7 +156,7 @@ export class Softirq {
     const backlog = handedOn[target] as FrameQueue;
     const interrupt = backlog.count === 0 ? ns.interruptCycles : 0;
     const t = now + accounts.spend(core, STACK, ns.rxPacketCycles * 0.5 + interrupt);
-    if (!queue.passOn(backlog, t)) this.#world.ringFull++;
+    if (!queue.passOn(backlog, t)) this.#world.backlogFull++;
     this.#world.callCore(target, t);
     return t;
   }
@@ -185,6 +192,7 @@ export class Softirq {
     const frames = world.flush(kernel, core, t + ns.txPacketCycles);
     t += accounts.spend(core, STACK, frames * ns.txPacketCycles);
     if (frames > 0) connections.halfOpen[slot] = 1;
+    connections.lastCore[slot] = core;
     if (locked) listener.spin.release(core, t);
     return t;
   }
@@ -203,6 +211,7 @@ export class Softirq {
       if (listener.owned) return this.#toBacklog(listener, core, t, queue);
     }
     t = world.fetch(core, listener.lastCore, 3, t);
+    t = world.fetch(core, connections.lastCore[slot] as number, REQUEST_LINES, t);
     listener.lastCore = core;
     t += accounts.spend(core, STACK, ns.childCycles);
     const before = kernel.acceptQueue;
@@ -240,7 +249,7 @@ export class Softirq {
   #toBacklog(listener: Listener, core: number, now: number, queue: FrameQueue): number {
     const { accounts, ns } = this.#world;
     const t = now + accounts.spend(core, STACK, ns.segmentCycles * BACKLOG_CYCLES_SHARE);
-    if (!queue.passOn(listener.backlog, t)) this.#world.ringFull++;
+    if (!queue.passOn(listener.backlog, t)) this.#world.backlogFull++;
     listener.lastCore = core;
     listener.spin.release(core, t);
     return t;

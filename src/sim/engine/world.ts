@@ -80,6 +80,7 @@ export class World {
   processes: readonly Process[] = [];
   simulatedPackets = 0;
   ringFull = 0;
+  backlogFull = 0;
   reset = 0;
   /** Packets for connections that a process has, and those of them that came to the process's core. */
   packets = 0;

@@ -89,6 +89,7 @@ function meanLosses(all: readonly Losses[]): Losses {
   const mean = (name: keyof Losses) => meanOf(all.map((losses) => losses[name]));
   return {
     ringFull: mean("ringFull"),
+    backlogFull: mean("backlogFull"),
     acceptQueueFull: mean("acceptQueueFull"),
     synRetransmits: mean("synRetransmits"),
     connectionsReset: mean("connectionsReset"),

@@ -7,8 +7,8 @@ import { readdir, readFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** Parts of the code that decide no result. */
-const PRESENTATION = /^(cli|report|bench|net)[/\\]/;
+/** Parts of the code that decide no result; a claim is points, which have names of their own. */
+const PRESENTATION = /^(cli|report|bench|net|sim[/\\]validate)[/\\]/;
 
 let known: Promise<string> | undefined;
 

@@ -3,6 +3,7 @@ import { AFFINITY_ACCEPT_CLAIMS } from "./affinityAccept.ts";
 import type { Claim, OpenClaim } from "./claim.ts";
 import { FASTSOCKET_CLAIMS } from "./fastsocket.ts";
 import { APART_CLAIMS } from "./heldOut.ts";
+import { MEGAPIPE_CLAIMS } from "./megapipe.ts";
 import { MTCP_CLAIMS } from "./mtcp.ts";
 import { NETPOPCORN_CLAIMS } from "./netpopcorn.ts";
 
@@ -12,10 +13,10 @@ export const CLAIMS: readonly Claim[] = [
   ...AFFINITY_ACCEPT_CLAIMS,
   ...MTCP_CLAIMS,
   ...APART_CLAIMS,
+  ...MEGAPIPE_CLAIMS,
 ];
 
 export const OPEN_CLAIMS: readonly OpenClaim[] = [
-  { id: "MT3", what: "mtcp / MegaPipe, 2.75", source: "NSDI 2014", reason: "MegaPipe is no design here" },
   { id: "IX1", what: "IX / mtcp, 1.9", source: "OSDI 2014", reason: "IX is no design here" },
   {
     id: "NG1",
