@@ -1,6 +1,7 @@
 /**
  * MegaPipe (Han and others, OSDI 2012), as its own authors and mTCP's measured it. Held out: the design was declared
- * from its paper's description (partitioned listening, lwsocket, batches of 32), no constant was fitted to these values.
+ * from its paper's description (partitioned listening, lwsocket, batches of 32); no constant was fitted to these
+ * values.
  */
 import type { DesignName, PointResult } from "../types.ts";
 import type { Claim, PointInput } from "./claim.ts";
