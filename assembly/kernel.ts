@@ -76,6 +76,7 @@ import {
   tcpShutdownSend,
 } from "./socket/tcpSocket.ts";
 import { tcpListenSetOption, tcpOptionsBoot, tcpSetOption } from "./socket/tcpOptions.ts";
+import { accountBoot } from "./tcp/account.ts";
 import { accurateBoot } from "./tcp/accurateEcn.ts";
 import { settingsBoot } from "./tcp/settings.ts";
 import { count, countBy } from "./stats.ts";
@@ -241,6 +242,7 @@ export function boot(): i32 {
     listenerBoot() &&
     tcpOptionsBoot() &&
     settingsBoot() &&
+    accountBoot() &&
     accurateBoot() &&
     cookiesBoot() &&
     fastOpenBoot() &&

@@ -7,6 +7,7 @@ import { streamAlloc, streamFree, streamFreeBytes, streamOrderFor, streamPoolBoo
 import { STATE_ESTABLISHED } from "../src/layout/option.ts";
 import { readyBoot, readyCount, readyShift } from "./socket/ready.ts";
 import { setNow } from "./time.ts";
+import { accountAcked, accountBoot, accountCount, accountEnsure, accountReceived } from "./tcp/account.ts";
 import { cookieCheck, cookieIsRecent, cookieSeq, cookieTsVal, cookieWscale, cookiesBoot } from "./tcp/cookies.ts";
 import { congestionStart } from "./tcp/congestion.ts";
 import { tcpInput } from "./tcp/input.ts";
@@ -40,6 +41,7 @@ export function boot(streamPoolBytes: u32, tick: u32): bool {
     outputQueueBoot() &&
     tcbBoot() &&
     flowTableBoot() &&
+    accountBoot() &&
     wheelBoot(tick) &&
     cookiesBoot() &&
     streamPoolBoot(streamPoolBytes)
@@ -250,6 +252,31 @@ function prepareForInput(tcb: Tcb, bytes: u32): void {
 /** For the cost of a call: does next to nothing. */
 export function callMe(value: u32): u32 {
   return value + 1;
+}
+
+/** SND.UNA and RCV.NXT move on by so much, as ACKs and data would move them. */
+export function accountMove(index: u32, acked: u32, received: u32): void {
+  const tcb = tcbAt(index);
+  accountEnsure(tcb);
+  const una = tcb.sndUna;
+  tcb.sndUna += acked;
+  accountAcked(tcb, una);
+  tcb.rcvNxt += received;
+  if (received != 0) accountReceived(tcb);
+}
+
+/** Begins at these numbers, behind the SYNs. */
+export function accountBegin(index: u32, sndSeq: u32, rcvSeq: u32): void {
+  const tcb = tcbAt(index);
+  tcb.sndUna = sndSeq;
+  tcb.sndBufEnd = sndSeq;
+  tcb.rcvRead = rcvSeq;
+  tcb.rcvNxt = rcvSeq;
+}
+
+/** @returns address of the record, its sums brought up to now. */
+export function accountRead(index: u32): usize {
+  return changetype<usize>(accountCount(tcbAt(index)));
 }
 
 export { cookieCheck, cookieIsRecent, cookieSeq, cookieTsVal, cookieWscale };

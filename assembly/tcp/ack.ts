@@ -5,6 +5,7 @@ import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
 import { sndBufferRelease } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
 import { nowMs, nowTick, nowUs } from "../time.ts";
+import { accountAcked } from "./account.ts";
 import { confirmNeighbor, timestampOffsetOfSegment } from "./addresses.ts";
 import { challengeAck, challengePureAck } from "./challenge.ts";
 import { eventPost } from "./close.ts";
@@ -110,6 +111,7 @@ function newAck(tcb: Tcb, ack: u32): void {
     flightAcked(tcb, ack);
   }
   tcb.sndUna = ack;
+  accountAcked(tcb, una);
   if (seqLt(tcb.sndNxt, ack)) tcb.sndNxt = ack;
   if (settingsCount != 0 && cold.traits & T.TRAIT_MTU_SEARCH) mtuAcked(tcb);
   tcb.backoff = backoff;

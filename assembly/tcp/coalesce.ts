@@ -18,6 +18,7 @@ import { rcvBufferFor, ringWrite } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
 import { loadBe32 } from "../wire/bytes.ts";
 import { copyAndSum, pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
+import { accountOf } from "./account.ts";
 import { accurateContinued } from "./accurateEcn.ts";
 import * as S from "./segment.ts";
 import * as T from "./tcb.ts";
@@ -89,6 +90,8 @@ export function coalesceTake(packet: usize, headerBytes: u32, segmentBytes: u32,
   count(C.TCP_SEGMENTS_RECEIVED);
   count(C.TCP_SEGMENTS_COALESCED);
   tcb.rcvNxt += bytes;
+  // The lead has made the record.
+  accountOf(tcb).segmentsIn++;
   if (runIsCounted) accurateContinued(tcb, bytes);
   // The lead is waiting for its acknowledgement: this is the second segment at least.
   tcb.flags |= T.F_ACK_NOW | T.F_ACK_PENDING;

@@ -20,7 +20,6 @@ export function established(tcb: Tcb): void {
   }
   tcb.backoff = 0;
   cold.lastRcvTick = nowTick;
-  cold.lastDataTick = nowTick;
   rtoDisarm(tcb);
   if (tcb.flags & T.F_KEEPALIVE) keepaliveArm(tcb);
   // One that fast open has let the application have before is open to it already.

@@ -16,6 +16,7 @@ import { EVENT_READABLE } from "../../src/layout/event.ts";
 import { ringWrite, rcvBufferFor } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
+import { accountReceived } from "./account.ts";
 import { remoteAt } from "./addresses.ts";
 import { eventPost } from "./close.ts";
 import { Listener, listenerAcceptAdd, listenerFind } from "./listener.ts";
@@ -111,6 +112,7 @@ export function fastOpenTake(tcb: Tcb, listener: Listener): void {
   if (bytes > 0 && rcvBufferFor(tcb, tcb.rcvNxt + bytes)) {
     ringWrite(tcb.rcvBuf, tcb.rcvBufOrder, tcb.rcvNxt, S.segData, bytes);
     tcb.rcvNxt += bytes;
+    accountReceived(tcb);
     cold.traits |= T.TRAIT_SYN_DATA;
     eventPost(tcb, EVENT_READABLE);
   }

@@ -19,6 +19,7 @@ import { CONGESTION_BBR } from "../../src/layout/option.ts";
 import { streamAlloc, streamFree } from "../mem/streamPool.ts";
 import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
+import { accountOf, accountReordered, hasAccount } from "./account.ts";
 import { bbrLost } from "./bbr.ts";
 import { congestionOf } from "./congestion.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
@@ -112,7 +113,6 @@ export class Flight {
   /** SND.NXT when D-SACK last widened the reordering window. */
   dsackRound: u32;
   tlpEnd: u32;
-  dsacks: u32;
   // Recovery (recovery.ts).
   priorCwnd: u32;
   priorSsthresh: u32;
@@ -251,9 +251,12 @@ export let ackHasRun: bool = false;
 
 /** Flight.fack before this ACK. */
 let fackBefore: u32 = 0;
+/** Whose ACK it is; null once it has told of reordering, for which it is counted once. */
+let unreordered: Tcb = changetype<Tcb>(0);
 
 export function flightAckBegin(tcb: Tcb): void {
   if (tcb.flight != 0) fackBefore = flightOf(tcb).fack;
+  unreordered = tcb;
   ackDelivered = 0;
   ackSacked = 0;
   ackRttUs = 0;
@@ -336,6 +339,7 @@ export function flightRelease(tcb: Tcb): void {
   if (tcb.flight == 0) return;
   const f = flightOf(tcb);
   coldOf(tcb).wMaxBytes = <u32>f.wMax;
+  if (hasAccount(tcb) && f.minRttUs != 0xffffffff) accountOf(tcb).minRttUs = f.minRttUs;
   streamFree(tcb.flight, f.order);
   tcb.flight = 0;
 }
@@ -523,6 +527,7 @@ function delivered(f: Flight, run: Run, end: u32, sentUs: u32, bytes: u32, recov
     if (seqLeq(end, recover)) ackOriginal = true;
     if (seqLt(end, fackBefore)) {
       f.flags |= FLIGHT_REORDERED;
+      flightNoteReordered();
       const units = (fackBefore - (end - bytes)) >> REORDERED_SHIFT;
       f.reordered = <u16>max<u32>(f.reordered, min<u32>(units, 0xffff));
     }
@@ -542,6 +547,13 @@ function delivered(f: Flight, run: Run, end: u32, sentUs: u32, bytes: u32, recov
     ackRunSentUs = sentUs;
     ackRunPipe = run.pipe;
   }
+}
+
+/** The ACK being processed has told of reordering. */
+export function flightNoteReordered(): void {
+  if (changetype<usize>(unreordered) == 0) return;
+  accountReordered(unreordered);
+  unreordered = changetype<Tcb>(0);
 }
 
 /** RFC 8985 5.2: order of sending; in one burst by sequence number. */

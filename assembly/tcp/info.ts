@@ -5,13 +5,14 @@ import { EBADF } from "../../src/layout/status.ts";
 import * as I from "../../src/layout/tcpInfo.ts";
 import { autoTuningRttTicks } from "../socket/autoTuning.ts";
 import { nowTick, TICK_SHIFT } from "../time.ts";
+import { ACCOUNT_SIZE_BYTES, Account, accountCount, hasAccount } from "./account.ts";
 import { accurateDeliveredCe, accurateReceivedCe } from "./accurateEcn.ts";
 import { ipBytesOf } from "./addresses.ts";
 import { congestionOf, CWND_BYTES_MAX, DUP_ACK_THRESHOLD } from "./congestion.ts";
-import { FLIGHT_REORDERED, REORDERED_SHIFT, flightIsClean, flightOf } from "./flight.ts";
+import { REORDERED_SHIFT, flightIsClean, flightOf } from "./flight.ts";
 import { announcedMss, ownMss } from "./output.ts";
 import { SYN_OPTION_WSCALE } from "./segment.ts";
-import { seqLt } from "./seq.ts";
+import { seqLt, seqMax, seqMin } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf, tcbOfHandle } from "./tcb.ts";
 import { rtoUs } from "./timers.ts";
@@ -36,10 +37,8 @@ export function tcpInfo(handle: i32, target: usize): i32 {
   store<u32>(target, rtoUs(tcb), I.TCPI_RTO_US);
   store<u32>(target, delayedAckUs, I.TCPI_ATO_US);
   store<u32>(target, mss, I.TCPI_SND_MSS_BYTES);
-  store<u32>(target, cold.rcvMss != 0 ? cold.rcvMss : min<u32>(mss, 536), I.TCPI_RCV_MSS_BYTES);
   store<u32>(target, (tcb.sndMax - tcb.sndUna + mss - 1) / mss, I.TCPI_UNACKED);
   store<u32>(target, msSince(cold.lastRcvTick), I.TCPI_LAST_ACK_RECV_MS);
-  store<u32>(target, msSince(cold.lastDataTick), I.TCPI_LAST_DATA_RECV_MS);
   store<u32>(target, ownMss(tcb.localIndex) + ipBytesOf(tcb.localIndex) + 20, I.TCPI_PMTU_BYTES);
   store<u32>(target, tcb.srttUs8 >> 3, I.TCPI_RTT_US);
   store<u32>(target, tcb.rttvarUs4 >> 2, I.TCPI_RTTVAR_US);
@@ -56,19 +55,45 @@ export function tcpInfo(handle: i32, target: usize): i32 {
   const accurate = (cold.traits & T.TRAIT_ACCURATE_ECN) != 0;
   store<u32>(target, accurate ? accurateDeliveredCe(tcb) : 0, I.TCPI_DELIVERED_CE);
   store<u32>(target, accurate ? accurateReceivedCe(tcb) : 0, I.TCPI_RECEIVED_CE);
-  store<u32>(target, cold.aheadSegments, I.TCPI_RCV_OOOPACK);
-  const opened = tcb.state >= O.STATE_ESTABLISHED;
-  // Our FIN and the peer's are no bytes.
-  const finAcked = tcb.flags & T.F_FIN_QUEUED && seqLt(tcb.sndBufEnd, tcb.sndUna) ? 1 : 0;
-  const acked = opened ? tcb.sndUna - cold.iss - 1 - finAcked : 0;
-  store<u32>(target, acked, I.TCPI_BYTES_ACKED);
-  const finReceived = tcb.flags & T.F_FIN_RECEIVED ? 1 : 0;
-  store<u32>(target, opened ? tcb.rcvNxt - cold.irs - 1 - finReceived : 0, I.TCPI_BYTES_RECEIVED);
-  const sacked = tcb.flight != 0 ? flightOf(tcb).sackedBytes : 0;
-  // The SYN counts, too.
-  store<u32>(target, opened ? 1 + segments(acked, mss) + segments(sacked, mss) : 0, I.TCPI_DELIVERED);
+  accountInfo(tcb, mss, target);
   flightInfo(tcb, mss, target);
   return 0;
+}
+
+/** Nothing has been accounted for yet: what a connection without data has. */
+const nothingAt: usize = memory.data(ACCOUNT_SIZE_BYTES, 16);
+
+/** What account.ts has added up. */
+function accountInfo(tcb: Tcb, mss: u32, target: usize): void {
+  const cold = coldOf(tcb);
+  const known = hasAccount(tcb);
+  const account = known ? accountCount(tcb) : changetype<Account>(nothingAt);
+  const rcvMss = <u32>account.rcvMss;
+  store<u32>(target, rcvMss != 0 ? rcvMss : min<u32>(mss, 536), I.TCPI_RCV_MSS_BYTES);
+  store<u32>(target, msSince(known ? account.lastReceivedTick : cold.lastRcvTick), I.TCPI_LAST_DATA_RECV_MS);
+  store<u32>(target, msSince(known ? account.lastSentTick : cold.lastRcvTick), I.TCPI_LAST_DATA_SENT_MS);
+  store<u32>(target, account.segmentsIn, I.TCPI_DATA_SEGS_IN);
+  store<u32>(target, account.segmentsOut, I.TCPI_DATA_SEGS_OUT);
+  store<u32>(target, account.aheadSegments, I.TCPI_RCV_OOOPACK);
+  store<u32>(target, account.dsacks, I.TCPI_DSACK_DUPS);
+  store<u32>(target, account.reorderings, I.TCPI_REORD_SEEN);
+  // Our FIN and the peer's are no bytes.
+  const finAcked: u64 = tcb.flags & T.F_FIN_QUEUED && seqLt(tcb.sndBufEnd, tcb.sndUna) ? 1 : 0;
+  const finReceived: u64 = tcb.flags & T.F_FIN_RECEIVED ? 1 : 0;
+  const acked = known ? account.acked - finAcked : 0;
+  store<u64>(target, acked, I.TCPI_BYTES_ACKED);
+  store<u64>(target, known ? account.received - finReceived : 0, I.TCPI_BYTES_RECEIVED);
+  store<u64>(target, account.sent, I.TCPI_BYTES_SENT);
+  // What has been sent and is not acknowledged was sent once, as was what is: the rest is repetition.
+  const end = seqMin(tcb.sndMax, tcb.sndBufEnd);
+  const inFlight: u64 = seqLt(tcb.sndUna, end) ? end - seqMax(tcb.sndUna, account.ackedSeq) : 0;
+  store<u64>(target, known ? account.sent - acked - inFlight : 0, I.TCPI_BYTES_RETRANS);
+  const sacked = tcb.flight != 0 ? flightOf(tcb).sackedBytes : 0;
+  // The SYN counts, too.
+  const delivered = tcb.state >= O.STATE_ESTABLISHED ? 1 + (acked + mss - 1) / mss + segments(sacked, mss) : 0;
+  store<u32>(target, <u32>delivered, I.TCPI_DELIVERED);
+  const minRttUs = tcb.flight != 0 ? flightOf(tcb).minRttUs : account.minRttUs;
+  store<u32>(target, minRttUs != 0 ? minRttUs : 0xffffffff, I.TCPI_MIN_RTT_US);
 }
 
 function msSince(tick: u32): u32 {
@@ -85,10 +110,7 @@ function flightInfo(tcb: Tcb, mss: u32, target: usize): void {
   const reordered = known ? min(segments((<u32>f.reordered) << REORDERED_SHIFT, mss), REORDERING_MAX) : 0;
   store<u32>(target, max(reordered, DUP_ACK_THRESHOLD), I.TCPI_REORDERING);
   store<u32>(target, known && f.pacingRate != 0 ? f.pacingRate : 0xffffffff, I.TCPI_PACING_RATE);
-  store<u32>(target, known ? f.minRttUs : 0xffffffff, I.TCPI_MIN_RTT_US);
   store<u32>(target, known ? f.deliveryRate : 0, I.TCPI_DELIVERY_RATE);
-  store<u32>(target, known ? f.dsacks : 0, I.TCPI_DSACK_DUPS);
-  store<u32>(target, known && f.flags & FLIGHT_REORDERED ? 1 : 0, I.TCPI_REORD_SEEN);
 }
 
 function segments(bytes: u32, mss: u32): u32 {

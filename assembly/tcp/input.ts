@@ -10,7 +10,8 @@ import { ECONNREFUSED, ECONNRESET } from "../../src/layout/status.ts";
 import { autoTuningAhead, autoTuningSample } from "../socket/autoTuning.ts";
 import { ringWrite, rcvBufferFor } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
-import { nowMs, nowTick } from "../time.ts";
+import { nowMs } from "../time.ts";
+import { accountAhead, accountReceived } from "./account.ts";
 import { accurateHandshakeAgain } from "./accurateEcn.ts";
 import { ackProcess } from "./ack.ts";
 import { flowOfSegment, timestampOffsetOfSegment } from "./addresses.ts";
@@ -392,11 +393,10 @@ function receiveInOrder(tcb: Tcb): void {
 
 /** For TCP_INFO. */
 function noteData(tcb: Tcb, bytes: u32): void {
-  const cold = coldOf(tcb);
-  cold.lastDataTick = nowTick;
-  if (bytes <= <u32>cold.rcvMss) return;
+  const account = accountReceived(tcb);
+  if (bytes <= <u32>account.rcvMss) return;
   // Segments that were taken together are larger: nothing to be looked up for them once it is what it can be.
-  if (<u32>cold.rcvMss < ownMss(tcb.localIndex)) cold.rcvMss = <u16>min<u32>(bytes, announcedMss(tcb));
+  if (<u32>account.rcvMss < ownMss(tcb.localIndex)) account.rcvMss = <u16>min<u32>(bytes, announcedMss(tcb));
 }
 
 /** What came with a SYN before the handshake was over (RFC 9293 3.10.7.3) and has waited as if it had come early. */
@@ -421,9 +421,8 @@ function receiveQueued(tcb: Tcb): void {
 function receiveAhead(tcb: Tcb): void {
   count(C.TCP_OUT_OF_ORDER);
   tcb.flags |= T.F_ACK_NOW;
-  const cold = coldOf(tcb);
-  if (cold.aheadSegments < 0xffff) cold.aheadSegments++;
-  noteData(tcb, S.segDataBytes);
+  accountAhead(tcb);
+  if (S.segDataBytes > 0) noteData(tcb, S.segDataBytes);
   const end = S.segSeq + S.segDataBytes;
   if (S.segDataBytes > 0) {
     if (!rcvBufferFor(tcb, end)) {

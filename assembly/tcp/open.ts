@@ -38,6 +38,7 @@ import { autoTuningStart } from "../socket/autoTuning.ts";
 import { optionsInherit } from "../socket/tcpOptions.ts";
 import { count } from "../stats.ts";
 import { nowMs, nowNs } from "../time.ts";
+import { accountSynReceived } from "./account.ts";
 import { addressPair, flowFind, flowHash, ipBytesOf, learnWayBack, mtuTo, remoteAt } from "./addresses.ts";
 import { tcpDrop } from "./close.ts";
 import { congestionChoose, congestionStart } from "./congestion.ts";
@@ -127,7 +128,6 @@ function create(remote: usize, localIndex: u32, ports: u32, hash: u32, iss: u32,
 function setIss(tcb: Tcb, iss: u32): void {
   const cold = coldOf(tcb);
   cold.recover = iss;
-  cold.iss = iss;
   tcb.sndUna = iss;
   tcb.sndNxt = iss;
   tcb.sndMax = iss;
@@ -138,8 +138,8 @@ function setIss(tcb: Tcb, iss: u32): void {
 export function startFromSyn(tcb: Tcb): void {
   const cold = coldOf(tcb);
   tcb.rcvNxt = S.segSeq + 1;
-  cold.irs = S.segSeq;
   tcb.rcvRead = tcb.rcvNxt;
+  accountSynReceived(tcb);
   tcb.rcvAdv = tcb.rcvNxt + min<u32>((<u32>1) << cold.rcvLimitOrder, 65535);
   cold.synOptions = <u8>S.segOptions;
   if (S.segOptions & S.SYN_OPTION_WSCALE) {
@@ -309,7 +309,6 @@ function cookieInput(listener: Listener): bool {
   inherit(listener, tcb);
   const cold = coldOf(tcb);
   tcb.rcvNxt = S.segSeq;
-  coldOf(tcb).irs = S.segSeq - 1;
   tcb.rcvRead = S.segSeq;
   tcb.rcvAdv = S.segSeq + min<u32>((<u32>1) << cold.rcvLimitOrder, 65535);
   if (timestamps && S.segHasTimestamps) {

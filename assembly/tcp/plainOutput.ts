@@ -17,6 +17,7 @@ import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
 import { storeBe16, storeBe32 } from "../wire/bytes.ts";
 import { checksumOf, pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
+import { accountSent } from "./account.ts";
 import { flowHash, ipBytesOf, neighborTo, remoteAt, timestampOffsetTo } from "./addresses.ts";
 import {
   accurateHandshakeAgain,
@@ -90,6 +91,7 @@ export function sendSyn(tcb: Tcb): bool {
   synAccurateOf = changetype<Tcb>(0);
   synTimeoutWord = 0;
   if (!ok) return false;
+  if (dataBytes != 0) accountSent(tcb, dataBytes, 1);
   tcb.flags &= ~(T.F_SYN_DUE | T.F_ACK_NOW | T.F_ACK_PENDING);
   if (!active) tcb.rcvAdv = tcb.rcvNxt + wnd;
   const synEnd = cold.recover + 1 + dataBytes;

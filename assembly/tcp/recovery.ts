@@ -23,6 +23,7 @@ import {
   FLIGHT_UNDO,
   FLIGHT_UNDO_SENT,
   flightEnsure,
+  flightNoteReordered,
   flightOf,
   flightUnlose,
   flightUnsack,
@@ -245,6 +246,7 @@ function recoveringAck(tcb: Tcb, f: Flight, advanced: bool): void {
     // The hole was filled by a late first copy. RFC 8985 6.2, step 3 looks at what was never sent again, and where all
     // that is late is sent again at once that would never be anything (as in Linux's tcp_try_undo_partial).
     f.flags |= FLIGHT_REORDERED;
+    flightNoteReordered();
     undo(tcb, f);
     return;
   }

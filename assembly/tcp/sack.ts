@@ -5,6 +5,7 @@
 import { DROP_TCP_SACK_INVALID, TCP_DSACK_RECEIVED, TCP_DSACK_SENT } from "../../src/layout/counters.ts";
 import { count } from "../stats.ts";
 import { loadBe32, storeBe32 } from "../wire/bytes.ts";
+import { accountOf, hasAccount } from "./account.ts";
 import { FLIGHT_DSACK, FLIGHT_UNDO, flightOf, flightSacked } from "./flight.ts";
 import {
   reassemblyBlock,
@@ -104,7 +105,7 @@ function duplicateReported(tcb: Tcb, start: u32, end: u32, unaBefore: u32): void
   ackHasDsack = true;
   ackDsackEnd = end;
   const f = flightOf(tcb);
-  f.dsacks++;
+  if (hasAccount(tcb)) accountOf(tcb).dsacks++;
   f.flags |= FLIGHT_DSACK;
   if (f.flags & FLIGHT_UNDO && seqGeq(start, f.undoMarker)) f.undoRetrans -= <i32>length;
 }

@@ -1,6 +1,7 @@
 /**
  * The transmission control block and its pool. A connection that idles costs its two hot cache lines (128 B), its cold
- * record (64 B) and its share of the flow table; buffers and the extension block exist only while they hold something.
+ * record (48 B) and its share of the flow table; buffers and the extension block exist only while they hold something,
+ * and what only TCP_INFO asks for (64 B, account.ts) is written from the first byte of data on.
  * Names are those of RFC 9293 3.3.1.
  *
  * Fields that hold addresses, all of blocks from the stream pool that hold none themselves: sndBuf, rcvBuf (sizes in
@@ -19,7 +20,7 @@ import { settingsDrop } from "./settings.ts";
 
 export const TCB_NONE: u32 = 0xffffffff;
 export const TCB_SIZE_BYTES: u32 = LAYOUT.TCB_SIZE_BYTES;
-export const TCB_COLD_SIZE_BYTES: u32 = 64;
+export const TCB_COLD_SIZE_BYTES: u32 = 48;
 
 /** Stands in the output queue: something may have to be sent. Survives the connection, like F_READY. */
 export const F_DIRTY: u32 = 1;
@@ -198,12 +199,6 @@ export class TcbCold {
   /** Keep-alive or window probes since the last sign of life. */
   unanswered: u8;
   synOptions: u8;
-  // For TCP_INFO (info.ts): ISS, IRS, when data came last, its largest segment (an estimate), segments ahead of a gap.
-  iss: u32;
-  irs: u32;
-  lastDataTick: u32;
-  rcvMss: u16;
-  aheadSegments: u16;
 
   /** Bytes; 0: none yet. */
   get wMaxBytes(): u32 {
@@ -260,6 +255,8 @@ export const TRAIT_SOFT_ERROR_MASK: u32 = 7 << 20;
 /** Since all was acknowledged last a segment smaller than the MSS was sent; more than one (output.ts: Nagle). */
 export const TRAIT_SMALL_SENT: u32 = 1 << 23;
 export const TRAIT_SMALLS_SENT: u32 = 1 << 29;
+/** It has moved data: there is a record in account.ts. */
+export const TRAIT_ACCOUNT: u32 = 1 << 30;
 /** CONGESTION_*, two bits. */
 export const TRAIT_CONGESTION_SHIFT: u32 = 8;
 export const TRAIT_CONGESTION_MASK: u32 = 3 << 8;
@@ -287,6 +284,7 @@ const TRAITS_UNION: u32 =
   TRAIT_SOFT_ERROR_MASK |
   TRAIT_SMALL_SENT |
   TRAIT_SMALLS_SENT |
+  TRAIT_ACCOUNT |
   (15 * TRAIT_QUICK_ACK) |
   TRAIT_DELAYS_ACKS |
   TRAIT_CONGESTION_MASK;
@@ -312,6 +310,7 @@ const TRAITS_SUM: u64 =
   TRAIT_SOFT_ERROR_MASK +
   TRAIT_SMALL_SENT +
   TRAIT_SMALLS_SENT +
+  TRAIT_ACCOUNT +
   15 * TRAIT_QUICK_ACK +
   TRAIT_DELAYS_ACKS +
   TRAIT_CONGESTION_MASK;

@@ -1,5 +1,5 @@
 /**
- * tcpInfo(handle, address): what TCP knows of a connection, u32 each, under the names of Linux's struct tcp_info.
+ * tcpInfo(handle, address): what TCP knows of a connection, u32 each but where u64 is said, under the names of Linux's struct tcp_info.
  * Units are the names'; a count of segments is bytes divided by the present MSS, rounded up, where Linux counts
  * buffers.
  * Portable: read by asc and tsc.
@@ -53,12 +53,12 @@ export const TCPI_TOTAL_RETRANS = 104;
 export const TCPI_PACING_RATE = 108;
 /**
  * Segments delivered, cumulatively or by SACK, with the SYN. Deviates from Linux's, which only grows: the connection's
- * bytes modulo 2^32 by the MSS of now.
+ * bytes by the MSS of now.
  */
 export const TCPI_DELIVERED = 112;
 /** With accurate ECN (RFC 9768): packets of ours that arrived with ECN's congestion mark, as the peer tells; else 0. */
 export const TCPI_DELIVERED_CE = 116;
-/** 0xffffffff: no sample. */
+/** 0xffffffff: no sample. Of data that was sent; while all is acknowledged, of the time before. */
 export const TCPI_MIN_RTT_US = 120;
 /** Queued and not sent yet. */
 export const TCPI_NOTSENT_BYTES = 124;
@@ -68,22 +68,30 @@ export const TCPI_SND_WND_BYTES = 128;
 export const TCPI_RCV_WND_BYTES = 132;
 /** Bytes per second, the latest sample; 0: none. */
 export const TCPI_DELIVERY_RATE = 136;
-/** D-SACK reports received since the flight block was made. */
+/** D-SACK reports received. */
 export const TCPI_DSACK_DUPS = 140;
-/** Reordering events seen likewise. */
+/** ACKs that have told of reordering. */
 export const TCPI_REORD_SEEN = 144;
 /** CONGESTION_* (layout/option.ts). */
 export const TCPI_CONGESTION = 148;
 /** Likewise the peer's that came here with it. */
 export const TCPI_RECEIVED_CE = 152;
-/** Since the last segment with data. */
+/** Since a segment with data came; without any, since anything did. */
 export const TCPI_LAST_DATA_RECV_MS = 156;
-/** Bytes acknowledged by the peer, bytes received in order. Deviates: modulo 2^32, Linux's have 64 bits. */
+/** u64: bytes acknowledged by the peer, bytes received in order. */
 export const TCPI_BYTES_ACKED = 160;
-export const TCPI_BYTES_RECEIVED = 164;
+export const TCPI_BYTES_RECEIVED = 168;
+/** u64: bytes sent, repetitions among them; and these alone. */
+export const TCPI_BYTES_SENT = 176;
+export const TCPI_BYTES_RETRANS = 184;
 /** Segments that came ahead of a gap; stays at 65535. */
-export const TCPI_RCV_OOOPACK = 168;
-export const TCPI_SIZE_BYTES = 172;
+export const TCPI_RCV_OOOPACK = 192;
+/** Since data was sent; before, as TCPI_LAST_DATA_RECV_MS. */
+export const TCPI_LAST_DATA_SENT_MS = 196;
+/** Segments with data: as the device brings them, which may take some together; as they leave, repetitions included. */
+export const TCPI_DATA_SEGS_IN = 200;
+export const TCPI_DATA_SEGS_OUT = 204;
+export const TCPI_SIZE_BYTES = 208;
 
 /** TCPI_CA_STATE: Linux's states of congestion control. */
 export const TCPI_CA_OPEN = 0;

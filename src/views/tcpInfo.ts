@@ -1,6 +1,6 @@
 /**
- * TCP_INFO: what TCP knows of a connection, under the names and in the units of Linux's struct tcp_info. Counts of
- * bytes are modulo 2^32, and tcpi_delivered comes from them (layout/tcpInfo.ts).
+ * TCP_INFO: what TCP knows of a connection, under the names and in the units of Linux's struct tcp_info
+ * (layout/tcpInfo.ts).
  */
 import * as INFO from "../layout/tcpInfo.ts";
 import type { KernelMemory } from "./kernelMemory.ts";
@@ -45,21 +45,32 @@ const FIELDS = {
   tcpi_received_ce: INFO.TCPI_RECEIVED_CE,
   tcpi_delivered: INFO.TCPI_DELIVERED,
   tcpi_last_data_recv: INFO.TCPI_LAST_DATA_RECV_MS,
+  tcpi_rcv_ooopack: INFO.TCPI_RCV_OOOPACK,
+  tcpi_last_data_sent: INFO.TCPI_LAST_DATA_SENT_MS,
+  tcpi_data_segs_in: INFO.TCPI_DATA_SEGS_IN,
+  tcpi_data_segs_out: INFO.TCPI_DATA_SEGS_OUT,
+} as const;
+
+/** Of 64 bits. As a number they are exact to 2^53. */
+const WIDE_FIELDS = {
   tcpi_bytes_acked: INFO.TCPI_BYTES_ACKED,
   tcpi_bytes_received: INFO.TCPI_BYTES_RECEIVED,
-  tcpi_rcv_ooopack: INFO.TCPI_RCV_OOOPACK,
+  tcpi_bytes_sent: INFO.TCPI_BYTES_SENT,
+  tcpi_bytes_retrans: INFO.TCPI_BYTES_RETRANS,
 } as const;
 
 /**
  * Numbers all. tcpi_state: TCP_STATE_*, tcpi_ca_state: TCPI_CA_*, tcpi_options: TCPI_OPT_* (layout/tcpInfo.ts); times
- * in microseconds but tcpi_last_ack_recv and tcpi_last_data_recv in milliseconds; tcpi_snd_cwnd, tcpi_unacked and
+ * in microseconds but those of tcpi_last_… in milliseconds; tcpi_snd_cwnd, tcpi_unacked and
  * their likes in segments.
  */
-export type TcpInfo = { readonly [Name in keyof typeof FIELDS]: number };
+export type TcpInfo = { readonly [Name in keyof typeof FIELDS | keyof typeof WIDE_FIELDS]: number };
 
 /** @param at address of a record that tcpInfo() has written. */
 export function readTcpInfo(memory: KernelMemory, at: number): TcpInfo {
   const load = (offset: number) => memory.loadU32(at + offset);
-  const fields = Object.fromEntries(Object.entries(FIELDS).map(([name, offset]) => [name, load(offset)]));
-  return fields as TcpInfo;
+  const wide = (offset: number) => load(offset + 4) * 2 ** 32 + load(offset);
+  const fields = Object.entries(FIELDS).map(([name, offset]) => [name, load(offset)]);
+  const wideFields = Object.entries(WIDE_FIELDS).map(([name, offset]) => [name, wide(offset)]);
+  return Object.fromEntries([...fields, ...wideFields]) as TcpInfo;
 }

@@ -24,6 +24,9 @@ export type TcpProbeExports = {
   rangeFinReached(index: number): number;
   rangeHolds(index: number): number;
   rangeRelease(index: number): void;
+  accountBegin(index: number, sndSeq: number, rcvSeq: number): void;
+  accountMove(index: number, acked: number, received: number): void;
+  accountRead(index: number): number;
   rttEnter(index: number, us: number): void;
   rtoOf(index: number, backoff: number): number;
   placeSegment(header: number, segmentBytes: number, remote: number, local: number): number;
