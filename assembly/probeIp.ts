@@ -10,7 +10,7 @@ import { gatewayAdd } from "./ip/gateways.ts";
 import { routesBoot } from "./ip/routes.ts";
 import { multicastBoot } from "./ip/multicast.ts";
 import { ipv6Boot } from "./ip/ipv6.ts";
-import { icmpInput, icmpSendUnreachable } from "./ip/icmp.ts";
+import { icmpInput, icmpReportProblem, icmpSendUnreachable } from "./ip/icmp.ts";
 import { ipv4Boot, ipv4Check, ipv4Route, ipv4Send, ipv4Transmit, ipv4WriteHeader } from "./ip/ipv4.ts";
 import {
   neighborAddress,
@@ -82,7 +82,10 @@ export function inputFrame(frame: usize, frameBytes: u32): void {
   if (type == 0x86dd) packetInputV6(frame + 14, frameBytes - 14, false, (load<u8>(frame) & 1) != 0, false);
   if (type != 0x0800) return;
   const headerBytes = ipv4Check(frame + 14, frameBytes - 14, false);
-  if (headerBytes < 0) return;
+  if (headerBytes < 0) {
+    icmpReportProblem(frame + 14, (load<u8>(frame) & 1) != 0);
+    return;
+  }
   const toBroadcast = isBroadcastV4(load<u32>(frame, 14 + 16)) || (load<u8>(frame) & 1) != 0;
   if (!toBroadcast && addressFindV4(load<u32>(frame, 14 + 16)) < 0) return;
   inputPacket(frame + 14, headerBytes, toBroadcast);

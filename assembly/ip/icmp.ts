@@ -20,16 +20,20 @@ import {
   IP_PROTOCOL,
   IP_SOURCE,
   IP_TOS,
+  IP_TOTAL_LENGTH,
   IP_TTL,
   IPV4_HEADER_BYTES,
+  ipv4Problem,
   ipv4Route,
   ipv4SendRouted,
   ipv4Transmit,
+  ipv4WriteChecksum,
   ipv4WriteHeader,
   PROTOCOL_ICMP,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
 } from "./ipv4.ts";
+import { OPTIONS_BYTES_MAX, optionsReflect } from "./options.ts";
 import { loadBe16, loadBe32 } from "../wire/bytes.ts";
 import { checksumOf, copyAndSum, sumAdd, sumBytes } from "../wire/checksum.ts";
 import {
@@ -110,6 +114,9 @@ function causeToDrop(icmp: usize, icmpBytes: u32, toBroadcast: bool): i32 {
   return toBroadcast ? DROP_BROADCAST : NOT_DROPPED;
 }
 
+/** Options of the reply being built. */
+const options: usize = memory.data(OPTIONS_BYTES_MAX, 16);
+
 /** RFC 1122 3.2.2.6: the reply is the request with another type, from the address that was asked. */
 function echo(packet: usize, headerBytes: u32, totalBytes: u32): void {
   const icmp = packet + headerBytes;
@@ -131,11 +138,21 @@ function echo(packet: usize, headerBytes: u32, totalBytes: u32): void {
     if (ipv4SendRouted(PROTOCOL_ICMP, tos, icmp, icmpBytes) >= 0) count(ICMP_ECHO_REPLIES);
     return;
   }
-  const frameBytes = ETHERNET_BYTES + IPV4_HEADER_BYTES + icmpBytes;
+  // Where they would make fragments of it the reply goes without options.
+  const reflected = headerBytes > IPV4_HEADER_BYTES ? optionsReflect(packet, headerBytes, source, options) : 0;
+  const optionBytes = icmpBytes + IPV4_HEADER_BYTES + reflected <= mtuBytes ? reflected : 0;
+  const replyHeaderBytes = IPV4_HEADER_BYTES + optionBytes;
+  const frameBytes = ETHERNET_BYTES + replyHeaderBytes + icmpBytes;
   const frame = txReserve(frameBytes);
   if (frame == 0) return;
-  ipv4WriteHeader(frame + ETHERNET_BYTES, IPV4_HEADER_BYTES + icmpBytes, PROTOCOL_ICMP, source, destination, tos);
-  const reply = frame + ETHERNET_BYTES + IPV4_HEADER_BYTES;
+  const header = frame + ETHERNET_BYTES;
+  ipv4WriteHeader(header, replyHeaderBytes + icmpBytes, PROTOCOL_ICMP, source, destination, tos);
+  if (optionBytes != 0) {
+    store<u8>(header, <u8>(0x40 | (replyHeaderBytes >> 2)));
+    memory.copy(header + IPV4_HEADER_BYTES, options, optionBytes);
+    ipv4WriteChecksum(header, replyHeaderBytes);
+  }
+  const reply = header + replyHeaderBytes;
   memory.copy(reply, icmp, icmpBytes);
   store<u8>(reply, 0);
   store<u16>(reply, checksum, ICMP_CHECKSUM);
@@ -234,15 +251,23 @@ function quoteIsOurs(quote: usize, quoteBytes: u32): bool {
  * The caller knows of Ethernet broadcasts and does not call for them.
  */
 export function icmpSendUnreachable(packet: usize, headerBytes: u32, totalBytes: u32, code: u32): void {
-  sendError(packet, headerBytes, totalBytes, ICMP_UNREACHABLE, code);
+  sendError(packet, headerBytes, totalBytes, ICMP_UNREACHABLE, code, 0);
 }
 
 /** Reports a packet of which fragments never came. @param totalBytes of what is there, without a gap. */
 export function icmpSendReassemblyTimeout(packet: usize, headerBytes: u32, totalBytes: u32): void {
-  sendError(packet, headerBytes, totalBytes, ICMP_TIME_EXCEEDED, CODE_REASSEMBLY_TIME);
+  sendError(packet, headerBytes, totalBytes, ICMP_TIME_EXCEEDED, CODE_REASSEMBLY_TIME, 0);
 }
 
-function sendError(packet: usize, headerBytes: u32, totalBytes: u32, type: u32, code: u32): void {
+/** The packet that ipv4Check has just refused: is what is wrong with it to be reported (RFC 1122 3.2.2.5)? */
+export function icmpReportProblem(packet: usize, toGroup: bool): void {
+  if (ipv4Problem == 0 || toGroup) return;
+  const headerBytes = (<u32>load<u8>(packet) & 0xf) << 2;
+  sendError(packet, headerBytes, loadBe16(packet + IP_TOTAL_LENGTH), ICMP_PARAMETER_PROBLEM, 0, ipv4Problem);
+}
+
+/** @param pointer of a parameter problem, else 0. */
+function sendError(packet: usize, headerBytes: u32, totalBytes: u32, type: u32, code: u32, pointer: u32): void {
   if (!mayBeReported(packet, headerBytes, totalBytes)) return;
   const source = load<u32>(packet, IP_DESTINATION);
   const destination = load<u32>(packet, IP_SOURCE);
@@ -262,9 +287,9 @@ function sendError(packet: usize, headerBytes: u32, totalBytes: u32, type: u32, 
   const length = frameBytes - ETHERNET_BYTES;
   ipv4WriteHeader(frame + ETHERNET_BYTES, length, PROTOCOL_ICMP, source, destination, tos);
   const icmp = frame + ETHERNET_BYTES + IPV4_HEADER_BYTES;
-  store<u64>(icmp, type | (code << 8));
+  store<u64>(icmp, <u64>(type | (code << 8)) | ((<u64>pointer) << 32));
   const sum = copyAndSum(icmp + ICMP_HEADER_BYTES, packet, quoteBytes);
-  store<u16>(icmp, checksumOf(sumAdd(sum, type | (code << 8))), ICMP_CHECKSUM);
+  store<u16>(icmp, checksumOf(sumAdd(sum, (type | (code << 8)) + pointer)), ICMP_CHECKSUM);
   ipv4Transmit(frame, frameBytes);
   count(ICMP_ERRORS_SENT);
 }

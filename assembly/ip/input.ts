@@ -44,7 +44,7 @@ import {
 } from "./address.ts";
 import { nextHopV4 } from "./address.ts";
 import { neighborInput } from "./arpInput.ts";
-import { CODE_PROTOCOL_UNREACHABLE, icmpInput, icmpSendUnreachable } from "./icmp.ts";
+import { CODE_PROTOCOL_UNREACHABLE, icmpInput, icmpReportProblem, icmpSendUnreachable } from "./icmp.ts";
 import { packetInputV6 } from "./input6.ts";
 import { igmpInput } from "./igmp.ts";
 import { ipv4Check } from "./ipv4.ts";
@@ -399,7 +399,10 @@ function frameInput(frame: usize, frameBytes: u32, checksumKnown: bool): void {
 /** @param toGroup the frame was an Ethernet broadcast or multicast. @param fromLoop we have sent it. */
 function packetInput(packet: usize, bytesAvailable: u32, checksumKnown: bool, toGroup: bool, fromLoop: bool): void {
   const headerBytes = ipv4Check(packet, bytesAvailable, fromLoop);
-  if (headerBytes < 0) return;
+  if (headerBytes < 0) {
+    icmpReportProblem(packet, toGroup);
+    return;
+  }
   const totalBytes = loadBe16(packet + 2);
   const local = load<u32>(packet, 16);
   const localIndex = addressFindV4(local);

@@ -20,6 +20,7 @@ import {
 } from "./address.ts";
 import { isMulticastV4, multicastIsOursV4 } from "./multicast.ts";
 import { NEIGHBOR_OWN, neighborFind, neighborIsFailed, neighborSend } from "./neighbor.ts";
+import { OPTIONS_FINE, optionsCheck } from "./options.ts";
 import { loadBe16 } from "../wire/bytes.ts";
 import { checksumOf, sumBytes } from "../wire/checksum.ts";
 import {
@@ -56,11 +57,6 @@ export const FRAGMENT_OFFSET_MASK: u32 = 0x1fff;
 /** "Don't fragment", as the fragment field lies in memory. */
 const DONT_FRAGMENT: u32 = 0x0040;
 
-const OPTION_END: u32 = 0;
-const OPTION_NOP: u32 = 1;
-const OPTION_LSRR: u32 = 131;
-const OPTION_SSRR: u32 = 137;
-
 /** Identifications come from counters that pairs of hosts share by hash: unique, and not to be guessed from outside. */
 const IDENT_COUNTERS: u32 = 256;
 let identCounters: usize = 0;
@@ -78,9 +74,10 @@ export function ipv4Boot(): bool {
  * fine; the caller goes on with the header's total length. Options are skipped, but not those that route (RFC 7126 4.3,
  * 4.4).
  * @param bytesAvailable from `packet` to the end of its frame; nothing behind is read. @param fromLoop it is our own.
- * @returns header length in bytes, 20..60, or -1 with the cause counted.
+ * @returns header length in bytes, 20..60, or -1 with the cause counted; ipv4Problem tells whether to report it.
  */
 export function ipv4Check(packet: usize, bytesAvailable: u32, fromLoop: bool): i32 {
+  ipv4Problem = 0;
   if (bytesAvailable < IPV4_HEADER_BYTES) return drop(DROP_IP_LENGTH);
   const first = <u32>load<u8>(packet);
   const headerBytes = (first & 0xf) << 2;
@@ -108,22 +105,13 @@ function sourceIsSane(source: u32, destination: u32): bool {
   return addressFindV4(source) < 0 && !isBroadcastV4(source);
 }
 
+/** Where in its header the packet that ipv4Check has refused last is wrong, 0: that is nothing to report. */
+export let ipv4Problem: u32 = 0;
+
 function optionsAreAcceptable(packet: usize, headerBytes: u32): bool {
-  let offset = IPV4_HEADER_BYTES;
-  while (offset < headerBytes) {
-    const kind = <u32>load<u8>(packet + offset);
-    if (kind == OPTION_END) return true;
-    if (kind == OPTION_NOP) {
-      offset++;
-      continue;
-    }
-    if (kind == OPTION_LSRR || kind == OPTION_SSRR) return false;
-    if (offset + 1 >= headerBytes) return false;
-    const length = <u32>load<u8>(packet + offset + 1);
-    if (length < 2 || length > headerBytes - offset) return false;
-    offset += length;
-  }
-  return true;
+  const found = optionsCheck(packet, headerBytes);
+  ipv4Problem = <u32>max(found, 0);
+  return found == OPTIONS_FINE;
 }
 
 // Output.

@@ -344,25 +344,6 @@ export function flightRelease(tcb: Tcb): void {
   tcb.flight = 0;
 }
 
-// For migration.ts, which copies the block as it is.
-
-/** An empty block of this size. @returns false: the pool is used up. */
-export function flightCreate(tcb: Tcb, order: u32): bool {
-  const block = streamAlloc(order);
-  if (block == 0) return false;
-  memory.fill(block, 0, FLIGHT_HEADER_BYTES);
-  tcb.flight = <u32>block;
-  flightOf(tcb).order = <u8>order;
-  return true;
-}
-
-/** Writes a piece of another block's copy; the size stays this one's. */
-export function flightFill(tcb: Tcb, offset: u32, source: usize, bytes: u32): void {
-  const order = flightOf(tcb).order;
-  memory.copy(<usize>tcb.flight + offset, source, bytes);
-  flightOf(tcb).order = order;
-}
-
 /** Forgets all that is known of what is in flight: it counts as sent now, once. */
 export function flightForget(tcb: Tcb): void {
   if (tcb.flight == 0) return;

@@ -11,11 +11,11 @@
  *   wheelTick      its true flags
  *   hash           its handle in the kernel that it comes from
  *
- * The whole TCB, its cold record, its extension block, its flight block, its settings and its account travel. Made anew in the
- * other kernel, because they point into a kernel's own memory or tables: sndBuf, rcvBuf, ext, flight, the wheel's
- * links, hash, neighbor, generation, a listener and a place in its accept queue. Clocks of a stack's kernels count
- * from one instant, so deadlines travel as they are. Timestamps, SYN cookies and initial sequence numbers come from
- * a secret that all kernels share (flow/hash.ts).
+ * The whole TCB, its cold record, its extension block, its flight block, its settings and its account travel. Made
+ * anew in the other kernel, because they point into a kernel's own memory or tables: sndBuf, rcvBuf, ext, flight, the
+ * wheel's links, hash, neighbor, generation, a listener and a place in its accept queue. Clocks of a stack's kernels
+ * count from one instant, so deadlines travel as they are. Timestamps, SYN cookies and initial sequence numbers come
+ * from a secret that all kernels share (flow/hash.ts).
  */
 import { connectionsMax, flowGroupMask, listenersMax } from "../config.ts";
 import { groupArrived, groupClosed } from "../flow/groups.ts";
@@ -55,7 +55,7 @@ import {
 import { outputMark } from "./outputQueue.ts";
 import { flowFind, flowHash, remoteAt } from "./addresses.ts";
 import { fastOpenArrived, fastOpenOver, isFastOpenChild } from "./fastOpen.ts";
-import { FLIGHT_ORDER_MAX, FLIGHT_ORDER_MIN, flightCreate, flightFill, flightOf, flightRelease } from "./flight.ts";
+import { FLIGHT_HEADER_BYTES, FLIGHT_ORDER_MAX, FLIGHT_ORDER_MIN, flightOf, flightRelease } from "./flight.ts";
 import {
   reassemblyBytes,
   reassemblyCreate,
@@ -608,4 +608,21 @@ function flightIsSize(bytes: u32): bool {
   return (
     (bytes & (bytes - 1)) == 0 && (bytes == 0 || (bytes >= 1 << FLIGHT_ORDER_MIN && bytes <= 1 << FLIGHT_ORDER_MAX))
   );
+}
+
+/** An empty block of this size. @returns false: the pool is used up. */
+function flightCreate(tcb: Tcb, order: u32): bool {
+  const block = streamAlloc(order);
+  if (block == 0) return false;
+  memory.fill(block, 0, FLIGHT_HEADER_BYTES);
+  tcb.flight = <u32>block;
+  flightOf(tcb).order = <u8>order;
+  return true;
+}
+
+/** Writes a piece of another block's copy; the size stays this one's. */
+function flightFill(tcb: Tcb, offset: u32, source: usize, bytes: u32): void {
+  const order = flightOf(tcb).order;
+  memory.copy(<usize>tcb.flight + offset, source, bytes);
+  flightOf(tcb).order = order;
 }

@@ -3,7 +3,8 @@
  * that tells which they are. Portable: read by asc and tsc; integer constants only.
  *
  * ```
- * record:  header │ TCB │ cold TCB │ extension block │ flight block │ settings │ ECN │ account │ send bytes │ receive bytes
+ * record:  header │ TCB │ cold TCB │ extension block │ flight block │ settings │ ECN │ account │ send bytes
+ *          │ receive bytes
  * ```
  * The blocks are copied whole, so a new field of theirs travels without being named; what points into a kernel's own
  * memory or tables is named in assembly/tcp/migration.ts and made anew. Records follow each other without gaps and are

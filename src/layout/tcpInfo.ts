@@ -1,7 +1,7 @@
 /**
- * tcpInfo(handle, address): what TCP knows of a connection, u32 each but where u64 is said, under the names of Linux's struct tcp_info.
- * Units are the names'; a count of segments is bytes divided by the present MSS, rounded up, where Linux counts
- * buffers.
+ * tcpInfo(handle, address): what TCP knows of a connection, u32 each but where u64 is said, under the names of Linux's
+ * struct tcp_info. Units are the names'; a count of segments is bytes divided by the present MSS, rounded up, where
+ * Linux counts buffers.
  * Portable: read by asc and tsc.
  */
 /** TCP_STATE_*: the states by Linux's numbers. */

@@ -6,6 +6,7 @@ import {
   ETHERTYPE_IPV4,
   ethernet,
   fragmentIpv4,
+  hex,
   type IcmpFields,
   type Ipv4Fields,
   icmp,
@@ -60,6 +61,41 @@ describe.each(PROBE_BUILDS)("ICMP, %s build", (build) => {
         payload: pattern(bytes),
       });
       expect(probe.counters()).toMatchObject({ icmpReceived: 1, icmpEchoReplies: 1 });
+    });
+
+    // RFC 1122 3.2.2.6. Timestamps are of no universal time: the upper bit is set (RFC 791 3.1).
+    test.each([
+      ["a record route with room", "07 0b 04 00000000 00000000 00", "07 0b 08 0a000001 00000000 00"],
+      ["a record route", "07 0b 08 0a000007 00000000 00", "07 0b 0c 0a000007 0a000001 00"],
+      ["a full record route", "07 07 08 0a000007 00", "07 07 08 0a000007 00"],
+      ["a record route whose pointer shows nowhere", "07 07 02 00000000 00", "07 07 02 00000000 00"],
+      ["timestamps", "44 08 05 00 00000000", "44 08 09 00 800003e8"],
+      ["full timestamps, the overflow counted", "44 08 09 10 00000001", "44 08 09 20 00000001"],
+      ["full timestamps, the overflow at its end", "44 08 09 f0 00000001", "44 08 09 f0 00000001"],
+      ["timestamps with addresses", "44 0c 05 01 00000000 00000000", "44 0c 0d 01 0a000001 800003e8"],
+      ["the timestamp of us by name", "44 0c 05 03 0a000001 00000000", "44 0c 0d 03 0a000001 800003e8"],
+      ["the timestamp of another by name", "44 0c 05 03 0a000009 00000000", "44 0c 05 03 0a000009 00000000"],
+      ["timestamps with an unknown flag", "44 08 05 02 00000000", "44 08 05 02 00000000"],
+      ["both, and nothing else", "01 94 04 0000 44 04 05 00 07 03 04", "44 04 05 10 07 03 04 00"],
+      ["neither", "94 04 0000", ""],
+    ])("with the reply goes %s", (_name, options, reflected) => {
+      const probe = connected();
+      probe.advance(1000 - probe.nowMs);
+      inputIcmp(probe, { type: 8, rest: 0x12340007 }, pattern(33), { options: hex(options) });
+      const [reply] = packets(probe);
+      expect(reply).toMatchObject({ source: OWN, checksumValid: true, options: hex(reflected) });
+      const answer = parseIcmp(reply?.payload as Uint8Array);
+      expect(answer).toMatchObject({ type: 0, checksumValid: true, payload: pattern(33) });
+    });
+
+    test("options do not make fragments of a reply", () => {
+      const probe = connected();
+      inputIcmp(probe, { type: 8, rest: 1 }, pattern(1464), { options: hex("07 07 04 00000000 00") });
+      inputIcmp(probe, { type: 8, rest: 1 }, pattern(1465), { options: hex("07 07 04 00000000 00") });
+      expect(packets(probe).map(({ options, payload }) => [options.length, payload.length])).toEqual([
+        [8, 1472],
+        [0, 1473],
+      ]);
     });
 
     test("the changed checksum is right for every value that it can have", () => {
@@ -250,6 +286,32 @@ describe.each(PROBE_BUILDS)("ICMP, %s build", (build) => {
       for (const type of [3, 4, 5, 11, 12, 100]) expect(report(message(type))).toBe(0);
       expect(report(message(8))).toBe(1);
       expect(report(ipv4({ source: PEER, destination: OWN, protocol: 1 }, new Uint8Array(0)))).toBe(0);
+    });
+
+    test.each([
+      ["the length of an option is 0", "9e 00 0000", 21],
+      ["an option reaches beyond the header", "01 01 9e 09", 23],
+      ["an option without length in the last byte", "01 01 01 9e", 23],
+    ])("parameter problem with a pointer: %s (RFC 1122 3.2.2.5)", (_name, options, pointer) => {
+      const probe = connected();
+      const packet = unwanted({ options: hex(options) });
+      probe.input(ethernet(fromPeer, packet));
+      const [report] = packets(probe);
+      expect(report).toMatchObject({ source: OWN, destination: PEER, protocol: 1, checksumValid: true });
+      const problem = parseIcmp(report?.payload as Uint8Array);
+      expect(problem).toMatchObject({ type: 12, code: 0, rest: pointer * 2 ** 24, checksumValid: true });
+      expect(problem.payload).toEqual(packet);
+      expect(probe.counters()).toMatchObject({ dropIpOption: 1, icmpErrorsSent: 1 });
+    });
+
+    test("no parameter problem of what came to everybody, or asks to be routed", () => {
+      const probe = connected();
+      const toAll = { destination: "ff:ff:ff:ff:ff:ff", source: PEER_MAC };
+      probe.input(ethernet(toAll, unwanted({ options: hex("9e 00 0000") })));
+      probe.input(ethernet(fromPeer, unwanted({ options: hex("83 07 04 0a000003 00") })));
+      probe.input(ethernet(fromPeer, unwanted({ destination: "10.0.0.255", options: hex("9e 00 0000") })));
+      expect(probe.sent()).toEqual([]);
+      expect(probe.counters()).toMatchObject({ dropIpOption: 3 });
     });
 
     test("a datagram to everybody that nobody takes is silent", () => {
