@@ -1,6 +1,6 @@
 /**
- * Options of IPv4 (RFC 791 3.1, RFC 1122 3.2.1.8): are they well-formed, and which of a request for an echo go back with
- * the reply. Everything else is skipped (RFC 7126 tells what of them is used at all).
+ * Options of IPv4 (RFC 791 3.1, RFC 1122 3.2.1.8): are they well-formed, and which of a request for an echo go back
+ * with the reply. Everything else is skipped (RFC 7126 tells what of them is used at all).
  */
 import { nowMs } from "../time.ts";
 import { storeBe32 } from "../wire/bytes.ts";
@@ -73,7 +73,7 @@ export function optionsReflect(packet: usize, headerBytes: u32, local: u32, targ
   return written;
 }
 
-/** Where the option's pointer shows, counted from 0; `length`: there is no room for `bytes` more, or it shows nowhere. */
+/** Where the option's pointer shows, counted from 0; `length`: there is no room for `bytes`, or it shows nowhere. */
 function slotOf(option: usize, length: u32, headerBytes: u32, bytes: u32): u32 {
   if (length < headerBytes) return length;
   const at = <u32>load<u8>(option, 2) - 1;

@@ -1,14 +1,53 @@
 /** `npm run fuzz`: see test/fuzz/README.md. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { fuzzModule } from "./fuzzKernel.ts";
+import { BYTES_TARGETS, type ParserTarget, runTarget, scriptTarget } from "./parsers.ts";
 import { Runner, Search, shorten } from "./search.ts";
 
 const STEPS_PER_LOOK = 200;
 const PROGRESS_MS = 2000;
 const FINDINGS_MAX = 10;
+/** Of the time, for what reads bytes and text outside the kernel. */
+const PARSERS_SHARE = 0.1;
+/** Seeds of a run: far more than any run tries. */
+const SEEDS_PER_RUN = 2 ** 24;
 
-export async function main(wasmFile: string, argv: readonly string[]): Promise<number> {
+/** Parsers in turn, until the time is over. @returns what was found. */
+function fuzzParsers(targets: readonly ParserTarget[], firstSeed: number, seconds: number): number {
+  let findings = 0;
+  for (const { name, run } of targets) {
+    const end = performance.now() + (seconds * 1000) / targets.length;
+    let runs = 0;
+    let understood = 0;
+    let found: unknown;
+    for (; found === undefined && performance.now() < end; runs++) {
+      try {
+        if (run(firstSeed + runs)) understood++;
+      } catch (error) {
+        found = error;
+      }
+    }
+    if (found !== undefined) {
+      findings++;
+      console.log("FAILED:", found);
+    }
+    console.log(`fuzz, ${name}: ${runs} inputs, ${understood} understood, ${found === undefined ? 0 : 1} findings`);
+  }
+  return findings;
+}
+
+function parserTargets(packets: string, wasm: Buffer<ArrayBuffer>): ParserTarget[] {
+  const scripts = readdirSync(packets, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".pkt"))
+    .sort()
+    .map((name) => readFileSync(join(packets, name), "utf8"));
+  return [...BYTES_TARGETS, scriptTarget(scripts), runTarget(scripts, packets, new WebAssembly.Module(wasm))];
+}
+
+/** @param packets folder of scripts to begin with. */
+export async function main(wasmFile: string, packets: string, argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
     options: {
@@ -18,7 +57,8 @@ export async function main(wasmFile: string, argv: readonly string[]): Promise<n
       replay: { type: "string" },
     },
   });
-  const compiled = fuzzModule(readFileSync(wasmFile));
+  const wasm = readFileSync(wasmFile);
+  const compiled = fuzzModule(wasm);
   if (values.replay !== undefined) {
     const runner = new Runner(compiled);
     const fault = runner.check(Buffer.from(values.replay, "base64"));
@@ -33,7 +73,7 @@ export async function main(wasmFile: string, argv: readonly string[]): Promise<n
   }
   const search = new Search(compiled, seed);
   const start = performance.now();
-  const end = start + seconds * 1000;
+  const end = start + seconds * 1000 * (1 - PARSERS_SHARE);
   let nextReport = start + PROGRESS_MS;
   const line = () => {
     const done = search.runner.framesWritten;
@@ -52,5 +92,9 @@ export async function main(wasmFile: string, argv: readonly string[]): Promise<n
     console.log(`FAILED: ${finding.what}\n  npm run fuzz -- --replay ${Buffer.from(program).toString("base64")}`);
   }
   console.log(`fuzz, seed ${seed}: ${line()}, ${search.findings.length} findings`);
-  return search.findings.length === 0 ? 0 : 1;
+  // A count of frames asks for nothing else.
+  const parsersSeconds = Number.isFinite(frames) ? 0 : seconds * PARSERS_SHARE;
+  const targets = parsersSeconds > 0 ? parserTargets(packets, wasm) : [];
+  const found = fuzzParsers(targets, 1 + (seed - 1) * SEEDS_PER_RUN, parsersSeconds);
+  return search.findings.length + found === 0 ? 0 : 1;
 }

@@ -27,4 +27,4 @@ await build({
   logLevel: "warning",
 });
 const { main } = await import(pathToFileURL(join(folder, "fuzz.mjs")).href);
-process.exitCode = await main(join(root, `build/kernel.${variant}.wasm`), argv);
+process.exitCode = await main(join(root, `build/kernel.${variant}.wasm`), join(root, "test/packet"), argv);
