@@ -2,10 +2,8 @@
  * BBR as an option: a model of the path (bottleneck bandwidth, shortest round trip, and how much in flight it bears)
  * sets pacing rate and window. After draft-ietf-ccwg-bbr (version 3), whose names the constants and phases keep.
  * Deviates: the wait between bandwidth probes is in rounds (as beside Reno) or two to three seconds, extra
- * acknowledgement is not estimated, and ECN is not looked at. Losses are held against a probe while its mode is REFILL
- * or UP; the draft has a flag for it (bw_probe_samples), set with UP and good for the first round of DOWN, too: what a
- * probe loses late is judged here by the rule for other rounds (updateLoss). It needs SACK; a connection without it
- * grows as Reno does. The flight block stays for the connection's life.
+ * acknowledgement is not estimated, and ECN is not looked at. It needs SACK; a connection without it grows as Reno does.
+ * The flight block stays for the connection's life.
  */
 import { nowUs } from "../time.ts";
 import {
@@ -39,6 +37,8 @@ const PROBE_RTT: u8 = 6;
 const STARTED: u8 = 1;
 const FULL: u8 = 2;
 const IN_PROBE_RTT: u8 = 4;
+/** What is lost now may be what a probe for bandwidth has sent (the draft's bw_probe_samples). */
+const PROBE_SAMPLES: u8 = 8;
 
 /** Gains in 1/256: 2.77, 0.5, 0.9, 1, 1.25; of the window 2, and 2.25 while probing up. */
 const GAIN_STARTUP: u64 = 709;
@@ -127,10 +127,21 @@ export function bbrRecoveryBegins(f: Flight): void {
   f.bbrUndoBwLo = f.bbrBwLo;
   f.bbrUndoInflightLo = f.bbrInflightLo;
   f.bbrUndoInflightHi = f.bbrInflightHi;
+  f.bbrUndoMode = f.bbrMode;
 }
 
-/** It was a mistake: nothing had been lost. Deviates: the mode stays, also where STARTUP or a probe ended for it. */
+/** It was a mistake: nothing had been lost. A probe that has ended for it goes on, and so does STARTUP. */
 export function bbrUndo(f: Flight): void {
+  f.bbrFullBw = 0;
+  f.bbrFullCount = 0;
+  if (f.bbrMode != PROBE_RTT && f.bbrMode != f.bbrUndoMode) {
+    if (f.bbrUndoMode == STARTUP) {
+      f.bbrMode = STARTUP;
+      f.bbrFlags &= ~FULL;
+    } else if (f.bbrUndoMode == PROBE_UP) {
+      enterUp(f);
+    }
+  }
   f.bbrBwLo = max(f.bbrBwLo, f.bbrUndoBwLo);
   f.bbrInflightLo = max(f.bbrInflightLo, f.bbrUndoInflightLo);
   f.bbrInflightHi = max(f.bbrInflightHi, f.bbrUndoInflightHi);
@@ -177,10 +188,12 @@ function updateLoss(tcb: Tcb, f: Flight, roundStart: bool): void {
     }
     return;
   }
-  if (f.bbrMode == PROBE_UP || f.bbrMode == PROBE_REFILL) {
+  if (f.bbrFlags & PROBE_SAMPLES) {
     updateBound(tcb, f);
-    return;
+    // A round trip after the probe all that it sent has been heard of.
+    if (roundStart && f.bbrMode != PROBE_UP) f.bbrFlags &= ~PROBE_SAMPLES;
   }
+  if (f.bbrMode == PROBE_UP || f.bbrMode == PROBE_REFILL) return;
   // Deviates: the draft lets any loss lower these bounds. With a loss of 1 % that is not congestion's they would sink
   // round by round until the next probe; so it takes a round that loses more than BBR bears elsewhere.
   if (!roundStart || f.bbrMode == DRAIN || !isLossy(tcb, f)) return;
@@ -192,12 +205,14 @@ function updateLoss(tcb: Tcb, f: Flight, roundStart: bool): void {
   f.bbrInflightLo = max(f.bbrInflightLatest, <u32>((<u64>before * BETA) >> 8));
 }
 
-/** While probing: too much was in flight when more than its share of it is lost; else so much can be. */
+/** Of a probe: too much was in flight when more than its share of it is lost; else so much can be. */
 function updateBound(tcb: Tcb, f: Flight): void {
   if (f.bbrTooHigh != 0) {
+    // Once for each probe.
+    f.bbrFlags &= ~PROBE_SAMPLES;
     const target = min(inflight(f, bandwidth(f), GAIN_ONE), tcb.cwnd);
     f.bbrInflightHi = max(f.bbrTooHigh, <u32>((<u64>target * BETA) >> 8));
-    enterDown(f);
+    if (f.bbrMode == PROBE_UP) enterDown(f);
     return;
   }
   if (f.bbrInflightHi != NONE && ackHasRun) f.bbrInflightHi = max(f.bbrInflightHi, ackRunPipe & 0x7fffffff);
@@ -269,8 +284,7 @@ function updatePhase(tcb: Tcb, f: Flight, roundStart: bool): void {
     }
     case PROBE_REFILL: {
       if (!roundStart) return;
-      f.bbrMode = PROBE_UP;
-      f.bbrPhaseAtUs = nowUs;
+      enterUp(f);
       f.bbrBwMax1 = 0;
       f.bbrBwMax0 = max(f.bbrBwMax0, bw);
       f.bbrFullBw = bw;
@@ -309,6 +323,12 @@ function enterRefill(f: Flight): void {
   f.bbrBwLo = NONE;
   f.bbrInflightLo = NONE;
   f.bbrRoundEnd = f.delivered;
+  f.bbrPhaseAtUs = nowUs;
+}
+
+function enterUp(f: Flight): void {
+  f.bbrMode = PROBE_UP;
+  f.bbrFlags |= PROBE_SAMPLES;
   f.bbrPhaseAtUs = nowUs;
 }
 

@@ -182,6 +182,8 @@ export class Flight {
   bbrUndoBwLo: u32;
   bbrUndoInflightLo: u32;
   bbrUndoInflightHi: u32;
+  /** What BBR did when it began. */
+  bbrUndoMode: u8;
   // Validation of the window (validation.ts).
   /** SND.UNA when the present sample began, and where it ends. */
   cwvUna: u32;

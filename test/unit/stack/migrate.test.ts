@@ -41,7 +41,7 @@ test.each([4096, 64])("new connections of a group, of %i, land in the kernel it 
   const { client, segment, close } = await createStackPair();
   const { createStack } = await import("../../../src/stack.ts");
   const device = segment.createCard({ queues: 4, flowGroups });
-  const tuning = { memoryBytes: 64 << 20 };
+  const tuning = { memoryBytes: 80 << 20 };
   const server = await createStack({ device, address: "10.7.0.4/24", balancer: "angel", tuning });
   const listener = await server.listen(80);
   for (const [to, localPort] of [
@@ -72,7 +72,7 @@ test("connections opened here keep their kernel's filters, or get the new kernel
     const { segment, client, close } = await createStackPair();
     const { createStack } = await import("../../../src/stack.ts");
     const card = segment.createCard({ queues: 2, preset });
-    const stack = await createStack({ device: card, address: "10.7.0.3/24", tuning: { memoryBytes: 64 << 20 } });
+    const stack = await createStack({ device: card, address: "10.7.0.3/24", tuning: { memoryBytes: 80 << 20 } });
     const listener = await client.listen(80);
     const ours = await stack.connect({ address: "10.7.0.1", port: 80 });
     const theirs = (await listener.accept()) as Connection;
