@@ -2,8 +2,8 @@
  * BBR as an option: a model of the path (bottleneck bandwidth, shortest round trip, and how much in flight it bears)
  * sets pacing rate and window. After draft-ietf-ccwg-bbr (version 3), whose names the constants and phases keep.
  * Deviates: the wait between bandwidth probes is in rounds (as beside Reno) or two to three seconds, extra
- * acknowledgement is not estimated, and ECN is not looked at. It needs SACK; a connection without it grows as Reno does.
- * The flight block stays for the connection's life.
+ * acknowledgement is not estimated, and ECN is not looked at. It needs SACK; a connection without it grows as Reno
+ * does. The flight block stays for the connection's life.
  */
 import { nowUs } from "../time.ts";
 import {
