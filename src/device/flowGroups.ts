@@ -1,6 +1,5 @@
 import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import type { PortRange } from "../rss/toeplitz.ts";
-import type { DeviceCapabilities } from "./device.ts";
 
 /**
  * Where a flow group is at first: equal shares, and equal too for the groups that a client really uses. Linux's
@@ -18,8 +17,9 @@ export const LOCAL_PORTS_DEFAULT: PortRange = { first: 32768, last: 60999 };
 /** How a device groups: which of our own ports count too, if any (first > last: none), and in how many groups. */
 export type GroupRule = { readonly first: number; readonly last: number; readonly groups: number };
 
-/** Of a device, by its capabilities, or as a kernel knows it. */
-export function groupRuleOf({ flowGroups, localPorts }: Partial<DeviceCapabilities>): GroupRule {
+/** @param terms a device's capabilities, or what a kernel knows of them. */
+export function groupRuleOf(terms: { readonly flowGroups?: number; readonly localPorts?: PortRange }): GroupRule {
+  const { flowGroups, localPorts } = terms;
   // Without any flow groups the kernels count as if there were all.
   return { ...(localPorts ?? { first: 1, last: 0 }), groups: flowGroups || FLOW_GROUPS };
 }
