@@ -11,7 +11,7 @@
  * While it gathers, asks wait; writes to the tables do not: packets of a kernel that is gone go elsewhere at once. What
  * the last owner knew is in the device's tables, and with those that have got it.
  */
-import type { DeviceTables } from "../device/tables.ts";
+import type { DeviceTables } from "../device/device.ts";
 import {
   MESSAGE_TYPE_FILTERS_ASK,
   MESSAGE_TYPE_FILTERS_GRANT,

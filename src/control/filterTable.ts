@@ -13,7 +13,7 @@
  * and the end of a silence that begins with a move (backlog.ts, the balancer's settling): they look at all writes.
  */
 import type { ReplyTuple } from "../device/replySteering.ts";
-import type { DeviceTables } from "../device/tables.ts";
+import type { DeviceTables } from "../device/device.ts";
 import { CORRELATION_MAX, filterKey } from "./deviceMessages.ts";
 
 export type FilterTableOptions = {

@@ -3,8 +3,7 @@
  * view, errors. What kernels have to agree on goes between them (endpoint.ts). None per packet and none per connection.
  * Structured-clonable; each direction is one union.
  */
-import type { DeviceCapabilities, PortDescriptor } from "../device/device.ts";
-import type { TablesDescriptor } from "../device/tables.ts";
+import type { DeviceCapabilities, PortDescriptor, TablesDescriptor } from "../device/device.ts";
 import type { KernelConfig } from "../kernel/config.ts";
 import type { MigrationAnswer, MigrationRequest } from "../migration/request.ts";
 import type { NetworkChange } from "../ip/networkChange.ts";

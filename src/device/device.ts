@@ -1,7 +1,6 @@
 import type { PortRange } from "../rss/toeplitz.ts";
 import type { FrameRing } from "../views/frameRing.ts";
 import type { ReplySteering, ReplyTuple } from "./replySteering.ts";
-import type { PlacedFilter, TablesDescriptor } from "./tables.ts";
 
 /**
  * The seam between kernels and what carries their frames. A *device* is opened once, by the owner; each kernel gets a
@@ -47,6 +46,28 @@ export type DeviceCapabilities = {
   /** Exact filters are for IPv6 flows, too. Default true. */
   readonly exactFiltersV6?: boolean;
 };
+
+/** The tables by which a device steers, as their one writer sees them (tables.ts opens them). */
+export interface DeviceTables {
+  /** Has an entry of Device.placement name `queue`. */
+  place?(entry: number, queue: number): void;
+  /** As Device.moveFlowGroup. */
+  moveFlowGroup?(group: number, queue: number | undefined): void;
+  /** @returns false when the exact filters are used up, or the device has none for this flow. */
+  setFilter?(flow: ReplyTuple, queue: number): boolean;
+  clearFilter?(flow: ReplyTuple): void;
+  /** Exact filters that are set, whoever has set them. */
+  filters?(): readonly PlacedFilter[];
+  /** Key of the RSS hash, 40 bytes or more. This and the next are missing where there is none. */
+  rssKey?(): Uint8Array;
+  /** @throws NetPopcornError ERR_RSS_KEY. */
+  setRssKey?(key: Uint8Array): void;
+}
+
+export type PlacedFilter = { readonly flow: ReplyTuple; readonly queue: number };
+
+/** Structured-clonable, for any number of threads. `kind` names the module that opens the tables. */
+export type TablesDescriptor = { readonly kind: "card" | "tap" };
 
 export interface DevicePort {
   /** Brings what the outside has for this kernel into its RX lanes. @returns frames or bytes moved, 0: nothing. */

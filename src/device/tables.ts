@@ -4,30 +4,8 @@
  */
 import { NetPopcornError } from "../errors.ts";
 import type { CardTablesDescriptor } from "./card/tables.ts";
-import type { Device } from "./device.ts";
-import type { ReplyTuple } from "./replySteering.ts";
+import type { Device, DeviceTables, TablesDescriptor } from "./device.ts";
 import type { TapTablesDescriptor } from "./tap/tables.ts";
-
-export interface DeviceTables {
-  /** Has an entry of Device.placement name `queue`. */
-  place?(entry: number, queue: number): void;
-  /** As Device.moveFlowGroup. */
-  moveFlowGroup?(group: number, queue: number | undefined): void;
-  /** @returns false when the exact filters are used up, or the device has none for this flow. */
-  setFilter?(flow: ReplyTuple, queue: number): boolean;
-  clearFilter?(flow: ReplyTuple): void;
-  /** Exact filters that are set, whoever has set them. */
-  filters?(): readonly PlacedFilter[];
-  /** Key of the RSS hash, 40 bytes or more. This and the next are missing where there is none. */
-  rssKey?(): Uint8Array;
-  /** @throws NetPopcornError ERR_RSS_KEY. */
-  setRssKey?(key: Uint8Array): void;
-}
-
-export type PlacedFilter = { readonly flow: ReplyTuple; readonly queue: number };
-
-/** Structured-clonable, for any number of threads. `kind` names the module that opens the tables. */
-export type TablesDescriptor = { readonly kind: "card" | "tap" };
 
 /** The tables of a device on the thread that has opened it. */
 export function tablesOf(device: Device): DeviceTables {

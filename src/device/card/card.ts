@@ -23,10 +23,17 @@ import {
   RETA_ENTRIES_MAX,
 } from "../../layout/card.ts";
 import { type PortRange, TOEPLITZ_KEY_DEFAULT } from "../../rss/toeplitz.ts";
-import type { Device, DeviceCapabilities, DevicePort, Placement, PortDescription, QueuePair } from "../device.ts";
+import type {
+  Device,
+  DeviceCapabilities,
+  DevicePort,
+  PlacedFilter,
+  Placement,
+  PortDescription,
+  QueuePair,
+} from "../device.ts";
 import { LOCAL_PORTS_DEFAULT } from "../flowGroups.ts";
 import type { ReplyTuple } from "../replySteering.ts";
-import type { PlacedFilter } from "../tables.ts";
 import { completeImpairments, type ImpairmentCounts, type Impairments } from "./impairment.ts";
 import { CardRegisters, PROTOCOL_TCP } from "./registers.ts";
 import type { Segment } from "./segment.ts";

@@ -1,7 +1,7 @@
 /** A model card's tables as the device's owner writes them, on any thread: they lie in the segment's memory. */
 import { instantiateModule } from "../../wasm/load.ts";
 import type { ReplyTuple } from "../replySteering.ts";
-import type { DeviceTables, PlacedFilter, TablesDescriptor } from "../tables.ts";
+import type { DeviceTables, PlacedFilter, TablesDescriptor } from "../device.ts";
 import { CardPlacement } from "./placement.ts";
 import { type CardExports, CardRegisters, PROTOCOL_TCP, type Tuple } from "./registers.ts";
 

@@ -14,9 +14,17 @@ import { TUNING_RANGES } from "../../kernel/config.ts";
 import { type Reactor, reactorOf } from "../../kernel/reactor.ts";
 import type { Card, CardOptions, CardStatistics } from "../card/card.ts";
 import { createSegment, type Segment, type SegmentOptions } from "../card/segment.ts";
-import type { Device, DeviceCapabilities, DevicePort, Placement, PortDescription, QueuePair } from "../device.ts";
+import type {
+  Device,
+  DeviceCapabilities,
+  DevicePort,
+  PlacedFilter,
+  Placement,
+  PortDescription,
+  QueuePair,
+  TablesDescriptor,
+} from "../device.ts";
 import type { ReplyTuple } from "../replySteering.ts";
-import type { PlacedFilter, TablesDescriptor } from "../tables.ts";
 import { PatchEnd, PatchRings } from "./patchEnd.ts";
 
 /** Ports of a segment, less the uplink's. */

@@ -12,10 +12,17 @@ import { parseCidr } from "../../ip/address.ts";
 import { FLOW_GROUPS } from "../../layout/flowGroup.ts";
 import { FRAME_BYTES_MAX } from "../../layout/frameRing.ts";
 import { KernelMemory } from "../../views/kernelMemory.ts";
-import type { Device, DeviceCapabilities, DevicePort, Placement, PortDescription, QueuePair } from "../device.ts";
+import type {
+  Device,
+  DeviceCapabilities,
+  DevicePort,
+  PlacedFilter,
+  Placement,
+  PortDescription,
+  QueuePair,
+} from "../device.ts";
 import { LOCAL_PORTS_DEFAULT } from "../flowGroups.ts";
 import type { ReplyTuple } from "../replySteering.ts";
-import type { PlacedFilter } from "../tables.ts";
 import { FILTERS_MAX, flowGroupOf, type PortRange, queueLookup, SteeringTable } from "./ebpf.ts";
 import {
   hostError,

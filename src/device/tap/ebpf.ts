@@ -19,10 +19,9 @@
  * ```
  * IPv6 extension headers are not walked: such packets go by their addresses. Docs: Linux bpf(2), tun.c.
  */
-import type { Device } from "../device.ts";
+import type { Device, PlacedFilter } from "../device.ts";
 import { groupOfPorts, initialQueue } from "../flowGroups.ts";
 import type { ReplyTuple } from "../replySteering.ts";
-import type { PlacedFilter } from "../tables.ts";
 import type { Syscalls } from "./syscalls.ts";
 
 /** Destination ports that are our own, chosen for active opens: first and last, both included. */

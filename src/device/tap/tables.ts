@@ -1,6 +1,6 @@
 /** The steering tables of a TAP device as the device's owner writes them, on any thread of the process. */
 import type { ReplyTuple } from "../replySteering.ts";
-import type { DeviceTables, PlacedFilter, TablesDescriptor } from "../tables.ts";
+import type { DeviceTables, PlacedFilter, TablesDescriptor } from "../device.ts";
 import { type SteeringMaps, SteeringTable, type SteeringView } from "./ebpf.ts";
 import { hostError } from "./interface.ts";
 import { loadSyscalls } from "./syscalls.ts";

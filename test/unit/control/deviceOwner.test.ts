@@ -4,7 +4,7 @@ import { encodeWriteBatch } from "../../../src/control/deviceMessages.ts";
 import { DeviceOwner } from "../../../src/control/deviceOwner.ts";
 import { Endpoint } from "../../../src/control/endpoint.ts";
 import type { DeviceCapabilities } from "../../../src/device/device.ts";
-import type { DeviceTables } from "../../../src/device/tables.ts";
+import type { DeviceTables } from "../../../src/device/device.ts";
 import { MessageKernel } from "../../helpers/messageKernels.ts";
 
 const TERMS: DeviceCapabilities = {

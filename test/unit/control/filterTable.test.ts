@@ -3,7 +3,7 @@ import { filterKey } from "../../../src/control/deviceMessages.ts";
 import { FilterTable } from "../../../src/control/filterTable.ts";
 import { HOLDER_STACK } from "../../../src/control/ports.ts";
 import type { ReplyTuple } from "../../../src/device/replySteering.ts";
-import type { PlacedFilter } from "../../../src/device/tables.ts";
+import type { PlacedFilter } from "../../../src/device/device.ts";
 
 const CAPACITY = 8;
 const KERNELS = [0, 1];
