@@ -138,6 +138,12 @@ export type ConnectOptions = {
 export type BindUdpOptions = {
   /** 1..65535, 0: draw one. */
   readonly port: number;
+  /**
+   * Whom a socket with port 0 asks. In a kernel's thread it is that kernel's alone then, and its port is one whose
+   * answers from there the card brings to that kernel; without, or from others, they may come to another kernel's
+   * socket. In inline mode a socket hears all kernels anyway.
+   */
+  readonly peer?: { readonly address: string; readonly port: number };
   /** As of listen(). */
   readonly address?: string;
   readonly ipv6Only?: boolean;

@@ -40,6 +40,9 @@ export function portKey({ protocol, address, port }: PortRequest): string {
   return `${protocol} ${address} ${port}`;
 }
 
+/** Random ports tried for one request. */
+const DRAWS_MAX = 1000;
+
 export class PortRegistry {
   readonly #drawPort: () => number;
   /** Holders of each port. */
@@ -137,9 +140,11 @@ export class PortRegistry {
   #drawnPort(request: PortRequest, turn: number): number {
     const known = this.#drawn.get(portKey(request))?.[turn];
     if (known !== undefined) return known;
-    for (let attempt = 0; attempt < 1000; attempt++) {
+    for (let attempt = 0; attempt < DRAWS_MAX; attempt++) {
       const port = this.#drawPort();
-      if (!this.#holders.has(portKey({ ...request, port }))) return port;
+      // Even ones are for sockets that no registry is asked for (kernel/datagramPorts.ts), while there are others.
+      const isSpare = port % 2 === 0 && attempt < DRAWS_MAX / 2;
+      if (!isSpare && !this.#holders.has(portKey({ ...request, port }))) return port;
     }
     return EADDRINUSE;
   }

@@ -28,8 +28,11 @@ export interface ReplySteering {
   readonly filterable?: boolean;
   /** Exact filters in use. */
   readonly filterCount: number;
-  /** The queue, all tables considered; -1: the device cannot tell. Addresses are 16 bytes. */
-  queueFor(remote: Uint8Array, remotePort: number, local: Uint8Array, localPort: number): number;
+  /**
+   * The queue of a TCP packet, or of a UDP one, all tables considered; -1: the device cannot tell. Addresses are 16
+   * bytes.
+   */
+  queueFor(remote: Uint8Array, remotePort: number, local: Uint8Array, localPort: number, isUdp?: boolean): number;
 }
 
 /** TCP packets from a remote address and port to a local one. */

@@ -30,6 +30,9 @@ const ZONE = /%.*$/;
 /** Of an option of a socket: a C int. */
 const INT_MAX = 0x7fffffff;
 
+/** Whom a socket is about to turn to; the host is a name or an address. */
+type Peer = { readonly host: string; readonly port: number };
+
 export class StackDgramSocket extends EventEmitter {
   readonly type: A.SocketType;
   readonly #options: A.SocketOptions;
@@ -71,12 +74,18 @@ export class StackDgramSocket extends EventEmitter {
     if (typeof first === "object" && first !== null && "fd" in first) throw unsupported("bind to a descriptor");
     const { port, address = ANY[this.type], listener } = A.normalizeBind(args);
     if (listener) this.#onceListening(listener);
+    this.#startBind(address, port);
+    return this;
+  }
+
+  #startBind(address: string, port: number, peer?: Peer): void {
     this.#waiting = [];
     this.#lookup(address, (error, found) => {
+      const bind = (asked?: Peer) => void this.#bind(found, port, asked).then((after) => process.nextTick(after));
       if (error) this.#bindFailed(error);
-      else void this.#bind(found, port).then((after) => process.nextTick(after));
+      else if (!peer || isIP(peer.host) || this.#hearsAll()) bind(peer);
+      else this.#lookup(peer.host, (unknown, host) => bind(unknown ? undefined : { ...peer, host }));
     });
-    return this;
   }
 
   /** (port, address, callback): datagrams go there and come from there only. Event "connect" follows. */
@@ -88,7 +97,7 @@ export class StackDgramSocket extends EventEmitter {
     this.#checkRunning();
     if (this.#peer || this.#isConnecting) throw A.alreadyConnected();
     this.#isConnecting = true;
-    this.#whenBound(() => this.#connect(port, address, callback));
+    this.#whenBound(() => this.#connect(port, address, callback), { port, host: address });
   }
 
   /** @throws Error ERR_SOCKET_DGRAM_NOT_CONNECTED. */
@@ -106,7 +115,7 @@ export class StackDgramSocket extends EventEmitter {
     if (peer && port === undefined) this.#send(bytes, peer.port, peer.address, callback);
     else {
       const to = { port: port as number, host: address ?? LOOPBACK[this.type] };
-      this.#whenBound(() => this.#resolveAndSend(bytes, to.port, to.host, callback));
+      this.#whenBound(() => this.#resolveAndSend(bytes, to.port, to.host, callback), to);
     }
   }
 
@@ -247,15 +256,26 @@ export class StackDgramSocket extends EventEmitter {
     return this;
   }
 
+  /** Whatever the port, no answer is missed. */
+  #hearsAll(): boolean {
+    try {
+      return socketsOf(this.#stackOf()).areAll;
+    } catch {
+      // There is no stack: the binding will tell.
+      return true;
+    }
+  }
+
   /** @returns what is to be done with the outcome, outside of any promise: listeners may throw. */
-  async #bind(address: string, port: number): Promise<() => void> {
+  async #bind(address: string, port: number, peer?: Peer): Promise<() => void> {
     const shape = (status: number) => addressError(status, "bind", address, port);
     try {
       const sockets = socketsOf(this.#stackOf());
       const family = FAMILY[this.type];
       if (isIP(address) !== family) throw shape(EINVAL);
       if (sockets.families !== 0 && sockets.families !== family) throw shape(EADDRNOTAVAIL);
-      const where = { address, port, ipv6Only: this.#options.ipv6Only ?? false };
+      const toward = peer && isIP(peer.host) === family && { peer: { address: peer.host, port: peer.port } };
+      const where = { address, port, ipv6Only: this.#options.ipv6Only ?? false, ...toward };
       const udp = await sockets.bindDatagrams(where, (status) => this.#onEvent(status));
       return () => this.#isBound(sockets, udp);
     } catch (cause) {
@@ -463,12 +483,13 @@ export class StackDgramSocket extends EventEmitter {
     return this.#udp;
   }
 
-  #whenBound(step: () => void): void {
+  /** @param peer whom the step turns to: a socket that is bound for it gets a port for that peer's answers. */
+  #whenBound(step: () => void, peer?: Peer): void {
     if (this.#udp) {
       step();
       return;
     }
-    if (!this.#waiting) this.bind(0);
+    if (!this.#waiting) this.#startBind(ANY[this.type], 0, peer);
     this.#waiting?.push(step);
   }
 

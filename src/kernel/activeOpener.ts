@@ -11,6 +11,7 @@ import type { KernelControl } from "../control/kernelControl.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { Handles } from "./handles.ts";
 import type { KernelConfig } from "./config.ts";
+import { DatagramPorts } from "./datagramPorts.ts";
 import { FILTER_BLOCK_PORTS, FilterBlocks, type Service } from "./filterBlocks.ts";
 import { HomePorts } from "./homePorts.ts";
 import type { PortRandom } from "./seed.ts";
@@ -39,6 +40,7 @@ type Attempt = {
 export class ActiveOpener {
   readonly #memory: KernelMemory;
   readonly #ports: HomePorts;
+  readonly #datagramPorts: DatagramPorts;
   readonly #filters: FilterBlocks | undefined;
   readonly #handles: Handles;
 
@@ -47,6 +49,7 @@ export class ActiveOpener {
     const queue = config.kernelId;
     this.#memory = memory;
     this.#ports = new HomePorts({ queue, steering, range: { first, last }, random });
+    this.#datagramPorts = new DatagramPorts({ queue, steering, range: { first, last }, random });
     this.#handles = handles;
     if (!steering.filterable) return;
     const isOver = (handle: number, localPort: number) => this.#isOver(handle, localPort);
@@ -82,6 +85,21 @@ export class ActiveOpener {
       if (localPort !== 0) refusal = EADDRINUSE;
     }
     return refusal;
+  }
+
+  /** As Handles.udpBindToward. */
+  bindToward(remote: Uint8Array, remotePort: number, addressIndex: number): number {
+    const index = addressIndex >= 0 ? addressIndex : this.#handles.addressFor(remote);
+    const own = ownAddress(this.#memory, index)?.slice();
+    let handle = EADDRINUSE;
+    // What goes to an own address leaves the kernel for nowhere.
+    if (own && ownAddressIndex(this.#memory, remote) < 0) {
+      this.#datagramPorts.find(remote, remotePort, own, (port) => {
+        handle = this.#handles.exports.udpBind(addressIndex, port);
+        return handle !== EADDRINUSE;
+      });
+    }
+    return handle === EADDRINUSE ? this.#handles.udpBind(0, addressIndex) : handle;
   }
 
   /** Fulfilled when the owner has answered a question for filters; at once where there are none. */

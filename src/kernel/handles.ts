@@ -248,6 +248,14 @@ export class Handles {
     return handle;
   }
 
+  /**
+   * As udpBind, but unknown to the port registry, to a port whose answers from that peer come to this kernel, if the
+   * device leaves any choice (an 82599 hashes UDP by addresses alone). @param remoteAddress 16 bytes.
+   */
+  udpBindToward(remoteAddress: Uint8Array, remotePort: number, addressIndex = -1): number {
+    return this.#host.opener?.bindToward(remoteAddress, remotePort, addressIndex) ?? this.udpBind(0, addressIndex);
+  }
+
   /** Sends the datagram at `source` in the kernel's own memory. @param remoteAddress 16 bytes. */
   udpSend(handle: number, source: number, bytes: number, remoteAddress: Uint8Array, remotePort: number): number {
     this.bytes.set(remoteAddress, ADDRESS_AT);

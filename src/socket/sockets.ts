@@ -68,6 +68,11 @@ export class Sockets implements ConnectionOwner {
     options.claims.onRevoked = (request, status) => this.#revoked(request, status);
   }
 
+  /** See SocketsOptions: whatever comes to the stack comes to this group. */
+  get areAll(): boolean {
+    return this.#options.areAll;
+  }
+
   /** @throws NetPopcornError EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, ERR_OPTION_RANGE, ERR_STACK_CLOSED. */
   async listen(where: number | ListenOptions, more?: Omit<ListenOptions, "port">): Promise<Listener> {
     const options: ListenOptions = typeof where === "number" ? { ...more, port: where } : { ...where, ...more };
@@ -98,11 +103,37 @@ export class Sockets implements ConnectionOwner {
 
   /** As bindUdp; with `onEvent` for those that take datagrams when they come, see UdpSocketOptions. */
   async bindDatagrams(options: BindUdpOptions, onEvent?: (status: number) => void): Promise<UdpSocket> {
+    if (options.peer && options.port === 0 && !this.#options.areAll) return this.#bindToward(options, onEvent);
     const socket = await this.#replicate<UdpSocket>("udp", "bind", options, {
       open: (host, addressIndex, port) => host.exports.udpBind(addressIndex, port),
       undo: (host, handle) => host.exports.udpClose(handle),
       create: (address, port, onClose) => new UdpSocket({ address, port, onClose, onEvent }),
     });
+    return socket;
+  }
+
+  /** Of this kernel alone: others may use the same port towards peers of their own. */
+  #bindToward({ address, ipv6Only, peer, signal }: BindUdpOptions, onEvent?: (status: number) => void): UdpSocket {
+    this.#checkOpen();
+    const { address: name, port } = peer as NonNullable<BindUdpOptions["peer"]>;
+    const what = `bind a port for ${name}:${port}`;
+    checkInteger("peer.port", port, 1, 65535);
+    const local = address ?? this.anyAddress;
+    const index = wildcardIndex(local, ipv6Only) ?? this.#addressIndex(local, what);
+    const host = this.#anyHost();
+    const handle = host.handles.udpBindToward(parseAddress(name), port, index);
+    if (handle < 0) throw statusError(handle, what);
+    const { reactor } = this.#options;
+    let forget = () => {};
+    const onClose = (closed: UdpSocket) => {
+      forget();
+      if (this.#listening.delete(closed)) reactor?.unref();
+    };
+    const socket = new UdpSocket({ address: local, port: host.exports.udpLocalPort(handle), onClose, onEvent });
+    socket.addReplica(host, handle);
+    this.#listening.set(socket, () => EADDRNOTAVAIL);
+    reactor?.ref();
+    forget = onAbort(signal, () => void socket.close());
     return socket;
   }
 

@@ -84,7 +84,7 @@ export class UdpSocket implements AsyncIterable<Datagram> {
   closeReplica(host: KernelHost): void {
     const replica = this.#replicas.find((other) => other.host === host);
     if (!replica) return;
-    host.exports.udpClose(replica.handle);
+    host.handles.udpClose(replica.handle);
     host.removeSink(replica);
     this.dropReplica(host);
   }
@@ -190,7 +190,7 @@ export class UdpSocket implements AsyncIterable<Datagram> {
     if (this.#closed) return;
     this.#closed = true;
     for (const replica of this.#replicas) {
-      replica.host.exports.udpClose(replica.handle);
+      replica.host.handles.udpClose(replica.handle);
       replica.host.removeSink(replica);
     }
     for (const { resolve } of this.#waiters.splice(0)) resolve(undefined);

@@ -51,7 +51,7 @@ import { KernelMemory } from "../../views/kernelMemory.ts";
 import { instantiateModule } from "../../wasm/load.ts";
 import type { DevicePort, PortDescriptor, QueuePair } from "../device.ts";
 import { type Impairments, ImpairedLink, isPerfect } from "./impairment.ts";
-import { type CardExports, PROTOCOL_TCP, TUPLE_FRAME_BYTES, writeTupleFrame } from "./registers.ts";
+import { type CardExports, PROTOCOL_TCP, PROTOCOL_UDP, TUPLE_FRAME_BYTES, writeTupleFrame } from "./registers.ts";
 import { CardReplySteering } from "./replySteering.ts";
 
 /** Full lanes: hold the sender back, or drop as a card without flow control does. */
@@ -247,9 +247,16 @@ export class CardPort implements DevicePort {
     return !this.#deliverSections();
   }
 
-  queueFor(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number {
+  queueFor(
+    source: Uint8Array,
+    sourcePort: number,
+    destination: Uint8Array,
+    destinationPort: number,
+    isUdp = false,
+  ): number {
     const at = this.#region + REGION_SCRATCH;
-    const tuple = { protocol: PROTOCOL_TCP, source, sourcePort, destination, destinationPort } as const;
+    const protocol = isUdp ? PROTOCOL_UDP : PROTOCOL_TCP;
+    const tuple = { protocol, source, sourcePort, destination, destinationPort } as const;
     const bytes = writeTupleFrame(this.#bytes, at, tuple);
     return this.#exports.queueOf(this.#card, at, Math.min(bytes, TUPLE_FRAME_BYTES));
   }

@@ -66,8 +66,8 @@ export class CardReplySteering implements ReplySteering {
     return this.#word(CARD_FILTER_COUNT);
   }
 
-  queueFor(remote: Uint8Array, remotePort: number, local: Uint8Array, localPort: number): number {
-    return this.#queueFor(remote, remotePort, local, localPort);
+  queueFor(remote: Uint8Array, remotePort: number, local: Uint8Array, localPort: number, isUdp?: boolean): number {
+    return this.#queueFor(remote, remotePort, local, localPort, isUdp);
   }
 
   #word(offset: number): number {
