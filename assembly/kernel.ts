@@ -98,6 +98,7 @@ import {
   migrationReplayHeld,
   migrationThaw,
 } from "./tcp/migration.ts";
+import { stealDetour, stealExpect, stealFreeze, stealReplayLate } from "./tcp/stealing.ts";
 import { tcpConnect } from "./tcp/open.ts";
 import { tcpOutput } from "./tcp/output.ts";
 import { outputCount, outputMark, outputQueueBoot, outputShift } from "./tcp/outputQueue.ts";
@@ -153,6 +154,10 @@ export {
   migrationReplayHeld,
   migrationSetGroup,
   migrationThaw,
+  stealDetour,
+  stealExpect,
+  stealFreeze,
+  stealReplayLate,
   multicastList,
   multicastRevision,
   tcpAbort,

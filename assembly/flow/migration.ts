@@ -22,6 +22,7 @@ import { RESULT_BASE } from "../../src/layout/kernelMemory.ts";
 import { GROUP_ARRIVING, GROUP_LEFT, GROUP_STEADY } from "../../src/layout/migration.ts";
 import { EINVAL } from "../../src/layout/status.ts";
 import { flowGroupMask } from "../config.ts";
+import { detoursBoot, detoursForget, detourState, haveDetours } from "./detours.ts";
 import { addressFind } from "../ip/address.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { streamAlloc, streamFree, streamFreeBytes, streamOrderFor } from "../mem/streamPool.ts";
@@ -38,20 +39,27 @@ const FRAMES_MAX: u32 = 4096;
 
 /** A FIFO of frames: blocks of the stream pool, each a header and then a record as in a ring (layout/frameRing.ts). */
 @unmanaged
-class Shelf {
+export class Shelf {
   head: u32;
   tail: u32;
   frames: u32;
 }
 
-/** Block header: u32 next block, u32 order of this one, u32 group. The record keeps a ring record's alignment. */
+/** In place of the group, of a frame whose flow goes by itself (detours.ts). */
+export const GROUP_NONE: u32 = FLOW_GROUPS;
+
+/**
+ * Block header: u32 next block, u32 order of this one, u32 group or GROUP_NONE. The record keeps a ring record's
+ * alignment.
+ */
 const BLOCK_NEXT: usize = 0;
 const BLOCK_ORDER: usize = 4;
 const BLOCK_GROUP: usize = 8;
 const BLOCK_RECORD: u32 = 32;
 
-const held = changetype<Shelf>(memory.data(16, 16));
-const late = changetype<Shelf>(memory.data(16, 16));
+/** Frames that wait for their connections, and those that go to another kernel. */
+export const held = changetype<Shelf>(memory.data(16, 16));
+export const late = changetype<Shelf>(memory.data(16, 16));
 
 /** u8 per group: GROUP_*. */
 let states: usize = 0;
@@ -60,7 +68,7 @@ let unsteady: u32 = 0;
 
 export function migrationBoot(): bool {
   states = arenaAlloc(FLOW_GROUPS, 64);
-  return states != 0;
+  return states != 0 && detoursBoot();
 }
 
 /** True for connections that the device steers by this group: not those of the kernel with itself. */
@@ -73,21 +81,27 @@ export function migrationSetGroup(group: u32, state: u32): i32 {
   if (group > flowGroupMask || state > 255) return EINVAL;
   const before = <u32>load<u8>(states + group);
   store<u8>(states + group, <u8>state);
+  if (state == GROUP_ARRIVING && haveDetours()) detoursForget(group);
   if (before == GROUP_STEADY && state != GROUP_STEADY) unsteady++;
   if (before != GROUP_STEADY && state == GROUP_STEADY) unsteady--;
   return 0;
 }
 
-/** True when the group of these ports has left: nothing new may begin in it here. */
-export function groupHasLeft(ports: u32): bool {
-  return unsteady > 0 && load<u8>(states + groupOfPorts(ports)) >= GROUP_LEFT;
+/** What becomes of segments of the group of these ports: GROUP_*. */
+export function groupState(ports: u32): u32 {
+  return <u32>load<u8>(states + groupOfPorts(ports));
 }
 
 /** The segment in segment.ts has found no connection. @returns true when it is not to be answered here. */
 export function migrationTakes(): bool {
-  if (unsteady == 0) return false;
-  const group = groupOfPorts(S.segPorts);
-  const state = <u32>load<u8>(states + group);
+  const detours = haveDetours();
+  if (unsteady == 0 && !detours) return false;
+  let group = GROUP_NONE;
+  let state: u32 = detours ? detourState(S.segmentRemoteAt(), S.segLocalIndex, S.segPorts) : GROUP_STEADY;
+  if (state == GROUP_STEADY) {
+    group = groupOfPorts(S.segPorts);
+    state = groupState(S.segPorts);
+  }
   // What we have sent to ourselves is steered by no device.
   if (state == GROUP_STEADY || addressFind(S.segmentRemoteAt()) >= 0) return false;
   // Counted where it finds its connection.
@@ -131,14 +145,6 @@ function append(shelf: Shelf, block: u32): void {
   shelf.frames++;
 }
 
-function shift(shelf: Shelf): void {
-  const block = shelf.head;
-  shelf.head = load<u32>(block, BLOCK_NEXT);
-  if (shelf.head == 0) shelf.tail = 0;
-  shelf.frames--;
-  streamFree(block, load<u32>(block, BLOCK_ORDER));
-}
-
 /** See KernelExports.migrationLatePeek. */
 export function migrationLatePeek(): u32 {
   if (late.head == 0) return 0;
@@ -150,34 +156,39 @@ export function migrationLatePeek(): u32 {
 
 /** See KernelExports.migrationLateDrop. */
 export function migrationLateDrop(): void {
-  if (late.head != 0) shift(late);
+  if (late.head != 0) shelfDrop(late);
 }
 
-/** Frames that wait for their group. */
-export function heldFrames(): u32 {
-  return held.frames;
+/** How many frames lie there. */
+export function shelfFrames(shelf: Shelf): u32 {
+  return shelf.frames;
 }
 
-/** Record of the oldest frame that waits. Preconditions: heldFrames() > 0. */
-export function heldRecord(): usize {
-  return held.head + BLOCK_RECORD;
+/** Record of the oldest. Preconditions: shelfFrames() > 0, here and below. */
+export function shelfRecord(shelf: Shelf): usize {
+  return shelf.head + BLOCK_RECORD;
 }
 
-export function heldGroup(): u32 {
-  return load<u32>(held.head, BLOCK_GROUP);
+/** Its group, or GROUP_NONE. */
+export function shelfGroup(shelf: Shelf): u32 {
+  return load<u32>(shelf.head, BLOCK_GROUP);
 }
 
-/** Gives the oldest back. Preconditions: heldFrames() > 0. */
-export function heldDrop(): void {
-  shift(held);
+/** Gives the oldest back. */
+export function shelfDrop(shelf: Shelf): void {
+  const block = shelf.head;
+  shelf.head = load<u32>(block, BLOCK_NEXT);
+  if (shelf.head == 0) shelf.tail = 0;
+  shelf.frames--;
+  streamFree(block, load<u32>(block, BLOCK_ORDER));
 }
 
-/** Puts the oldest behind all others. Preconditions: heldFrames() > 0. */
-export function heldRotate(): void {
-  const block = held.head;
-  held.head = load<u32>(block, BLOCK_NEXT);
-  if (held.head == 0) held.tail = 0;
-  held.frames--;
+/** Puts the oldest behind all others. */
+export function shelfRotate(shelf: Shelf): void {
+  const block = shelf.head;
+  shelf.head = load<u32>(block, BLOCK_NEXT);
+  if (shelf.head == 0) shelf.tail = 0;
+  shelf.frames--;
   store<u32>(block, 0, BLOCK_NEXT);
-  append(held, block);
+  append(shelf, block);
 }

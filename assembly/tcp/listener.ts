@@ -217,6 +217,21 @@ export function listenerAcceptAdd(listener: Listener, tcb: Tcb): void {
   if (listener.acceptTail == T.TCB_NONE) listener.acceptHead = index;
   else coldOf(T.tcbAt(listener.acceptTail)).acceptNext = index;
   listener.acceptTail = index;
+  acceptable(listener, tcb);
+}
+
+/** One that was taken out returns to the head of the accept queue. */
+export function listenerAcceptReturn(listener: Listener, tcb: Tcb): void {
+  const cold = coldOf(tcb);
+  const index = T.tcbIndex(tcb);
+  cold.listener = <u16>listenerIndex(listener);
+  cold.acceptNext = listener.acceptHead;
+  if (listener.acceptHead == T.TCB_NONE) listener.acceptTail = index;
+  listener.acceptHead = index;
+  acceptable(listener, tcb);
+}
+
+function acceptable(listener: Listener, tcb: Tcb): void {
   listener.acceptCount++;
   count(GAUGE_ACCEPT_QUEUE);
   tcb.flags |= T.F_IN_ACCEPT_QUEUE;

@@ -19,7 +19,16 @@
  */
 import { connectionsMax, flowGroupMask, listenersMax } from "../config.ts";
 import { groupArrived, groupClosed } from "../flow/groups.ts";
-import { heldDrop, heldFrames, heldGroup, heldRecord, heldRotate, isInGroup } from "../flow/migration.ts";
+import {
+  held,
+  isInGroup,
+  Shelf,
+  shelfDrop,
+  shelfFrames,
+  shelfGroup,
+  shelfRecord,
+  shelfRotate,
+} from "../flow/migration.ts";
 import { flowInsert, flowRemove } from "../flow/table.ts";
 import { addressCount } from "../ip/address.ts";
 import { rxReplay } from "../ip/input.ts";
@@ -47,6 +56,7 @@ import {
   Listener,
   listenerAcceptAdd,
   listenerAcceptRemove,
+  listenerAcceptReturn,
   listenerAt,
   listenerFind,
   listenerSynAdd,
@@ -126,7 +136,8 @@ function freezeAcceptQueues(): void {
   }
 }
 
-function freeze(tcb: Tcb): void {
+/** Preconditions: it is in the flow table. */
+export function freeze(tcb: Tcb): void {
   const flags = tcb.flags;
   const handle = T.handleOf(tcb);
   wheelRemove(tcb);
@@ -173,6 +184,8 @@ function localPortOf(tcb: Tcb): u32 {
 /** See KernelExports.migrationThaw. */
 export function migrationThaw(arrived: i32): i32 {
   const thawed = frozenCount;
+  // What stays was the oldest of its queue when it was stolen: it goes back to the head, the youngest first.
+  if (arrived == 0) reverseFrozen();
   while (frozenCount > 0) thaw(takeFrozen(), arrived != 0);
   if (arrived != 0) {
     countBy(MIGRATED_IN, thawed);
@@ -181,6 +194,20 @@ export function migrationThaw(arrived: i32): i32 {
     atomic.store<u32>(migrations, load<u32>(migrations) + 1);
   }
   return <i32>thawed;
+}
+
+function reverseFrozen(): void {
+  let index = frozenHead;
+  let before = T.TCB_NONE;
+  frozenTail = frozenHead;
+  while (index != T.TCB_NONE) {
+    const tcb = T.tcbAt(index);
+    const next = tcb.timerNext;
+    tcb.timerNext = before;
+    before = index;
+    index = next;
+  }
+  frozenHead = before;
 }
 
 function thaw(tcb: Tcb, arrived: bool): void {
@@ -202,7 +229,7 @@ function thaw(tcb: Tcb, arrived: bool): void {
   else groupArrived(tcb);
   if (state == STATE_SYN_RECEIVED && isFastOpenChild(tcb)) fastOpenArrived(tcb);
   const listener = listenerFind(localPortOf(tcb), tcb.localIndex);
-  if (flags & T.F_IN_ACCEPT_QUEUE && !toAcceptQueue(tcb, listener)) return;
+  if (flags & T.F_IN_ACCEPT_QUEUE && !toAcceptQueue(tcb, listener, arrived)) return;
   // Half-open without a listener: its ACK will find that nobody listens any more.
   if (flags & T.F_IN_SYN_QUEUE && changetype<usize>(listener) != 0) listenerSynAdd(listener, tcb);
   // At the next tick timeouts.ts looks at all of its timers, whichever they are, and links it for the next one.
@@ -212,10 +239,11 @@ function thaw(tcb: Tcb, arrived: bool): void {
 }
 
 /** @returns false when the listener is closed here already: the connection is reset, as it would have been there. */
-function toAcceptQueue(tcb: Tcb, listener: Listener): bool {
+function toAcceptQueue(tcb: Tcb, listener: Listener, arrived: bool): bool {
   if (changetype<usize>(listener) != 0) {
     // The backlog is no reason to refuse: the connection has been let in before.
-    listenerAcceptAdd(listener, tcb);
+    if (arrived) listenerAcceptAdd(listener, tcb);
+    else listenerAcceptReturn(listener, tcb);
     return true;
   }
   resetIfSynchronized(tcb);
@@ -287,15 +315,20 @@ export function migrationReplay(record: usize): void {
 
 /** See KernelExports.migrationReplayHeld. */
 export function migrationReplayHeld(group: u32): i32 {
+  return replayShelf(held, group);
+}
+
+/** Processes what lies on a shelf for a group, or for flows that go by themselves. @returns how many frames. */
+export function replayShelf(shelf: Shelf, group: u32): i32 {
   let replayed: i32 = 0;
   // Each frame once: what a replay lays aside again comes behind these.
-  for (let left = heldFrames(); left > 0; left--) {
-    if (heldGroup() != group) {
-      heldRotate();
+  for (let left = shelfFrames(shelf); left > 0; left--) {
+    if (shelfGroup(shelf) != group) {
+      shelfRotate(shelf);
       continue;
     }
-    rxReplay(heldRecord());
-    heldDrop();
+    rxReplay(shelfRecord(shelf));
+    shelfDrop(shelf);
     replayed++;
   }
   return replayed;
@@ -304,11 +337,11 @@ export function migrationReplayHeld(group: u32): i32 {
 /** See KernelExports.migrationDropHeld. */
 export function migrationDropHeld(group: u32): i32 {
   let dropped: i32 = 0;
-  for (let left = heldFrames(); left > 0; left--) {
-    if (heldGroup() == group) {
-      heldDrop();
+  for (let left = shelfFrames(held); left > 0; left--) {
+    if (shelfGroup(held) == group) {
+      shelfDrop(held);
       dropped++;
-    } else heldRotate();
+    } else shelfRotate(held);
   }
   return dropped;
 }

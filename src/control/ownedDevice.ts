@@ -67,6 +67,8 @@ type Filter = {
 /** Why groups stay where they are: their new kernel does not take them, or their connections have got no filters. */
 export type GroupRefusal = "offer" | "filters";
 type Waiter = { readonly sequence: number; readonly then: () => void };
+/** Somebody who waits until these flows have filters. */
+type FilterWaiter = { readonly keys: readonly string[]; readonly then: (areSet: boolean) => void };
 
 export class OwnedDevice implements Device {
   readonly capabilities: DeviceCapabilities;
@@ -93,6 +95,7 @@ export class OwnedDevice implements Device {
   readonly #sent = new Map<number, Batch>();
   #lastSequence = 0;
   #waiters: Waiter[] = [];
+  #filterWaiters: FilterWaiter[] = [];
   /** How entries will be, and by which batch. 0: not sent yet. */
   readonly #entries = new Map<number, { readonly queue: number; sequence: number }>();
   readonly #filters = new Map<string, Filter>();
@@ -154,6 +157,22 @@ export class OwnedDevice implements Device {
     this.commitTables();
   }
 
+  whenFiltersSet(flows: readonly ReplyTuple[], then: (areSet: boolean) => void): void {
+    this.#filterWaiters.push({ keys: flows.map(filterKey), then });
+    this.commitTables();
+    this.#wakeFilterWaiters();
+  }
+
+  #wakeFilterWaiters(): void {
+    if (this.#filterWaiters.length === 0) return;
+    const isDecided = ({ keys }: FilterWaiter) =>
+      keys.some((key) => !this.#filters.has(key)) ||
+      keys.every((key) => !this.#unset.has(this.#filters.get(key) as Filter));
+    const ready = this.#filterWaiters.filter(isDecided);
+    this.#filterWaiters = this.#filterWaiters.filter((waiter) => !ready.includes(waiter));
+    for (const { keys, then } of ready) then(keys.every((key) => this.#filters.has(key)));
+  }
+
   /** No kernel is left to own the device, and none will be: the stack takes its filters out itself. */
   release(): void {
     this.#channel = undefined;
@@ -161,6 +180,7 @@ export class OwnedDevice implements Device {
     this.#kept.clear();
     this.#unset.clear();
     this.#filters.clear();
+    this.#filterWaiters = [];
     for (const { flow } of this.#device.filters?.() ?? []) this.#device.clearFilter?.(flow);
   }
 
@@ -350,6 +370,7 @@ export class OwnedDevice implements Device {
     if (refused.length > 0) this.onFiltersRefused(refused.map(({ flow }) => flow));
     if (this.#kept.size > 0) this.commitTables();
     this.#wakeWaiters();
+    this.#wakeFilterWaiters();
   }
 
   /** @returns those refused, unless a later batch sets them again. */

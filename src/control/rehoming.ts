@@ -20,6 +20,7 @@ import type { Device, Placement } from "../device/device.ts";
 import { groupOfPorts, groupRuleOf } from "../device/flowGroups.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
+import type { StealOrder } from "../migration/steal.ts";
 import { forEachConnection } from "../views/connections.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import { Backlog } from "./backlog.ts";
@@ -156,6 +157,16 @@ export class Rehoming {
     return () => {
       for (const { flow, sinceNs } of pins) this.#pins.add(flow, sinceNs);
     };
+  }
+
+  /** Filters of ours that a steal has name another kernel are its own from then on. */
+  handPinsTo(order: StealOrder): StealOrder {
+    const pin: StealOrder["pin"] = (flow) => {
+      if (!order.pin(flow)) return false;
+      this.#pins.refused(flow);
+      return true;
+    };
+    return { ...order, pin };
   }
 
   /** Takes its filters out of the device. */

@@ -156,6 +156,11 @@ export interface Device {
    */
   setFilter?(flow: ReplyTuple, queue: number): boolean;
   clearFilter?(flow: ReplyTuple): void;
+  /**
+   * Calls `then` once when the filters of these flows are in effect, or are not and will not be, at once where a write
+   * takes effect at once. Missing: they are in effect.
+   */
+  whenFiltersSet?(flows: readonly ReplyTuple[], then: (areSet: boolean) => void): void;
   /** Exact filters that are set. */
   filters?(): readonly PlacedFilter[];
   /** Key of the RSS hash, 40 bytes or more. This and the next are missing where there is none. */

@@ -3,8 +3,10 @@
  * time, a bounded part of it in each turn; and it takes frames that come after their group has left to where it is.
  */
 import type { KernelHost } from "../kernel/host.ts";
+import { HANDLE_INDEX_MASK } from "../layout/event.ts";
+import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { FRAME_QUEUE } from "../layout/frameRing.ts";
-import { RESULT_BASE } from "../layout/kernelMemory.ts";
+import { MAP_BASE, MAP_TCBS, RESULT_BASE } from "../layout/kernelMemory.ts";
 import {
   GROUP_ARRIVING,
   GROUP_LEFT,
@@ -16,8 +18,18 @@ import {
   MIGRATION_LISTED_APP,
 } from "../layout/migration.ts";
 import { ENOMEM, EOPNOTSUPP, EPROTO, OK } from "../layout/status.ts";
+import { TCB_LOCAL_INDEX, TCB_PORTS, TCB_REMOTE_ADDRESS, TCB_SIZE_BYTES } from "../layout/tcb.ts";
 import { type Carrier, MessageCarrier, type Parcels } from "./carrier.ts";
-import type { Arrival, HandedOver, MigrationAnswer, MigrationRequest, MoveId, Reply } from "./request.ts";
+import type {
+  Arrival,
+  Flow,
+  HandedOver,
+  MigrationAnswer,
+  MigrationRequest,
+  MoveId,
+  Reply,
+  StealRequest,
+} from "./request.ts";
 import { surveyGroup } from "./survey.ts";
 
 /** How long frames that come too late are forwarded. */
@@ -32,7 +44,14 @@ const AREA_BYTES = 68 * 1024;
 
 type Draining = { readonly reply: Reply; turns: number };
 type Freezing = { readonly group: number; readonly to: number; readonly reply: Reply; first: number };
-type Leaving = { readonly untilNs: number; readonly reply: Reply; frames: number; turnsOver: number };
+type Leaving = {
+  readonly untilNs: number;
+  readonly reply: Reply;
+  /** Its frames are as all others again. */
+  readonly over: () => void;
+  frames: number;
+  turnsOver: number;
+};
 type Transfer = {
   readonly move: MoveId;
   readonly to: number;
@@ -56,8 +75,10 @@ export class MigrationAgent implements Parcels {
   /** What the application's hook has been told to let go. */
   #handedOver: HandedOver[] = [];
   #filters: Arrival["filters"] = [];
-  /** Groups whose late frames are forwarded. */
+  /** Groups, and steals (stealKey), whose late frames are forwarded. */
   readonly #left = new Map<number, Leaving>();
+  /** Late frames wait: the kernel that they are for does not know yet of what is being stolen. */
+  #isHolding = false;
   /** Bytes of the oldest late frame that are sent already. */
   #lateSent = 0;
   // As the new kernel.
@@ -78,6 +99,14 @@ export class MigrationAgent implements Parcels {
   /** @param reply called once, at once or in a later turn. */
   handle(request: MigrationRequest, reply: Reply): void {
     switch (request.ask) {
+      case "stealFreeze":
+      case "stealExpect":
+      case "stealCommit":
+      case "stealGone":
+      case "stealCancel":
+      case "stealStay":
+        this.#steal(request, reply);
+        break;
       case "survey": {
         const { connections, pinned } = surveyGroup(this.#host, request.group, this.#carrier.sameThread);
         reply({ status: pinned > 0 ? EOPNOTSUPP : OK, connections });
@@ -131,7 +160,7 @@ export class MigrationAgent implements Parcels {
    * @param quiet the last turn has found nothing in the device and in the lanes. @returns true: more is left to do.
    */
   turn(nowNs: number, quiet: boolean): boolean {
-    if (this.#left.size > 0) this.#forwardLate(nowNs, quiet);
+    if (this.#left.size > 0 && !this.#isHolding) this.#forwardLate(nowNs, quiet);
     if (this.#draining) this.#drainTurn(quiet);
     if (this.#freezing) this.#freezeTurn();
     if (this.#transfer) this.#sendPieces();
@@ -229,7 +258,12 @@ export class MigrationAgent implements Parcels {
     this.#handedOver = [];
     this.#host.opener?.forgetFilters(this.#filters);
     this.#filters = [];
-    this.#left.set(group, { untilNs: this.#host.nowNs + LATE_NS, reply, frames: 0, turnsOver: 0 });
+    this.#forward(group, reply, () => this.#host.exports.migrationSetGroup(group, GROUP_STEADY));
+  }
+
+  /** Late frames are forwarded for a while. */
+  #forward(key: number, reply: Reply, over: () => void): void {
+    this.#left.set(key, { untilNs: this.#host.nowNs + LATE_NS, reply, over, frames: 0, turnsOver: 0 });
   }
 
   #stay(group: number): void {
@@ -270,9 +304,9 @@ export class MigrationAgent implements Parcels {
     }
   }
 
-  #endForwarding(group: number, { reply, frames }: Leaving): void {
-    this.#left.delete(group);
-    this.#host.exports.migrationSetGroup(group, GROUP_STEADY);
+  #endForwarding(key: number, { reply, over, frames }: Leaving): void {
+    this.#left.delete(key);
+    over();
     reply({ status: OK, frames });
   }
 
@@ -282,13 +316,17 @@ export class MigrationAgent implements Parcels {
     if (this.#area() === 0) return ENOMEM;
     const left = this.#left.get(group);
     if (left) this.#endForwarding(group, left);
+    this.#beginReceiving(move);
+    return this.#host.exports.migrationSetGroup(group, GROUP_ARRIVING);
+  }
+
+  #beginReceiving(move: MoveId): void {
     this.#move = move;
     this.#status = OK;
     this.#bytes = 0;
     this.#listed = 0;
     this.#received.clear();
     this.#receiving.clear();
-    return this.#host.exports.migrationSetGroup(group, GROUP_ARRIVING);
   }
 
   takePiece(_from: number, move: MoveId, bytes: Uint8Array): void {
@@ -355,7 +393,109 @@ export class MigrationAgent implements Parcels {
     // What waited for the group is late where it will not be: it goes back.
     exports.migrationSetGroup(group, GROUP_LEFT + back);
     exports.migrationReplayHeld(group);
-    this.#left.set(group, { untilNs: this.#host.nowNs + LATE_NS, reply: () => {}, frames: 0, turnsOver: 0 });
+    this.#forward(
+      group,
+      () => {},
+      () => exports.migrationSetGroup(group, GROUP_STEADY),
+    );
+  }
+
+  // Stealing: as the kernel that is stolen from, and as the thief.
+
+  #steal(request: StealRequest, reply: Reply): void {
+    const { exports } = this.#host;
+    const { move } = request;
+    const forgetFlows = () => exports.stealDetour(move, GROUP_STEADY);
+    switch (request.ask) {
+      case "stealFreeze":
+        reply(this.#stealFreeze(request));
+        break;
+      case "stealExpect":
+        reply({ status: this.#stealExpect(move, request.flows) });
+        break;
+      case "stealCommit": {
+        this.#move = 0;
+        const connections = this.#received.get(request.from)?.handles.size;
+        if (connections === undefined) {
+          reply({ status: EPROTO });
+          break;
+        }
+        forgetFlows();
+        exports.migrationThaw(1);
+        reply({ status: OK, connections, frames: exports.migrationReplayHeld(FLOW_GROUPS) });
+        break;
+      }
+      case "stealGone":
+        this.#isHolding = false;
+        exports.migrationDiscard(1);
+        this.#forward(stealKey(move), reply, forgetFlows);
+        break;
+      case "stealCancel":
+        this.#stealCancel(move, request.back);
+        reply({ status: OK });
+        break;
+      case "stealStay":
+        this.#isHolding = false;
+        this.#transfer = undefined;
+        forgetFlows();
+        exports.migrationThaw(0);
+        exports.stealReplayLate();
+        reply({ status: OK });
+        break;
+    }
+  }
+
+  #stealFreeze({ move, to, connections, addresses, withV6 }: Extract<StealRequest, { ask: "stealFreeze" }>) {
+    if (this.#area() === 0) return { status: ENOMEM };
+    const { exports } = this.#host;
+    const status = exports.stealFreeze(connections, addresses, withV6 ? 1 : 0, to, move);
+    this.#isHolding = status > 0;
+    return { status: Math.min(status, OK), flows: this.#list(0).map(({ handle }) => this.#flowOf(handle)) };
+  }
+
+  #stealExpect(move: MoveId, flows: readonly Flow[]): number {
+    const at = this.#area();
+    if (at === 0) return ENOMEM;
+    const { exports, memory } = this.#host;
+    this.#beginReceiving(move);
+    for (const { remote, remotePort, localIndex, localPort } of flows) {
+      memory.bytes.set(remote, at);
+      const status = exports.stealExpect(at, localIndex, swapped(remotePort) | (swapped(localPort) << 16), move);
+      if (status < 0) return status;
+    }
+    return OK;
+  }
+
+  #stealCancel(move: MoveId, back: number | undefined): void {
+    const { exports } = this.#host;
+    this.#move = 0;
+    exports.migrationDiscard(0);
+    if (back === undefined) {
+      exports.stealDetour(move, GROUP_STEADY);
+      exports.migrationDropHeld(FLOW_GROUPS);
+      return;
+    }
+    exports.stealDetour(move, GROUP_LEFT + back);
+    exports.migrationReplayHeld(FLOW_GROUPS);
+    this.#forward(
+      stealKey(move),
+      () => {},
+      () => exports.stealDetour(move, GROUP_STEADY),
+    );
+  }
+
+  #flowOf(handle: number): Flow {
+    const { memory } = this.#host;
+    const { bytes } = memory;
+    const at = memory.loadU32(MAP_BASE + MAP_TCBS) + (handle & HANDLE_INDEX_MASK) * TCB_SIZE_BYTES;
+    const port = (offset: number) => ((bytes[at + offset] as number) << 8) | (bytes[at + offset + 1] as number);
+    return {
+      // A copy that is not shared, so that it can be posted alone.
+      remote: Uint8Array.from(bytes.subarray(at + TCB_REMOTE_ADDRESS, at + TCB_REMOTE_ADDRESS + 16)),
+      remotePort: port(TCB_PORTS),
+      localIndex: bytes[at + TCB_LOCAL_INDEX] as number,
+      localPort: port(TCB_PORTS + 2),
+    };
   }
 
   takeLate(_from: number, bytes: Uint8Array, offset: number, total: number): void {
@@ -390,6 +530,16 @@ export class MigrationAgent implements Parcels {
     if (this.#areaAt === 0) this.#areaAt = this.#host.handles.alloc(AREA_BYTES);
     return this.#areaAt;
   }
+}
+
+/** Where a steal stands among the groups whose late frames are forwarded. */
+function stealKey(move: MoveId): number {
+  return FLOW_GROUPS + move;
+}
+
+/** A port as it stands in a segment, read by a little-endian load. */
+function swapped(port: number): number {
+  return ((port & 0xff) << 8) | (port >> 8);
 }
 
 /** A socket of this thread that goes with its connection. */

@@ -13,7 +13,8 @@ import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { HEALTH_BASE, HEALTH_MIGRATIONS } from "../layout/kernelMemory.ts";
 import { EOPNOTSUPP, OK } from "../layout/status.ts";
 import type { StackPlan } from "../kernel/stackPlan.ts";
-import type { Arrival, MigrationAnswer, MigrationRequest, Reply } from "./request.ts";
+import type { Arrival, MigrationAnswer, MigrationRequest, MoveId, Reply } from "./request.ts";
+import { Steal, type StealOrder } from "./steal.ts";
 
 const MOVE_ID_MAX = 0xffffffff;
 
@@ -74,8 +75,10 @@ type MoveState = {
 
 export class Migrator {
   readonly #options: MigratorOptions;
-  readonly #queue: MoveState[] = [];
+  /** Kernels do one thing at a time, be it a move or a steal. */
+  readonly #queue: (MoveState | Steal)[] = [];
   #active: MoveState | undefined;
+  #stealing: Steal | undefined;
   /** Committed moves whose late frames are still forwarded. */
   readonly #ending = new Set<MoveState>();
   #lastId = 0;
@@ -87,12 +90,12 @@ export class Migrator {
 
   /** Moves waiting or being made. */
   get pending(): number {
-    return this.#queue.length + (this.#active ? 1 : 0);
+    return this.#queue.length + (this.#active || this.#stealing ? 1 : 0);
   }
 
   /** The group is on its way, or its old kernels still forward late frames, which must not be new ones. */
   isMoving(group: number): boolean {
-    if (this.#active?.group === group) return true;
+    if (this.#active?.group === group || this.#stealing?.touches(group)) return true;
     for (const move of this.#ending) if (move.group === group) return true;
     return false;
   }
@@ -100,6 +103,7 @@ export class Migrator {
   /** The same, by the group's entry of the device's placement. */
   isMovingEntry(entry: number): boolean {
     const { placement } = this.#options.device;
+    if (this.#stealing?.touchesEntry(entry)) return true;
     for (const { group } of [...(this.#active ? [this.#active] : []), ...this.#ending]) {
       if (placement?.entryOfGroup?.(group) === entry) return true;
     }
@@ -123,9 +127,8 @@ export class Migrator {
       }
       if (this.#closed) throw closedError();
       if (!isUp(to)) throw downError(to);
-      this.#lastId = this.#lastId < MOVE_ID_MAX ? this.#lastId + 1 : 1;
       this.#queue.push({
-        id: this.#lastId,
+        id: this.#nextId(),
         group,
         to,
         resolve,
@@ -146,8 +149,25 @@ export class Migrator {
     });
   }
 
+  /** Connections that wait to be accepted move to another kernel (steal.ts). */
+  steal(order: StealOrder): void {
+    if (this.#closed) return;
+    const steal = new Steal(this.#nextId(), order, this.#options, () => {
+      if (this.#stealing === steal) this.#stealing = undefined;
+      this.#next();
+    });
+    this.#queue.push(steal);
+    this.#next();
+  }
+
+  #nextId(): MoveId {
+    this.#lastId = this.#lastId < MOVE_ID_MAX ? this.#lastId + 1 : 1;
+    return this.#lastId;
+  }
+
   /** A kernel has ended: nothing more comes from it. */
   kernelDown(kernelId: number): void {
+    this.#stealing?.kernelDown(kernelId);
     for (const move of [...this.#ending]) this.#goneAnswer(move, kernelId, { status: OK });
     const move = this.#active;
     if (!move || (move.to !== kernelId && !move.sources.includes(kernelId) && !move.waiting.has(kernelId))) return;
@@ -166,7 +186,11 @@ export class Migrator {
 
   close(): void {
     this.#closed = true;
-    for (const { reject } of this.#queue.splice(0)) reject(closedError());
+    this.#stealing?.close();
+    for (const waiting of this.#queue.splice(0)) {
+      if (waiting instanceof Steal) waiting.close();
+      else waiting.reject(closedError());
+    }
     const move = this.#active;
     this.#active = undefined;
     move?.reject(closedError());
@@ -175,9 +199,14 @@ export class Migrator {
   }
 
   #next(): void {
-    if (this.#active) return;
+    if (this.#active || this.#stealing) return;
     const move = this.#queue.shift();
     if (!move) return;
+    if (move instanceof Steal) {
+      this.#stealing = move;
+      move.begin();
+      return;
+    }
     this.#active = move;
     if (!this.#options.isUp(move.to)) {
       this.#end(move, () => move.reject(downError(move.to)));

@@ -15,7 +15,41 @@ export type Arrival = {
   readonly filters: readonly (readonly [handle: number, tuple: ReplyTuple])[];
 };
 
+/** A connection as kernels of a stack name it to each other. */
+export type Flow = {
+  /** 16 bytes. */
+  readonly remote: Uint8Array;
+  readonly remotePort: number;
+  /** Which of the stack's own addresses. */
+  readonly localIndex: number;
+  readonly localPort: number;
+};
+
+/** What the owner asks of a kernel while connections are stolen (steal.ts). */
+export type StealRequest =
+  /** Freeze the oldest connections that wait to be accepted. */
+  | {
+      readonly ask: "stealFreeze";
+      readonly move: MoveId;
+      readonly to: number;
+      readonly connections: number;
+      /** Of how many addresses, and of IPv6 or not: what exact filters can name. */
+      readonly addresses: number;
+      readonly withV6: boolean;
+    }
+  /** Lay aside what comes for these flows. */
+  | { readonly ask: "stealExpect"; readonly move: MoveId; readonly flows: readonly Flow[] }
+  /** What has come lives here from now on. */
+  | { readonly ask: "stealCommit"; readonly move: MoveId; readonly from: number }
+  /** Forget what has gone; answered when late frames are no longer forwarded. */
+  | { readonly ask: "stealGone"; readonly move: MoveId }
+  /** Nothing will come. Frames laid aside go to kernel `back`, if it is there. */
+  | { readonly ask: "stealCancel"; readonly move: MoveId; readonly back: number | undefined }
+  /** What is frozen stays. */
+  | { readonly ask: "stealStay"; readonly move: MoveId };
+
 export type MigrationRequest =
+  | StealRequest
   /** How many connections of the group are there, and how many of them cannot move. */
   | { readonly ask: "survey"; readonly group: number }
   /** Lay aside what comes for the group, until it has come. */
@@ -45,6 +79,8 @@ export type MigrationAnswer = {
   /** Laid aside before the group had come, or forwarded after it had gone. */
   readonly frames?: number;
   readonly arrival?: Arrival;
+  /** What is to be stolen. */
+  readonly flows?: readonly Flow[];
 };
 
 export type Reply = (answer: MigrationAnswer) => void;

@@ -200,6 +200,23 @@ export type KernelExports = {
   migrationReplayHeld(group: number): number;
   migrationDropHeld(group: number): number;
 
+  /**
+   * Stealing (docs/migration.md). Freezes the oldest connections that wait to be accepted, at most so many; the rest is
+   * as for a group: migrationList, Export, Import, Thaw, Discard. Segments of theirs go to kernel `to` from now on.
+   * @param addresses only connections of the first so many of our addresses. @param withV6 0: not those of IPv6.
+   * @param move names the steal. @returns how many, or EINVAL.
+   */
+  stealFreeze(connectionsMax: number, addresses: number, withV6: number, to: number, move: number): number;
+  /**
+   * Segments of this flow are laid aside, as held frames of group FLOW_GROUPS. @param remote where its 16 bytes lie.
+   * @param ports both, as in a received segment. @returns 0, ENOBUFS, EBUSY: its group has just left.
+   */
+  stealExpect(remote: number, localIndex: number, ports: number, move: number): number;
+  /** Gives the flows of a steal another state: GROUP_*; GROUP_STEADY: they are as all others again. */
+  stealDetour(move: number, state: number): void;
+  /** Processes the late frames of flows that have not gone after all. @returns how many. */
+  stealReplayLate(): number;
+
   /** Changes whenever the groups that sockets of this kernel are in do. */
   multicastRevision(): number;
   /** Writes those groups at `target`, 16 bytes each, 64 at most. @returns how many. */
