@@ -1,7 +1,7 @@
 /** NetPopcorn: a TCP/IP stack of N share-nothing kernels behind one card. docs/api.md is the guide to this module. */
 export type { BalanceEvent, BalancerStats } from "./balancer/balancer.ts";
 export type { BalancerOption } from "./balancer/choosePolicy.ts";
-export type { Decision, Move, Observation, Policy, PolicyFunction } from "./balancer/policy.ts";
+export type { Decision, Move, Observation, Policy, PolicyFunction, StealMove } from "./balancer/policy.ts";
 export type { Card, CardOptions } from "./device/card/card.ts";
 export type { Impairments } from "./device/card/impairment.ts";
 export { createSegment, type Segment, type SegmentOptions } from "./device/card/segment.ts";

@@ -1,7 +1,7 @@
 /**
  * Stealing (docs/migration.md): connections that wait to be accepted move to another kernel, while their groups stay.
- * They are frozen and travel as in a move of a group (migration.ts); instead of the group's state, a detour of each flow
- * (flow/detours.ts) says what becomes of segments that find no connection.
+ * They are frozen and travel as in a move of a group (migration.ts); instead of the group's state, a detour of each
+ * flow (flow/detours.ts) says what becomes of segments that find no connection.
  */
 import { listenersMax } from "../config.ts";
 import { detoursChange, detourSet, detoursFree, haveDetours } from "../flow/detours.ts";

@@ -15,10 +15,12 @@ import type { ReplyTuple } from "../device/replySteering.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
 import { forEachConnection } from "../views/connections.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
+import type { StealOrder } from "../migration/steal.ts";
 import { forEachWaitingSyn } from "./flowScan.ts";
 import { Observer, OWNER_NONE } from "./observer.ts";
 import { flowKey, type PinnedFlow, Pins, pairKey } from "./pins.ts";
-import { countGroups, type Move, type Policy } from "./policy.ts";
+import { countGroups, type Move, type Policy, type StealMove } from "./policy.ts";
+import { Stealing } from "./stealing.ts";
 
 /** How often pins of ended connections are looked for. */
 const SWEEP_NS = 200e6;
@@ -60,7 +62,9 @@ export type BalancerOptions = {
   readonly pinsMax?: number;
   /** Moves a group with its connections; `settled` is called at its end. Missing: that cannot be done. */
   readonly migrate?: (group: number, to: number, settled: (refusal?: Error) => void) => void;
-  /** A group is being moved with its connections, on whosever order: it is not the balancer's to move. */
+  /** Has connections stolen (docs/migration.md). Missing: that cannot be done. */
+  readonly steal?: (order: StealOrder) => void;
+  /** A group is being moved with its connections, or some are stolen: it is not the balancer's to move. */
   readonly isMigrating?: (group: number) => boolean;
 };
 
@@ -69,6 +73,9 @@ export type BalanceEvent = {
   readonly nowNs: number;
   readonly moves: readonly Move[];
   readonly refused: readonly (Move & { readonly refusal: Refusal })[];
+  /** What has been stolen, and what could not be. */
+  readonly steals: readonly StealMove[];
+  readonly stealsRefused: readonly (StealMove & { readonly refusal: Refusal })[];
   /** Busy share of each kernel. */
   readonly loads: readonly number[];
   /** Groups of each kernel after the moves. */
@@ -83,7 +90,11 @@ export type BalancerStats = {
   readonly groups: readonly number[];
   /** Moves since the start, by reason. */
   readonly moves: Readonly<Record<string, number>>;
+  /** Of moves and of steals. */
   readonly refusals: Readonly<Record<Refusal, number>>;
+  /** Connections that each kernel has stolen, and that have been stolen from it, since the start. */
+  readonly stolen: readonly number[];
+  readonly stolenFrom: readonly number[];
   /** Connections that are kept where they are by exact filters, now. */
   readonly pinned: number;
   /** Connections that began in a kernel after their group had left it, and were not seen in time to be pinned. */
@@ -117,6 +128,9 @@ export class Balancer {
   readonly #migrating = new Map<number, Move>();
   #migrated: Move[] = [];
   #notMigrated: (Move & { readonly refusal: Refusal })[] = [];
+  readonly #stealing: Stealing;
+  /** Groups whose connections in a kernel have lost their filters, while they could not be brought together. */
+  readonly #torn = new Map<number, number>();
   #state: unknown;
   #loads: readonly number[];
   #strays = 0;
@@ -146,6 +160,15 @@ export class Balancer {
     };
     const canMigrate = options.migrate !== undefined;
     this.#observer = new Observer({ ...options, onStray, canMigrate });
+    this.#stealing = new Stealing({
+      kernels,
+      pins: this.#pins,
+      addresses: options.addresses,
+      steal: options.steal,
+      isHere: (kernel) => options.memoryOf(kernel)?.booted === true,
+      groupOf: (flow) => this.#groupOf(flow),
+      pinBack: (flow) => this.#pinBack(flow),
+    });
     for (let group = 0; group < device.capabilities.flowGroups; group++) {
       if (device.flowGroupQueue?.(group) === undefined) device.moveFlowGroup?.(group, initialQueue(group, kernels));
     }
@@ -166,13 +189,15 @@ export class Balancer {
     if (nowNs < this.#decideAtNs) return nowNs < this.#waitAtNs ? undefined : this.#tryWaiting(nowNs);
     this.#decideAtNs = nowNs + this.periodNs;
     if (this.#pins.count > 0 && nowNs >= this.#sweepAtNs) this.#sweep(nowNs);
+    if (this.#torn.size > 0) this.#reuniteTorn();
     if (this.#isShort) this.#shortUntilNs = nowNs + SHORT_NS;
     this.#isShort = false;
     const observation = this.#observer.observe(nowNs, nowNs < this.#shortUntilNs ? 0 : this.#pins.free);
     this.#loads = observation.kernels.map(({ load }) => load);
-    const { moves, state } = this.#options.policy.decide(observation, this.#state, nowNs);
+    const { moves, state, steals = [] } = this.#options.policy.decide(observation, this.#state, nowNs);
     this.#state = state;
-    const ended = this.#migrated.length + this.#notMigrated.length > 0;
+    this.#stealing.begin(steals, nowNs, nowNs < this.#shortUntilNs);
+    const ended = this.#migrated.length + this.#notMigrated.length > 0 || this.#stealing.hasNews;
     if (moves.length === 0 && !ended) return nowNs < this.#waitAtNs ? undefined : this.#tryWaiting(nowNs);
     // What still waits belongs to an old picture.
     this.#refusals.live += this.#waiting.size;
@@ -211,8 +236,9 @@ export class Balancer {
     for (const { refusal: _, ...move } of all.filter(waits)) this.#waiting.set(move.group, move);
     this.#waitAtNs = this.#waiting.size > 0 ? nowNs + WAIT_STEP_NS : Number.POSITIVE_INFINITY;
     for (const { reason } of done) this.#moves[reason] = (this.#moves[reason] ?? 0) + 1;
-    for (const { refusal } of refused) this.#refusals[refusal]++;
-    return { nowNs, moves: done, refused, loads: this.#loads, groups: this.#groupCounts() };
+    const { steals, stealsRefused } = this.#stealing.news();
+    for (const { refusal } of [...refused, ...stealsRefused]) this.#refusals[refusal]++;
+    return { nowNs, moves: done, refused, steals, stealsRefused, loads: this.#loads, groups: this.#groupCounts() };
   }
 
   /** Begins the live moves. @returns those that cannot be. */
@@ -242,6 +268,8 @@ export class Balancer {
       groups: this.#groupCounts(),
       moves: { ...this.#moves },
       refusals: { ...this.#refusals },
+      stolen: [...this.#stealing.stolen],
+      stolenFrom: [...this.#stealing.stolenFrom],
       pinned: this.#pins.count,
       strays: this.#strays,
     };
@@ -278,7 +306,11 @@ export class Balancer {
   #reunite(group: number, kernel: number): void {
     const { device, memoryOf, runningMemoryOf = memoryOf, migrate } = this.#options;
     const now = this.#queueOf(group);
-    if (now === undefined || runningMemoryOf(kernel) === undefined || this.#isMigrating(group)) return;
+    if (now === undefined || runningMemoryOf(kernel) === undefined) return;
+    if (this.#isMigrating(group)) {
+      this.#torn.set(group, kernel);
+      return;
+    }
     if (memoryOf(kernel) !== undefined && this.#observer.liveIn(now, group) === 0) {
       this.#refusals.filters++;
       device.moveFlowGroup?.(group, kernel);
@@ -287,6 +319,23 @@ export class Balancer {
         if (refusal) this.#strays++;
       });
     } else this.#strays++;
+  }
+
+  /** A move of the group may have brought together what was torn. */
+  #reuniteTorn(): void {
+    for (const [group, kernel] of this.#torn) {
+      if (this.#isMigrating(group)) continue;
+      this.#torn.delete(group);
+      if (this.#queueOf(group) !== kernel && this.#observer.liveIn(kernel, group) > 0) this.#reunite(group, kernel);
+    }
+  }
+
+  /** A connection that was to be stolen lives on in its kernel. */
+  #pinBack(flow: PinnedFlow): void {
+    const { memoryOf, runningMemoryOf = memoryOf } = this.#options;
+    const { group, kernel } = flow;
+    if (this.#queueOf(group) === kernel || runningMemoryOf(kernel) === undefined) this.#pins.remove(flow);
+    else if (!this.#pins.add(flow, 0)) this.#reunite(group, kernel);
   }
 
   #queueOf(group: number): number | undefined {
@@ -438,6 +487,8 @@ export class Balancer {
     this.#sweepAtNs = nowNs + SWEEP_NS;
     const living = new Set<string>();
     this.#forEachFlow(this.#pins.kernels(), (flow) => living.add(`${flow.kernel} ${flowKey(flow)}`));
+    // On their way they are in no kernel.
+    for (const flow of this.#stealing.onTheWay()) living.add(`${flow.kernel} ${flowKey(flow)}`);
     const ended = this.#pins.sweep(nowNs - SWEEP_NS, (key, kernel) => living.has(`${kernel} ${key}`));
     // The peer may just have opened its next connection from the same port, by the filter: it is pinned again.
     const moved = ended.filter(({ kernel, group }) => {

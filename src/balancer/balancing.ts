@@ -24,6 +24,7 @@ export type BalancingOptions = {
   /** Of the stack's migrator. */
   readonly migrate: NonNullable<BalancerOptions["migrate"]>;
   readonly isMigrating: NonNullable<BalancerOptions["isMigrating"]>;
+  readonly steal: NonNullable<BalancerOptions["steal"]>;
 };
 
 /** Runs a stack's balancer; with the static policy it does nothing at all. */
@@ -50,6 +51,7 @@ export class Balancing {
       addresses: config.addresses.map(({ address }) => address),
       migrate: options.migrate,
       isMigrating: options.isMigrating,
+      steal: options.steal,
     });
   }
 

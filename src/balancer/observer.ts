@@ -10,6 +10,7 @@ import {
   GAUGE_ACCEPT_QUEUE_MAX,
   GAUGE_CONNECTIONS,
   GAUGE_TIME_WAIT,
+  TCP_ACCEPTED,
   TCP_ACTIVE_OPENS,
   TCP_PASSIVE_OPENS,
 } from "../layout/counters.ts";
@@ -26,6 +27,18 @@ export const OWNER_NONE = 65535;
 const LIVE_WORD = GROUP_LIVE >> 2;
 const OPENED_WORD = GROUP_OPENED >> 2;
 const GROUP_WORDS = GROUP_SIZE_BYTES >> 2;
+
+/** A kernel that is down. */
+const ABSENT: KernelObservation = {
+  alive: false,
+  load: 0,
+  openConnections: 0,
+  openedConnections: 0,
+  queueFill: 0,
+  acceptQueueMax: 1,
+  pendingConnections: 0,
+  acceptedConnections: 0,
+};
 
 export type ObserverOptions = {
   readonly device: Device;
@@ -116,14 +129,15 @@ export class Observer {
   #observeKernel(kernel: number, spanUs: number): KernelObservation {
     const watched = this.#watch(kernel);
     if (!watched) {
-      return { alive: false, load: 0, openConnections: 0, openedConnections: 0, queueFill: 0, acceptQueueMax: 1 };
+      return ABSENT;
     }
     const { memory, lanes } = watched;
     const { busyUs } = memory;
     const workedUs = (busyUs - watched.busyUs) >>> 0;
     watched.busyUs = busyUs;
     const acceptQueueMax = Math.max(memory.counter(GAUGE_ACCEPT_QUEUE_MAX), 1);
-    let queueFill = Math.min(memory.counter(GAUGE_ACCEPT_QUEUE) / acceptQueueMax, 1);
+    const pendingConnections = memory.counter(GAUGE_ACCEPT_QUEUE);
+    let queueFill = Math.min(pendingConnections / acceptQueueMax, 1);
     for (const lane of lanes) if (lane.ready) queueFill = Math.max(queueFill, lane.usedBytes / lane.sizeBytes);
     return {
       alive: true,
@@ -132,6 +146,8 @@ export class Observer {
       openedConnections: memory.counter(TCP_PASSIVE_OPENS) + memory.counter(TCP_ACTIVE_OPENS),
       queueFill,
       acceptQueueMax,
+      pendingConnections,
+      acceptedConnections: memory.counter(TCP_ACCEPTED),
     };
   }
 

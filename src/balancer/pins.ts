@@ -70,6 +70,13 @@ export class Pins {
     return pin.flow;
   }
 
+  /** Removes the pin of a flow. */
+  remove(flow: ReplyTuple): void {
+    const key = flowKey(flow);
+    const pin = this.#pins.get(key);
+    if (pin) this.#remove(key, pin.flow);
+  }
+
   /** Removes the pins made before `beforeNs` of which `lives` says no. @returns what they were. */
   sweep(beforeNs: number, lives: (key: string, kernel: number) => boolean): PinnedFlow[] {
     const removed: PinnedFlow[] = [];

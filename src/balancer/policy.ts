@@ -17,6 +17,10 @@ export type KernelObservation = {
   readonly queueFill: number;
   /** Connections that its accept queues can hold, at least 1. */
   readonly acceptQueueMax: number;
+  /** Connections that wait in them now. */
+  readonly pendingConnections: number;
+  /** Connections that its application has ever accepted. */
+  readonly acceptedConnections: number;
 };
 
 /** What the balancer sees of the flow groups; arrays by group. */
@@ -38,7 +42,7 @@ export type Observation = {
   readonly kernels: readonly KernelObservation[];
   /** Gathered when it is first asked for: a policy that does not look saves the work. */
   readonly groups: GroupsObservation;
-  /** Exact filters that are left for connections that stay where they are when their group moves; 0: none. */
+  /** Exact filters that are left for connections that are elsewhere than their group; 0: none. */
   readonly pinsFree: number;
   /** Groups can move with their connections (`live` in a move). */
   readonly canMigrate: boolean;
@@ -63,8 +67,20 @@ export type Move = {
   readonly live?: boolean;
 };
 
+/**
+ * Connections that wait to be accepted go from one kernel to another, the oldest first (docs/migration.md, Stealing).
+ * Their groups stay; each of them gets an exact filter of the device for as long as it lives.
+ */
+export type StealMove = {
+  readonly from: number;
+  readonly to: number;
+  /** At most so many. */
+  readonly connections: number;
+};
+
 export type Decision = {
   readonly moves: readonly Move[];
+  readonly steals?: readonly StealMove[];
   /** Handed back in the next call. */
   readonly state: unknown;
 };

@@ -89,7 +89,7 @@ export class Steal {
     const { from, to } = this.order;
     if (this.#phase === "over" || (kernelId !== from && kernelId !== to)) return;
     if (this.#phase === "commit") {
-      // What is to be committed is whole: its old kernel is not needed any more. The new one's memory tells what it did.
+      // What is to be committed is whole: its old kernel is not needed any more. The memory of the new one tells.
       if (kernelId === from) return;
       if (this.#options.commitsOf(to) !== this.#commitsBefore) {
         this.#committed({ status: OK, connections: this.#flows.length });

@@ -56,7 +56,10 @@ export type SkewedLoadOptions = {
    * Default 0.
    */
   readonly busyLong?: number;
-  /** The balancer may move groups with their connections. What that costs the cores is not charged. Default false. */
+  /**
+   * The balancer may move groups with their connections. What that, and stealing, costs the cores is not charged.
+   * Default false.
+   */
   readonly migrate?: boolean;
   readonly warmUpNs: number;
   readonly measureNs: number;
@@ -146,7 +149,7 @@ class SkewedLoad {
       addresses: [parseAddress(SERVER)],
       // The server opens no connections: all ports are the clients'.
       ...(pinsMax === undefined ? {} : { pinsMax }),
-      ...(this.#options.migrate === true ? { migrate: this.#createMigrate(device, servers) } : {}),
+      ...this.#createMigration(device, servers),
     });
     // The first connection finds out the server's Ethernet address: SYNs beyond a few would not wait for that.
     client.fill(this.#nowNs);
@@ -220,7 +223,7 @@ class SkewedLoad {
     return host;
   }
 
-  #createMigrate(device: Device, servers: readonly KernelHost[]): NonNullable<BalancerOptions["migrate"]> {
+  #createMigration(device: Device, servers: readonly KernelHost[]): Pick<BalancerOptions, "migrate" | "steal"> {
     const agentOf = (id: number): MigrationAgent | undefined =>
       servers[id]?.migrationAgent(new CallCarrier(id, agentOf));
     const migrator = new Migrator({
@@ -232,7 +235,9 @@ class SkewedLoad {
       commitsOf: () => 0,
       nowNs: () => this.#nowNs,
     });
-    return (group, to, settled) => void migrator.migrate(group, to, settled).catch(() => {});
+    const steal: BalancerOptions["steal"] = (order) => migrator.steal(order);
+    if (this.#options.migrate !== true) return { steal };
+    return { steal, migrate: (group, to, settled) => void migrator.migrate(group, to, settled).catch(() => {}) };
   }
 
   /** In groups that follow each other in kernel 0's share, so that each has one. */

@@ -68,6 +68,8 @@ export class BalancedWorld {
         openedConnections: Math.floor(begun[id] as number),
         queueFill: Math.min(Math.max(demand - 1, 0), 1),
         acceptQueueMax,
+        pendingConnections: 0,
+        acceptedConnections: 0,
       })),
       groups: {
         owner: this.owner.slice(),

@@ -1,7 +1,9 @@
 /**
  * From a seed to a run in which flow groups move from kernel to kernel, with their connections, over bad links: streams
- * in both directions, opened from both sides, at the handle level with its hook. Virtual time, no promises.
+ * in both directions, opened from both sides, at the handle level with its hook. On demand applications accept slowly,
+ * and kernels steal what waits from each other. Virtual time, no promises.
  */
+import type { Policy, StealMove } from "../../src/balancer/policy.ts";
 import { createSegment } from "../../src/device/card/segment.ts";
 import { parseAddress } from "../../src/ip/address.ts";
 import type { KernelHost } from "../../src/kernel/host.ts";
@@ -23,6 +25,8 @@ const GAUGES = ["gaugeConnections", "gaugeStreamBytes", "gaugeFlows", "gaugeAcce
 
 export type MigrationRun = {
   readonly moves: number;
+  /** Connections stolen. */
+  readonly stolen: number;
   /** Of connections. */
   readonly moved: number;
   readonly held: number;
@@ -62,9 +66,12 @@ class App {
   readonly #listener: number;
   /** The end of a connection that comes from this remote port. */
   readonly #farOf: (remotePort: number) => End;
+  /** It accepts when it is told to. */
+  readonly #acceptsLate: boolean;
 
-  constructor(host: KernelHost, pattern: Uint8Array, farOf: (remotePort: number) => End) {
+  constructor(host: KernelHost, pattern: Uint8Array, farOf: (remotePort: number) => End, acceptsLate = false) {
     this.host = host;
+    this.#acceptsLate = acceptsLate;
     this.#pattern = pattern;
     this.#farOf = farOf;
     const { handles } = host;
@@ -93,13 +100,19 @@ class App {
     return this.host.memory.loadU32(this.host.handles.info(handle) + which);
   }
 
+  /** Accepts one connection, if one waits. */
+  accept(): boolean {
+    const taken = this.host.handles.accept(this.#listener);
+    if (taken < 0) return false;
+    this.ends.set(taken, this.#farOf(this.port(taken, INFO_REMOTE_PORT)));
+    this.#advance(taken);
+    return true;
+  }
+
   #onEvent(handle: number, mask: number, status: number): void {
     const { handles } = this.host;
     if (handle === this.#listener) {
-      for (let taken = handles.accept(handle); taken >= 0; taken = handles.accept(handle)) {
-        this.ends.set(taken, this.#farOf(this.port(taken, INFO_REMOTE_PORT)));
-        this.#advance(taken);
-      }
+      if (!this.#acceptsLate) while (this.accept());
       return;
     }
     const end = this.ends.get(handle);
@@ -158,7 +171,7 @@ function drawImpairments(prng: Prng) {
 }
 
 /** @throws Error with what went wrong. */
-export async function runMigrations(seed: number): Promise<MigrationRun> {
+export async function runMigrations(seed: number, steals = false): Promise<MigrationRun> {
   const prng = new Prng(seed, 1);
   const kernels = 2 + prng.below(3);
   const segment = await createSegment({
@@ -184,8 +197,10 @@ export async function runMigrations(seed: number): Promise<MigrationRun> {
     synRetriesMax: 12,
   };
   const timestamps = prng.below(2) === 0;
+  const thief = steals ? thievish(new Prng(seed, 2)) : undefined;
   const create = (queues: number, address: string): Promise<Stack> =>
     createStack({
+      ...(queues > 1 && thief ? { balancer: thief } : {}),
       device: segment.createCard({ queues }),
       address: `${address}/24`,
       drive: "manual",
@@ -195,13 +210,29 @@ export async function runMigrations(seed: number): Promise<MigrationRun> {
     });
   const server = await create(kernels, SERVER);
   const client = await create(1, CLIENT);
-  const world = new MovingWorld(server, client, prng);
+  const world = new MovingWorld(server, client, prng, steals);
   try {
-    return world.run();
+    return await world.run();
   } finally {
     await Promise.all([server.close({ drainMs: 0 }), client.close({ drainMs: 0 })]);
     await segment.close();
   }
+}
+
+/** Steals from whoever has something that waits, for whoever. */
+function thievish(prng: Prng): Policy {
+  return {
+    name: "thievish",
+    periodNs: ([1, 4, 16][prng.below(3)] as number) * MS,
+    decide: ({ kernels }, state) => {
+      const steals: StealMove[] = [];
+      for (const [from, { pendingConnections }] of kernels.entries()) {
+        if (pendingConnections === 0 || prng.below(2) === 0) continue;
+        steals.push({ from, to: prng.below(kernels.length), connections: 1 + prng.below(pendingConnections) });
+      }
+      return { moves: [], steals, state };
+    },
+  };
 }
 
 class MovingWorld {
@@ -216,7 +247,11 @@ class MovingWorld {
   #nowNs = 1e9;
   #moves = 0;
 
-  constructor(server: Stack, client: Stack, prng: Prng) {
+  readonly #steals: boolean;
+  #acceptAtNs = 0;
+
+  constructor(server: Stack, client: Stack, prng: Prng, steals: boolean) {
+    this.#steals = steals;
     this.#stacks = [server, client];
     this.#server = server;
     this.#prng = prng;
@@ -227,15 +262,16 @@ class MovingWorld {
       if (!pair) throw new Error(`nobody has connected from ${opener} port ${port}`);
       return pair.far;
     };
-    this.#servers = server.kernels.map((host) => new App(host, pattern, farOf(CLIENT)));
+    this.#servers = server.kernels.map((host) => new App(host, pattern, farOf(CLIENT), steals));
     this.#client = new App(client.kernels[0] as KernelHost, pattern, farOf(SERVER));
   }
 
-  run(): MigrationRun {
+  async run(): Promise<MigrationRun> {
     const prng = this.#prng;
-    const opens = Array.from({ length: 1 + prng.below(12) }, () => this.#nowNs + prng.below(50) * MS).sort(
-      (a, b) => a - b,
-    );
+    const opens = Array.from(
+      { length: 1 + prng.below(this.#steals ? 40 : 12) },
+      () => this.#nowNs + prng.below(50) * MS,
+    ).sort((a, b) => a - b);
     const pauseNs = (1 + prng.below(60)) * MS;
     // Moves come at instants of their own, and between turns in which frames lie in the lanes.
     const rarity = [10, 50, 300][prng.below(3)] as number;
@@ -249,15 +285,26 @@ class MovingWorld {
         nextMoveNs = this.#nowNs + pauseNs;
         this.#move();
       }
+      if (this.#steals) this.#acceptSome();
       this.#instant(rarity);
+      const acceptNs = this.#steals ? this.#acceptAtNs : Infinity;
       this.#nowNs = Math.ceil(
-        Math.max(this.#nowNs + 1, Math.min(this.#deadlineNs(), nextMoveNs, opens[0] ?? Infinity)),
+        Math.max(this.#nowNs + 1, Math.min(this.#deadlineNs(), nextMoveNs, opens[0] ?? Infinity, acceptNs)),
       );
       if (this.#nowNs > LIMIT_NS)
         throw new Error(`not over: ${JSON.stringify(this.#ends.filter(({ over }) => !over))}`);
     }
     this.#quieten();
-    return this.#judge();
+    const stolen = (await this.#server.stats()).balancer?.stolen ?? [];
+    const sum = stolen.reduce((all, count) => all + count, 0);
+    return { ...this.#judge(), stolen: sum };
+  }
+
+  /** Applications that cannot keep up: some of what waits, now and then. */
+  #acceptSome(): void {
+    if (this.#nowNs < this.#acceptAtNs) return;
+    this.#acceptAtNs = this.#nowNs + (1 + this.#prng.below(30)) * MS;
+    for (const app of this.#servers) for (let some = this.#prng.below(3); some > 0; some--) app.accept();
   }
 
   #deadlineNs(): number {
@@ -315,7 +362,7 @@ class MovingWorld {
     }
   }
 
-  #judge(): MigrationRun {
+  #judge(): Omit<MigrationRun, "stolen"> {
     let bytes = 0;
     for (const end of this.#ends) {
       bytes += end.received;

@@ -1,10 +1,12 @@
 /**
  * The accept queues of a stack against a plain model: a list per kernel of the connections whose handshakes it has
  * completed, in that order. An accept must return the head of one of the lists; no connection is returned twice, and
- * none is lost but with its kernel or its listener.
+ * none is lost but with its kernel or its listener. A steal takes the first of a list, and puts them to the end of
+ * another in their order.
  */
 
 import { NetPopcornError } from "../../../src/errors.ts";
+import { parseAddress } from "../../../src/ip/address.ts";
 import type { EventSink, KernelHost } from "../../../src/kernel/host.ts";
 import { SYN_COOKIES_ACCEPTED } from "../../../src/layout/counters.ts";
 import { EVENT_CLOSED, EVENT_CONNECTED } from "../../../src/layout/event.ts";
@@ -16,15 +18,17 @@ import {
   STATE_ESTABLISHED,
   STATE_FREE,
 } from "../../../src/layout/option.ts";
-import { TCB_PORTS, TCB_SIZE_BYTES, TCB_STATE } from "../../../src/layout/tcb.ts";
+import { TCB_FLAG_APP, TCB_FLAGS, TCB_PORTS, TCB_SIZE_BYTES, TCB_STATE } from "../../../src/layout/tcb.ts";
 import { Prng } from "../../../src/sim/prng.ts";
 import type { Connection, OpenConnection } from "../../../src/socket/connection.ts";
 import type { Listener } from "../../../src/socket/listener.ts";
 import type { Sockets } from "../../../src/socket/sockets.ts";
+import type { StealMove } from "../../../src/balancer/policy.ts";
+import type { KernelMemory } from "../../../src/views/kernelMemory.ts";
 import type { ModuleBuild } from "../../../src/wasm/load.ts";
-import { type Blow, drawRun, type RunPlan } from "./plan.ts";
+import { type Blow, drawRun, type RunPlan, thievishPolicy } from "./plan.ts";
 import { isStart, sideOptions, strike } from "./run.ts";
-import { ADDRESSES, CLIENT, SERVER, type Side, Stage } from "./stage.ts";
+import { ADDRESSES, CLIENT, SERVER, type Side, type SideOptions, Stage } from "./stage.ts";
 
 const MS = 1e6;
 const PORT = 80;
@@ -120,10 +124,19 @@ export async function runAccepts(
   const plan = drawRun(seed);
   const sides = plan.sides.map((side, index) =>
     // One frame per turn, so that no two handshakes complete between two looks.
-    sideOptions(plan, { ...side, tuning: { ...side.tuning, pollBudgetFrames: 1 } }, index),
+    withThieves(plan, sideOptions(plan, { ...side, tuning: { ...side.tuning, pollBudgetFrames: 1 } }, index), index),
   );
   const stage = await Stage.create({ ...plan, build, trace, sides: sides as [(typeof sides)[0], (typeof sides)[0]] });
   return new AcceptRun(plan, stage).go();
+}
+
+/** Half of the servers that can have their kernels steal from each other. */
+function withThieves({ seed }: RunPlan, options: SideOptions, index: number): SideOptions {
+  const prng = new Prng(seed, 46);
+  if (index !== SERVER || options.card.flowGroups === false || prng.below(2) === 0) return options;
+  const published = { policy: "affinity-accept", busyFill: 0.2, migrateNs: 20 * MS, periodNs: 2 * MS } as const;
+  const balancer = prng.below(4) === 0 ? published : thievishPolicy(prng);
+  return { card: options.card, stack: { ...options.stack, balancer } };
 }
 
 class AcceptRun {
@@ -141,6 +154,7 @@ class AcceptRun {
   #acceptAtNs = 0;
   #waits = 0;
   #accepted = 0;
+  #stolen = 0;
   #failure: Error | undefined;
 
   constructor(plan: RunPlan, stage: Stage) {
@@ -152,6 +166,9 @@ class AcceptRun {
     stage.onTurn = (side, host) => {
       if (side === SERVER) this.#look(host);
     };
+    stage.onSteal = (side, steal) => {
+      if (side === SERVER) this.#steal(steal);
+    };
     stage.onKernel = (side, _kernelId, reason, host) => {
       if (side !== SERVER || isStart(reason)) return;
       this.#queues.delete(host);
@@ -162,6 +179,7 @@ class AcceptRun {
 
   async go(): Promise<Record<string, number>> {
     const stage = this.#stage;
+    const clearFilters = this.#fillFilters();
     const next = () => this.#steps[0]?.atNs ?? this.#acceptAtNs;
     const isOver = () => {
       if (this.#failure) throw this.#failure;
@@ -179,9 +197,30 @@ class AcceptRun {
         throw new Error(`the connection from ${port} was never accepted`);
     }
     const excused = this.#visitors.filter(({ isExcused }) => isExcused).length;
+    const { balancer } = await (stage.sides[SERVER] as Side).stack.stats();
+    const refused = balancer?.refusals.filters ?? 0;
     await this.#listener?.close();
+    clearFilters();
     await stage.close();
-    return { accepted: this.#accepted, visitors: this.#visitors.length, excused };
+    const stolen = this.#stolen;
+    return { accepted: this.#accepted, visitors: this.#visitors.length, excused, stolen, "refused filters": refused };
+  }
+
+  /** In some runs nearly all of the card's filters are somebody else's. @returns what gives them back. */
+  #fillFilters(): () => void {
+    const { card } = this.#stage.sides[SERVER] as Side;
+    const prng = new Prng(this.#plan.seed, 47);
+    const { exactFilters } = card.capabilities;
+    if (exactFilters === 0 || prng.below(4) !== 0) return () => {};
+    const [remote, local] = [parseAddress("10.7.0.77"), parseAddress(ADDRESSES[SERVER])];
+    const left = [0, 2, 8][prng.below(3)] as number;
+    const strangers = Array.from({ length: exactFilters - left }, (_, i) => {
+      return { remote, remotePort: 1 + i, local, localPort: PORT };
+    });
+    for (const flow of strangers) card.setFilter(flow, 0);
+    return () => {
+      for (const flow of strangers) card.clearFilter(flow);
+    };
   }
 
   #act(nowNs: number): void {
@@ -300,14 +339,62 @@ class AcceptRun {
     for (let slot = 0; slot < highWater; slot++) {
       const at = first + slot * TCB_SIZE_BYTES;
       const state = memory.bytes[at + TCB_STATE] as number;
-      const remotePort = ((memory.bytes[at + TCB_PORTS] as number) << 8) | (memory.bytes[at + TCB_PORTS + 1] as number);
+      const remotePort = portAt(memory, at);
       if (state === STATE_FREE || state < STATE_ESTABLISHED) seen.delete(slot);
       else if (seen.get(slot) !== remotePort && state < STATE_CLOSED) {
         seen.set(slot, remotePort);
         const queue = this.#queues.get(host) ?? [];
         this.#queues.set(host, queue);
-        queue.push(remotePort);
+        // Stolen before it was looked at, it is there already.
+        if (!queue.includes(remotePort)) queue.push(remotePort);
       }
     }
   }
+
+  #steal({ from, to, connections }: StealMove): void {
+    const { kernels } = (this.#stage.sides[SERVER] as Side).stack;
+    const [victim, thief] = [kernels[from] as KernelHost, kernels[to] as KernelHost];
+    const queue = this.#queues.get(victim) ?? [];
+    const stolen = queue.filter((port) => this.#has(thief, port) && !this.#has(victim, port));
+    if (stolen.length !== connections) {
+      throw new Error(`${connections} are said to be stolen, but these are: ${stolen.join(", ")}`);
+    }
+    const older = queue.slice(0, queue.indexOf(stolen.at(-1) as number)).filter((port) => !stolen.includes(port));
+    const passed = older.find((port) => this.#waitsIn(victim, port));
+    if (passed !== undefined) throw new Error(`${stolen.join(", ")} are stolen, but ${passed} is older`);
+    this.#queues.set(
+      victim,
+      queue.filter((port) => !stolen.includes(port)),
+    );
+    this.#queues.set(thief, [...(this.#queues.get(thief) ?? []), ...stolen]);
+    this.#stolen += stolen.length;
+  }
+
+  #has({ memory }: KernelHost, remotePort: number): boolean {
+    return tcbsOf(memory).some(
+      (at) => portAt(memory, at) === remotePort && memory.bytes[at + TCB_STATE] !== STATE_FREE,
+    );
+  }
+
+  /** It could have been stolen: it is not over, nor accepted (which the model hears of later). */
+  #waitsIn({ memory }: KernelHost, remotePort: number): boolean {
+    return tcbsOf(memory).some((at) => {
+      const state = memory.bytes[at + TCB_STATE] as number;
+      const isApplications = (memory.loadU32(at + TCB_FLAGS) & TCB_FLAG_APP) !== 0;
+      return portAt(memory, at) === remotePort && !isApplications && isPending(state);
+    });
+  }
+}
+
+function isPending(state: number): boolean {
+  return state >= STATE_ESTABLISHED && state < STATE_CLOSED;
+}
+
+function tcbsOf(memory: KernelMemory): number[] {
+  const first = memory.loadU32(MAP_BASE + MAP_TCBS);
+  return Array.from({ length: memory.loadU32(MAP_BASE + MAP_TCB_HIGH_WATER) }, (_, i) => first + i * TCB_SIZE_BYTES);
+}
+
+function portAt({ bytes }: KernelMemory, tcb: number): number {
+  return ((bytes[tcb + TCB_PORTS] as number) << 8) | (bytes[tcb + TCB_PORTS + 1] as number);
 }

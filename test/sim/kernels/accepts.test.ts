@@ -15,5 +15,5 @@ describeSuite({
     { seed: 246, what: "likewise, when a kernel that was back took its entries of the card's tables again" },
     { seed: 1002, what: "the second segment overtook the first, and another flow's cookie had taken this one's place" },
   ],
-  reached: ["accepted", "visitors", "excused"],
+  reached: ["accepted", "visitors", "excused", "stolen", "refused filters"],
 });

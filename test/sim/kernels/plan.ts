@@ -3,7 +3,7 @@
  * faults and some of the behaviours switched off at random, because all at once hide each other.
  */
 import type { BalancerOption } from "../../../src/balancer/choosePolicy.ts";
-import type { Move, Policy } from "../../../src/balancer/policy.ts";
+import type { Move, Policy, StealMove } from "../../../src/balancer/policy.ts";
 import type { CardOptions } from "../../../src/device/card/card.ts";
 import type { Impairments } from "../../../src/device/card/impairment.ts";
 import type { Tuning } from "../../../src/kernel/config.ts";
@@ -266,6 +266,31 @@ export function recklessPolicy(prng: Prng): Policy {
         moves.push({ group, from, to: pick(prng, alive), reason: "reckless", pin, wait: prng.below(3) === 0 });
       }
       return { moves, state };
+    },
+  };
+}
+
+/** The same, and steals for no reason from whoever has something, or nothing, that waits. */
+export function thievishPolicy(prng: Prng): Policy {
+  const reckless = recklessPolicy(prng);
+  const moves = prng.below(2) === 0;
+  return {
+    name: "thievish",
+    periodNs: pick(prng, [1 * MS, 5 * MS, 20 * MS]),
+    decide: (observation, state, nowNs) => {
+      const decision = moves ? reckless.decide(observation, state, nowNs) : { moves: [], state };
+      if (nowNs > RECKLESS_NS) return decision;
+      const { kernels } = observation;
+      const steals: StealMove[] = [];
+      // No kernel is both thief and victim, and no thief has two victims: the model could not tell what came first.
+      const victims = kernels.flatMap((_, kernel) => (prng.below(2) === 0 ? [kernel] : []));
+      for (let to = 0; to < kernels.length && victims.length > 0; to++) {
+        const from = pick(prng, victims);
+        const waits = kernels[from]?.pendingConnections ?? 0;
+        if (victims.includes(to) || (waits === 0 && prng.below(8) !== 0) || prng.below(2) === 0) continue;
+        steals.push({ from, to, connections: 1 + prng.below(waits + 1) });
+      }
+      return { ...decision, steals };
     },
   };
 }

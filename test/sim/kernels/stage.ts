@@ -3,6 +3,7 @@
  * re-homing, balancer, port registry and sockets, driven by hand. Kernels can be made to stand still, to trap and to
  * be killed. What happens, and when, is a function of the seed.
  */
+import type { StealMove } from "../../../src/balancer/policy.ts";
 import type { Card, CardOptions } from "../../../src/device/card/card.ts";
 import type { Impairments } from "../../../src/device/card/impairment.ts";
 import { createSegment, type Segment } from "../../../src/device/card/segment.ts";
@@ -67,6 +68,8 @@ export class Stage {
   readonly checker: FrameChecker;
   /** Called after every turn of a kernel. */
   onTurn: ((side: number, host: KernelHost) => void) | undefined;
+  /** Called when connections have been stolen, before any kernel's turn. */
+  onSteal: ((side: number, steal: StealMove) => void) | undefined;
   /** Called when a kernel has ended, and when one is back. */
   onKernel: ((side: number, kernelId: number, reason: KernelReason, host: KernelHost) => void) | undefined;
   readonly #options: StageOptions;
@@ -218,7 +221,14 @@ export class Stage {
     stack.on("error", ({ error, fatal }) => {
       if (!fatal) this.#failure ??= error;
     });
-    stack.on("balance", ({ moves, refused }) => {
+    stack.on("balance", ({ moves, refused, steals, stealsRefused }) => {
+      for (const steal of steals) {
+        this.trace(name, `kernel ${steal.to} steals ${steal.connections} of ${steal.from}`);
+        this.onSteal?.(index, steal);
+      }
+      for (const { from, to, refusal } of stealsRefused) {
+        this.trace(name, `kernel ${to} steals nothing of ${from}: ${refusal}`);
+      }
       for (const { group, from, to, pin } of moves) {
         this.trace(name, `group ${group}: kernel ${from} → ${to}${pin ? ", connections pinned" : ""}`);
       }

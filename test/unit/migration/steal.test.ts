@@ -1,6 +1,6 @@
 /**
- * Goal: whichever kernel ends at whatever step of a steal, every connection of a living kernel lives on exactly once, in
- * its order, nothing stays frozen or expected, and filters lead to where the connections are. Method: kernels that are
+ * Goal: whichever kernel ends at whatever step of a steal, every connection of a living kernel lives on exactly once,
+ * in its order, nothing stays frozen or expected, and filters lead to where connections are. Method: kernels that are
  * nothing but their state, and every step of a steal tried with every victim.
  */
 import { describe, expect, it } from "vitest";
@@ -83,7 +83,7 @@ class FakeStack {
     return (this.kernels[id] as FakeKernel).isRunning;
   }
 
-  /** One kernel, or the device, does what it has been asked for first. @returns false when nobody has anything to do. */
+  /** One kernel, or the device, does what it was asked for first. @returns false when nobody has anything to do. */
   step(withAnswer = true): boolean {
     if (this.#decide) {
       const decide = this.#decide;

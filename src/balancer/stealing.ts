@@ -1,0 +1,110 @@
+/** The steals of a balancer: what a policy wants stolen becomes orders, and their outcomes numbers. */
+import type { ReplyTuple } from "../device/replySteering.ts";
+import type { Flow } from "../migration/request.ts";
+import type { StealOrder, StealOutcome } from "../migration/steal.ts";
+import { flowKey, type PinnedFlow, type Pins, pairKey } from "./pins.ts";
+import type { StealMove } from "./policy.ts";
+
+/** Kernels find no room for more detours than that at a time (assembly/flow/detours.ts). */
+const CONNECTIONS_MAX = 256;
+
+export type StealingOptions = {
+  readonly kernels: number;
+  readonly pins: Pins;
+  readonly addresses: readonly Uint8Array[];
+  /** Missing: nothing can be stolen. */
+  readonly steal: ((order: StealOrder) => void) | undefined;
+  readonly isHere: (kernel: number) => boolean;
+  readonly groupOf: (flow: ReplyTuple) => number;
+  /** The connection lives in its kernel after all. */
+  readonly pinBack: (flow: PinnedFlow) => void;
+};
+
+type RefusedSteal = StealMove & { readonly refusal: "stale" | "filters" | "migration" };
+
+export class Stealing {
+  /** By kernel: connections stolen by it, and from it. */
+  readonly stolen: number[];
+  readonly stolenFrom: number[];
+  readonly #options: StealingOptions;
+  /** Steals that have not ended, by both kernels: one at a time. */
+  readonly #active = new Set<number>();
+  readonly #onTheWay = new Map<string, PinnedFlow>();
+  #steals: StealMove[] = [];
+  #refused: RefusedSteal[] = [];
+
+  constructor(options: StealingOptions) {
+    this.#options = options;
+    this.stolen = new Array(options.kernels).fill(0);
+    this.stolenFrom = new Array(options.kernels).fill(0);
+  }
+
+  get hasNews(): boolean {
+    return this.#steals.length + this.#refused.length > 0;
+  }
+
+  /** What has ended since the last call. */
+  news(): { steals: StealMove[]; stealsRefused: RefusedSteal[] } {
+    return { steals: this.#steals.splice(0), stealsRefused: this.#refused.splice(0) };
+  }
+
+  /** Connections that are pinned to where they are not yet. */
+  onTheWay(): Iterable<PinnedFlow> {
+    return this.#onTheWay.values();
+  }
+
+  /** @param isShort filters have been refused just now. */
+  begin(steals: readonly StealMove[], nowNs: number, isShort: boolean): void {
+    for (const wanted of steals) {
+      const refusal = this.#whyNot(wanted, isShort);
+      if (refusal) this.#refused.push({ ...wanted, refusal });
+      else this.#order(wanted, nowNs);
+    }
+  }
+
+  #whyNot({ from, to, connections }: StealMove, isShort: boolean): RefusedSteal["refusal"] | undefined {
+    const { isHere, pins, steal } = this.#options;
+    if (!steal || from === to || !(connections > 0) || !isHere(from) || !isHere(to)) return "stale";
+    if (isShort || pins.free === 0) return "filters";
+    return this.#active.has(pairKey(from, to)) ? "stale" : undefined;
+  }
+
+  #order(wanted: StealMove, nowNs: number): void {
+    const { addresses, groupOf, pinBack, pins, steal } = this.#options;
+    const { from, to } = wanted;
+    const key = pairKey(from, to);
+    const pinned = new Set<string>();
+    this.#active.add(key);
+    steal?.({
+      from,
+      to,
+      connections: Math.min(Math.floor(wanted.connections), pins.free, CONNECTIONS_MAX),
+      addresses: addresses.length,
+      nameFlow: ({ remote, remotePort, localIndex, localPort }: Flow): PinnedFlow => {
+        const tuple = { remote, remotePort, local: addresses[localIndex] as Uint8Array, localPort };
+        return { ...tuple, kernel: to, group: groupOf(tuple) };
+      },
+      pin: (flow) => {
+        if (!pins.add(flow, nowNs)) return false;
+        pinned.add(flowKey(flow));
+        this.#onTheWay.set(flowKey(flow), flow);
+        return true;
+      },
+      unpin: (flow) => pinBack({ ...flow, kernel: from }),
+      settled: (outcome) => {
+        this.#active.delete(key);
+        for (const flow of pinned) this.#onTheWay.delete(flow);
+        this.#settled(wanted, outcome);
+      },
+    });
+  }
+
+  #settled(wanted: StealMove, { connections, refusal }: StealOutcome): void {
+    const { from, to } = wanted;
+    if (refusal) this.#refused.push({ ...wanted, refusal });
+    if (connections === 0) return;
+    this.#steals.push({ from, to, connections });
+    this.stolen[to] = (this.stolen[to] as number) + connections;
+    this.stolenFrom[from] = (this.stolenFrom[from] as number) + connections;
+  }
+}
