@@ -58,6 +58,7 @@ import {
   VNET_GSO_NONE,
   VNET_NEEDS_CSUM,
 } from "../src/layout/frameRing.ts";
+import { loadOrdered } from "./mem/ordered.ts";
 
 /** classify(): the first record is a large frame that its receiver does not take; call cut(), classify the result. */
 const CUT_FIRST: i32 = -1;
@@ -249,7 +250,7 @@ function isForAllQueues(frame: usize, bytes: u32): bool {
 function openPort(card: u32, queue: u32): u32 {
   const port = <u32>load<u8>(cardAt(card) + queue, CARD_QUEUE_PORTS);
   if (port == PORT_NONE) return PORT_NONE;
-  return atomic.load<i32>(PORTS_BASE + port * PORT_RECORD_SIZE_BYTES, PORT_OPEN) == 1 ? port : PORT_NONE;
+  return <i32>loadOrdered(PORTS_BASE + port * PORT_RECORD_SIZE_BYTES + PORT_OPEN) == 1 ? port : PORT_NONE;
 }
 
 function tally(region: usize, port: u32, size: u32): void {

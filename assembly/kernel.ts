@@ -47,6 +47,7 @@ import {
 } from "./ip/reassembly.ts";
 import { arenaAlloc, arenaBoot } from "./mem/arena.ts";
 import { STREAM_ORDER_MAX, streamPoolBoot } from "./mem/streamPool.ts";
+import { storeOrdered } from "./mem/ordered.ts";
 import { messageBoot } from "./message.ts";
 import { CONFIG_LAYOUT_VERSION } from "../src/layout/config.ts";
 import { EVENTS_PUBLISHED, POLLS } from "../src/layout/counters.ts";
@@ -262,7 +263,7 @@ export function boot(): i32 {
   if (!booted) return ENOMEM;
   store<u32>(M.MAP_BASE, <u32>events, M.MAP_EVENTS);
   store<u32>(M.MAP_BASE, M.LAYOUT_VERSION, M.MAP_LAYOUT_VERSION);
-  atomic.store<u32>(M.MAP_BASE, 1, M.MAP_BOOTED);
+  storeOrdered(M.MAP_BASE + M.MAP_BOOTED, 1);
   return 0;
 }
 
@@ -270,7 +271,7 @@ export function poll(now: f64, budgetFrames: i32): i32 {
   setNow(<u64>now);
   count(POLLS);
   const heartbeat: usize = M.HEALTH_BASE + M.HEALTH_HEARTBEAT;
-  atomic.store<u32>(heartbeat, load<u32>(heartbeat) + 1);
+  storeOrdered(heartbeat, load<u32>(heartbeat) + 1);
   releaseEnded();
   rxBurst(max(budgetFrames, 0));
   runTimers();

@@ -7,6 +7,7 @@ import { RING_BASE, RING_SIZE } from "../src/layout/frameRing.ts";
 import { MESSAGE_CONTROL_BASE } from "../src/layout/kernelMemory.ts";
 import { MESSAGE_ALIGN_BYTES, MESSAGE_CONTROL_SIZE_BYTES } from "../src/layout/message.ts";
 import { arenaAlloc } from "./mem/arena.ts";
+import { storeOrdered } from "./mem/ordered.ts";
 
 /** A ring for each kernel but this one. @returns false when the memory is too small. */
 export function messageBoot(): bool {
@@ -16,7 +17,7 @@ export function messageBoot(): bool {
     const base = arenaAlloc(messageRingBytes, MESSAGE_ALIGN_BYTES);
     if (base == 0) return false;
     store<u32>(control, messageRingBytes, RING_SIZE);
-    atomic.store<u32>(control, <u32>base, RING_BASE);
+    storeOrdered(control + RING_BASE, <u32>base);
   }
   return true;
 }

@@ -1,10 +1,11 @@
 // Which WebAssembly modules there are. "shipped" ones are what the package runs on; "test" ones have assertions, or
 // show internals to tests and micro benchmarks.
-// `plain` modules import an unshared memory (inline mode, browsers without isolation), `shared` ones a shared memory.
+// `plain` modules import an unshared memory (inline mode, browsers without isolation) and have no atomic instructions,
+// `shared` ones import a shared memory (assembly/mem/ordered.ts).
 const release = ["--target", "release"];
 const variants = {
   release,
-  "release.shared": [...release, "--sharedMemory"],
+  "release.shared": [...release, "--sharedMemory", "--enable", "threads"],
   debug: ["--target", "debug"],
 };
 

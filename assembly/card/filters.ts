@@ -18,6 +18,7 @@ import {
   FILTER_V6,
 } from "../../src/layout/card.ts";
 import { EINVAL, ENOBUFS, OK } from "../../src/layout/status.ts";
+import { loadOrdered, storeOrdered } from "../mem/ordered.ts";
 
 /** Protocol and IP version in a control word; the queue is below. */
 const KIND_MASK: u32 = 0xfff00000;
@@ -59,7 +60,7 @@ function findSlot(card: usize, kind: u32, source: usize, destination: usize, por
   let slot = hashTuple(kind, source, destination, ports);
   for (let probes: u32 = 0; probes < SLOTS; probes++) {
     const at = slotAt(card, slot++);
-    const control = atomic.load<u32>(at, FILTER_CONTROL);
+    const control = loadOrdered(at + FILTER_CONTROL);
     if (control == FILTER_EMPTY) return 0;
     if ((control & KIND_MASK) == kind && sameTuple(at, kind, source, destination, ports)) return at;
   }
@@ -73,7 +74,7 @@ function findSlot(card: usize, kind: u32, source: usize, destination: usize, por
 export function filterFind(card: usize, kind: u32, source: usize, destination: usize, ports: u32): i32 {
   const at = findSlot(card, kind, source, destination, ports);
   if (at == 0) return -1;
-  const control = atomic.load<u32>(at, FILTER_CONTROL);
+  const control = loadOrdered(at + FILTER_CONTROL);
   // The owner may have given the slot away between the two loads; then it no longer speaks of this tuple.
   if ((control & KIND_MASK) != kind || !sameTuple(at, kind, source, destination, ports)) return -1;
   return <i32>(control & QUEUE_MASK);
@@ -93,10 +94,10 @@ export function filterSetAt(card: usize, tuple: usize, queue: u32): i32 {
       at = slotAt(card, slot++);
     } while (load<u32>(at, FILTER_CONTROL) > DELETED);
     memory.copy(at, tuple, FILTER_CONTROL);
-    atomic.store<u32>(card, used + 1, CARD_FILTER_COUNT);
+    storeOrdered(card + CARD_FILTER_COUNT, used + 1);
   }
   // Last, atomically: readers take the record as it is once the control word says so.
-  atomic.store<u32>(at, kind | queue, FILTER_CONTROL);
+  storeOrdered(at + FILTER_CONTROL, kind | queue);
   return OK;
 }
 
@@ -105,13 +106,13 @@ export function filterClearAt(card: usize, tuple: usize): i32 {
   const kind = load<u32>(tuple, FILTER_CONTROL) & KIND_MASK;
   const at = findSlot(card, kind, tuple + FILTER_SOURCE, tuple + FILTER_DESTINATION, load<u32>(tuple, FILTER_PORTS));
   if (at == 0) return 0;
-  atomic.store<u32>(at, FILTER_DELETED, FILTER_CONTROL);
-  atomic.store<u32>(card, load<u32>(card, CARD_FILTER_COUNT) - 1, CARD_FILTER_COUNT);
+  storeOrdered(at + FILTER_CONTROL, FILTER_DELETED);
+  storeOrdered(card + CARD_FILTER_COUNT, load<u32>(card, CARD_FILTER_COUNT) - 1);
   // Deleted slots at the end of a chain are empty again, so that chains do not grow for ever.
   let slot = <u32>((at - card - CARD_FILTERS) / FILTER_SIZE_BYTES);
   if (load<u32>(slotAt(card, slot + 1), FILTER_CONTROL) == FILTER_EMPTY) {
     while (load<u32>(slotAt(card, slot), FILTER_CONTROL) == DELETED) {
-      atomic.store<u32>(slotAt(card, slot--), FILTER_EMPTY, FILTER_CONTROL);
+      storeOrdered(slotAt(card, slot--) + FILTER_CONTROL, FILTER_EMPTY);
     }
   }
   return 1;

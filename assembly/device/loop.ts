@@ -4,6 +4,7 @@
  */
 import { OWN_MAC } from "../config.ts";
 import { arenaAlloc } from "../mem/arena.ts";
+import { storeOrdered } from "../mem/ordered.ts";
 import { count } from "../stats.ts";
 import { DROP_LOOP_FULL, LOOP_FRAMES } from "../../src/layout/counters.ts";
 import {
@@ -58,6 +59,6 @@ export function loopSend(frame: usize, frameBytes: u32, isV6: bool): void {
   store<u16>(frame, isV6 ? 0xdd86 : 0x0008, 12);
   memory.copy(record, frame - FRAME_OFFSET, FRAME_OFFSET + frameBytes);
   store<i32>(record, frameBytes, FRAME_LENGTH);
-  atomic.store<u32>(control, tail + bytes, RING_TAIL);
+  storeOrdered(control + RING_TAIL, tail + bytes);
   count(LOOP_FRAMES);
 }

@@ -1,6 +1,7 @@
 /** Posting frames to this kernel's TX ring (src/layout/frameRing.ts), as its only producer. */
 import { mtuBytes, txRingBytes, tsoBytesMax } from "../config.ts";
 import { arenaAlloc } from "../mem/arena.ts";
+import { loadOrdered, storeOrdered } from "../mem/ordered.ts";
 import { count, countBy } from "../stats.ts";
 import { TX_BYTES, TX_FRAMES, TX_RING_FULL } from "../../src/layout/counters.ts";
 import {
@@ -28,7 +29,7 @@ export function txBoot(): bool {
   if (base == 0) return false;
   mask = txRingBytes - 1;
   store<u32>(TX_CONTROL_BASE, txRingBytes, RING_SIZE);
-  atomic.store<u32>(TX_CONTROL_BASE, <u32>base, RING_BASE);
+  storeOrdered(TX_CONTROL_BASE + RING_BASE, <u32>base);
   return true;
 }
 
@@ -48,7 +49,7 @@ export function txReserve(frameBytes: u32): usize {
   const toEnd = mask + 1 - at;
   const needed = bytes <= toEnd ? bytes : toEnd + bytes;
   if (mask + 1 - (tail - headSeen) < needed) {
-    headSeen = atomic.load<u32>(TX_CONTROL_BASE, RING_HEAD);
+    headSeen = loadOrdered(TX_CONTROL_BASE + RING_HEAD);
     if (mask + 1 - (tail - headSeen) < needed) {
       count(TX_RING_FULL);
       return 0;
@@ -81,5 +82,5 @@ export function txCommit(frameBytes: u32): void {
 export function txPublish(): void {
   if (tail == tailPublished) return;
   tailPublished = tail;
-  atomic.store<u32>(TX_CONTROL_BASE, tail, RING_TAIL);
+  storeOrdered(TX_CONTROL_BASE + RING_TAIL, tail);
 }

@@ -24,6 +24,7 @@ import {
 } from "../../src/layout/frameRing.ts";
 import { RX_CONTROL_BASE } from "../../src/layout/kernelMemory.ts";
 import { arenaAlloc } from "../mem/arena.ts";
+import { loadOrdered, storeOrdered } from "../mem/ordered.ts";
 import { count, countBy } from "../stats.ts";
 import { coalesceBegin, coalesceTake } from "../tcp/coalesce.ts";
 import { segmentPlace } from "../tcp/segment.ts";
@@ -93,7 +94,7 @@ export function rxBoot(): bool {
     const base = arenaAlloc(rxRingBytes, 4096);
     if (base == 0) return false;
     store<u32>(control, rxRingBytes, RING_SIZE);
-    atomic.store<u32>(control, <u32>base, RING_BASE);
+    storeOrdered(control + RING_BASE, <u32>base);
   }
   return true;
 }
@@ -107,7 +108,7 @@ export function rxPending(): bool {
   if (load<u32>(LOOP_CONTROL, RING_TAIL) != load<u32>(LOOP_CONTROL, RING_HEAD)) return true;
   for (let lane: u32 = 0; lane < rxLanes; lane++) {
     const control: usize = RX_CONTROL_BASE + lane * RING_CONTROL_SIZE_BYTES;
-    if (atomic.load<u32>(control, RING_TAIL) != load<u32>(control, RING_HEAD)) return true;
+    if (loadOrdered(control + RING_TAIL) != load<u32>(control, RING_HEAD)) return true;
   }
   return false;
 }
@@ -153,13 +154,13 @@ function loopBatch(): u32 {
     head += (FRAME_OFFSET + length + FRAME_ALIGN_BYTES - 1) & -FRAME_ALIGN_BYTES;
     frames++;
   }
-  atomic.store<u32>(LOOP_CONTROL, head, RING_HEAD);
+  storeOrdered(LOOP_CONTROL + RING_HEAD, head);
   return frames;
 }
 
 /** One batch from one lane. */
 function rxBatch(control: usize, framesMax: u32): u32 {
-  const tail = atomic.load<u32>(control, RING_TAIL);
+  const tail = loadOrdered(control + RING_TAIL);
   let head = load<u32>(control, RING_HEAD);
   if (head == tail) return 0;
   const base: usize = load<u32>(control, RING_BASE);
@@ -189,7 +190,7 @@ function rxBatch(control: usize, framesMax: u32): u32 {
     if (mayContinue && coalesceBegin(s.candidate, rcvNxt)) i = takeRun(i, frames);
   }
   // Only now may the producer write over them.
-  atomic.store<u32>(control, head, RING_HEAD);
+  storeOrdered(control + RING_HEAD, head);
   return frames;
 }
 

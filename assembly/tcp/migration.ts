@@ -46,6 +46,7 @@ import {
 import { EADDRINUSE, ECONNABORTED, EINVAL, ENOBUFS, EPROTO, OK } from "../../src/layout/status.ts";
 import { ringRead, ringWrite } from "../socket/buffers.ts";
 import { streamAlloc, streamFree, streamOrderFor } from "../mem/streamPool.ts";
+import { storeOrdered } from "../mem/ordered.ts";
 import { count, countBy } from "../stats.ts";
 import { nowMs, nowTick } from "../time.ts";
 import { resetIfSynchronized } from "./abort.ts";
@@ -191,7 +192,7 @@ export function migrationThaw(arrived: i32): i32 {
     countBy(MIGRATED_IN, thawed);
     // The commit point: from here on these connections live here, whatever happens to either kernel.
     const migrations: usize = HEALTH_BASE + HEALTH_MIGRATIONS;
-    atomic.store<u32>(migrations, load<u32>(migrations) + 1);
+    storeOrdered(migrations, load<u32>(migrations) + 1);
   }
   return <i32>thawed;
 }

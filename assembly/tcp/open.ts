@@ -73,6 +73,7 @@ import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { rtoArm } from "./timers.ts";
 import { userTimeoutReceived } from "./userTimeout.ts";
+import { loadOrdered } from "../mem/ordered.ts";
 
 const MSS_DEFAULT_V4: u32 = 536;
 const MSS_DEFAULT_V6: u32 = 1220;
@@ -288,7 +289,7 @@ function cookiesTrusted(listener: Listener): bool {
     if (nowMs - listener.cookieMs <= <u32>COOKIES_TRUSTED_MS) return true;
     listener.cookiesActive = 0;
   }
-  const untilMs = atomic.load<u32>(HEALTH_BASE + HEALTH_COOKIES_UNTIL_MS);
+  const untilMs = loadOrdered(HEALTH_BASE + HEALTH_COOKIES_UNTIL_MS);
   return untilMs != 0 && <i32>(untilMs - nowMs) >= 0;
 }
 
