@@ -39,10 +39,10 @@ export class ActiveOpens {
       handle = kernel.exports.tcpConnect(0, port, ADDRESS_AT, BACKEND_PORT);
       if (handle < 0) continue;
       const source = 10 | (7 << 8) | (1 << 16) | ((backend + 1) << 24);
-      connections.hash[active] = steering.hash(source, BACKEND_PORT, SERVER_WORD, port) | 0;
-      connections.group[active] = port & 4095;
+      connections.hash.set(active, steering.hash(source, BACKEND_PORT, SERVER_WORD, port) | 0);
+      connections.group.set(active, port & 4095);
       // With ports of its own choice the card brings the replies to this core.
-      connections.home[active] = core;
+      connections.home.set(active, core);
       this.#slots[(backend << 16) | port] = active;
     }
     return handle;

@@ -39,7 +39,7 @@ export class BegunList {
       const slot = this.#slots[this.#head & mask] as number;
       const startNs = this.#startsNs[this.#head & mask] as number;
       // A slot may have another life since.
-      if (startedNs[slot] === startNs && finished[slot] === 0) {
+      if (startedNs.get(slot) === startNs && finished.get(slot) === 0) {
         this.oldestNs = startNs;
         return slot;
       }

@@ -141,7 +141,7 @@ export class Processes {
     const { op, slot } = process;
     if (op !== P.OP_SERVE && op !== P.OP_RESPOND && op !== P.OP_CLOSE && op !== P.OP_CONNECT) return false;
     const { connections } = this.#world;
-    return (connections.handle[slot] as number) < 0 || connections.process[slot] !== process.id;
+    return connections.handle.get(slot) < 0 || connections.process.get(slot) !== process.id;
   }
 
   #stack(process: Process, ns: number): number {
@@ -158,7 +158,7 @@ export class Processes {
 
   #kernelOf(slot: number): ServerKernel {
     const { connections, kernels } = this.#world;
-    return kernels[connections.kernel[slot] as number] as ServerKernel;
+    return kernels[connections.kernel.get(slot)] as ServerKernel;
   }
 
   /** epoll_wait: reports what is ready, or sleeps. */
@@ -203,7 +203,7 @@ export class Processes {
       process.batch--;
       const slot = process.readable.shift();
       if (slot >= 0) {
-        this.#world.connections.queued[slot] = 0;
+        this.#world.connections.queued.set(slot, 0);
         process.slot = slot;
         process.op = P.OP_SERVE;
         return;
@@ -303,9 +303,9 @@ export class Processes {
       return t;
     }
     kernel.slotOf[handle & 0xffffff] = slot;
-    connections.handle[slot] = handle;
-    connections.process[slot] = process.id;
-    connections.kernel[slot] = listener.kernel;
+    connections.handle.set(slot, handle);
+    connections.process.set(slot, process.id);
+    connections.kernel.set(slot, listener.kernel);
     process.slot = slot;
     return t;
   }
@@ -390,28 +390,28 @@ export class Processes {
     const world = this.#world;
     const { connections, ns, point } = world;
     const { slot } = process;
-    const handle = connections.handle[slot] as number;
+    const handle = connections.handle.get(slot);
     if (handle < 0) {
       this.#next(process);
       return now;
     }
     const active = slot >= connections.clientSlots;
-    if (active && connections.requestsServed[slot] === 0) return this.#askBackend(process, now);
+    if (active && connections.requestsServed.get(slot) === 0) return this.#askBackend(process, now);
     const kernel = this.#kernelOf(slot);
     let t = now + this.#stack(process, this.#enter(process) + ns.recvCycles);
     t = world.touchData(slot, process.core, t);
     const received = Math.max(kernel.exports.tcpRecv(handle, kernel.area, AREA_BYTES), 0);
     t += this.#stack(process, received / ns.copyBytesPerCycle / world.costs.clockGhz);
-    const bytes = (connections.serverBytes[slot] as number) + received;
-    connections.serverBytes[slot] = bytes;
+    const bytes = connections.serverBytes.get(slot) + received;
+    connections.serverBytes.set(slot, bytes);
     if (bytes >= (active ? point.responseBytes : point.messageBytes)) {
-      connections.serverBytes[slot] = 0;
+      connections.serverBytes.set(slot, 0);
       if (active) return this.#backendAnswered(process, t);
       if (point.workload === "proxy") this.#plan(process, this.#plans.create, P.OP_CONNECT);
       else this.#plan(process, point.fileOpensPerRequest > 0 ? this.#plans.file : [], P.OP_RESPOND);
       return t;
     }
-    if (connections.ended[slot] === 1) {
+    if (connections.ended.get(slot) === 1) {
       process.op = P.OP_CLOSE;
       return t;
     }
@@ -427,7 +427,7 @@ export class Processes {
       return now;
     }
     // epoll_ctl of a new connection; a read that was asked for in a batch tells when it is done.
-    const fresh = connections.requestsServed[process.slot] === 0 && this.#callBatch === 1;
+    const fresh = connections.requestsServed.get(process.slot) === 0 && this.#callBatch === 1;
     const t = fresh ? now + this.#stack(process, this.#enter(process) + ns.epollWaitCycles) : now;
     this.#nextAfterAccept(process);
     return t;
@@ -443,8 +443,8 @@ export class Processes {
       t += accounts.spend(core, VFS, point.fileOpensPerRequest * ns.fileOpenCycles);
     }
     t = this.#send(process, slot, point.responseBytes, t);
-    const served = (connections.requestsServed[slot] as number) + 1;
-    connections.requestsServed[slot] = served;
+    const served = connections.requestsServed.get(slot) + 1;
+    connections.requestsServed.set(slot, served);
     if (served >= point.requestsPerConn && point.workload !== "rpc") process.op = P.OP_CLOSE;
     else return this.#waitForMore(process, t);
     return t;
@@ -458,7 +458,7 @@ export class Processes {
     let t = now + accounts.spend(core, STACK, this.#enter(process) + ns.sendCycles);
     t += accounts.spend(core, STACK, bytes / ns.copyBytesPerCycle / costs.clockGhz);
     t = world.touchData(slot, core, t);
-    kernel.send(connections.handle[slot] as number, bytes);
+    kernel.send(connections.handle.get(slot), bytes);
     const frames = world.flush(kernel, core, t);
     return t + accounts.spend(core, STACK, frames * ns.txPacketCycles);
   }
@@ -470,8 +470,8 @@ export class Processes {
     const kernel = this.#kernelOf(slot);
     let t = now + this.#stack(process, this.#enter(process) + ns.closeCycles);
     t = world.touch(slot, process.core, t);
-    kernel.exports.tcpClose(connections.handle[slot] as number);
-    connections.handle[slot] = -1;
+    kernel.exports.tcpClose(connections.handle.get(slot));
+    connections.handle.set(slot, -1);
     const frames = world.flush(kernel, process.core, t);
     t += this.#stack(process, frames * ns.txPacketCycles);
     this.#plan(process, this.#plans.destroy, P.OP_CLOSED);
@@ -483,12 +483,12 @@ export class Processes {
     const { accounts, connections } = this.#world;
     const t = now + accounts.spend(process.core, VFS, this.#fdNs);
     const { slot } = process;
-    const peer = connections.peer[slot] as number;
-    connections.peer[slot] = -1;
+    const peer = connections.peer.get(slot);
+    connections.peer.set(slot, -1);
     if (slot >= connections.clientSlots) connections.giveActive(slot);
-    if (peer >= 0 && (connections.handle[peer] as number) >= 0) {
+    if (peer >= 0 && connections.handle.get(peer) >= 0) {
       // A proxy closes both sides.
-      connections.peer[peer] = -1;
+      connections.peer.set(peer, -1);
       process.slot = peer;
       process.op = P.OP_CLOSE;
     } else {
@@ -505,7 +505,7 @@ export class Processes {
     let t = now + accounts.spend(core, APP, point.appCycles / world.costs.clockGhz);
     t += accounts.spend(core, VFS, this.#fdNs);
     t += this.#stack(process, this.#enter(process) + ns.connectCycles);
-    const kernelId = connections.kernel[slot] as number;
+    const kernelId = connections.kernel.get(slot);
     const kernel = world.kernels[kernelId] as ServerKernel;
     const active = connections.takeActive();
     const handle = active < 0 ? -1 : this.#opens.open(kernel, kernelId, active, core);
@@ -516,13 +516,13 @@ export class Processes {
       return t;
     }
     kernel.slotOf[handle & 0xffffff] = active;
-    connections.handle[active] = handle;
-    connections.process[active] = process.id;
-    connections.kernel[active] = kernelId;
-    connections.lastCore[active] = core;
-    connections.lastDataCore[active] = core;
-    connections.peer[active] = slot;
-    connections.peer[slot] = active;
+    connections.handle.set(active, handle);
+    connections.process.set(active, process.id);
+    connections.kernel.set(active, kernelId);
+    connections.lastCore.set(active, core);
+    connections.lastDataCore.set(active, core);
+    connections.peer.set(active, slot);
+    connections.peer.set(slot, active);
     t += this.#stack(process, world.flush(kernel, core, t) * ns.txPacketCycles);
     this.#nextAfterAccept(process);
     return t;
@@ -532,8 +532,8 @@ export class Processes {
   #askBackend(process: Process, now: number): number {
     const { connections, point } = this.#world;
     const { slot } = process;
-    connections.requestsServed[slot] = 1;
-    if (connections.ended[slot] === 1) {
+    connections.requestsServed.set(slot, 1);
+    if (connections.ended.get(slot) === 1) {
       process.op = P.OP_CLOSE;
       return now;
     }
@@ -545,13 +545,13 @@ export class Processes {
   /** The back end's answer goes to the client; both connections are closed. */
   #backendAnswered(process: Process, now: number): number {
     const { connections } = this.#world;
-    const client = connections.peer[process.slot] as number;
-    if (client < 0 || (connections.handle[client] as number) < 0) {
+    const client = connections.peer.get(process.slot);
+    if (client < 0 || connections.handle.get(client) < 0) {
       process.op = P.OP_CLOSE;
       return now;
     }
     const active = process.slot;
-    connections.peer[client] = active;
+    connections.peer.set(client, active);
     process.slot = client;
     process.op = P.OP_RESPOND;
     return now;

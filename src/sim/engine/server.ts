@@ -79,9 +79,9 @@ export function createServer(options: ServerOptions): Server {
     send: (words, at, leavesNs, entry) => toServer(world, words, at, leavesNs, entry),
     onOpen: (slot, index) => {
       const kernel = design.choice === "hash" && world.kernels.length > 1 ? choose.below(world.kernels.length) : 0;
-      connections.listener[slot] = kernel * listenersPerKernel + index;
+      connections.listener.set(slot, kernel * listenersPerKernel + index);
       // The members of a SO_REUSEPORT group are told apart by address here, which the clients draw, not by a hash.
-      if (design.choice === "hash" && world.kernels.length > 1) connections.kernel[slot] = kernel;
+      if (design.choice === "hash" && world.kernels.length > 1) connections.kernel.set(slot, kernel);
     },
   });
   const affinity = design.balancer === "affinity" ? new Affinity(point.cores, backlogOf(world)) : undefined;
@@ -279,12 +279,12 @@ function tellAll(world: World, words: Int32Array, at: number, nowNs: number): vo
 }
 
 function queueOf({ connections, design, steering }: World, slot: number): number {
-  const filter = connections.filter[slot] as number;
+  const filter = connections.filter.get(slot);
   if (filter >= 0) return filter;
   if (slot >= connections.clientSlots && design.ownPorts && !design.rps) {
-    return (connections.home[slot] as number) % steering.queues;
+    return connections.home.get(slot) % steering.queues;
   }
-  return steering.queueOf((connections.hash[slot] as number) >>> 0, connections.group[slot] as number);
+  return steering.queueOf(connections.hash.get(slot) >>> 0, connections.group.get(slot));
 }
 
 /** Before time begins: the clients learn the server's Ethernet address, and its kernels theirs. */

@@ -69,18 +69,18 @@ export class Softirq {
       const entry = queue.headSlot;
       const slot = entry & SLOT_MASK;
       if (entry >>> KIND_SHIFT === KIND_SYN) {
-        connections.kernel[slot] = core;
-        connections.listener[slot] = core;
-        connections.halfOpen[slot] = 1;
+        connections.kernel.set(slot, core);
+        connections.listener.set(slot, core);
+        connections.halfOpen.set(slot, 1);
         stackNs += ns.synCycles;
         locks++;
-      } else if (connections.halfOpen[slot] === 1) {
+      } else if (connections.halfOpen.get(slot) === 1) {
         own[acks++] = slot;
         stackNs += ns.childCycles;
         locks++;
       } else {
         stackNs += ns.segmentCycles;
-        const process = world.processes[connections.process[slot] as number];
+        const process = world.processes[connections.process.get(slot)];
         if (process) {
           world.packets++;
           if (process.core === core) world.localPackets++;
@@ -99,9 +99,9 @@ export class Softirq {
     const accepted = Math.min(kernel.acceptQueue - before, acks);
     for (let i = 0; i < accepted; i++) {
       const slot = own[i] as number;
-      connections.halfOpen[slot] = 0;
-      connections.lastCore[slot] = core;
-      connections.lastDataCore[slot] = core;
+      connections.halfOpen.set(slot, 0);
+      connections.lastCore.set(slot, core);
+      connections.lastDataCore.set(slot, core);
       listener.acceptCount++;
       t = this.#wakeAcceptors(listener, core, t);
     }
@@ -123,7 +123,7 @@ export class Softirq {
     t += world.accounts.spend(core, STACK, world.ns.rxPacketCycles);
     t = world.readPacket(core, t);
     if (kind === KIND_SYN) return this.#syn(slot, core, t, queue, false);
-    if (world.connections.halfOpen[slot] === 1) return this.#child(slot, core, t, queue, false);
+    if (world.connections.halfOpen.get(slot) === 1) return this.#child(slot, core, t, queue, false);
     return this.#segment(slot, kind, core, t, queue);
   }
 
@@ -132,10 +132,10 @@ export class Softirq {
     const { connections, steering } = this.#world;
     const entry = queue.headSlot;
     const slot = entry & SLOT_MASK;
-    const from = steering.queueOf((connections.hash[slot] as number) >>> 0, connections.group[slot] as number);
+    const from = steering.queueOf(connections.hash.get(slot) >>> 0, connections.group.get(slot));
     const t = this.#world.fetch(core, from, PACKET_LINES, now);
     if (entry >>> KIND_SHIFT === KIND_SYN) return this.#syn(slot, core, t, queue, true);
-    if (connections.halfOpen[slot] === 1) return this.#child(slot, core, t, queue, true);
+    if (connections.halfOpen.get(slot) === 1) return this.#child(slot, core, t, queue, true);
     return this.#segment(slot, entry >>> KIND_SHIFT, core, t, queue);
   }
 
@@ -143,11 +143,11 @@ export class Softirq {
   #targetOf(slot: number, core: number): number {
     const { connections, point, processes, rxQueues } = this.#world;
     if (slot >= connections.clientSlots) {
-      const process = processes[connections.process[slot] as number];
+      const process = processes[connections.process.get(slot)];
       return process ? process.core : core;
     }
     if (rxQueues.length >= point.cores) return core;
-    return ((connections.hash[slot] as number) >>> 8) % point.cores;
+    return (connections.hash.get(slot) >>> 8) % point.cores;
   }
 
   #handOn(core: number, target: number, now: number, queue: FrameQueue): number {
@@ -164,7 +164,7 @@ export class Softirq {
   #kernelOf(slot: number, core: number): number {
     const { connections, design, kernels } = this.#world;
     if (kernels.length === 1) return 0;
-    const known = connections.kernel[slot] as number;
+    const known = connections.kernel.get(slot);
     if (design.tables === "shared" && known >= 0) return known;
     return design.choice === "local" ? core : known >= 0 ? known : 0;
   }
@@ -174,9 +174,9 @@ export class Softirq {
     const { accounts, connections, ns } = world;
     const kernelId = this.#kernelOf(slot, core);
     const perKernel = world.listeners.length / world.kernels.length;
-    const index = kernelId * perKernel + ((connections.listener[slot] as number) % perKernel);
-    connections.kernel[slot] = kernelId;
-    connections.listener[slot] = index;
+    const index = kernelId * perKernel + (connections.listener.get(slot) % perKernel);
+    connections.kernel.set(slot, kernelId);
+    connections.listener.set(slot, index);
     const listener = world.listeners[index] as Listener;
     const kernel = world.kernels[kernelId] as ServerKernel;
     let t = this.#lookUpListener(core, now);
@@ -191,8 +191,8 @@ export class Softirq {
     kernel.deliver(queue, now);
     const frames = world.flush(kernel, core, t + ns.txPacketCycles);
     t += accounts.spend(core, STACK, frames * ns.txPacketCycles);
-    if (frames > 0) connections.halfOpen[slot] = 1;
-    connections.lastCore[slot] = core;
+    if (frames > 0) connections.halfOpen.set(slot, 1);
+    connections.lastCore.set(slot, core);
     if (locked) listener.spin.release(core, t);
     return t;
   }
@@ -202,7 +202,7 @@ export class Softirq {
     const world = this.#world;
     const { accounts, connections, ns } = world;
     const kernelId = this.#kernelOf(slot, core);
-    const listener = world.listeners[connections.listener[slot] as number] as Listener;
+    const listener = world.listeners[connections.listener.get(slot)] as Listener;
     const kernel = world.kernels[kernelId] as ServerKernel;
     let t = this.#lookUpListener(core, now);
     const locked = world.traits.listenerLocked && !owner;
@@ -211,15 +211,15 @@ export class Softirq {
       if (listener.owned) return this.#toBacklog(listener, core, t, queue);
     }
     t = world.fetch(core, listener.lastCore, 3, t);
-    t = world.fetch(core, connections.lastCore[slot] as number, REQUEST_LINES, t);
+    t = world.fetch(core, connections.lastCore.get(slot), REQUEST_LINES, t);
     listener.lastCore = core;
     t += accounts.spend(core, STACK, ns.childCycles);
     const before = kernel.acceptQueue;
     const events = kernel.deliver(queue, now);
     if (kernel.acceptQueue > before) {
-      connections.halfOpen[slot] = 0;
-      connections.lastCore[slot] = core;
-      connections.lastDataCore[slot] = core;
+      connections.halfOpen.set(slot, 0);
+      connections.lastCore.set(slot, core);
+      connections.lastDataCore.set(slot, core);
       listener.acceptCount++;
       t = this.#wakeAcceptors(listener, core, t);
     }
@@ -260,7 +260,7 @@ export class Softirq {
     const { accounts, connections, ns } = world;
     const kernelId = this.#kernelOf(slot, core);
     const kernel = world.kernels[kernelId] as ServerKernel;
-    const process = world.processes[connections.process[slot] as number];
+    const process = world.processes[connections.process.get(slot)];
     if (process) {
       world.packets++;
       if (process.core === core) world.localPackets++;
@@ -309,11 +309,11 @@ export class Softirq {
       if (slot < 0) continue;
       const mask = (words[at + 1] as number) & 0xffff;
       // The application has closed it: nobody waits any more.
-      if (connections.handle[slot] !== handle) {
+      if (connections.handle.get(slot) !== handle) {
         if (mask & EVENT_CLOSED) slotOf[index] = -1;
         continue;
       }
-      if (mask & (EVENT_ERROR | EVENT_PEER_CLOSED)) connections.ended[slot] = 1;
+      if (mask & (EVENT_ERROR | EVENT_PEER_CLOSED)) connections.ended.set(slot, 1);
       if (mask & EVENT_ERROR) this.#world.reset++;
       const readable = (mask & EVENT_READABLE) !== 0 && (words[at + 2] as number) > 0;
       if (readable || mask & (EVENT_ERROR | EVENT_PEER_CLOSED | EVENT_CONNECTED)) t = this.#readable(slot, core, t);
@@ -324,11 +324,11 @@ export class Softirq {
   #readable(slot: number, core: number, now: number): number {
     const world = this.#world;
     const { accounts, connections, ns } = world;
-    const process = world.processes[connections.process[slot] as number];
+    const process = world.processes[connections.process.get(slot)];
     if (!process) return now;
     if (process.state === IN_READ && process.slot === slot) return this.wake(process, core, now);
-    if (world.point.workload === "web-accept" || connections.queued[slot] === 1) return now;
-    connections.queued[slot] = 1;
+    if (world.point.workload === "web-accept" || connections.queued.get(slot) === 1) return now;
+    connections.queued.set(slot, 1);
     process.readable.push(slot);
     let t = now + accounts.spend(core, STACK, ns.epollCallbackCycles);
     t = world.fetch(core, process.epollCore, 1, t);

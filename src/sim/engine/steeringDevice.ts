@@ -46,15 +46,15 @@ export class SteeringDevice implements Device {
   setFilter(flow: ReplyTuple, queue: number): boolean {
     const slot = this.#slot(flow);
     if (slot < 0 || this.#filters === EXACT_FILTERS) return false;
-    if (this.#connections.filter[slot] === -1) this.#filters++;
-    this.#connections.filter[slot] = queue;
+    if (this.#connections.filter.get(slot) === -1) this.#filters++;
+    this.#connections.filter.set(slot, queue);
     return true;
   }
 
   clearFilter(flow: ReplyTuple): void {
     const slot = this.#slot(flow);
     this.#filters = Math.max(0, this.#filters - 1);
-    if (slot >= 0) this.#connections.filter[slot] = -1;
+    if (slot >= 0) this.#connections.filter.set(slot, -1);
   }
 
   #slot({ remote, remotePort }: ReplyTuple): number {

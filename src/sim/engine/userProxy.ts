@@ -28,11 +28,11 @@ export class UserProxy {
       return t;
     }
     kernel.slotOf[handle & 0xffffff] = active;
-    connections.handle[active] = handle;
-    connections.process[active] = processes[core]?.id ?? -1;
-    connections.kernel[active] = core;
-    connections.peer[active] = slot;
-    connections.peer[slot] = active;
+    connections.handle.set(active, handle);
+    connections.process.set(active, processes[core]?.id ?? -1);
+    connections.kernel.set(active, core);
+    connections.peer.set(active, slot);
+    connections.peer.set(slot, active);
     return t;
   }
 
@@ -40,21 +40,21 @@ export class UserProxy {
   serveActive(core: number, active: number, now: number): number {
     const { accounts, connections, kernels, ns, point } = this.#world;
     const kernel = kernels[core] as ServerKernel;
-    const handle = connections.handle[active] as number;
+    const handle = connections.handle.get(active);
     let t = now + accounts.spend(core, STACK, ns.userEventCycles);
-    if (connections.requestsServed[active] === 0 && connections.ended[active] === 0) {
-      connections.requestsServed[active] = 1;
+    if (connections.requestsServed.get(active) === 0 && connections.ended.get(active) === 0) {
+      connections.requestsServed.set(active, 1);
       kernel.send(handle, point.messageBytes);
       return t;
     }
     const received = Math.max(kernel.exports.tcpRecv(handle, kernel.area, AREA_BYTES), 0);
-    const bytes = (connections.serverBytes[active] as number) + received;
-    connections.serverBytes[active] = bytes;
-    if (bytes < point.responseBytes && connections.ended[active] === 0) return t;
-    const client = connections.peer[active] as number;
-    if (client >= 0 && (connections.handle[client] as number) >= 0) {
+    const bytes = connections.serverBytes.get(active) + received;
+    connections.serverBytes.set(active, bytes);
+    if (bytes < point.responseBytes && connections.ended.get(active) === 0) return t;
+    const client = connections.peer.get(active);
+    if (client >= 0 && connections.handle.get(client) >= 0) {
       t += accounts.spend(core, STACK, 2 * ns.userEventCycles);
-      kernel.send(connections.handle[client] as number, point.responseBytes);
+      kernel.send(connections.handle.get(client), point.responseBytes);
       this.#close(client, kernel);
     }
     this.#close(active, kernel);
@@ -64,7 +64,7 @@ export class UserProxy {
 
   #close(slot: number, kernel: ServerKernel): void {
     const { connections } = this.#world;
-    kernel.exports.tcpClose(connections.handle[slot] as number);
-    connections.handle[slot] = -1;
+    kernel.exports.tcpClose(connections.handle.get(slot));
+    connections.handle.set(slot, -1);
   }
 }

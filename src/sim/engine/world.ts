@@ -9,7 +9,7 @@ import type { OsTraits } from "../osTraits.ts";
 import type { SimPoint } from "../types.ts";
 import { ActorHeap } from "./actorHeap.ts";
 import { CACHE_MISS, CoreAccounts, LOCK_SPIN } from "./core.ts";
-import type { Connections } from "./connections.ts";
+import type { Column, Connections } from "./connections.ts";
 import { Distance } from "./distance.ts";
 import { FrameQueue } from "./frameQueue.ts";
 import { SpinLock } from "./lock.ts";
@@ -155,9 +155,9 @@ export class World {
     return this.#touch(this.connections.lastDataCore, slot, core, t);
   }
 
-  #touch(lastCores: Int16Array, slot: number, core: number, t: number): number {
-    const from = lastCores[slot] as number;
-    lastCores[slot] = core;
+  #touch(lastCores: Column, slot: number, core: number, t: number): number {
+    const from = lastCores.get(slot);
+    lastCores.set(slot, core);
     if (from === core || from < 0) return t;
     const lines = this.ns.connectionLines * VISIT_PART;
     return t + this.accounts.spend(core, CACHE_MISS, lines * this.distance.lineNs(from, core));

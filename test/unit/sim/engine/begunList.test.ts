@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { BegunList } from "../../../../src/sim/engine/begunList.ts";
+import { Connections } from "../../../../src/sim/engine/connections.ts";
 
 function connections(slots: number) {
-  return { startedNs: new Float64Array(slots).fill(-1), finished: new Uint8Array(slots) };
+  return new Connections(slots, 0);
 }
 
 describe("BegunList", () => {
@@ -11,12 +12,12 @@ describe("BegunList", () => {
     const list = new BegunList(of);
     expect(list.oldest()).toBe(-1);
     for (let slot = 0; slot < 5000; slot++) {
-      of.startedNs[slot] = 100 + slot;
+      of.startedNs.set(slot, 100 + slot);
       list.push(slot, 100 + slot);
     }
     expect(list.oldest()).toBe(0);
     expect(list.oldestNs).toBe(100);
-    of.finished.fill(1, 0, 4321);
+    for (let slot = 0; slot < 4321; slot++) of.finished.set(slot, 1);
     expect(list.oldest()).toBe(4321);
     expect(list.oldestNs).toBe(4421);
     expect(list.count).toBe(5000 - 4321);
@@ -25,14 +26,14 @@ describe("BegunList", () => {
   test("a slot's second life is not taken for its first", () => {
     const of = connections(2);
     const list = new BegunList(of);
-    of.startedNs[0] = 10;
+    of.startedNs.set(0, 10);
     list.push(0, 10);
-    of.startedNs[1] = 20;
+    of.startedNs.set(1, 20);
     list.push(1, 20);
-    of.startedNs[0] = 30;
+    of.startedNs.set(0, 30);
     list.push(0, 30);
     expect(list.oldest()).toBe(1);
-    of.finished[1] = 1;
+    of.finished.set(1, 1);
     expect(list.oldest()).toBe(0);
     expect(list.oldestNs).toBe(30);
   });
@@ -42,9 +43,9 @@ describe("BegunList", () => {
     const list = new BegunList(of);
     let longest = 0;
     for (let i = 0; i < 1 << 16; i++) {
-      of.startedNs[i] = i;
+      of.startedNs.set(i, i);
       list.push(i, i);
-      if (i >= 700) of.finished[i - 700] = 1;
+      if (i >= 700) of.finished.set(i - 700, 1);
       list.oldest();
       longest = Math.max(longest, list.count);
     }
