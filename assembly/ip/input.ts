@@ -29,7 +29,7 @@ import { count, countBy } from "../stats.ts";
 import { coalesceBegin, coalesceTake } from "../tcp/coalesce.ts";
 import { segmentPlace } from "../tcp/segment.ts";
 import { tcpInput } from "../tcp/input.ts";
-import { tcbAt } from "../tcp/tcb.ts";
+import { tcbAt, tcbTouch } from "../tcp/tcb.ts";
 import { udpInput } from "../udp/udp.ts";
 import { loadBe16 } from "../wire/bytes.ts";
 import { pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
@@ -214,7 +214,7 @@ function lookUp(frames: u32): void {
   }
   for (let i: u32 = 0; i < frames; i++) {
     const candidate = stagedAt(i).candidate;
-    if (candidate >= 0) load<u8>(changetype<usize>(tcbAt(candidate)));
+    if (candidate >= 0) tcbTouch(candidate);
   }
 }
 

@@ -207,7 +207,7 @@ class Run {
     if (this.#hooks.signal?.aborted) throw new NetPopcornError("ERR_SIM_ABORTED", "the simulation was stopped");
     const untilNs = fromNs + this.#windowNs;
     this.#world.untilNs = untilNs;
-    const { clientActor, freeNs, heap, txQueues } = this.#world;
+    const { clientActor, freeNs, heap, txHeadsNs, txQueues } = this.#world;
     const { clients, cores } = this.#server;
     const count = this.#point.cores;
     for (;;) {
@@ -219,7 +219,7 @@ class Run {
         heap.set(actor, Math.max(next, freeNs[actor] as number));
       } else if (actor === clientActor) {
         heap.set(actor, Number.POSITIVE_INFINITY);
-        heap.atLatest(actor, clients.tick(nowNs, txQueues));
+        heap.atLatest(actor, clients.tick(nowNs, txQueues, txHeadsNs));
       } else {
         heap.set(actor, this.#atIntervals(nowNs));
       }

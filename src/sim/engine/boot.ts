@@ -3,9 +3,11 @@ import { NetPopcornError, statusError } from "../../errors.ts";
 import { parseCidr } from "../../ip/address.ts";
 import { resolveTuning, type Tuning, writeConfig } from "../../kernel/config.ts";
 import { LAYOUT_VERSION, MAP_BASE, MAP_LAYOUT_VERSION } from "../../layout/kernelMemory.ts";
+import { recordBytes } from "../../views/frameRing.ts";
 import { KernelMemory } from "../../views/kernelMemory.ts";
 import type { KernelExports } from "../../wasm/exports.ts";
-import { createMemory, instantiateKernel } from "../../wasm/load.ts";
+import { createMemory } from "../../wasm/load.ts";
+import type { SimPoint } from "../types.ts";
 
 export type BootOptions = {
   readonly module: WebAssembly.Module;
@@ -38,8 +40,10 @@ export function bootKernel(options: BootOptions): BootedKernel {
     noDelay: true,
     tuning,
   });
-  // A copy: an exports object is a dictionary, and each look-up in it a call.
-  const exports = { ...instantiateKernel(options.module, memory.memory) };
+  // A copy: an exports object is a dictionary, and each look-up in it a call. Without the loader of AssemblyScript,
+  // which looks at all names first: there may be many kernels, and a point takes a second.
+  const { exports: raw } = new WebAssembly.Instance(options.module, { env: { memory: memory.memory } });
+  const exports = { ...raw } as KernelExports;
   const status = exports.boot();
   if (status < 0) throw statusError(status, `boot of simulated kernel ${options.kernelId}`);
   if (memory.loadU32(MAP_BASE + MAP_LAYOUT_VERSION) !== LAYOUT_VERSION) {
@@ -48,9 +52,35 @@ export function bootKernel(options: BootOptions): BootedKernel {
   return { memory, exports };
 }
 
-/** Memory for a kernel with so many connections, a multiple of 64 KiB: records, tables, rings, and 2 KiB of streams. */
-export function memoryFor(connections: number): { memoryBytes: number; streamPoolBytes: number } {
-  const streamPoolBytes = Math.min(2 ** 30, Math.max(8 << 20, 2 ** Math.ceil(Math.log2(connections * 2048))));
+/** A frame of Ethernet, and what of it is no data: Ethernet, IPv4, and TCP with all its options. */
+const FRAME_BYTES_MAX = 1514;
+const HEADERS_BYTES_MAX = 14 + 20 + 60;
+
+/** Bytes of a ring with room for so many frames with up to `dataBytes`, wherever in it the first one lies. */
+export function ringBytesFor(frames: number, dataBytes: number): number {
+  const record = recordBytes(Math.min(FRAME_BYTES_MAX, HEADERS_BYTES_MAX + dataBytes));
+  // One more: the pad where a record would cross the ring's end.
+  return 2 ** Math.ceil(Math.log2((frames + 1) * record));
+}
+
+/** Bytes of a send or receive buffer for a message (assembly/mem/streamPool.ts). */
+function bufferBytes(messageBytes: number): number {
+  return Math.max(256, 2 ** Math.ceil(Math.log2(messageBytes)));
+}
+
+/**
+ * Memory for a kernel with so many connections, a multiple of 64 KiB: records, tables, rings, and streams. Each large
+ * memory makes the JavaScript engine collect garbage.
+ * @param open those of them at most that have buffers: not in TIME-WAIT.
+ */
+export function memoryFor(
+  connections: number,
+  open: number,
+  { messageBytes, responseBytes }: Pick<SimPoint, "messageBytes" | "responseBytes">,
+): { memoryBytes: number; streamPoolBytes: number } {
+  const eachBytes = Math.min(2048, bufferBytes(messageBytes) + bufferBytes(responseBytes));
+  const streamBytes = Math.min(connections, open) * eachBytes;
+  const streamPoolBytes = Math.min(2 ** 30, Math.max(8 << 20, 2 ** Math.ceil(Math.log2(streamBytes))));
   const tables = connections * 640 + (16 << 20);
   return { memoryBytes: Math.ceil((tables + streamPoolBytes) / 65536) * 65536, streamPoolBytes };
 }

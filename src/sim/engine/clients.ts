@@ -24,7 +24,7 @@ import type { KernelMemory } from "../../views/kernelMemory.ts";
 import type { KernelExports } from "../../wasm/exports.ts";
 import { Prng } from "../prng.ts";
 import type { SimPoint, WorkloadName } from "../types.ts";
-import { bootKernel, memoryFor } from "./boot.ts";
+import { bootKernel, memoryFor, ringBytesFor } from "./boot.ts";
 import { BegunList } from "./begunList.ts";
 import type { Connections } from "./connections.ts";
 import type { FrameQueue } from "./frameQueue.ts";
@@ -114,7 +114,7 @@ export class Clients {
   inFlight = 0;
   readonly latency = new Histogram();
   /** Slot of a server's connection, by back end and the server's port. */
-  readonly activeSlots = new Int32Array(BACKENDS * 65536).fill(-1);
+  readonly activeSlots: Int32Array;
   readonly #options: ClientsOptions;
   readonly #memory: KernelMemory;
   readonly #exports: KernelExports;
@@ -147,6 +147,7 @@ export class Clients {
     this.#begun = new BegunList(connections);
     this.#random = new Prng(point.seed, 17);
     const backends = point.workload === "proxy" ? BACKENDS : 0;
+    this.activeSlots = new Int32Array(backends * 65536).fill(-1);
     const addresses = peerAddresses(point.workload).map((address) => `${address}/16`);
     const { exports, memory } = bootKernel({
       module,
@@ -155,11 +156,11 @@ export class Clients {
       mac: CLIENT_MAC,
       addresses,
       tuning: {
-        ...memoryFor(connections.slots),
+        ...memoryFor(connections.slots, connections.slots, point),
         connectionsMax: connections.slots,
         timeWaitMs: 0,
         eventSlots: 8192,
-        rxRingBytes: 1 << 20,
+        rxRingBytes: ringBytesFor(POLL_FRAMES, Math.max(point.messageBytes, point.responseBytes)),
         txRingBytes: 1 << 20,
         listenersMax: 32,
       },
@@ -245,13 +246,14 @@ export class Clients {
 
   /**
    * Takes in what has arrived, answers, begins connections.
+   * @param headsNs arrival of the oldest frame in each queue of `arriving`.
    * @returns when it acts next: by itself, or because a frame of `arriving` comes.
    */
-  tick(nowNs: number, arriving: readonly FrameQueue[]): number {
+  tick(nowNs: number, arriving: readonly FrameQueue[], headsNs: Float64Array): number {
     this.#nowNs = nowNs;
     let waiting = true;
     while (waiting) {
-      waiting = this.#takeIn(arriving);
+      waiting = this.#takeIn(arriving, headsNs);
       this.#turn();
     }
     let calls = this.#openDue() + this.#giveUpLate();
@@ -267,20 +269,22 @@ export class Clients {
   }
 
   /** @returns true: there is more. */
-  #takeIn(arriving: readonly FrameQueue[]): boolean {
+  #takeIn(arriving: readonly FrameQueue[], headsNs: Float64Array): boolean {
     const nowNs = this.#nowNs;
     let taken = 0;
     let arrivalNs = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < arriving.length; i++) {
-      const queue = arriving[i] as FrameQueue;
-      let headNs = queue.headNs;
-      while (headNs <= nowNs) {
-        if (taken >= POLL_FRAMES || !queue.moveTo(this.#rx)) {
-          this.#catchUp(taken);
-          return true;
-        }
-        taken++;
-        headNs = queue.headNs;
+    for (let i = 0; i < headsNs.length; i++) {
+      let headNs = headsNs[i] as number;
+      if (headNs <= nowNs) {
+        const queue = arriving[i] as FrameQueue;
+        do {
+          if (taken >= POLL_FRAMES || !queue.moveTo(this.#rx)) {
+            this.#catchUp(taken);
+            return true;
+          }
+          taken++;
+          headNs = queue.headNs;
+        } while (headNs <= nowNs);
       }
       if (headNs < arrivalNs) arrivalNs = headNs;
     }

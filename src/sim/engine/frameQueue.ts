@@ -1,55 +1,74 @@
 /**
- * Frames on their way: a ring of records (layout/frameRing.ts) with the instant at which each arrives and the
- * connection that it belongs to. The card's receive rings, and what each core has sent. Instants never decrease.
+ * Frames on their way: records (layout/frameRing.ts), each behind the instant at which it arrives and the connection
+ * that it belongs to. The card's receive rings, and what each core has sent. Instants never decrease.
+ *
+ * ```
+ *  +0  f64 arrival, ns    +8  i32 connection and kind (wire.ts)    +12 i32 words of all this
+ *  +16 the frame's record
+ * ```
+ * One piece of memory per queue, so that a frame costs few cache lines; an empty queue starts over at its beginning.
  */
-import { FRAME_ALIGN_BYTES, FRAME_LENGTH, FRAME_OFFSET } from "../../layout/frameRing.ts";
-import type { FrameRing } from "../../views/frameRing.ts";
+import { FRAME_LENGTH, FRAME_OFFSET } from "../../layout/frameRing.ts";
+import { type FrameRing, recordBytes } from "../../views/frameRing.ts";
 
-const ALIGN_WORDS = FRAME_ALIGN_BYTES >> 2;
 const FRAME_LENGTH_WORD = FRAME_LENGTH >> 2;
+const SLOT = 2;
+const STRIDE = 3;
+const HEADER_WORDS = 4;
+const WORDS_MIN = 1024;
+/** Any number. */
+const SLOTS_MAX = 2 ** 30;
 
-function recordWords(frameBytes: number): number {
-  return ((FRAME_OFFSET + frameBytes + FRAME_ALIGN_BYTES - 1) >> 5) * ALIGN_WORDS;
+/** Words of a record up to the end of its frame, an even number: what is behind it is padding. */
+function contentWords(frameBytes: number): number {
+  return ((FRAME_OFFSET + frameBytes + 7) >> 3) << 1;
 }
 
 export class FrameQueue {
   /** Frames that found no room. */
   dropped = 0;
+  count = 0;
   readonly #slotsMax: number;
-  #words = new Int32Array(1024);
-  #arrivals = new Float64Array(16);
-  #slots = new Int32Array(16);
-  #starts = new Int32Array(16);
+  #words: Int32Array;
+  #times: Float64Array;
   #head = 0;
   #tail = 0;
-  #putWord = 0;
+  /** Arrival of the oldest frame, for whoever looks at many queues at once. */
+  readonly #headsNs: Float64Array;
+  readonly #index: number;
 
-  /** @param slotsMax frames that it holds; more are dropped. */
-  constructor(slotsMax = Number.POSITIVE_INFINITY) {
+  /**
+   * @param slotsMax frames that it holds; more are dropped.
+   * @param headsNs `headsNs[index]` is kept as headNs.
+   */
+  constructor(slotsMax = SLOTS_MAX, headsNs: Float64Array = new Float64Array(1), index = 0) {
     this.#slotsMax = slotsMax;
-  }
-
-  get count(): number {
-    return this.#tail - this.#head;
+    this.#words = new Int32Array(WORDS_MIN);
+    this.#times = new Float64Array(this.#words.buffer);
+    this.#headsNs = headsNs;
+    this.#index = index;
+    headsNs[index] = Number.POSITIVE_INFINITY;
   }
 
   /** Arrival of the oldest frame; Infinity: there is none. */
   get headNs(): number {
-    if (this.#head === this.#tail) return Number.POSITIVE_INFINITY;
-    return this.#arrivals[this.#head & (this.#arrivals.length - 1)] as number;
+    return this.#headsNs[this.#index] as number;
   }
 
   /** Connection of the oldest frame. Preconditions: count > 0. */
   get headSlot(): number {
-    return this.#slots[this.#head & (this.#slots.length - 1)] as number;
+    return this.#words[this.#head + SLOT] as number;
   }
 
   /** Frames that have arrived by `nowNs`, at most `max`. */
   arrived(nowNs: number, max: number): number {
-    const mask = this.#arrivals.length - 1;
-    let count = 0;
     const limit = Math.min(max, this.count);
-    while (count < limit && (this.#arrivals[(this.#head + count) & mask] as number) <= nowNs) count++;
+    let at = this.#head;
+    let count = 0;
+    while (count < limit && (this.#times[at >> 1] as number) <= nowNs) {
+      at += this.#words[at + STRIDE] as number;
+      count++;
+    }
     return count;
   }
 
@@ -59,69 +78,63 @@ export class FrameQueue {
       this.dropped++;
       return false;
     }
-    const words = recordWords(source[at + FRAME_LENGTH_WORD] as number);
-    this.#makeRoom(words);
-    const mask = this.#arrivals.length - 1;
-    const entry = this.#tail++ & mask;
-    this.#arrivals[entry] = arrivalNs;
-    this.#slots[entry] = slot;
-    this.#starts[entry] = this.#putWord;
-    copyWords(source, at, this.#words, this.#putWord, words);
-    this.#putWord += words;
+    const words = contentWords(source[at + FRAME_LENGTH_WORD] as number);
+    const put = this.#roomFor(HEADER_WORDS + words);
+    this.#times[put >> 1] = arrivalNs;
+    this.#words[put + SLOT] = slot;
+    this.#words[put + STRIDE] = HEADER_WORDS + words;
+    copyWords(source, at, this.#words, put + HEADER_WORDS, words);
+    this.#tail = put + HEADER_WORDS + words;
+    if (this.count++ === 0) this.#headsNs[this.#index] = arrivalNs;
     return true;
   }
 
   /** Moves the oldest frame to the ring's tail. @returns false: the ring is full. Preconditions: count > 0. */
   moveTo(ring: FrameRing): boolean {
-    const at = this.#starts[this.#head & (this.#starts.length - 1)] as number;
-    const words = recordWords(this.#words[at] as number);
-    const to = ring.reserve(words * 4);
+    const at = this.#head + HEADER_WORDS;
+    const bytes = recordBytes(this.#words[at + FRAME_LENGTH_WORD] as number);
+    const to = ring.reserve(bytes);
     if (to === 0) return false;
-    copyWords(this.#words, at, ring.words, to >>> 2, words);
-    ring.publish(words * 4);
-    this.#head++;
+    copyWords(this.#words, at, ring.words, to >>> 2, (this.#words[this.#head + STRIDE] as number) - HEADER_WORDS);
+    ring.publish(bytes);
+    this.#drop();
     return true;
   }
 
   /** Moves the oldest frame to another queue. Preconditions: count > 0. */
   passOn(queue: FrameQueue, arrivalNs: number): boolean {
-    const entry = this.#head++ & (this.#starts.length - 1);
-    return queue.push(this.#words, this.#starts[entry] as number, arrivalNs, this.#slots[entry] as number);
+    const passed = queue.push(this.#words, this.#head + HEADER_WORDS, arrivalNs, this.headSlot);
+    this.#drop();
+    return passed;
   }
 
-  /** Room for one more entry and `words` in one piece behind the last. */
-  #makeRoom(words: number): void {
-    if (this.count === this.#arrivals.length) this.#growEntries();
-    if (this.count === 0) this.#putWord = 0;
-    if (this.#putWord + words <= this.#words.length) return;
-    // Slide the living records to the front; a larger array when they fill more than half of it.
-    const mask = this.#starts.length - 1;
-    const first = this.#starts[this.#head & mask] as number;
-    const used = this.#putWord - first;
-    const target = (used + words) * 2 > this.#words.length ? new Int32Array((used + words) * 4) : this.#words;
-    if (target === this.#words) target.copyWithin(0, first, this.#putWord);
-    else target.set(this.#words.subarray(first, this.#putWord));
-    for (let i = this.#head; i < this.#tail; i++) this.#starts[i & mask] = (this.#starts[i & mask] as number) - first;
-    this.#words = target;
-    this.#putWord = used;
+  #drop(): void {
+    if (--this.count === 0) {
+      this.#head = 0;
+      this.#tail = 0;
+      this.#headsNs[this.#index] = Number.POSITIVE_INFINITY;
+      return;
+    }
+    this.#head += this.#words[this.#head + STRIDE] as number;
+    this.#headsNs[this.#index] = this.#times[this.#head >> 1] as number;
   }
 
-  #growEntries(): void {
-    const size = this.#arrivals.length;
-    const order = Array.from({ length: size }, (_, i) => (this.#head + i) & (size - 1));
-    const arrivals = new Float64Array(size * 2);
-    const slots = new Int32Array(size * 2);
-    const starts = new Int32Array(size * 2);
-    order.forEach((from, to) => {
-      arrivals[to] = this.#arrivals[from] as number;
-      slots[to] = this.#slots[from] as number;
-      starts[to] = this.#starts[from] as number;
-    });
-    this.#arrivals = arrivals;
-    this.#slots = slots;
-    this.#starts = starts;
+  /** @returns where `words` in one piece are free behind the last frame. */
+  #roomFor(words: number): number {
+    if (this.#tail + words <= this.#words.length) return this.#tail;
+    // The living records slide to the front; into a larger array when they fill more than half of it.
+    const used = this.#tail - this.#head;
+    if ((used + words) * 2 > this.#words.length) {
+      const larger = new Int32Array((used + words) * 4);
+      larger.set(this.#words.subarray(this.#head, this.#tail));
+      this.#words = larger;
+      this.#times = new Float64Array(larger.buffer);
+    } else {
+      this.#words.copyWithin(0, this.#head, this.#tail);
+    }
     this.#head = 0;
-    this.#tail = size;
+    this.#tail = used;
+    return used;
   }
 }
 

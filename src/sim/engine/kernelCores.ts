@@ -4,7 +4,7 @@
  */
 import { STACK, SWITCH } from "./core.ts";
 import type { FrameQueue } from "./frameQueue.ts";
-import { OP_NAMES, type Process, RUNNABLE } from "./process.ts";
+import { OP_NAMES, type Process, RUNNABLE, type RunQueue } from "./process.ts";
 import type { Processes } from "./processes.ts";
 import type { Softirq } from "./softirq.ts";
 import type { World } from "./world.ts";
@@ -25,13 +25,13 @@ export class KernelCores {
   readonly #interruptedNs: Float64Array;
   /** Packets since a process has had a step. */
   readonly #inARow: Int32Array;
-  readonly #runQueues: Process[][];
+  readonly #runQueues: readonly RunQueue[];
   /** Cores share nothing, and each has one listener: packets may be processed in bursts. */
   readonly #alone: boolean;
   readonly #current: (Process | undefined)[];
   readonly #sliceEndNs: Float64Array;
 
-  constructor(world: World, softirq: Softirq, processes: Processes, runQueues: Process[][]) {
+  constructor(world: World, softirq: Softirq, processes: Processes, runQueues: readonly RunQueue[]) {
     const { cores } = world.point;
     this.#world = world;
     this.#softirq = softirq;
@@ -47,15 +47,16 @@ export class KernelCores {
 
   /** When the core's packets are ready for it. */
   readyNs(core: number): number {
-    const handedOn = (this.#world.handedOn[core] as FrameQueue).headNs;
-    const queue = this.#world.rxQueues[core];
-    return queue === undefined ? handedOn : Math.min(handedOn, this.#cardReadyNs(core, queue));
+    const { handedOnHeadsNs, rxHeadsNs } = this.#world;
+    const handedOnNs = handedOnHeadsNs[core] as number;
+    return core >= rxHeadsNs.length ? handedOnNs : Math.min(handedOnNs, this.#cardReadyNs(core));
   }
 
-  #cardReadyNs(core: number, queue: FrameQueue): number {
-    if (this.#polling[core] === 1) return queue.headNs;
+  #cardReadyNs(core: number): number {
+    const headNs = this.#world.rxHeadsNs[core] as number;
+    if (this.#polling[core] === 1) return headNs;
     const moderatedNs = (this.#interruptedNs[core] as number) + this.#world.ns.interruptUs * 1000;
-    return Math.max(queue.headNs, moderatedNs);
+    return Math.max(headNs, moderatedNs);
   }
 
   /** What the core does at `now`. @returns when it acts next; Infinity: when it is called. */
@@ -83,15 +84,17 @@ export class KernelCores {
    * need no steps of their own as long as nothing can come to the core before they run.
    */
   #runIdlers(core: number, now: number, from: number): number {
-    const { heap, clientActor, intervalActor, quietNs } = this.#world;
-    const queue = this.#runQueues[core] as Process[];
+    const queue = this.#runQueues[core] as RunQueue;
+    if (queue.count === 0 || this.#current[core] !== undefined) return from;
+    const { heap, clientActor, intervalActor, quietNs, untilNs } = this.#world;
+    // What the clients send from now on arrives no earlier than this. Idlers themselves change none of these instants.
+    const undisturbedNs = Math.min(heap.timeNs[clientActor] as number, now + quietNs) + quietNs;
+    const beforeNs = Math.min(undisturbedNs, untilNs, this.readyNs(core));
+    const intervalNs = heap.timeNs[intervalActor] as number;
     let end = from;
-    while (queue.length > 0 && this.#current[core] === undefined) {
-      const process = queue[0] as Process;
-      // What the clients send from now on arrives no earlier than this.
-      const undisturbedNs = Math.min(heap.timeNs[clientActor] as number, now + quietNs) + quietNs;
-      if (end >= undisturbedNs || end > (heap.timeNs[intervalActor] as number)) return end;
-      if (end >= this.#world.untilNs || this.readyNs(core) <= end || !this.#processes.findsNothing(process)) return end;
+    while (end < beforeNs && end <= intervalNs && this.#current[core] === undefined) {
+      const process = queue.first;
+      if (process === undefined || !this.#processes.findsNothing(process)) break;
       end = this.#run(core, process, end);
     }
     return end;
@@ -100,8 +103,9 @@ export class KernelCores {
   #packet(core: number, now: number): number {
     const world = this.#world;
     this.#inARow[core] = (this.#inARow[core] as number) + 1;
-    const handedOn = world.handedOn[core] as FrameQueue;
-    if (handedOn.headNs <= now) return this.#softirq.frame(core, now, handedOn, true);
+    if ((world.handedOnHeadsNs[core] as number) <= now) {
+      return this.#softirq.frame(core, now, world.handedOn[core] as FrameQueue, true);
+    }
     const queue = world.rxQueues[core] as FrameQueue;
     let t = now;
     if (this.#polling[core] === 0) {
@@ -122,18 +126,19 @@ export class KernelCores {
   }
 
   #runnable(core: number): boolean {
-    return this.#current[core] !== undefined || (this.#runQueues[core] as Process[]).length > 0;
+    return this.#current[core] !== undefined || (this.#runQueues[core] as RunQueue).count > 0;
   }
 
   #pick(core: number): Process | undefined {
-    return this.#current[core] ?? (this.#runQueues[core] as Process[])[0];
+    return this.#current[core] ?? (this.#runQueues[core] as RunQueue).first;
   }
 
   #run(core: number, process: Process, now: number): number {
     const world = this.#world;
+    const queue = this.#runQueues[core] as RunQueue;
     let t = now;
     if (this.#current[core] !== process) {
-      (this.#runQueues[core] as Process[]).shift();
+      queue.shift();
       this.#current[core] = process;
       this.#sliceEndNs[core] = now + SLICE_NS;
       t += world.accounts.spend(core, SWITCH, world.ns.contextSwitchCycles);
@@ -142,8 +147,8 @@ export class KernelCores {
     const end = this.#processes.step(process, t);
     world.accounts.note(core, OP_NAMES[op] ?? "process", "process", now, end);
     if (process.state !== RUNNABLE) this.#current[core] = undefined;
-    else if (end >= (this.#sliceEndNs[core] as number) && (this.#runQueues[core] as Process[]).length > 0) {
-      (this.#runQueues[core] as Process[]).push(process);
+    else if (end >= (this.#sliceEndNs[core] as number) && queue.count > 0) {
+      queue.push(process);
       this.#current[core] = undefined;
     }
     return end;

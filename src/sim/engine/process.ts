@@ -40,31 +40,34 @@ export const OP_NAMES = [
   "connected",
 ] as const;
 
-/** A list of connections in the order of their coming. */
+/** A list of connections in the order of their coming: a ring that grows. */
 export class SlotList {
-  #slots: number[] = [];
+  #slots = new Int32Array(16);
   #head = 0;
+  #tail = 0;
 
   get count(): number {
-    return this.#slots.length - this.#head;
+    return this.#tail - this.#head;
   }
 
   push(slot: number): void {
-    this.#slots.push(slot);
+    if (this.count === this.#slots.length) this.#grow();
+    this.#slots[this.#tail++ & (this.#slots.length - 1)] = slot;
   }
 
   /** -1: empty. */
   shift(): number {
-    if (this.#head === this.#slots.length) return -1;
-    const slot = this.#slots[this.#head++] as number;
-    if (this.#head === this.#slots.length) {
-      this.#slots.length = 0;
-      this.#head = 0;
-    } else if (this.#head > 1024 && this.#head * 2 > this.#slots.length) {
-      this.#slots.splice(0, this.#head);
-      this.#head = 0;
-    }
-    return slot;
+    if (this.#head === this.#tail) return -1;
+    return this.#slots[this.#head++ & (this.#slots.length - 1)] as number;
+  }
+
+  #grow(): void {
+    const size = this.#slots.length;
+    const larger = new Int32Array(size * 2);
+    for (let i = 0; i < size; i++) larger[i] = this.#slots[(this.#head + i) & (size - 1)] as number;
+    this.#slots = larger;
+    this.#head = 0;
+    this.#tail = size;
   }
 }
 
@@ -106,6 +109,35 @@ export class Process {
     this.listener = listener;
     this.op = op;
     this.epollCore = core;
+  }
+}
+
+/** Processes of a core that are ready to run, in the order of their coming; each stands here once at most. */
+export class RunQueue {
+  readonly #ring: (Process | undefined)[];
+  #head = 0;
+  #tail = 0;
+
+  /** @param processes of the core. */
+  constructor(processes: number) {
+    this.#ring = new Array(2 ** Math.ceil(Math.log2(Math.max(processes, 1)))).fill(undefined);
+  }
+
+  get count(): number {
+    return this.#tail - this.#head;
+  }
+
+  get first(): Process | undefined {
+    return this.#head === this.#tail ? undefined : this.#ring[this.#head & (this.#ring.length - 1)];
+  }
+
+  push(process: Process): void {
+    this.#ring[this.#tail++ & (this.#ring.length - 1)] = process;
+  }
+
+  /** Takes the first away. Preconditions: count > 0. */
+  shift(): void {
+    this.#head++;
   }
 }
 

@@ -5,35 +5,34 @@ import { parseAddress } from "../../ip/address.ts";
 import { initialQueue } from "../../device/flowGroups.ts";
 import { FLOW_GROUPS } from "../../layout/flowGroup.ts";
 import type { SeedSource } from "../../kernel/seed.ts";
-import { type FrameRing, recordBytes } from "../../views/frameRing.ts";
+import type { FrameRing } from "../../views/frameRing.ts";
 import { Affinity } from "../designs/affinity.ts";
 import { Prng } from "../prng.ts";
 import type { SimPoint } from "../types.ts";
 import { ActiveOpens } from "./activeOpens.ts";
-import { memoryFor } from "./boot.ts";
+import { memoryFor, ringBytesFor } from "./boot.ts";
 import { CLIENT_MAC, Clients, peerAddresses, SERVER_MAC, SERVER_PORT, serverAddress } from "./clients.ts";
 import { STACK } from "./core.ts";
 import { FrameQueue } from "./frameQueue.ts";
 import { introduce } from "./introductions.ts";
 import { BURST_FRAMES_MAX, KernelCores } from "./kernelCores.ts";
 import type { SpinLock } from "./lock.ts";
-import { IN_ACCEPT, type Listener, OP_ACCEPT, OP_WAIT, Process, RUNNABLE } from "./process.ts";
+import { IN_ACCEPT, type Listener, OP_ACCEPT, OP_WAIT, Process, RUNNABLE, RunQueue } from "./process.ts";
 import { type LockPlans, Processes } from "./processes.ts";
 import { ServerKernel } from "./serverKernel.ts";
 import { BACKLOG_FRAMES, Softirq } from "./softirq.ts";
 import { SteeringDevice } from "./steeringDevice.ts";
-import { UserCores } from "./userCores.ts";
+import { ROUND_PACKETS, UserCores } from "./userCores.ts";
 import { UserProxy } from "./userProxy.ts";
 import { KIND_OTHER, KIND_SHIFT, SLOT_MASK } from "./wire.ts";
-import type { World } from "./world.ts";
+import { RING_FRAMES_MIN, type World } from "./world.ts";
 
 /** TCBs of all the server's kernels together: those in TIME-WAIT too. */
 const SERVER_CONNECTIONS = 1 << 20;
 const SERVER_CONNECTIONS_MIN = 1 << 16;
 const RAMP_NS = 100e6;
-/** A frame of Ethernet, and what of it is no data: Ethernet, IPv4, and TCP with all its options. */
-const FRAME_BYTES_MAX = 1514;
-const HEADERS_BYTES_MAX = 14 + 20 + 60;
+/** TX rings of all kernels together. */
+const TX_RINGS_BYTES = 1 << 20;
 
 export interface Cores {
   step(core: number, now: number): number;
@@ -104,9 +103,10 @@ function createCores(
   opens: ActiveOpens,
   affinity: Affinity | undefined,
 ): { cores: Cores; softirq: Softirq } {
-  const runQueues: Process[][] = Array.from({ length: world.point.cores }, () => []);
+  const { cores } = world.point;
+  const runQueues = Array.from({ length: cores }, () => new RunQueue(Math.ceil(world.processes.length / cores)));
   const softirq = new Softirq(world, (process, t) => {
-    (runQueues[process.core] as Process[]).push(process);
+    (runQueues[process.core] as RunQueue).push(process);
     const idle = world.isIdle(process.core, t);
     world.callCore(process.core, idle ? t + world.ns.idleExitUs * 1000 : t);
   });
@@ -117,13 +117,13 @@ function createCores(
   const plans = lockPlans(world);
   const processes = new Processes({ world, softirq, clients, plans, affinity, opens });
   for (const process of world.processes) {
-    if (process.state === RUNNABLE) (runQueues[process.core] as Process[]).push(process);
+    if (process.state === RUNNABLE) (runQueues[process.core] as RunQueue).push(process);
   }
   return { cores: new KernelCores(world, softirq, processes, runQueues), softirq };
 }
 
 function bootKernels({ module, seeds, world }: ServerOptions, addresses: number): ServerKernel[] {
-  const { design, point } = world;
+  const { connections, design, point } = world;
   const count = design.listeners === "one" ? 1 : point.cores;
   const share = 2 ** Math.ceil(Math.log2((SERVER_CONNECTIONS * 2) / count));
   const connectionsMax = Math.min(SERVER_CONNECTIONS, Math.max(SERVER_CONNECTIONS_MIN, share));
@@ -136,11 +136,11 @@ function bootKernels({ module, seeds, world }: ServerOptions, addresses: number)
         mac: SERVER_MAC,
         addresses: Array.from({ length: addresses }, (_unused, i) => `${serverAddress(i)}/16`),
         tuning: {
-          ...memoryFor(connectionsMax),
+          ...memoryFor(connectionsMax, connections.slots, point),
           connectionsMax,
           timeWaitMs: Math.round(point.timeWaitS * 1000),
-          rxRingBytes: design.stack === "user" ? 1 << 18 : rxRingBytes(world),
-          txRingBytes: 1 << 18,
+          rxRingBytes: rxRingBytes(world),
+          txRingBytes: txRingBytes(world, count),
           listenersMax: 64,
         },
       },
@@ -150,13 +150,21 @@ function bootKernels({ module, seeds, world }: ServerOptions, addresses: number)
   });
 }
 
-/** Room for a whole burst; small, so that the rings stay in the caches of the machine that simulates. */
-function rxRingBytes({ costs, point }: World): number {
+// Rings are as small as may be, so that they stay in the caches of the machine that simulates.
+
+/** Room for a whole burst. */
+function rxRingBytes({ costs, design, point }: World): number {
   const largest = Math.max(point.messageBytes, point.workload === "proxy" ? point.responseBytes : 0);
-  const frame = recordBytes(Math.min(FRAME_BYTES_MAX, HEADERS_BYTES_MAX + largest));
-  // One more: the pad where a record would cross the ring's end.
-  const frames = Math.min(BURST_FRAMES_MAX, Math.ceil(costs.napiBudget)) + 1;
-  return Math.max(1 << 15, 2 ** Math.ceil(Math.log2(frames * frame)));
+  const burst = design.stack === "user" ? ROUND_PACKETS : Math.min(BURST_FRAMES_MAX, Math.ceil(costs.napiBudget));
+  return Math.max(1 << 15, ringBytesFor(burst, largest));
+}
+
+/** Room for RING_FRAMES_MIN; more where kernels are few, or send in batches. */
+function txRingBytes({ design, point }: World, kernels: number): number {
+  if (design.stack === "user") return 1 << 18;
+  const largest = Math.max(point.responseBytes, point.workload === "proxy" ? point.messageBytes : 0);
+  const share = 2 ** Math.floor(Math.log2(TX_RINGS_BYTES / kernels));
+  return Math.max(1 << 16, Math.min(1 << 18, share), ringBytesFor(RING_FRAMES_MIN, largest));
 }
 
 /** Affinity-Accept divides the backlog among its cores' queues; other listeners have all of it each. */

@@ -23,7 +23,7 @@ import { KIND_SHIFT, KIND_SYN } from "./wire.ts";
 import type { World } from "./world.ts";
 
 /** mTCP's source: packets of one round. */
-const ROUND_PACKETS = 64;
+export const ROUND_PACKETS = 64;
 const AREA_BYTES = 65536;
 /** Reading a batch costs this part of what handling its packets costs, once. */
 const EMPTY_ROUND_NS = 100;
@@ -52,8 +52,8 @@ export class UserCores {
   }
 
   readyNs(core: number): number {
-    const queue = this.#world.rxQueues[core];
-    return Math.min(queue?.headNs ?? Number.POSITIVE_INFINITY, this.#roundAtNs[core] as number);
+    const headNs = this.#world.rxHeadsNs[core] ?? Number.POSITIVE_INFINITY;
+    return Math.min(headNs, this.#roundAtNs[core] as number);
   }
 
   /** @returns when the core acts next; Infinity: when it is called. */

@@ -23,7 +23,9 @@ import { Steering, wireBytes } from "./wire.ts";
  */
 const VISIT_PART = 0.25;
 /** Frames of full size that a TX ring of the engine holds at least. */
-const RING_FRAMES_MIN = 64;
+export const RING_FRAMES_MIN = 64;
+/** Linux's net.core.netdev_max_backlog. */
+const HANDED_ON_MAX = 1000;
 /** Lines of a packet that the card has written next to its own socket. */
 const PACKET_LINES = 2;
 
@@ -74,6 +76,10 @@ export class World {
   readonly handedOn: readonly FrameQueue[];
   /** What each core has sent, with the instant at which the clients have it. */
   readonly txQueues: readonly FrameQueue[];
+  /** Arrival of the oldest frame in each of these. */
+  readonly rxHeadsNs: Float64Array;
+  readonly handedOnHeadsNs: Float64Array;
+  readonly txHeadsNs: Float64Array;
   readonly locks: SpinLock[] = [];
   kernels: readonly ServerKernel[] = [];
   listeners: readonly Listener[] = [];
@@ -114,9 +120,12 @@ export class World {
     this.steering = new Steering(queues, byGroup);
     this.freeNs = new Float64Array(point.cores);
     const slots = Math.round(costs.nicRingSlots);
-    this.rxQueues = Array.from({ length: queues }, () => new FrameQueue(slots));
-    this.handedOn = Array.from({ length: point.cores }, () => new FrameQueue(1000));
-    this.txQueues = Array.from({ length: point.cores }, () => new FrameQueue());
+    this.rxHeadsNs = new Float64Array(queues);
+    this.handedOnHeadsNs = new Float64Array(point.cores);
+    this.txHeadsNs = new Float64Array(point.cores);
+    this.rxQueues = Array.from(this.rxHeadsNs, (_, i) => new FrameQueue(slots, this.rxHeadsNs, i));
+    this.handedOn = Array.from(this.handedOnHeadsNs, (_, i) => new FrameQueue(HANDED_ON_MAX, this.handedOnHeadsNs, i));
+    this.txQueues = Array.from(this.txHeadsNs, (_, i) => new FrameQueue(undefined, this.txHeadsNs, i));
     this.#tickNs = options.tickNs;
     this.#toClientNs = (costs.wireUs + point.clientUs) * 1000;
     this.#nsPerByte = 8 / costs.linkGbps;
