@@ -94,7 +94,7 @@ tr:last-child td { border-bottom: 0; }
 th { color: var(--muted); font-weight: 500; font-size: 13px; }
 th:first-child, td:first-child, .words, .prose { text-align: left; }
 th:first-child, td:first-child { padding-left: 0; }
-td.prose { white-space: normal; min-width: 17em; }
+td.prose { white-space: normal; min-width: 12em; }
 tr { vertical-align: top; }
 footer { margin-top: 16px; color: var(--muted); font-size: 13px; }
 footer { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; }

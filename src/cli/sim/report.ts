@@ -315,11 +315,15 @@ export function sweepReport({ results, tables, provenance }: ReportParts): Repor
         : `${grid.designs.length} designs on ${grid.cores.join(", ")} cores, workload ${first.result.workload} ` +
           `(${first.result.protocol}), machine ${first.result.machine}.`,
     verdict: { isGood: true, text: "" },
-    figures: [
-      ...ratioFigures(grid),
-      { label: "Simulations", value: formatInteger(results.reduce((sum, { repeats }) => sum + repeats, 0)) },
-      { label: "Packets simulated", value: formatCompact(packets) },
-    ],
+    // Tables of claims and constants say themselves what they are made of.
+    figures:
+      results.length === 0
+        ? []
+        : [
+            ...ratioFigures(grid),
+            { label: "Simulations", value: formatInteger(results.reduce((sum, { repeats }) => sum + repeats, 0)) },
+            { label: "Packets simulated", value: formatCompact(packets) },
+          ],
     charts: sweepCharts(results),
     tables: [
       ...tables,
