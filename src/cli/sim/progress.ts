@@ -15,6 +15,11 @@ export type SweepView = {
 /** Lines elsewhere than on a terminal are for logs: not more often than this. */
 const LINE_MS = 5_000;
 const CLEAR_LINE = "\r\x1b[K";
+/** The bar has lines cut at the terminal's edge (DECAWM off), which results must not be. */
+const WRAP_ON = "\x1b[?7h";
+const WRAP_OFF = "\x1b[?7l";
+/** What the bar goes back to when it ends: by itself to where it began, above the results that have come since. */
+const SAVE_CURSOR = "\x1b7";
 
 export async function createSweepView(): Promise<SweepView> {
   return process.stderr.isTTY ? await createBarView() : createLineView();
@@ -46,8 +51,9 @@ async function createBarView(): Promise<SweepView> {
   );
   let isStarted = false;
   const around = (print: () => void) => {
-    if (isStarted) process.stderr.write(CLEAR_LINE);
+    if (isStarted) process.stderr.write(CLEAR_LINE + WRAP_ON);
     print();
+    if (isStarted) process.stderr.write(WRAP_OFF);
   };
   return {
     show({ done, total, leftMs, last }) {
@@ -59,7 +65,11 @@ async function createBarView(): Promise<SweepView> {
     note: (text) => around(() => process.stderr.write(`${text}\n`)),
     around,
     close() {
-      if (isStarted) bar.stop();
+      if (!isStarted) return;
+      isStarted = false;
+      process.stderr.write(CLEAR_LINE + SAVE_CURSOR);
+      bar.stop();
+      process.stderr.write(WRAP_ON);
     },
   };
 }
