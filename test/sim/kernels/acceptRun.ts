@@ -321,7 +321,7 @@ class AcceptRun {
       const visitor = this.#visitors.find(({ port }) => port === remotePort);
       if (!visitor) throw new Error(`a connection from ${remotePort}, which nobody has opened`);
       // The price of SYN cookies: a belated copy of a first segment opens its connection again.
-      const isCookies = host.memory.counter(SYN_COOKIES_ACCEPTED) > 0;
+      const isCookies = this.#stage.hostsUp(SERVER).some(({ memory }) => memory.counter(SYN_COOKIES_ACCEPTED) > 0);
       if (++visitor.accepted > 1 && !isCookies) throw new Error(`the connection from ${remotePort} is accepted again`);
       connection.abort();
     } catch (error) {

@@ -13,6 +13,7 @@ describeSuite({
   found: [
     { seed: 129, what: "the ACK of a SYN cookie came to another kernel than the SYN, which could not redeem it" },
     { seed: 246, what: "likewise, when a kernel that was back took its entries of the card's tables again" },
+    { seed: 622, what: "the model: what a cookie had opened again was stolen by a kernel without any" },
     { seed: 1002, what: "the second segment overtook the first, and another flow's cookie had taken this one's place" },
   ],
   reached: ["accepted", "visitors", "excused", "stolen", "refused filters"],
