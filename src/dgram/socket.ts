@@ -45,6 +45,8 @@ export class StackDgramSocket extends EventEmitter {
   #sockets: Sockets | undefined;
   #udp: UdpSocket | undefined;
   #peer: AddressInfo | undefined;
+  /** What the socket's port has been chosen for: the step that waits must go there, whatever a second look-up said. */
+  #resolved: { readonly name: string; readonly address: string } | undefined;
   #recvBufferBytes = UDP_RECV_BUFFER_BYTES_DEFAULT;
   #sendBufferBytes = DATAGRAM_BYTES_MAX;
   #isConnecting = false;
@@ -84,7 +86,12 @@ export class StackDgramSocket extends EventEmitter {
       const bind = (asked?: Peer) => void this.#bind(found, port, asked).then((after) => process.nextTick(after));
       if (error) this.#bindFailed(error);
       else if (!peer || isIP(peer.host) || this.#hearsAll()) bind(peer);
-      else this.#lookup(peer.host, (unknown, host) => bind(unknown ? undefined : { ...peer, host }));
+      else {
+        this.#lookup(peer.host, (unknown, host) => {
+          if (!unknown) this.#resolved = { name: peer.host, address: host };
+          bind(unknown ? undefined : { ...peer, host });
+        });
+      }
     });
   }
 
@@ -508,6 +515,12 @@ export class StackDgramSocket extends EventEmitter {
 
   /** By the user's `lookup`, or the host's; both see addresses, too, as with Node. */
   #lookup(host: string, done: (error: Error | null, address: string) => void): void {
+    const resolved = this.#resolved;
+    this.#resolved = undefined;
+    if (resolved?.name === host) {
+      process.nextTick(done, null, resolved.address);
+      return;
+    }
     const lookup = this.#options.lookup ?? (dns.lookup as A.Lookup);
     // The stack has one interface: a zone says nothing.
     const name = host.includes(":") ? host.replace(ZONE, "") : host;

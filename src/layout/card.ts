@@ -47,10 +47,7 @@ export const CARD_QUEUES = 4;
 export const CARD_RETA_MASK = 8;
 /** u32: filters set. */
 export const CARD_FILTER_COUNT = 12;
-/**
- * u32 each: local ports for which the flow group comes from the destination port: those that our own active opens
- * lease, whose remote port is the same for all. First > last: none.
- */
+/** u32 each: own ports that have a part in the flow group (src/device/flowGroups.ts). First > last: none. */
 export const CARD_LOCAL_PORT_FIRST = 16;
 export const CARD_LOCAL_PORT_LAST = 20;
 /** 52 bytes. */

@@ -8,6 +8,7 @@ const askApp = new URL("../fixtures/askApp.mjs", import.meta.url);
 const tuning = { memoryBytes: 64 << 20, connectionsMax: 1024 };
 const KERNELS = 3;
 const SOCKETS = 25;
+const SERVICES = ["10.7.0.1", "10.7.0.3"];
 
 const cleanUp: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -25,15 +26,17 @@ it.each([
     const device = segment.createCard({ queues: KERNELS });
     const server = await createStack({
       device: segment.createCard(),
-      address: "10.7.0.1/24",
+      address: SERVICES.map((address) => `${address}/24`),
       sharedMemory: true,
       tuning,
     });
     cleanUp.push(() => server.close({ drainMs: 0 }));
-    const echo = await server.bindUdp(53);
-    void (async () => {
-      for await (const { data, address, port } of echo) echo.send(data, { address, port });
-    })();
+    for (const service of SERVICES) {
+      const echo = await server.bindUdp({ port: 53, address: service });
+      void (async () => {
+        for await (const { data, address, port } of echo) echo.send(data, { address, port });
+      })();
+    }
     const clients = await createStack({
       mode: "threads",
       device,
@@ -45,7 +48,7 @@ it.each([
     cleanUp.push(() => clients.close({ drainMs: 0 }));
     const heard: unknown[] = [];
     clients.on("message", ({ data }) => heard.push(data));
-    clients.postMessage({ peer: { address: "10.7.0.1", port: 53 } });
+    clients.postMessage({ addresses: SERVICES, port: 53 });
     await expect.poll(() => heard.length, { timeout: 30_000 }).toBe(KERNELS);
     const all = Array.from({ length: KERNELS }, (_, kernelId) => ({ kernelId, udp: SOCKETS, dgram: SOCKETS }));
     expect(heard).toEqual(expect.arrayContaining(all));

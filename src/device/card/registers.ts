@@ -177,10 +177,6 @@ export class CardRegisters {
     this.#halves[(this.#at + CARD_FLOW_GROUPS) / 2 + group] = queue ?? FLOW_GROUP_NONE;
   }
 
-  /**
-   * Local ports whose packets are grouped by the local port: those that our own connections lease.
-   * An empty range (first > last) turns it off.
-   */
   /** Sends one flow to a queue, before all tables. @returns false when all filters are in use, by other flows. */
   setFilter(tuple: Tuple, queue: number): boolean {
     this.#check("queue", queue, 0, this.queues - 1);

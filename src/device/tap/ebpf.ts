@@ -4,13 +4,12 @@
  * IPv4 can be kept apart from their group by exact filters, in a BPF hash map; an entry of the table says whether its
  * group has any, so that the others do not pay for a look-up.
  *
- * The group is 12 bits of a port, and the port that a *client* chose is the one that varies. For connections made to
- * us that is the source port of an arriving packet; for connections that we opened it is our own, the destination.
- * Ports of our ephemeral range are taken as our own. The rules, in order:
+ * The group is 12 bits of the port that a *client* chose: of the source port, or, where the destination port is one of
+ * our ephemeral range, so that either end may have chosen, of both, XORed (flowGroups.ts). The rules, in order:
  *
  * ```
  *  TCP over IPv4 with a filter      the filter's queue
- *  TCP, UDP, not a fragment         destination port ephemeral ? group(destination port) : group(source port)
+ *  TCP, UDP, not a fragment         group(destination port ephemeral ? source ^ destination : source)
  *  ICMP error about TCP or UDP      the group of the flow whose packet it quotes (RFC 792, 4443; PMTUD needs it there)
  *  fragments, other IP protocols    hash of the two addresses, modulo queues
  *  ARP replies and announcements,   the relay queue, from which all kernels get them (relay.ts)
