@@ -2,10 +2,12 @@
  * Options of IPv4 (RFC 791 3.1, RFC 1122 3.2.1.8): are they well-formed, and which of a request for an echo go back
  * with the reply. Everything else is skipped (RFC 7126 tells what of them is used at all).
  */
+import { sipHash } from "../flow/hash.ts";
 import { nowMs } from "../time.ts";
 import { storeBe32 } from "../wire/bytes.ts";
 
 const HEADER_BYTES: u32 = 20;
+const IP_SOURCE: usize = 12;
 export const OPTIONS_BYTES_MAX: u32 = 40;
 const OPTION_END: u32 = 0;
 const OPTION_NOP: u32 = 1;
@@ -23,6 +25,8 @@ const TIMES_AND_ADDRESSES: u32 = 1;
 const TIMES_OF_NAMED: u32 = 3;
 /** A timestamp that is not milliseconds since midnight UT (RFC 791 3.1). */
 const NOT_UNIVERSAL_TIME: u32 = 0x80000000;
+/** Separates the offset from what else is hashed of a pair: low words of ports, labels or protocols are not 0. */
+const TIME_LABEL: u64 = 0x74696d6500000000;
 
 export const OPTIONS_FINE: i32 = 0;
 export const OPTIONS_ROUTE: i32 = -1;
@@ -55,6 +59,7 @@ export function optionsCheck(packet: usize, headerBytes: u32): i32 {
  * Preconditions: optionsCheck found the options fine; room for OPTIONS_BYTES_MAX.
  */
 export function optionsReflect(packet: usize, headerBytes: u32, local: u32, target: usize): u32 {
+  const pair = ((<u64>load<u32>(packet, IP_SOURCE)) << 32) | local;
   let written: u32 = 0;
   let offset = HEADER_BYTES;
   while (offset < headerBytes) {
@@ -64,7 +69,7 @@ export function optionsReflect(packet: usize, headerBytes: u32, local: u32, targ
     if (kind == OPTION_RECORD_ROUTE || kind == OPTION_TIMESTAMP) {
       memory.copy(target + written, packet + offset, length);
       if (kind == OPTION_RECORD_ROUTE) enterRoute(target + written, length, local);
-      else enterTime(target + written, length, local);
+      else enterTime(target + written, length, local, pair);
       written += length;
     }
     offset += length;
@@ -87,7 +92,11 @@ function enterRoute(option: usize, length: u32, local: u32): void {
   store<u8>(option, <u8>(at + 5), 2);
 }
 
-function enterTime(option: usize, length: u32, local: u32): void {
+/**
+ * Time since a moment that is secret, another for each pair of hosts, as in TCP (RFC 7323 7.1): strangers learn nothing
+ * of the clock. @param pair the addresses.
+ */
+function enterTime(option: usize, length: u32, local: u32, pair: u64): void {
   if (length < TIMESTAMP_HEADER_BYTES) return;
   const flag = <u32>load<u8>(option, 3) & 15;
   if (flag != TIMES_ALONE && flag != TIMES_AND_ADDRESSES && flag != TIMES_OF_NAMED) return;
@@ -104,6 +113,6 @@ function enterTime(option: usize, length: u32, local: u32): void {
     store<u32>(option + at, local);
     at += 4;
   }
-  storeBe32(option + at, nowMs | NOT_UNIVERSAL_TIME);
+  storeBe32(option + at, (nowMs + <u32>sipHash(pair, TIME_LABEL)) | NOT_UNIVERSAL_TIME);
   store<u8>(option, <u8>(at + 5), 2);
 }

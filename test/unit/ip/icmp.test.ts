@@ -63,29 +63,55 @@ describe.each(PROBE_BUILDS)("ICMP, %s build", (build) => {
       expect(probe.counters()).toMatchObject({ icmpReceived: 1, icmpEchoReplies: 1 });
     });
 
+    /** The time that the kernel enters for this peer. */
+    function enteredTime(probe: IpProbe, source = PEER): number {
+      inputIcmp(probe, { type: 8, rest: 1 }, pattern(8), { source, options: hex("44 08 05 00 00000000") });
+      const options = packets(probe)[0]?.options as Uint8Array;
+      return new DataView(options.buffer, options.byteOffset).getUint32(4);
+    }
+
     // RFC 1122 3.2.2.6. Timestamps are of no universal time: the upper bit is set (RFC 791 3.1).
     test.each([
       ["a record route with room", "07 0b 04 00000000 00000000 00", "07 0b 08 0a000001 00000000 00"],
       ["a record route", "07 0b 08 0a000007 00000000 00", "07 0b 0c 0a000007 0a000001 00"],
       ["a full record route", "07 07 08 0a000007 00", "07 07 08 0a000007 00"],
       ["a record route whose pointer shows nowhere", "07 07 02 00000000 00", "07 07 02 00000000 00"],
-      ["timestamps", "44 08 05 00 00000000", "44 08 09 00 800003e8"],
+      ["timestamps", "44 08 05 00 00000000", "44 08 09 00 TIME"],
       ["full timestamps, the overflow counted", "44 08 09 10 00000001", "44 08 09 20 00000001"],
       ["full timestamps, the overflow at its end", "44 08 09 f0 00000001", "44 08 09 f0 00000001"],
-      ["timestamps with addresses", "44 0c 05 01 00000000 00000000", "44 0c 0d 01 0a000001 800003e8"],
-      ["the timestamp of us by name", "44 0c 05 03 0a000001 00000000", "44 0c 0d 03 0a000001 800003e8"],
+      ["timestamps with addresses", "44 0c 05 01 00000000 00000000", "44 0c 0d 01 0a000001 TIME"],
+      ["the timestamp of us by name", "44 0c 05 03 0a000001 00000000", "44 0c 0d 03 0a000001 TIME"],
       ["the timestamp of another by name", "44 0c 05 03 0a000009 00000000", "44 0c 05 03 0a000009 00000000"],
       ["timestamps with an unknown flag", "44 08 05 02 00000000", "44 08 05 02 00000000"],
       ["both, and nothing else", "01 94 04 0000 44 04 05 00 07 03 04", "44 04 05 10 07 03 04 00"],
       ["neither", "94 04 0000", ""],
     ])("with the reply goes %s", (_name, options, reflected) => {
       const probe = connected();
-      probe.advance(1000 - probe.nowMs);
+      const time = enteredTime(probe).toString(16).padStart(8, "0");
       inputIcmp(probe, { type: 8, rest: 0x12340007 }, pattern(33), { options: hex(options) });
       const [reply] = packets(probe);
-      expect(reply).toMatchObject({ source: OWN, checksumValid: true, options: hex(reflected) });
+      expect(reply).toMatchObject({ source: OWN, checksumValid: true, options: hex(reflected.replace("TIME", time)) });
       const answer = parseIcmp(reply?.payload as Uint8Array);
       expect(answer).toMatchObject({ type: 0, checksumValid: true, payload: pattern(33) });
+    });
+
+    test("timestamps go with time and say nothing of the clock: each host has an offset of its own", () => {
+      const probe = connected();
+      const first = enteredTime(probe);
+      probe.advance(1234);
+      expect(((enteredTime(probe) - first) & 0x7fffffff) >>> 0).toBe(1234);
+      const hosts = Array.from({ length: 32 }, (_, n) => `10.0.0.${2 + n}`);
+      const offsets = hosts.map((source) => {
+        probe.input(arp({ operation: "request", senderMac: PEER_MAC, senderV4: source, targetV4: OWN }));
+        probe.sent();
+        const entered = enteredTime(probe, source);
+        expect(entered >>> 31).toBe(1);
+        return ((entered - probe.nowMs) & 0x7fffffff) >>> 0;
+      });
+      expect(new Set(offsets).size).toBe(hosts.length);
+      for (const quarter of [0, 1, 2, 3])
+        expect(offsets.filter((offset) => offset >>> 29 === quarter).length).toBeGreaterThan(0);
+      expect(offsets).not.toContain(0);
     });
 
     test("options do not make fragments of a reply", () => {
