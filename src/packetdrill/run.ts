@@ -42,17 +42,30 @@ export type RunOptions = {
 
 export type RunResult =
   | { readonly outcome: "passed" }
-  /** `error` begins with file and line. `what`: of "unsupported". */
-  | { readonly outcome: "failed" | "unsupported"; readonly error: string; readonly what: string };
+  | {
+      readonly outcome: "failed" | "unsupported";
+      /** Begins with file and line. */
+      readonly error: string;
+      /** Of "unsupported". */
+      readonly what: string;
+      /** Whether the text was a script: it ended while it ran. */
+      readonly isParsed: boolean;
+      /** What neither the script nor the kernel's answers explain: a trap of the kernel, a fault of the interpreter. */
+      readonly fault: unknown;
+    };
+
+/** Times of a script end here (100 days): the machine counts nanoseconds, and beyond 2^53 they are not exact. */
+const TIME_US_MAX = 100 * 24 * 3600e6;
+
+/** Errors that say what is wrong with the script, or with what the kernel does. */
+const EXPLAINED = [ScriptError, Unsupported, MalformedPacket, ContentError];
 
 /** Never throws for anything that the script or the kernel does. */
 export function runScript(source: ScriptSource, options: RunOptions): RunResult {
+  let script: Script | undefined;
   let run: ScriptRun | undefined;
   try {
-    const script = parseScript(
-      source.text,
-      new Map([...ownDefinitions(source, options), ...(options.definitions ?? [])]),
-    );
+    script = parseScript(source.text, new Map([...ownDefinitions(source, options), ...(options.definitions ?? [])]));
     run = new ScriptRun(script, source, options);
     run.run();
     return { outcome: "passed" };
@@ -63,6 +76,8 @@ export function runScript(source: ScriptSource, options: RunOptions): RunResult 
       outcome: error instanceof Unsupported ? "unsupported" : "failed",
       error: `${source.file}:${line}: ${message}`,
       what: error instanceof Unsupported ? error.what : message,
+      isParsed: script !== undefined,
+      fault: EXPLAINED.some((kind) => error instanceof kind) ? undefined : error,
     };
   }
 }
@@ -200,6 +215,7 @@ class ScriptRun {
   }
 
   #advanceTo(us: number, toleranceUs: number): void {
+    this.#checkTime(us);
     if (this.#context) this.#wait(us);
     else this.#bootUs = Math.max(this.#bootUs, us);
     if (this.#nowUs > us + toleranceUs) {
@@ -207,8 +223,13 @@ class ScriptRun {
     }
   }
 
+  #checkTime(us: number): void {
+    if (Number.isFinite(us) && us > TIME_US_MAX) throw new ScriptError(this.line, `${seconds(us)} is too late`);
+  }
+
   /** Lets time pass; calls that block go on. @returns true when it was `isEnough`. */
   #wait(untilUs: number, isEnough: () => boolean = () => false): boolean {
+    this.#checkTime(untilUs);
     const { machine } = this.#boot();
     for (;;) {
       const deadlineUs = this.#pending?.attempt.deadlineUs ?? Number.POSITIVE_INFINITY;

@@ -208,18 +208,16 @@ export function scriptTarget(scripts: readonly string[]): ParserTarget {
   return { name: "packetdrill scripts", run };
 }
 
-/** A fault of the kernel or of the interpreter would be told as an error of another kind. */
-const FAULT = /unreachable|out of bounds|is not a function|Cannot read|at ~lib|in assembly/;
-
 /** Scripts that run to an end against a kernel; commands other than sysctl are unsupported anyway. */
 export function runTarget(scripts: readonly string[], directory: string, module: WebAssembly.Module): ParserTarget {
   const run = (seed: number): boolean => {
     const text = mutateScript(scripts, new Prng(seed, 33));
     const result = runScript({ file: `seed ${seed}`, text, directory }, { module });
-    if (result.outcome === "failed" && FAULT.test(result.error)) {
-      throw new Error(`scripts against a kernel, seed ${seed}: ${result.error}\n${text}`);
+    if (result.outcome === "passed") return true;
+    if (result.fault !== undefined) {
+      throw new Error(`scripts against a kernel, seed ${seed}: ${result.error}\n${text}`, { cause: result.fault });
     }
-    return result.outcome === "failed";
+    return result.isParsed;
   };
   return { name: "scripts against a kernel", run };
 }

@@ -115,6 +115,22 @@ describe("unsupported", () => {
   });
 });
 
+test("how far a failed script came, and whether the kernel or the interpreter is at fault", () => {
+  expect(run("0 socket(")).toMatchObject({ outcome: "failed", isParsed: false, fault: undefined });
+  const wrong = SCRIPT.replace("= 1000", "= 999");
+  expect(run(wrong)).toMatchObject({ outcome: "failed", isParsed: true, fault: undefined });
+  // "unreachable" in what a script says is no trap.
+  const quoted = SCRIPT.replace("tcpi_unacked == 0", '"unreachable" == 0');
+  expect(run(quoted)).toMatchObject({ outcome: "failed", fault: undefined });
+  // Times that nanoseconds cannot count.
+  const late = SCRIPT.replace("+.1 write", "+100000000000000000000 write");
+  expect(run(late)).toMatchObject({ outcome: "failed", error: expect.stringContaining(":8: "), fault: undefined });
+  // A kernel without exports: the interpreter stumbles over what is missing.
+  const empty = new WebAssembly.Module(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0));
+  const result = runScript({ file: "x.pkt", text: SCRIPT, directory: "." }, { module: empty });
+  expect(result).toMatchObject({ outcome: "failed", isParsed: true, fault: expect.any(Error) });
+});
+
 test("the same script and seed give the same result, whatever the seed", () => {
   for (const seed of [1, 2, 99]) {
     const result = runScript({ file: "x.pkt", text: SCRIPT, directory: "." }, { module, seed });
