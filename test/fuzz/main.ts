@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { Prng } from "../../src/sim/prng.ts";
 import { fuzzModule } from "./fuzzKernel.ts";
 import { BYTES_TARGETS, type ParserTarget, runTarget, scriptTarget } from "./parsers.ts";
 import { Runner, Search, shorten } from "./search.ts";
@@ -11,31 +12,48 @@ const PROGRESS_MS = 2000;
 const FINDINGS_MAX = 10;
 /** Of the time, for what reads bytes and text outside the kernel. */
 const PARSERS_SHARE = 0.1;
-/** Seeds of a run: far more than any run tries. */
-const SEEDS_PER_RUN = 2 ** 24;
+/** Separates the seeds of the parsers' inputs from what else is drawn from the run's. */
+const PARSERS_STREAM = 34;
 
 /** Parsers in turn, until the time is over. @returns what was found. */
-function fuzzParsers(targets: readonly ParserTarget[], firstSeed: number, seconds: number): number {
+function fuzzParsers(targets: readonly ParserTarget[], runSeed: number, seconds: number): number {
+  const seeds = new Prng(runSeed, PARSERS_STREAM);
   let findings = 0;
   for (const { name, run } of targets) {
     const end = performance.now() + (seconds * 1000) / targets.length;
     let runs = 0;
     let understood = 0;
-    let found: unknown;
-    for (; found === undefined && performance.now() < end; runs++) {
+    let hasFailed = false;
+    for (; !hasFailed && performance.now() < end; runs++) {
+      const seed = seeds.u32();
       try {
-        if (run(firstSeed + runs)) understood++;
+        if (run(seed)) understood++;
       } catch (error) {
-        found = error;
+        hasFailed = true;
+        findings++;
+        console.log("FAILED:", error, `\n  npm run fuzz -- --replay-parser "${name}:${seed}"`);
       }
     }
-    if (found !== undefined) {
-      findings++;
-      console.log("FAILED:", found);
-    }
-    console.log(`fuzz, ${name}: ${runs} inputs, ${understood} understood, ${found === undefined ? 0 : 1} findings`);
+    console.log(`fuzz, ${name}: ${runs} inputs, ${understood} understood, ${hasFailed ? 1 : 0} findings`);
   }
   return findings;
+}
+
+/** @param which name of a target and seed, as a finding tells them. @returns exit status. */
+function replayParser(targets: readonly ParserTarget[], which: string): number {
+  const [, name, seed] = /^(.*):(\d+)$/.exec(which) ?? [];
+  const target = targets.find((candidate) => candidate.name === name);
+  if (target === undefined) {
+    console.error(`fuzz: --replay-parser ${which}: NAME:SEED, of ${targets.map((known) => known.name).join("; ")}`);
+    return 2;
+  }
+  try {
+    console.log(`nothing wrong: ${target.run(Number(seed)) ? "understood" : "refused"}`);
+    return 0;
+  } catch (error) {
+    console.log(error);
+    return 1;
+  }
 }
 
 function parserTargets(packets: string, wasm: Buffer<ArrayBuffer>): ParserTarget[] {
@@ -55,9 +73,12 @@ export async function main(wasmFile: string, packets: string, argv: readonly str
       frames: { type: "string", default: "Infinity" },
       seed: { type: "string", default: "1" },
       replay: { type: "string" },
+      "replay-parser": { type: "string" },
     },
   });
   const wasm = readFileSync(wasmFile);
+  const parser = values["replay-parser"];
+  if (parser !== undefined) return replayParser(parserTargets(packets, wasm), parser);
   const compiled = fuzzModule(wasm);
   if (values.replay !== undefined) {
     const runner = new Runner(compiled);
@@ -95,6 +116,6 @@ export async function main(wasmFile: string, packets: string, argv: readonly str
   // A count of frames asks for nothing else.
   const parsersSeconds = Number.isFinite(frames) ? 0 : seconds * PARSERS_SHARE;
   const targets = parsersSeconds > 0 ? parserTargets(packets, wasm) : [];
-  const found = fuzzParsers(targets, 1 + (seed - 1) * SEEDS_PER_RUN, parsersSeconds);
+  const found = fuzzParsers(targets, seed, parsersSeconds);
   return search.findings.length + found === 0 ? 0 : 1;
 }

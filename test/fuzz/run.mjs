@@ -1,5 +1,6 @@
 // Runs the fuzzer: node test/fuzz/run.mjs [--seconds S] [--frames N] [--seed N] [--build release|debug]
-// or one program again: --replay BASE64. Node 20 runs no TypeScript, so it is bundled to a temporary file first.
+// or one program, or a parser's input, again: --replay BASE64, --replay-parser NAME:SEED. Node 20
+// runs no TypeScript, so it is bundled to a temporary file first.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
