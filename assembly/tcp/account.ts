@@ -32,7 +32,7 @@ export class Account {
   /** Segments with data, as the device brings them; those that it will cut up count as what they are cut into. */
   segmentsIn: u32;
   segmentsOut: u32;
-  /** Of the flight block that was given back last; 0: none. */
+  /** The least of the flight blocks that were given back; 0: none. */
   minRttUs: u32;
   dsacks: u32;
   /** Largest segment of the peer, an estimate; 0: none yet. */
@@ -51,6 +51,12 @@ let records: usize = 0;
 export function accountBoot(): bool {
   records = arenaAlloc(<usize>connectionsMax * ACCOUNT_SIZE_BYTES, 64);
   return records != 0;
+}
+
+/** A flight block goes, and with it its shortest round trip. */
+export function accountMinRtt(tcb: Tcb, rttUs: u32): void {
+  const account = accountOf(tcb);
+  if (account.minRttUs == 0 || rttUs < account.minRttUs) account.minRttUs = rttUs;
 }
 
 /** The connection's record. Preconditions to what is in it: hasAccount. */

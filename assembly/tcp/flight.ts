@@ -19,7 +19,7 @@ import { CONGESTION_BBR } from "../../src/layout/option.ts";
 import { streamAlloc, streamFree } from "../mem/streamPool.ts";
 import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
-import { accountOf, accountReordered, hasAccount } from "./account.ts";
+import { accountMinRtt, accountReordered, hasAccount } from "./account.ts";
 import { bbrLost } from "./bbr.ts";
 import { congestionOf } from "./congestion.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
@@ -341,7 +341,7 @@ export function flightRelease(tcb: Tcb): void {
   if (tcb.flight == 0) return;
   const f = flightOf(tcb);
   coldOf(tcb).wMaxBytes = <u32>f.wMax;
-  if (hasAccount(tcb) && f.minRttUs != 0xffffffff) accountOf(tcb).minRttUs = f.minRttUs;
+  if (hasAccount(tcb) && f.minRttUs != 0xffffffff) accountMinRtt(tcb, f.minRttUs);
   streamFree(tcb.flight, f.order);
   tcb.flight = 0;
 }

@@ -92,8 +92,8 @@ function accountInfo(tcb: Tcb, mss: u32, target: usize): void {
   // The SYN counts, too.
   const delivered = tcb.state >= O.STATE_ESTABLISHED ? 1 + (acked + mss - 1) / mss + segments(sacked, mss) : 0;
   store<u32>(target, <u32>delivered, I.TCPI_DELIVERED);
-  const minRttUs = tcb.flight != 0 ? flightOf(tcb).minRttUs : account.minRttUs;
-  store<u32>(target, minRttUs != 0 ? minRttUs : 0xffffffff, I.TCPI_MIN_RTT_US);
+  const before = account.minRttUs != 0 ? account.minRttUs : 0xffffffff;
+  store<u32>(target, tcb.flight != 0 ? min(flightOf(tcb).minRttUs, before) : before, I.TCPI_MIN_RTT_US);
 }
 
 function msSince(tick: u32): u32 {

@@ -356,7 +356,10 @@ export function coldOf(tcb: Tcb): TcbCold {
   return changetype<TcbCold>(coldBase + <usize>tcbIndex(tcb) * TCB_COLD_SIZE_BYTES);
 }
 
-/** Brings all lines of a connection into the cache: their misses overlap, if they are not waited for. */
+/**
+ * Brings a connection into the cache, so that the misses overlap: both lines of its hot record and the one in which its
+ * cold record begins. That one takes 48 bytes of lines of 64, so half of them reach into the next line, which is left.
+ */
 export function tcbTouch(index: u32): void {
   const tcb = tcbAt(index);
   load<u8>(changetype<usize>(tcb));

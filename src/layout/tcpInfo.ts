@@ -58,7 +58,11 @@ export const TCPI_PACING_RATE = 108;
 export const TCPI_DELIVERED = 112;
 /** With accurate ECN (RFC 9768): packets of ours that arrived with ECN's congestion mark, as the peer tells; else 0. */
 export const TCPI_DELIVERED_CE = 116;
-/** 0xffffffff: no sample. Of data that was sent; while all is acknowledged, of the time before. */
+/**
+ * 0xffffffff: no sample. Of data that was sent. Deviates from Linux's, which forgets after five minutes: the least of
+ * the connection's life. It is kept with what is in flight, once that is looked at one by one (SACK, recovery, BBR),
+ * and begins with the smoothed one; samples before and between only move that.
+ */
 export const TCPI_MIN_RTT_US = 120;
 /** Queued and not sent yet. */
 export const TCPI_NOTSENT_BYTES = 124;

@@ -180,6 +180,30 @@ describe.each(KERNEL_BUILDS)("SACK, %s build", (build) => {
       expect(bench.counters().tcpRetransmitTimeouts).toBe(0);
     });
 
+    test("the shortest round trip is told for the connection's life, whatever comes after a pause", () => {
+      const { bench, peer, handle } = open(build);
+      const shortest = () => info(bench, handle)(TCPI.TCPI_MIN_RTT_US);
+      expect(shortest()).toBe(0xffffffff);
+      let end = 0;
+      for (const [rttMs, expected] of [
+        [20, 20],
+        [RTT_MS, 20],
+        [15, 15],
+      ] as const) {
+        bench.write(handle, pattern(4 * MSS));
+        sent(peer);
+        bench.advance(rttMs);
+        peer.sendSack(at(end), segments(end + 1, end + 4));
+        end += 4;
+        peer.send({ flags: "ack", ack: at(end) });
+        expect(shortest()).toBe(expected * 1000);
+        // What is known of the flight is given back meanwhile.
+        bench.advance(5000);
+        sent(peer);
+        expect(shortest()).toBe(expected * 1000);
+      }
+    });
+
     test("several holes are filled in one round trip", () => {
       const { bench, peer, handle } = open(build);
       bench.write(handle, pattern(10 * MSS));
