@@ -99,7 +99,7 @@ import {
   migrationReplayHeld,
   migrationThaw,
 } from "./tcp/migration.ts";
-import { stealDetour, stealExpect, stealFreeze, stealReplayLate } from "./tcp/stealing.ts";
+import { flowDetour, stealDetour, stealExpect, stealFreeze, stealReplayLate } from "./tcp/stealing.ts";
 import { tcpConnect } from "./tcp/open.ts";
 import { tcpOutput } from "./tcp/output.ts";
 import { outputCount, outputMark, outputQueueBoot, outputShift } from "./tcp/outputQueue.ts";
@@ -155,6 +155,7 @@ export {
   migrationReplayHeld,
   migrationSetGroup,
   migrationThaw,
+  flowDetour,
   stealDetour,
   stealExpect,
   stealFreeze,

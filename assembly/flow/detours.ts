@@ -1,6 +1,7 @@
 /**
  * Flows that change hands one by one, while their groups stay (docs/migration.md, Stealing). A *detour* says of one
- * flow what a group's state says of all of its group: its connection is on its way here, or has gone to another kernel.
+ * flow what a group's state says of all of its group: its connection is on its way here, or has gone to another kernel;
+ * or that the flow is for this kernel, while its group is for another (a move that has been undone).
  * Only a segment that finds no connection looks here, and only while there are any detours.
  *
  * A hash table:

@@ -19,7 +19,7 @@ import {
   VNET_DATA_VALID,
 } from "../../src/layout/frameRing.ts";
 import { RESULT_BASE } from "../../src/layout/kernelMemory.ts";
-import { GROUP_ARRIVING, GROUP_LEFT, GROUP_STEADY } from "../../src/layout/migration.ts";
+import { GROUP_ARRIVING, GROUP_HERE, GROUP_LEFT, GROUP_STEADY } from "../../src/layout/migration.ts";
 import { EINVAL } from "../../src/layout/status.ts";
 import { flowGroupMask } from "../config.ts";
 import { detoursBoot, detoursForget, detourState, haveDetours } from "./detours.ts";
@@ -103,7 +103,7 @@ export function migrationTakes(): bool {
     state = groupState(S.segPorts);
   }
   // What we have sent to ourselves is steered by no device.
-  if (state == GROUP_STEADY || addressFind(S.segmentRemoteAt()) >= 0) return false;
+  if (state == GROUP_STEADY || state == GROUP_HERE || addressFind(S.segmentRemoteAt()) >= 0) return false;
   // Counted where it finds its connection.
   countBy(TCP_SEGMENTS_RECEIVED, -1);
   const shelf = state == GROUP_ARRIVING ? held : late;

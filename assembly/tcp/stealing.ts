@@ -9,9 +9,9 @@ import { GROUP_NONE, groupState, late } from "../flow/migration.ts";
 import { addressFind } from "../ip/address.ts";
 import * as M from "../../src/layout/migration.ts";
 import { STATE_CLOSED, STATE_ESTABLISHED } from "../../src/layout/option.ts";
-import { EBUSY, EINVAL, ENOBUFS, OK } from "../../src/layout/status.ts";
+import { EBUSY, ECONNREFUSED, EINVAL, ENOBUFS, OK } from "../../src/layout/status.ts";
 import { isV6, remoteAt } from "./addresses.ts";
-import { Listener, listenerAt } from "./listener.ts";
+import { Listener, listenerAt, listenerFind } from "./listener.ts";
 import { freeze, replayShelf } from "./migration.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
@@ -22,7 +22,7 @@ let knowsV6: bool = false;
 
 /** See KernelExports.stealFreeze. */
 export function stealFreeze(connectionsMax: u32, addresses: u32, withV6: i32, to: u32, move: u32): i32 {
-  if (to > 255 - <u32>M.GROUP_LEFT) return EINVAL;
+  if (to >= <u32>M.GROUP_HERE - M.GROUP_LEFT) return EINVAL;
   const wanted = min(connectionsMax, detoursFree());
   knownAddresses = addresses;
   knowsV6 = withV6 != 0;
@@ -72,7 +72,16 @@ function canGo(tcb: Tcb): bool {
 export function stealExpect(remote: usize, localIndex: u32, ports: u32, move: u32): i32 {
   // Late frames of its group go where the flow comes from: they would go round in a circle.
   if (groupState(ports) >= <u32>M.GROUP_LEFT) return EBUSY;
+  // Nobody would ever accept it.
+  const listener = listenerFind(<u32>bswap<u16>(<u16>(ports >> 16)), localIndex);
+  if (changetype<usize>(listener) == 0) return ECONNREFUSED;
   return detourSet(remote, localIndex, ports, M.GROUP_ARRIVING, move) ? OK : ENOBUFS;
+}
+
+/** See KernelExports.flowDetour. */
+export function flowDetour(remote: usize, localIndex: u32, ports: u32, state: u32, move: u32): i32 {
+  if (state < <u32>M.GROUP_LEFT || state > <u32>M.GROUP_HERE) return EINVAL;
+  return detourSet(remote, localIndex, ports, state, move) ? OK : ENOBUFS;
 }
 
 /** See KernelExports.stealDetour. */

@@ -352,6 +352,11 @@ export class Balancer {
     };
   }
 
+  /** The group's connections that filters keep in a kernel. */
+  pinnedOf(group: number): PinnedFlow[] {
+    return this.#pins.find((flow) => flow.group === group);
+  }
+
   /** Takes its filters out of the device; the groups stay where they are. */
   close(): void {
     if (this.#settling.size > 0) this.#withholdResets(false);

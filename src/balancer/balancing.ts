@@ -1,6 +1,7 @@
 /** The balancer of a stack: its option, its timer, its events. */
 import type { GroupRefusal } from "../control/ownedDevice.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
+import type { PinnedFlow } from "./pins.ts";
 import { NetPopcornError } from "../errors.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { StackPlan } from "../kernel/stackPlan.ts";
@@ -101,6 +102,11 @@ export class Balancing {
   /** See MigratorOptions.unpin. */
   unpin(group: number): () => void {
     return this.#balancer?.unpin(group) ?? (() => {});
+  }
+
+  /** See MigratorOptions.pinned. */
+  pinnedOf(group: number): readonly PinnedFlow[] {
+    return this.#balancer?.pinnedOf(group) ?? [];
   }
 
   /** Nothing is moved any more; what is pinned stays so, for connections that come to their end. */

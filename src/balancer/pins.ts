@@ -88,6 +88,11 @@ export class Pins {
     return removed;
   }
 
+  /** Those wanted. */
+  find(isWanted: (flow: PinnedFlow) => boolean): PinnedFlow[] {
+    return [...this.#pins.values()].map(({ flow }) => flow).filter(isWanted);
+  }
+
   /** Removes the pins of a group. @returns what they were. */
   takeGroup(group: number): Pin[] {
     return this.take((flow) => flow.group === group);

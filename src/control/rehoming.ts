@@ -15,7 +15,7 @@
  * unknown segments with silence, not RST, until the old one has been looked at once more. What is found there gets an
  * exact filter, where the device has some; otherwise the entry goes back.
  */
-import { flowKey, Pins } from "../balancer/pins.ts";
+import { flowKey, type PinnedFlow, Pins } from "../balancer/pins.ts";
 import type { Device, Placement } from "../device/device.ts";
 import { groupOfPorts, groupRuleOf } from "../device/flowGroups.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
@@ -152,11 +152,21 @@ export class Rehoming {
 
   /** See MigratorOptions.unpin. */
   unpin(group: number): () => void {
-    const rule = groupRuleOf(this.#options.device.capabilities);
-    const pins = this.#pins.take((flow) => groupOfPorts(flow.remotePort, flow.localPort, rule) === group);
+    const pins = this.#pins.take(this.#isOf(group));
     return () => {
       for (const { flow, sinceNs } of pins) this.#pins.add(flow, sinceNs);
     };
+  }
+
+  /** See MigratorOptions.pinned. */
+  pinnedOf(group: number): PinnedFlow[] {
+    return this.#pins.find(this.#isOf(group));
+  }
+
+  /** Its pins may name entries instead of groups. */
+  #isOf(group: number): (flow: ReplyTuple) => boolean {
+    const rule = groupRuleOf(this.#options.device.capabilities);
+    return ({ remotePort, localPort }) => groupOfPorts(remotePort, localPort, rule) === group;
   }
 
   /** Filters of ours that a steal has name another kernel are its own from then on. */

@@ -112,6 +112,7 @@ class InlineStack extends StackBase implements Stack {
           for (const repin of repins) repin();
         };
       },
+      pinned: (group) => [...this.#balancing.pinnedOf(group), ...this.#supervision.rehoming.pinnedOf(group)],
     });
     this.#supervision.rehoming.isMigrating = (entry) => this.#migrator.isMovingEntry(entry);
     this.#device.onGroupsRefused = (groups, why) => {

@@ -82,6 +82,7 @@ class ThreadStack extends StackBase implements Stack {
           for (const repin of repins) repin();
         };
       },
+      pinned: (group) => [...this.#balancing.pinnedOf(group), ...this.#supervision.rehoming.pinnedOf(group)],
     });
     this.#supervision.rehoming.isMigrating = (entry) => this.#migrator.isMovingEntry(entry);
     this.#device.onGroupsRefused = (groups, why) => {

@@ -56,3 +56,5 @@ export const GROUP_STEADY = 0;
 export const GROUP_ARRIVING = 1;
 /** The group has left: segments are forwarded. To the kernel GROUP_LEFT + id. */
 export const GROUP_LEFT = 2;
+/** Of a single flow: whatever becomes of its group, its segments are for this kernel. */
+export const GROUP_HERE = 255;

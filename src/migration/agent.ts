@@ -9,6 +9,7 @@ import { FRAME_QUEUE } from "../layout/frameRing.ts";
 import { MAP_BASE, MAP_TCBS, RESULT_BASE } from "../layout/kernelMemory.ts";
 import {
   GROUP_ARRIVING,
+  GROUP_HERE,
   GROUP_LEFT,
   GROUP_STEADY,
   MIGRATION_LIST_FLAGS,
@@ -82,6 +83,8 @@ export class MigrationAgent implements Parcels {
   /** Bytes of the oldest late frame that are sent already. */
   #lateSent = 0;
   // As the new kernel.
+  /** Late frames of which only the beginning has come, by sender. */
+  readonly #lateParts = new Map<number, { readonly frame: Uint8Array; bytes: number }>();
   #move: MoveId = 0;
   #status = OK;
   #bytes = 0;
@@ -136,7 +139,7 @@ export class MigrationAgent implements Parcels {
         this.#gone(request.group, reply);
         break;
       case "cancel":
-        this.#cancel(request.group, request.back);
+        this.#cancel(request);
         reply({ status: OK });
         break;
       case "stay":
@@ -381,7 +384,7 @@ export class MigrationAgent implements Parcels {
     return { status: OK, frames, bytes: this.#bytes };
   }
 
-  #cancel(group: number, back: number | undefined): void {
+  #cancel({ move, group, back, pinned }: Extract<MigrationRequest, { ask: "cancel" }>): void {
     const { exports } = this.#host;
     this.#move = 0;
     exports.migrationDiscard(0);
@@ -390,14 +393,30 @@ export class MigrationAgent implements Parcels {
       exports.migrationDropHeld(group);
       return;
     }
-    // What waited for the group is late where it will not be: it goes back.
+    // What waited for the group is late where it will not be: it goes back, to where the device brings its flow again.
+    for (const { flow, kernel } of pinned) {
+      const state = kernel === this.#host.kernelId ? GROUP_HERE : GROUP_LEFT + kernel;
+      // Without room for it, it goes where its group does: TCP sends again, or finds its peer gone.
+      this.#withFlow(flow, (remote, ports) => exports.flowDetour(remote, flow.localIndex, ports, state, move));
+    }
     exports.migrationSetGroup(group, GROUP_LEFT + back);
     exports.migrationReplayHeld(group);
     this.#forward(
       group,
       () => {},
-      () => exports.migrationSetGroup(group, GROUP_STEADY),
+      () => {
+        exports.migrationSetGroup(group, GROUP_STEADY);
+        exports.stealDetour(move, GROUP_STEADY);
+      },
     );
+  }
+
+  /** @param use gets where the remote address lies, and the ports as they stand in a segment. */
+  #withFlow({ remote, remotePort, localPort }: Flow, use: (remote: number, ports: number) => number): number {
+    const at = this.#area();
+    if (at === 0) return ENOMEM;
+    this.#host.memory.bytes.set(remote, at);
+    return use(at, swapped(remotePort) | (swapped(localPort) << 16));
   }
 
   // Stealing: as the kernel that is stolen from, and as the thief.
@@ -440,6 +459,8 @@ export class MigrationAgent implements Parcels {
         forgetFlows();
         exports.migrationThaw(0);
         exports.stealReplayLate();
+        // The oldest late frame is another one now: what has been sent of it is nothing.
+        this.#lateSent = 0;
         reply({ status: OK });
         break;
     }
@@ -454,13 +475,11 @@ export class MigrationAgent implements Parcels {
   }
 
   #stealExpect(move: MoveId, flows: readonly Flow[]): number {
-    const at = this.#area();
-    if (at === 0) return ENOMEM;
-    const { exports, memory } = this.#host;
+    if (this.#area() === 0) return ENOMEM;
+    const { exports } = this.#host;
     this.#beginReceiving(move);
-    for (const { remote, remotePort, localIndex, localPort } of flows) {
-      memory.bytes.set(remote, at);
-      const status = exports.stealExpect(at, localIndex, swapped(remotePort) | (swapped(localPort) << 16), move);
+    for (const flow of flows) {
+      const status = this.#withFlow(flow, (at, ports) => exports.stealExpect(at, flow.localIndex, ports, move));
       if (status < 0) return status;
     }
     return OK;
@@ -498,13 +517,26 @@ export class MigrationAgent implements Parcels {
     };
   }
 
-  takeLate(_from: number, bytes: Uint8Array, offset: number, total: number): void {
+  takeLate(from: number, bytes: Uint8Array, offset: number, total: number): void {
     const at = this.#area();
     if (at === 0 || total > AREA_BYTES || offset + bytes.length > total) return;
-    const { exports, memory } = this.#host;
-    memory.bytes.set(bytes, at + offset);
-    if (offset + bytes.length === total) exports.migrationReplay(at);
+    const frame = bytes.length === total ? bytes : this.#joined(from, bytes, offset, total);
+    if (!frame) return;
+    this.#host.memory.bytes.set(frame, at);
+    this.#host.exports.migrationReplay(at);
     this.#host.requestTurn();
+  }
+
+  /** Parts of frames from several kernels come between each other. @returns the frame, with its last part. */
+  #joined(from: number, part: Uint8Array, offset: number, total: number): Uint8Array | undefined {
+    const begun = offset === 0 ? { frame: new Uint8Array(total), bytes: 0 } : this.#lateParts.get(from);
+    // A sender that has begun anew sends from the first byte on.
+    if (!begun || begun.bytes !== offset || begun.frame.length !== total) return undefined;
+    begun.frame.set(part, offset);
+    begun.bytes += part.length;
+    if (begun.bytes < total) this.#lateParts.set(from, begun);
+    else this.#lateParts.delete(from);
+    return begun.bytes < total ? undefined : begun.frame;
   }
 
   /** Frozen connections from the `skip`-th on. */

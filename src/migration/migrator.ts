@@ -13,7 +13,8 @@ import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { HEALTH_BASE, HEALTH_MIGRATIONS } from "../layout/kernelMemory.ts";
 import { EOPNOTSUPP, OK } from "../layout/status.ts";
 import type { StackPlan } from "../kernel/stackPlan.ts";
-import type { Arrival, MigrationAnswer, MigrationRequest, MoveId, Reply } from "./request.ts";
+import type { PinnedFlow } from "../balancer/pins.ts";
+import type { Arrival, MigrationAnswer, MigrationRequest, MoveId, PinnedTo, Reply } from "./request.ts";
 import { Steal, type StealOrder } from "./steal.ts";
 
 const MOVE_ID_MAX = 0xffffffff;
@@ -51,6 +52,10 @@ export type MigratorOptions = {
    * @returns what puts it back.
    */
   readonly unpin?: (group: number) => () => void;
+  /** What unpin() takes away. */
+  readonly pinned?: (group: number) => readonly PinnedFlow[];
+  /** Own addresses, 16 bytes each, in the order of the kernels' configuration. Default: none, and nothing is pinned. */
+  readonly addresses?: readonly Uint8Array[];
 };
 
 type Phase = "survey" | "arrive" | "drain" | "freeze" | "transfer" | "commit" | "gone";
@@ -68,7 +73,14 @@ type MoveState = {
   /** Kernels whose answer in this phase is awaited. */
   readonly waiting: Set<number>;
   arrivals: Arrival[];
-  steered: { readonly before: number | undefined; readonly atNs: number; readonly repin: () => void } | undefined;
+  steered:
+    | {
+        readonly before: number | undefined;
+        readonly atNs: number;
+        readonly pinned: readonly PinnedFlow[];
+        readonly repin: () => void;
+      }
+    | undefined;
   commitsBefore: number;
   figures: { connections: number; bytes: number; heldFrames: number; lateFrames: number; durationUs: number };
 };
@@ -289,11 +301,17 @@ export class Migrator {
 
   /** @param then called when the device's tables are so, unless the move has been given up. */
   #steer(move: MoveState, then: () => void): void {
-    const { device, nowNs, unpin } = this.#options;
+    const { device, isRunning, nowNs, pinned: pinnedOf, unpin } = this.#options;
     const before = device.flowGroupQueue?.(move.group);
-    const repin = unpin?.(move.group) ?? (() => {});
+    const pinned = (pinnedOf?.(move.group) ?? []).filter(({ kernel }) => isRunning(kernel));
+    // A filter whose connection has ended may bring the next of its ports, after the survey.
+    for (const { kernel } of pinned) {
+      if (kernel !== move.to && !move.sources.includes(kernel)) move.sources.push(kernel);
+    }
+    // In this order nothing is brought home that lives elsewhere.
     device.moveFlowGroup?.(move.group, move.to);
-    move.steered = { before, atNs: nowNs(), repin };
+    const repin = unpin?.(move.group) ?? (() => {});
+    move.steered = { before, atNs: nowNs(), pinned, repin };
     if (!device.commitTables) then();
     else device.commitTables(() => this.#active === move && move.phase === "arrive" && then());
   }
@@ -354,19 +372,33 @@ export class Migrator {
   /** Everything as it was. */
   #undo(move: MoveState, error: NetPopcornError): void {
     const { device, isRunning, ask } = this.#options;
-    const { group, to, steered } = move;
+    const { id, group, to, steered } = move;
     move.waiting.clear();
     // Wherever it is now: if its new kernel has died, it is a stand-in's, but its connections stay where they were.
     const before = steered?.before;
     const goesBack = steered !== undefined && (before === undefined || isRunning(before));
-    if (goesBack) device.moveFlowGroup?.(group, before);
     steered?.repin();
+    if (goesBack) device.moveFlowGroup?.(group, before);
     if (move.phase !== "survey") {
       for (const source of move.sources) if (isRunning(source)) ask(source, { ask: "stay", group }, () => {});
       // A group that has nowhere to go back to is at home where it is.
-      if (isRunning(to)) ask(to, { ask: "cancel", group, back: goesBack ? before : undefined }, () => {});
+      const back = goesBack ? before : undefined;
+      const pinned = this.#named(steered?.pinned ?? []);
+      if (isRunning(to)) ask(to, { ask: "cancel", move: id, group, back, pinned }, () => {});
     }
     this.#end(move, () => move.reject(error));
+  }
+
+  /** As kernels call them, of those that are still there. */
+  #named(flows: readonly PinnedFlow[]): PinnedTo[] {
+    const { addresses = [], isRunning } = this.#options;
+    const indexOf = (local: Uint8Array) => addresses.findIndex((own) => own.every((byte, i) => byte === local[i]));
+    return flows
+      .filter(({ kernel }) => isRunning(kernel))
+      .map(({ remote, remotePort, local, localPort, kernel }) => {
+        return { flow: { remote, remotePort, localIndex: indexOf(local), localPort }, kernel };
+      })
+      .filter(({ flow }) => flow.localIndex >= 0);
   }
 
   #end(move: MoveState, settle: () => void): void {
@@ -396,12 +428,13 @@ function refusalError(status: number, { group, to }: MoveState): NetPopcornError
 
 /** The migrator of a stack. */
 export function createMigrator(
-  { device, memories }: StackPlan,
-  stack: Pick<MigratorOptions, "isUp" | "isRunning" | "ask" | "nowNs" | "unpin">,
+  { configs, device, memories }: StackPlan,
+  stack: Pick<MigratorOptions, "isUp" | "isRunning" | "ask" | "nowNs" | "unpin" | "pinned">,
 ): Migrator {
   return new Migrator({
     ...stack,
     device,
+    addresses: configs[0]?.addresses.map(({ address }) => address) ?? [],
     kernels: () => memories.length,
     commitsOf: (kernelId) => memories[kernelId]?.loadU32(HEALTH_BASE + HEALTH_MIGRATIONS) ?? 0,
   });

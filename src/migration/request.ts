@@ -25,6 +25,9 @@ export type Flow = {
   readonly localPort: number;
 };
 
+/** A flow that exact filters bring to another kernel than its group. */
+export type PinnedTo = { readonly flow: Flow; readonly kernel: number };
+
 /** What the owner asks of a kernel while connections are stolen (steal.ts). */
 export type StealRequest =
   /** Freeze the oldest connections that wait to be accepted. */
@@ -65,8 +68,14 @@ export type MigrationRequest =
   | { readonly ask: "commit"; readonly group: number; readonly arrivals: readonly Arrival[] }
   /** Forget what has gone; answered when late frames are no longer forwarded. */
   | { readonly ask: "gone"; readonly group: number }
-  /** Nothing will come. Frames laid aside go to kernel `back`, if it is known. */
-  | { readonly ask: "cancel"; readonly group: number; readonly back: number | undefined }
+  /** Nothing will come. Frames laid aside go to kernel `back`, if it is known; those of `pinned` flows, to theirs. */
+  | {
+      readonly ask: "cancel";
+      readonly move: MoveId;
+      readonly group: number;
+      readonly back: number | undefined;
+      readonly pinned: readonly PinnedTo[];
+    }
   /** What is frozen stays. */
   | { readonly ask: "stay"; readonly group: number };
 

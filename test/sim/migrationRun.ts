@@ -1,7 +1,8 @@
 /**
  * From a seed to a run in which flow groups move from kernel to kernel, with their connections, over bad links: streams
  * in both directions, opened from both sides, at the handle level with its hook. On demand applications accept slowly,
- * and kernels steal what waits from each other. Virtual time, no promises.
+ * and sometimes let nothing go when it is on its way already, and kernels steal what waits from each other. Virtual time,
+ * no promises.
  */
 import type { Policy, StealMove } from "../../src/balancer/policy.ts";
 import { createSegment } from "../../src/device/card/segment.ts";
@@ -69,15 +70,22 @@ class App {
   /** It accepts when it is told to. */
   readonly #acceptsLate: boolean;
 
-  constructor(host: KernelHost, pattern: Uint8Array, farOf: (remotePort: number) => End, acceptsLate = false) {
+  /** @param slow it accepts when it is told to; and whether it refuses, after the survey, to let a connection go. */
+  constructor(
+    host: KernelHost,
+    pattern: Uint8Array,
+    farOf: (remotePort: number) => End,
+    slow?: { readonly refuses: () => boolean },
+  ) {
     this.host = host;
-    this.#acceptsLate = acceptsLate;
+    this.#acceptsLate = slow !== undefined;
     this.#pattern = pattern;
     this.#farOf = farOf;
     const { handles } = host;
     this.#listener = handles.listen(PORT);
     handles.onHandOver({
       leave: (handle) => {
+        if (slow?.refuses()) return undefined;
         const end = this.ends.get(handle);
         this.ends.delete(handle);
         return end;
@@ -210,7 +218,7 @@ export async function runMigrations(seed: number, steals = false): Promise<Migra
     });
   const server = await create(kernels, SERVER);
   const client = await create(1, CLIENT);
-  const world = new MovingWorld(server, client, prng, steals);
+  const world = new MovingWorld(server, client, prng, new Prng(seed, 3), steals);
   try {
     return await world.run();
   } finally {
@@ -250,7 +258,7 @@ class MovingWorld {
   readonly #steals: boolean;
   #acceptAtNs = 0;
 
-  constructor(server: Stack, client: Stack, prng: Prng, steals: boolean) {
+  constructor(server: Stack, client: Stack, prng: Prng, refusals: Prng, steals: boolean) {
     this.#steals = steals;
     this.#stacks = [server, client];
     this.#server = server;
@@ -262,7 +270,8 @@ class MovingWorld {
       if (!pair) throw new Error(`nobody has connected from ${opener} port ${port}`);
       return pair.far;
     };
-    this.#servers = server.kernels.map((host) => new App(host, pattern, farOf(CLIENT), steals));
+    const slow = steals ? { refuses: () => refusals.below(4) === 0 } : undefined;
+    this.#servers = server.kernels.map((host) => new App(host, pattern, farOf(CLIENT), slow));
     this.#client = new App(client.kernels[0] as KernelHost, pattern, farOf(SERVER));
   }
 

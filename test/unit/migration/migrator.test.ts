@@ -4,7 +4,9 @@
  * nothing but their state, and every step of a move tried with every victim.
  */
 import { describe, expect, it } from "vitest";
+import type { PinnedFlow } from "../../../src/balancer/pins.ts";
 import type { Device } from "../../../src/device/device.ts";
+import { EOPNOTSUPP } from "../../../src/layout/status.ts";
 import { Migrator } from "../../../src/migration/migrator.ts";
 import type { MigrationAnswer, MigrationRequest, Reply } from "../../../src/migration/request.ts";
 
@@ -24,6 +26,12 @@ class FakeKernel {
   commits = 0;
 }
 
+const LOCAL = Uint8Array.of(...new Array(15).fill(0), 9);
+
+function pinTo(kernel: number, remotePort: number): PinnedFlow {
+  return { remote: new Uint8Array(16), remotePort, local: LOCAL, localPort: 80, kernel, group: GROUP };
+}
+
 type Job = { readonly kernelId: number; readonly request: MigrationRequest; readonly reply: Reply };
 
 /** Three kernels with connections of the group (two by filters), and one without. */
@@ -34,6 +42,9 @@ class FakeStack {
   /** Who has said what it has to send. */
   readonly sent = new Set<number>();
   outcome = "pending";
+  /** Where filters keep some of its connections. */
+  pins = [pinTo(1, 1000), pinTo(3, 1001)];
+  readonly cancels: Extract<MigrationRequest, { ask: "cancel" }>[] = [];
   readonly migrator: Migrator;
 
   /** @param leaver is about to leave already. */
@@ -56,6 +67,12 @@ class FakeStack {
       ask: (kernelId, request, reply) => this.jobs.push({ kernelId, request, reply }),
       commitsOf: (id) => (this.kernels[id] as FakeKernel).commits,
       nowNs: () => 0,
+      addresses: [new Uint8Array(16), LOCAL],
+      pinned: () => this.pins,
+      unpin: () => {
+        const pins = this.pins.splice(0);
+        return () => this.pins.push(...pins);
+      },
     });
     this.migrator.migrate(GROUP, TO).then(
       () => {
@@ -105,6 +122,7 @@ class FakeStack {
         kernel.state = "steady";
         return { status: 0 };
       case "cancel":
+        this.cancels.push(request);
         kernel.incoming = [];
         kernel.state = "steady";
         return { status: 0 };
@@ -148,6 +166,44 @@ class FakeStack {
     if (this.outcome !== "moved" && !lost.includes(0)) expect(this.queue).toBe(0);
   }
 }
+
+/** A kernel whose connection has ended, and its filter not yet: the next of the same ports may come there. */
+describe("a kernel that only a filter names", () => {
+  it("is an old one: what has come by that filter after the survey goes along", async () => {
+    const stack = new FakeStack();
+    const third = stack.kernels[3] as FakeKernel;
+    third.live = [];
+    while (!stack.jobs.some(({ request }) => request.ask === "drain")) await stack.step();
+    expect(stack.pins).toEqual([]);
+    third.live.push("d");
+    await stack.finish([]);
+    expect(stack.outcome).toBe("moved");
+    expect(stack.kernels.map(({ live }) => live.length)).toEqual([0, 0, 4, 0]);
+  });
+
+  it("gets the frames of its flows back, if the move is undone", async () => {
+    const stack = new FakeStack();
+    const pins = [...stack.pins];
+    while (!stack.jobs.some(({ request }) => request.ask === "freeze")) await stack.step();
+    const [{ reply }] = stack.jobs.splice(0, 1) as [Job];
+    reply({ status: EOPNOTSUPP });
+    await stack.finish([]);
+    expect(stack.outcome).toBe("ERR_MIGRATION_PINNED");
+    expect(stack.pins).toEqual(pins);
+    const named = pins.map(({ remote, remotePort, localPort, kernel }) => {
+      return { flow: { remote, remotePort, localIndex: 1, localPort }, kernel };
+    });
+    expect(stack.cancels).toMatchObject([{ group: GROUP, back: 0, pinned: named }]);
+  });
+
+  it("gets none when it has ended", async () => {
+    const stack = new FakeStack();
+    while (!stack.jobs.some(({ request }) => request.ask === "freeze")) await stack.step();
+    stack.kill(1);
+    await stack.finish([1]);
+    expect(stack.cancels[0]?.pinned.map(({ kernel }) => kernel)).toEqual([3]);
+  });
+});
 
 /** So many steps of a move are done. */
 async function stackAfter(steps: number): Promise<FakeStack> {

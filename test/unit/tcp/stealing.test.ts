@@ -1,8 +1,9 @@
 /** Connections that wait to be accepted go to another kernel, their groups stay: the kernels' part, step by step. */
 import { describe, expect, test } from "vitest";
 import { FLOW_GROUPS } from "../../../src/layout/flowGroup.ts";
-import { GROUP_LEFT, GROUP_STEADY } from "../../../src/layout/migration.ts";
-import { EBUSY } from "../../../src/layout/status.ts";
+import { FRAME_QUEUE } from "../../../src/layout/frameRing.ts";
+import { GROUP_HERE, GROUP_LEFT, GROUP_STEADY } from "../../../src/layout/migration.ts";
+import { EBUSY, ECONNREFUSED, EINVAL, ENOBUFS } from "../../../src/layout/status.ts";
 import { KERNEL_BUILDS, type KernelBench, Peer } from "../../helpers/kernelBench.ts";
 import {
   type BenchPair,
@@ -40,11 +41,23 @@ function ports(accepted: readonly { port: number }[]): number[] {
   return accepted.map(({ port }) => port);
 }
 
-function expectFlow(bench: KernelBench, peer: Peer): number {
-  const swapped = (port: number) => ((port & 0xff) << 8) | (port >> 8);
+function swapped(port: number): number {
+  return ((port & 0xff) << 8) | (port >> 8);
+}
+
+/** Has the peer's address in the area. @returns the ports of its segments. */
+function nameFlow(bench: KernelBench, peer: Peer): number {
   bench.bytes.fill(0, bench.area, bench.area + 10);
   bench.bytes.set([255, 255, 10, 0, 0, 2], bench.area + 10);
-  return bench.wasm.stealExpect(bench.area, 0, swapped(peer.port) | (swapped(80) << 16), MOVE);
+  return swapped(peer.port) | (swapped(80) << 16);
+}
+
+function expectFlow(bench: KernelBench, peer: Peer): number {
+  return bench.wasm.stealExpect(bench.area, 0, nameFlow(bench, peer), MOVE);
+}
+
+function detour(bench: KernelBench, peer: Peer, state: number): number {
+  return bench.wasm.flowDetour(bench.area, 0, nameFlow(bench, peer), state, MOVE);
 }
 
 function startSteal(pair: BenchPair, peers: readonly Peer[], connections: number): number {
@@ -195,22 +208,58 @@ describe.each(KERNEL_BUILDS)("stealing, %s build", (build) => {
       let taken = 0;
       for (; taken < 2000; taken++) {
         pair.target.bytes.fill(taken & 255, pair.target.area, pair.target.area + 16);
-        if (wasm.stealExpect(pair.target.area, 0, taken * 7919, round) < 0) break;
+        const flow = ((taken * 7919) & 0xffff) | (swapped(80) << 16);
+        if (wasm.stealExpect(pair.target.area, 0, flow, round) < 0) break;
       }
       expect(taken).toBe(992);
       wasm.stealDetour(round + 1, GROUP_STEADY);
-      expect(wasm.stealExpect(pair.target.area, 0, 0xfffffff, round)).toBeLessThan(0);
+      expect(wasm.stealExpect(pair.target.area, 0, 0xffff | (swapped(80) << 16), round)).toBe(ENOBUFS);
       wasm.stealDetour(round, GROUP_STEADY);
     }
   });
 
-  test("without a listener at the thief what is stolen is reset, as closing would have done", () => {
-    const pair = createPair({ build });
-    pair.source.listen(80);
-    const peer = openPending(pair.source, 30_000);
-    pair.target.nowNs = pair.source.nowNs;
-    pair.target.turn();
+  test("a kernel without a listener there takes nothing", () => {
+    const { pair, there, peers } = start(1);
+    const [peer] = peers as [Peer];
+    pair.target.wasm.tcpClose(there);
+    expect(expectFlow(pair.target, peer)).toBe(ECONNREFUSED);
+    pair.target.listen(81);
+    expect(expectFlow(pair.target, peer)).toBe(ECONNREFUSED);
+    pair.target.listen(80);
+    expect(expectFlow(pair.target, peer)).toBe(0);
+  });
+
+  test("a flow may go another way than its group: to a third kernel, or be for this one", () => {
+    const { pair } = start(0);
+    const { target } = pair;
+    const [away, here, other] = [0, 1, 2].map((i) => new Peer(target, { port: 30_000 + i * FLOW_GROUPS })) as Peer[];
+    expect(groupOf((away as Peer).port)).toBe(groupOf((here as Peer).port));
+    expect(detour(target, away as Peer, GROUP_STEADY)).toBe(EINVAL);
+    expect(detour(target, away as Peer, GROUP_LEFT + 2)).toBe(0);
+    expect(detour(target, here as Peer, GROUP_HERE)).toBe(0);
+    target.wasm.migrationSetGroup(groupOf((away as Peer).port), GROUP_LEFT);
+    const late = (peer: Peer) => {
+      peer.send({ flags: "syn" });
+      const at = target.wasm.migrationLatePeek() >>> 0;
+      if (at === 0) return undefined;
+      const kernel = target.bytes[at + FRAME_QUEUE];
+      target.wasm.migrationLateDrop();
+      return kernel;
+    };
+    expect(late(away as Peer)).toBe(2);
+    expect(late(other as Peer)).toBe(0);
+    expect(late(here as Peer)).toBeUndefined();
+    (here as Peer).expect({ flags: "syn ack" });
+    // Ended, all are of their group again.
+    target.wasm.stealDetour(MOVE, GROUP_STEADY);
+    expect(late(away as Peer)).toBe(0);
+  });
+
+  test("a listener that the thief has closed meanwhile: what is stolen is reset, as closing would have done", () => {
+    const { pair, there, peers } = start(1);
+    const [peer] = peers as [Peer];
     startSteal(pair, [peer], 1);
+    pair.target.wasm.tcpClose(there);
     commit(pair);
     peer.bench = pair.target;
     pair.target.settle();
