@@ -221,7 +221,7 @@ describe.each(KERNEL_BUILDS)("stealing, %s build", (build) => {
   test("a kernel without a listener there takes nothing", () => {
     const { pair, there, peers } = start(1);
     const [peer] = peers as [Peer];
-    pair.target.wasm.tcpClose(there);
+    pair.target.wasm.tcpListenClose(there);
     expect(expectFlow(pair.target, peer)).toBe(ECONNREFUSED);
     pair.target.listen(81);
     expect(expectFlow(pair.target, peer)).toBe(ECONNREFUSED);
@@ -259,7 +259,7 @@ describe.each(KERNEL_BUILDS)("stealing, %s build", (build) => {
     const { pair, there, peers } = start(1);
     const [peer] = peers as [Peer];
     startSteal(pair, [peer], 1);
-    pair.target.wasm.tcpClose(there);
+    pair.target.wasm.tcpListenClose(there);
     commit(pair);
     peer.bench = pair.target;
     pair.target.settle();
