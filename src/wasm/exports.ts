@@ -209,12 +209,13 @@ export type KernelExports = {
   stealFreeze(connectionsMax: number, addresses: number, withV6: number, to: number, move: number): number;
   /**
    * Segments of this flow are laid aside, as held frames of group FLOW_GROUPS. @param remote where its 16 bytes lie.
-   * @param ports both, as in a received segment. @returns 0, ENOBUFS, EBUSY: its group has just left, ECONNREFUSED: nobody
-   * listens there.
+   * @param ports both, as in a received segment. @returns 0, ENOBUFS, EBUSY: its group has just left,
+   * ECONNREFUSED: nobody listens there.
    */
   stealExpect(remote: number, localIndex: number, ports: number, move: number): number;
   /**
-   * Segments of this flow that find no connection go another way than their group's, until stealDetour(move, GROUP_STEADY).
+   * Segments of this flow that find no connection go another way than their group's, until
+   * stealDetour(move, GROUP_STEADY).
    * @param state GROUP_LEFT and up, GROUP_HERE. The others: see stealExpect. @returns 0, ENOBUFS, EINVAL.
    */
   flowDetour(remote: number, localIndex: number, ports: number, state: number, move: number): number;

@@ -1,8 +1,8 @@
 /**
  * From a seed to a run in which flow groups move from kernel to kernel, with their connections, over bad links: streams
  * in both directions, opened from both sides, at the handle level with its hook. On demand applications accept slowly,
- * and sometimes let nothing go when it is on its way already, and kernels steal what waits from each other. Virtual time,
- * no promises.
+ * and sometimes let nothing go when it is on its way already, and kernels steal what waits from each other. Virtual
+ * time, no promises.
  */
 import type { Policy, StealMove } from "../../src/balancer/policy.ts";
 import { createSegment } from "../../src/device/card/segment.ts";

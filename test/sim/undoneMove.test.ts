@@ -1,6 +1,6 @@
 /**
- * Goal: a move that is undone does not hurt a connection of its group that has been stolen by a third kernel. Frames that
- * came to the new kernel meanwhile have to go to the thief, and not home, where nobody knows them. Virtual time.
+ * Goal: a move that is undone does not hurt a connection of its group that a third kernel has stolen. Frames that came
+ * to the new kernel meanwhile have to go to the thief, and not home, where nobody knows them. Virtual time.
  */
 import { expect, test } from "vitest";
 import type { Policy } from "../../src/balancer/policy.ts";
