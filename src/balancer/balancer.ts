@@ -19,7 +19,7 @@ import type { StealOrder } from "../migration/steal.ts";
 import { forEachWaitingSyn } from "./flowScan.ts";
 import { Observer, OWNER_NONE } from "./observer.ts";
 import { flowKey, type PinnedFlow, Pins, pairKey } from "./pins.ts";
-import { countGroups, type Move, type Policy, type StealMove } from "./policy.ts";
+import { countGroups, type Move, type Policy, type StealMove, staticPolicy } from "./policy.ts";
 import { Stealing } from "./stealing.ts";
 
 /** How often pins of ended connections are looked for. */
@@ -66,6 +66,8 @@ export type BalancerOptions = {
   readonly steal?: (order: StealOrder) => void;
   /** A group is being moved with its connections, or some are stolen: it is not the balancer's to move. */
   readonly isMigrating?: (group: number) => boolean;
+  /** True while `migrate` cannot take the group: it is being moved already. A steal `migrate` waits for. Default: isMigrating. */
+  readonly isGroupMoving?: (group: number) => boolean;
 };
 
 /** One step that has moved or refused something. */
@@ -129,6 +131,7 @@ export class Balancer {
   #migrated: Move[] = [];
   #notMigrated: (Move & { readonly refusal: Refusal })[] = [];
   readonly #stealing: Stealing;
+  #policy: Policy;
   /** Groups whose connections in a kernel have lost their filters, while they could not be brought together. */
   readonly #torn = new Map<number, number>();
   #state: unknown;
@@ -153,13 +156,15 @@ export class Balancer {
   constructor(options: BalancerOptions) {
     this.#options = options;
     const { device, kernels } = options;
+    this.#policy = options.policy;
     this.#loads = new Array(kernels).fill(0);
     this.#pins = new Pins(device, options.pinsMax ?? device.capabilities.exactFilters >> 1);
     const onStray = (kernel: number, group: number, opened: number) => {
       if (!this.#pins.has(kernel, group) && !this.#settling.has(pairKey(kernel, group))) this.#strays += opened;
     };
     const canMigrate = options.migrate !== undefined;
-    this.#observer = new Observer({ ...options, onStray, canMigrate });
+    const forEachPinned: Pins["forEachPair"] = (visit) => this.#pins.forEachPair(visit);
+    this.#observer = new Observer({ ...options, onStray, canMigrate, forEachPinned });
     this.#stealing = new Stealing({
       kernels,
       pins: this.#pins,
@@ -168,6 +173,7 @@ export class Balancer {
       isHere: (kernel) => options.memoryOf(kernel)?.booted === true,
       groupOf: (flow) => this.#groupOf(flow),
       pinBack: (flow) => this.#pinBack(flow),
+      lost: ({ group, kernel }) => this.#torn.set(group, kernel),
     });
     for (let group = 0; group < device.capabilities.flowGroups; group++) {
       if (device.flowGroupQueue?.(group) === undefined) device.moveFlowGroup?.(group, initialQueue(group, kernels));
@@ -175,7 +181,14 @@ export class Balancer {
   }
 
   get periodNs(): number {
-    return this.#options.policy.periodNs;
+    return this.#policy.periodNs;
+  }
+
+  /** Nothing begins any more; what has begun is ended, and connections that are elsewhere than their group stay pinned. */
+  keepStill(): void {
+    this.#policy = staticPolicy;
+    this.#waiting.clear();
+    this.#waitAtNs = Number.POSITIVE_INFINITY;
   }
 
   /** When step() has something to do, ns. */
@@ -192,18 +205,21 @@ export class Balancer {
     if (this.#torn.size > 0) this.#reuniteTorn();
     if (this.#isShort) this.#shortUntilNs = nowNs + SHORT_NS;
     this.#isShort = false;
-    const observation = this.#observer.observe(nowNs, nowNs < this.#shortUntilNs ? 0 : this.#pins.free);
+    const isShort = nowNs < this.#shortUntilNs;
+    const observation = this.#observer.observe(nowNs, isShort ? 0 : this.#pins.free, this.#stealing.observe());
     this.#loads = observation.kernels.map(({ load }) => load);
-    const { moves, state, steals = [] } = this.#options.policy.decide(observation, this.#state, nowNs);
+    const { moves, state, steals = [] } = this.#policy.decide(observation, this.#state, nowNs);
     this.#state = state;
-    this.#stealing.begin(steals, nowNs, nowNs < this.#shortUntilNs);
+    // A steal that has begun would be in the way of the moves.
+    const steal = () => this.#stealing.begin(steals, nowNs, isShort);
+    if (moves.length === 0) steal();
     const ended = this.#migrated.length + this.#notMigrated.length > 0 || this.#stealing.hasNews;
     if (moves.length === 0 && !ended) return nowNs < this.#waitAtNs ? undefined : this.#tryWaiting(nowNs);
     // What still waits belongs to an old picture.
     this.#refusals.live += this.#waiting.size;
     this.#waiting.clear();
     this.#waitUntilNs = nowNs + WAIT_NS;
-    return this.#make(moves, nowNs);
+    return this.#make(moves, nowNs, moves.length > 0 ? steal : undefined);
   }
 
   /** Makes the moves whose groups are idle just now. */
@@ -221,7 +237,8 @@ export class Balancer {
     return event.moves.length + event.refused.length > 0 ? event : undefined;
   }
 
-  #make(moves: readonly Move[], nowNs: number): BalanceEvent {
+  /** @param steal called when the moves have begun. */
+  #make(moves: readonly Move[], nowNs: number, steal?: () => void): BalanceEvent {
     const done: Move[] = [];
     const all = this.#apply(
       moves.filter(({ live }) => live !== true),
@@ -230,6 +247,7 @@ export class Balancer {
     );
     done.push(...this.#migrated.splice(0));
     all.push(...this.#notMigrated.splice(0), ...this.#migrate(moves.filter(({ live }) => live === true)));
+    steal?.();
     const waits = ({ refusal, wait }: (typeof all)[number]) =>
       wait === true && (refusal === "live" || refusal === "arriving");
     const refused = all.filter((move) => !waits(move));
@@ -243,11 +261,12 @@ export class Balancer {
 
   /** Begins the live moves. @returns those that cannot be. */
   #migrate(moves: readonly Move[]): (Move & { refusal: Refusal })[] {
-    const { migrate } = this.#options;
+    const { isMigrating, isGroupMoving = isMigrating, migrate } = this.#options;
     const refused: (Move & { refusal: Refusal })[] = [];
     for (const move of moves) {
       const { group, to } = move;
-      if (!migrate || !this.#isPossible(move)) {
+      const isMoving = this.#migrating.has(group) || (isGroupMoving?.(group) ?? false);
+      if (!migrate || isMoving || !this.#isPossible(move)) {
         refused.push({ ...move, refusal: "stale" });
         continue;
       }
@@ -263,7 +282,7 @@ export class Balancer {
 
   stats(): BalancerStats {
     return {
-      policy: this.#options.policy.name,
+      policy: this.#policy.name,
       loads: this.#loads,
       groups: this.#groupCounts(),
       moves: { ...this.#moves },
@@ -298,6 +317,8 @@ export class Balancer {
     const torn = new Map<number, number>();
     for (const flow of flows) {
       const pinned = this.#pins.refused(flow);
+      // One that is on its way the end of its steal brings to where it belongs.
+      if (this.#stealing.isOnTheWay(flow)) continue;
       if (pinned && this.#queueOf(pinned.group) !== pinned.kernel) torn.set(pinned.group, pinned.kernel);
     }
     for (const [group, kernel] of torn) this.#reunite(group, kernel);
@@ -368,7 +389,8 @@ export class Balancer {
     const refused: (Move & { refusal: Refusal })[] = [];
     const wanted = new Map<number, Move>();
     for (const move of moves) {
-      if (this.#isPossible(move) && !wanted.has(move.group)) wanted.set(move.group, move);
+      if (!this.#isMigrating(move.group) && this.#isPossible(move) && !wanted.has(move.group))
+        wanted.set(move.group, move);
       else refused.push({ ...move, refusal: "stale" });
     }
     const refuse = (group: number, refusal: Refusal) => {
@@ -413,7 +435,6 @@ export class Balancer {
 
   #isPossible({ group, from, to }: Move): boolean {
     const { device, kernels, memoryOf } = this.#options;
-    if (this.#isMigrating(group)) return false;
     if (!(group >= 0 && group < device.capabilities.flowGroups && to >= 0 && to < kernels) || from === to) return false;
     // What a leaving kernel has goes as it becomes free (control/rehoming.ts).
     return device.flowGroupQueue?.(group) === from && memoryOf(from) !== undefined && memoryOf(to)?.booted === true;

@@ -18,13 +18,14 @@ export type BalancingOptions = {
   /** Up, or leaving. */
   readonly isRunning: (kernelId: number) => boolean;
   readonly onBalance: (event: BalanceEvent) => void;
-  /** The policy has thrown: nothing is moved any more. */
+  /** The policy has thrown: nothing begins to move any more. */
   readonly onError: (error: NetPopcornError) => void;
   /** Undefined: the caller's turns drive the stack, and the balancer with it. */
   readonly clock: Clock | undefined;
   /** Of the stack's migrator. */
   readonly migrate: NonNullable<BalancerOptions["migrate"]>;
   readonly isMigrating: NonNullable<BalancerOptions["isMigrating"]>;
+  readonly isGroupMoving: NonNullable<BalancerOptions["isGroupMoving"]>;
   readonly steal: NonNullable<BalancerOptions["steal"]>;
 };
 
@@ -52,6 +53,7 @@ export class Balancing {
       addresses: config.addresses.map(({ address }) => address),
       migrate: options.migrate,
       isMigrating: options.isMigrating,
+      isGroupMoving: options.isGroupMoving,
       steal: options.steal,
     });
   }
@@ -74,11 +76,10 @@ export class Balancing {
     if (event) this.#options.onBalance(event);
   }
 
-  /** A policy of the user's may throw: connections must not suffer, so all stays where it is. */
+  /** A policy of the user's may throw: connections must not suffer, so all stays where it is, and pinned if it was. */
   #giveUp(cause: unknown): void {
     const { name } = this.#options.plan.policy;
-    this.#balancer?.close();
-    this.#balancer = undefined;
+    this.#balancer?.keepStill();
     const why = cause instanceof Error ? cause.message : String(cause);
     const text = `balancer policy "${name}" has thrown, so nothing is moved any more: ${why}`;
     this.#options.onError(new NetPopcornError("ERR_BALANCER_POLICY", text, { cause }));

@@ -19,7 +19,7 @@ import { MAP_BASE, MAP_FLOW_GROUPS } from "../layout/kernelMemory.ts";
 import { forEachProgress } from "../views/connections.ts";
 import type { FrameRing } from "../views/frameRing.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
-import type { GroupsObservation, KernelObservation, Observation } from "./policy.ts";
+import type { GroupsObservation, KernelObservation, Observation, StealObservation } from "./policy.ts";
 
 /** Owner of a group that the device has left to its hash. */
 export const OWNER_NONE = 65535;
@@ -49,6 +49,8 @@ export type ObserverOptions = {
   /** Called for openings in a kernel that does not own the group, once for each look that finds some. */
   readonly onStray: (kernel: number, group: number, opened: number) => void;
   readonly canMigrate: boolean;
+  /** Visits the kernels and groups that have pinned connections. */
+  readonly forEachPinned: (visit: (kernel: number, group: number) => void) => void;
 };
 
 /** One kernel, in one of its lives. */
@@ -74,7 +76,7 @@ export class Observer {
     this.#watched = new Array(options.kernels).fill(undefined);
   }
 
-  observe(nowNs: number, pinsFree: number): Observation {
+  observe(nowNs: number, pinsFree: number, steals: readonly StealObservation[]): Observation {
     const spanUs = (nowNs - this.#lastNs) / 1000;
     this.#lastNs = nowNs;
     const kernels = this.#watched.map((_, kernel) => this.#observeKernel(kernel, spanUs));
@@ -83,6 +85,7 @@ export class Observer {
     return {
       kernels,
       pinsFree,
+      steals,
       canMigrate: this.#options.canMigrate,
       get groups() {
         groups ??= gather();
@@ -152,10 +155,11 @@ export class Observer {
   }
 
   #observeGroups(): GroupsObservation {
-    const { device, onStray } = this.#options;
+    const { device, forEachPinned, onStray } = this.#options;
     const count = device.capabilities.flowGroups;
     const owner = new Uint16Array(count);
     const live = new Uint32Array(count);
+    const apart = new Uint8Array(count);
     for (let group = 0; group < count; group++) owner[group] = device.flowGroupQueue?.(group) ?? OWNER_NONE;
     for (const kernel of this.#watched.keys()) {
       const watched = this.#watch(kernel);
@@ -163,7 +167,9 @@ export class Observer {
       const { words } = watched.memory;
       let at = watched.memory.loadU32(MAP_BASE + MAP_FLOW_GROUPS) >>> 2;
       for (let group = 0; group < count; group++, at += GROUP_WORDS) {
-        live[group] = (live[group] as number) + ((words[at + LIVE_WORD] as number) >>> 0);
+        const here = (words[at + LIVE_WORD] as number) >>> 0;
+        live[group] = (live[group] as number) + here;
+        if (here > 0 && owner[group] !== kernel) apart[group] = 1;
         const opened = (words[at + OPENED_WORD] as number) >>> 0;
         const fresh = (opened - (watched.opened[group] as number)) >>> 0;
         if (fresh === 0) continue;
@@ -174,11 +180,15 @@ export class Observer {
       }
     }
     this.#owners.set(owner);
+    forEachPinned((kernel, group) => {
+      if (owner[group] !== kernel) apart[group] = 1;
+    });
     let progress: Uint32Array | undefined;
     const measure = () => this.#measureProgress();
     return {
       owner,
       live,
+      apart,
       opened: this.#opened.slice(0, count),
       get progress() {
         progress ??= measure();

@@ -9,6 +9,8 @@ export type PinnedFlow = ReplyTuple & { readonly kernel: number; readonly group:
 
 type Pin = { readonly flow: PinnedFlow; readonly sinceNs: number };
 
+const KERNEL_STRIDE = 65536;
+
 export function flowKey({ remote, remotePort, local, localPort }: ReplyTuple): string {
   return `${remote} ${remotePort} ${local} ${localPort}`;
 }
@@ -37,6 +39,16 @@ export class Pins {
   /** True when some connection of the group is pinned to the kernel. */
   has(kernel: number, group: number): boolean {
     return (this.#counts.get(pairKey(kernel, group)) ?? 0) > 0;
+  }
+
+  /** Kernels and groups that have pinned connections. */
+  forEachPair(visit: (kernel: number, group: number) => void): void {
+    for (const key of this.#counts.keys()) visit(Math.floor(key / KERNEL_STRIDE), key % KERNEL_STRIDE);
+  }
+
+  /** True when the connection is pinned to the kernel. */
+  holds(flow: PinnedFlow): boolean {
+    return this.#pins.get(flowKey(flow))?.flow.kernel === flow.kernel;
   }
 
   /** Kernels that have pinned connections. */
@@ -125,5 +137,5 @@ export class Pins {
 
 /** A kernel and a group in one number. */
 export function pairKey(kernel: number, group: number): number {
-  return kernel * 65536 + group;
+  return kernel * KERNEL_STRIDE + group;
 }

@@ -29,6 +29,8 @@ export type GroupsObservation = {
   readonly owner: Uint16Array;
   /** Connections that live now, in all kernels together. */
   readonly live: Uint32Array;
+  /** 1: a connection of the group lives in a kernel that does not own it, or a filter of ours brings it there. */
+  readonly apart: Uint8Array;
   /** Connections ever begun, in all kernels together; wraps. */
   readonly opened: Uint32Array;
   /**
@@ -38,12 +40,26 @@ export type GroupsObservation = {
   readonly progress: Uint32Array;
 };
 
+/** The steals between two kernels, since the start. */
+export type StealObservation = {
+  readonly from: number;
+  readonly to: number;
+  /** Connections that have been stolen. */
+  readonly stolen: number;
+  /** Steals that one of the kernels has refused: `to` does not listen, or has no room. */
+  readonly refused: number;
+  /** Connections of the steal that has not ended yet, at most; 0: there is none. Until then no other begins. */
+  readonly underWay: number;
+};
+
 export type Observation = {
   readonly kernels: readonly KernelObservation[];
   /** Gathered when it is first asked for: a policy that does not look saves the work. */
   readonly groups: GroupsObservation;
   /** Exact filters that are left for connections that are elsewhere than their group; 0: none. */
   readonly pinsFree: number;
+  /** Of the kernels between which something was to be stolen. */
+  readonly steals: readonly StealObservation[];
   /** Groups can move with their connections (`live` in a move). */
   readonly canMigrate: boolean;
 };

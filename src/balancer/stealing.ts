@@ -3,7 +3,7 @@ import type { ReplyTuple } from "../device/replySteering.ts";
 import type { Flow } from "../migration/request.ts";
 import type { StealOrder, StealOutcome } from "../migration/steal.ts";
 import { flowKey, type PinnedFlow, type Pins, pairKey } from "./pins.ts";
-import type { StealMove } from "./policy.ts";
+import type { StealMove, StealObservation } from "./policy.ts";
 
 /** Kernels find no room for more detours than that at a time (assembly/flow/detours.ts). */
 const CONNECTIONS_MAX = 256;
@@ -18,7 +18,11 @@ export type StealingOptions = {
   readonly groupOf: (flow: ReplyTuple) => number;
   /** The connection lives in its kernel after all. */
   readonly pinBack: (flow: PinnedFlow) => void;
+  /** The connection lives in its new kernel, and has lost its filter meanwhile. */
+  readonly lost: (flow: PinnedFlow) => void;
 };
+
+type Tally = { stolen: number; refused: number; underWay: number };
 
 type RefusedSteal = StealMove & { readonly refusal: "stale" | "filters" | "migration" };
 
@@ -27,8 +31,8 @@ export class Stealing {
   readonly stolen: number[];
   readonly stolenFrom: number[];
   readonly #options: StealingOptions;
-  /** Steals that have not ended, by both kernels: one at a time. */
-  readonly #active = new Set<number>();
+  /** What was to be stolen, by both kernels (pairKey): one steal at a time. */
+  readonly #tallies = new Map<number, StealMove & Tally>();
   readonly #onTheWay = new Map<string, PinnedFlow>();
   #steals: StealMove[] = [];
   #refused: RefusedSteal[] = [];
@@ -53,9 +57,22 @@ export class Stealing {
     return this.#onTheWay.values();
   }
 
-  /** @param isShort filters have been refused just now. */
+  /** True when the flow is one of those. */
+  isOnTheWay(flow: ReplyTuple): boolean {
+    return this.#onTheWay.has(flowKey(flow));
+  }
+
+  /** What the policy is told. */
+  observe(): StealObservation[] {
+    return [...this.#tallies.values()].map(({ from, to, stolen, refused, underWay }) => {
+      return { from, to, stolen, refused, underWay };
+    });
+  }
+
+  /** Between kernels where one goes on no other begins, which is no refusal. @param isShort filters have been refused just now. */
   begin(steals: readonly StealMove[], nowNs: number, isShort: boolean): void {
     for (const wanted of steals) {
+      if ((this.#tallies.get(pairKey(wanted.from, wanted.to))?.underWay ?? 0) > 0) continue;
       const refusal = this.#whyNot(wanted, isShort);
       if (refusal) this.#refused.push({ ...wanted, refusal });
       else this.#order(wanted, nowNs);
@@ -65,20 +82,22 @@ export class Stealing {
   #whyNot({ from, to, connections }: StealMove, isShort: boolean): RefusedSteal["refusal"] | undefined {
     const { isHere, pins, steal } = this.#options;
     if (!steal || from === to || !(connections > 0) || !isHere(from) || !isHere(to)) return "stale";
-    if (isShort || pins.free === 0) return "filters";
-    return this.#active.has(pairKey(from, to)) ? "stale" : undefined;
+    return isShort || pins.free === 0 ? "filters" : undefined;
   }
 
   #order(wanted: StealMove, nowNs: number): void {
-    const { addresses, groupOf, pinBack, pins, steal } = this.#options;
+    const { addresses, groupOf, lost, pinBack, pins, steal } = this.#options;
     const { from, to } = wanted;
     const key = pairKey(from, to);
-    const pinned = new Set<string>();
-    this.#active.add(key);
+    const connections = Math.min(Math.max(Math.floor(wanted.connections), 1), pins.free, CONNECTIONS_MAX);
+    const tally = this.#tallies.get(key) ?? { ...wanted, stolen: 0, refused: 0, underWay: 0 };
+    const pinned = new Map<string, PinnedFlow>();
+    tally.underWay = connections;
+    this.#tallies.set(key, tally);
     steal?.({
       from,
       to,
-      connections: Math.min(Math.floor(wanted.connections), pins.free, CONNECTIONS_MAX),
+      connections,
       addresses: addresses.length,
       nameFlow: ({ remote, remotePort, localIndex, localPort }: Flow): PinnedFlow => {
         const tuple = { remote, remotePort, local: addresses[localIndex] as Uint8Array, localPort };
@@ -86,14 +105,17 @@ export class Stealing {
       },
       pin: (flow) => {
         if (!pins.add(flow, nowNs)) return false;
-        pinned.add(flowKey(flow));
+        pinned.set(flowKey(flow), flow);
         this.#onTheWay.set(flowKey(flow), flow);
         return true;
       },
       unpin: (flow) => pinBack({ ...flow, kernel: from }),
       settled: (outcome) => {
-        this.#active.delete(key);
-        for (const flow of pinned) this.#onTheWay.delete(flow);
+        tally.underWay = 0;
+        tally.stolen += outcome.connections;
+        if (outcome.refusal === "migration") tally.refused++;
+        for (const key of pinned.keys()) this.#onTheWay.delete(key);
+        if (outcome.connections > 0) for (const flow of pinned.values()) if (!pins.holds(flow)) lost(flow);
         this.#settled(wanted, outcome);
       },
     });

@@ -99,6 +99,7 @@ class InlineStack extends StackBase implements Stack {
       clock: this.#reactor ? (plan.options.clock ?? realClock) : undefined,
       migrate: (group, to, settled) => void this.#migrator.migrate(group, to, settled).catch(() => {}),
       isMigrating: (group) => this.#migrator.isMoving(group),
+      isGroupMoving: (group) => this.#migrator.isGroupMoving(group),
       steal: (order) => this.#migrator.steal(this.#supervision.rehoming.handPinsTo(order)),
     });
     this.#migrator = createMigrator(plan, {

@@ -107,7 +107,12 @@ export class Migrator {
 
   /** The group is on its way, or its old kernels still forward late frames, which must not be new ones. */
   isMoving(group: number): boolean {
-    if (this.#active?.group === group || this.#stealing?.touches(group)) return true;
+    return this.#stealing?.touches(group) === true || this.isGroupMoving(group);
+  }
+
+  /** The same, but for steals: migrate() waits for their end. */
+  isGroupMoving(group: number): boolean {
+    if (this.#active?.group === group) return true;
     for (const move of this.#ending) if (move.group === group) return true;
     return false;
   }

@@ -74,10 +74,12 @@ export class BalancedWorld {
       groups: {
         owner: this.owner.slice(),
         live: this.live.slice(),
+        apart: new Uint8Array(this.live.length),
         opened: Uint32Array.from(this.opened, (opened) => Math.floor(opened)),
         progress: Uint32Array.from(this.progress, (bytes) => Math.floor(bytes) % 2 ** 32),
       },
       pinsFree,
+      steals: [],
       canMigrate: this.options.traffic !== undefined,
     };
   }
