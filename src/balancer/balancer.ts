@@ -66,7 +66,7 @@ export type BalancerOptions = {
   readonly steal?: (order: StealOrder) => void;
   /** A group is being moved with its connections, or some are stolen: it is not the balancer's to move. */
   readonly isMigrating?: (group: number) => boolean;
-  /** True while `migrate` cannot take the group: it is being moved already. A steal `migrate` waits for. Default: isMigrating. */
+  /** `migrate` cannot take the group, which is being moved already; a steal it waits for. Default: isMigrating. */
   readonly isGroupMoving?: (group: number) => boolean;
 };
 
@@ -184,7 +184,7 @@ export class Balancer {
     return this.#policy.periodNs;
   }
 
-  /** Nothing begins any more; what has begun is ended, and connections that are elsewhere than their group stay pinned. */
+  /** Nothing begins any more; what has begun is ended, and pinned connections stay pinned. */
   keepStill(): void {
     this.#policy = staticPolicy;
     this.#waiting.clear();

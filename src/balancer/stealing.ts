@@ -69,7 +69,10 @@ export class Stealing {
     });
   }
 
-  /** Between kernels where one goes on no other begins, which is no refusal. @param isShort filters have been refused just now. */
+  /**
+   * Between kernels where a steal goes on no other begins, which is no refusal.
+   * @param isShort filters have been refused just now.
+   */
   begin(steals: readonly StealMove[], nowNs: number, isShort: boolean): void {
     for (const wanted of steals) {
       if ((this.#tallies.get(pairKey(wanted.from, wanted.to))?.underWay ?? 0) > 0) continue;

@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { Balancer } from "../../../src/balancer/balancer.ts";
 import { choosePolicy, resolvePolicy } from "../../../src/balancer/choosePolicy.ts";
-import type { Move, Observation, Policy } from "../../../src/balancer/policy.ts";
+import type { Move, Observation, Policy, StealMove } from "../../../src/balancer/policy.ts";
 import { initialQueue } from "../../../src/device/flowGroups.ts";
 import type { Card } from "../../../src/device/card/card.ts";
 import type { DeviceCapabilities } from "../../../src/device/device.ts";
@@ -11,6 +11,7 @@ import { parseAddress } from "../../../src/ip/address.ts";
 import { EVENT_CONNECTED, EVENT_ERROR, EVENT_READABLE } from "../../../src/layout/event.ts";
 import { FLOW_GROUPS } from "../../../src/layout/flowGroup.ts";
 import { createStack } from "../../../src/stack.ts";
+import type { StealOrder } from "../../../src/migration/steal.ts";
 import type { Stack } from "../../../src/types.ts";
 
 const GROUP = 100;
@@ -42,6 +43,10 @@ class Bench {
   readonly migrated: [group: number, to: number][] = [];
   /** Groups that are being moved on somebody else's order. */
   readonly migrating = new Set<number>();
+  /** Groups of which connections are being stolen. */
+  readonly robbed = new Set<number>();
+  readonly steals: StealOrder[] = [];
+  wantedSteals: StealMove[] = [];
 
   private constructor(card: Card, client: Stack, server: Stack, pinsMax: number | undefined) {
     this.card = card;
@@ -52,7 +57,7 @@ class Bench {
       periodNs: 1e6,
       decide: (observation, state) => {
         this.seen.push(observation);
-        return { moves: this.wanted.splice(0), state };
+        return { moves: this.wanted.splice(0), steals: this.wantedSteals.splice(0), state };
       },
     };
     this.balancer = new Balancer({
@@ -63,7 +68,12 @@ class Bench {
       memoryOf: (kernel) => server.kernels[kernel]?.memory,
       addresses: [SERVER],
       migrate: (group, to) => this.migrated.push([group, to]),
-      isMigrating: (group) => this.migrating.has(group),
+      isMigrating: (group) => this.migrating.has(group) || this.robbed.has(group),
+      isGroupMoving: (group) => this.migrating.has(group),
+      steal: (order) => {
+        this.steals.push(order);
+        for (const group of this.groupsOf(order.from)) this.robbed.add(group);
+      },
       ...(pinsMax === undefined ? {} : { pinsMax }),
     });
     this.#listeners = server.kernels.map(({ handles }) => handles.listen(80));
@@ -88,6 +98,11 @@ class Bench {
       await segment.close();
     });
     return new Bench(card, client, server, pinsMax);
+  }
+
+  groupsOf(kernel: number): number[] {
+    const all = Array.from({ length: FLOW_GROUPS }, (_, group) => group);
+    return all.filter((group) => this.card.flowGroupQueue(group) === kernel);
   }
 
   connect(port: number): number {
@@ -167,6 +182,65 @@ describe("Balancer", () => {
     expect(bench.card.flowGroupQueue(GROUP)).toBe(from);
     bench.migrating.delete(GROUP);
     expect(bench.move(GROUP, from, 1 - from)).toMatchObject({ moves: [{ group: GROUP }], refused: [] });
+  });
+
+  it("moves come before the steals of their step, and a live move waits for a steal under way", async () => {
+    const bench = await Bench.create();
+    const from = initialQueue(GROUP, 2);
+    const move = { group: GROUP, from, to: 1 - from, reason: "test" };
+    const next = bench.groupsOf(from).find((group) => group !== GROUP) as number;
+    bench.wantedSteals = [{ from, to: 1 - from, connections: 3 }];
+    expect(bench.move(GROUP, from, 1 - from)).toMatchObject({ moves: [{ group: GROUP }], refused: [] });
+    expect(bench.steals.length).toBe(1);
+    // Its kernel is being asked what can be stolen: other groups of it do not move without their connections.
+    expect(bench.move(next, from, 1 - from)?.refused).toMatchObject([{ refusal: "stale" }]);
+    bench.wanted = [{ ...move, group: next, live: true }];
+    bench.nowNs += 2e6;
+    expect(bench.balancer.step(bench.nowNs)).toMatchObject({ refused: [] });
+    expect(bench.migrated).toEqual([[next, 1 - from]]);
+    const third = bench.groupsOf(from).find((group) => group !== next) as number;
+    bench.migrating.add(third);
+    bench.wanted = [{ ...move, group: third, live: true }];
+    bench.nowNs += 2e6;
+    expect(bench.balancer.step(bench.nowNs)?.refused).toMatchObject([{ refusal: "stale" }]);
+  });
+
+  it("a refused filter of a connection that is being stolen is the steal's own affair", async () => {
+    const bench = await Bench.create();
+    const home = initialQueue(GROUP, 2);
+    bench.connect(CLIENT_PORT);
+    bench.settle();
+    bench.wantedSteals = [{ from: home, to: 1 - home, connections: 1 }];
+    bench.nowNs += 2e6;
+    bench.balancer.step(bench.nowNs);
+    const [order] = bench.steals as [StealOrder];
+    const remote = parseAddress("10.7.0.1");
+    const flow = order.nameFlow({ remote, remotePort: CLIENT_PORT, localIndex: 0, localPort: 80 }, order.to);
+    expect(order.pin(flow)).toBe(true);
+    bench.robbed.clear();
+    bench.card.clearFilter(flow);
+    bench.balancer.filtersRefused([flow]);
+    order.unpin(flow);
+    order.settled({ connections: 0, refusal: "filters" });
+    expect(bench.card.flowGroupQueue(GROUP)).toBe(home);
+    expect(bench.migrated).toEqual([]);
+    expect(bench.balancer.stats()).toMatchObject({ pinned: 0, strays: 0 });
+  });
+
+  it("tells which groups have connections elsewhere", async () => {
+    const bench = await Bench.create();
+    const from = initialQueue(GROUP, 2);
+    bench.connect(CLIENT_PORT);
+    bench.settle();
+    bench.balancer.step(bench.nowNs);
+    // Gathered when it is asked for.
+    expect(bench.seen.at(-1)?.groups.apart[GROUP]).toBe(0);
+    bench.move(GROUP, from, 1 - from, true);
+    bench.nowNs += 2e6;
+    bench.balancer.step(bench.nowNs);
+    const { apart } = (bench.seen.at(-1) as Observation).groups;
+    expect(apart[GROUP]).toBe(1);
+    expect(apart.reduce((sum, bit) => sum + bit, 0)).toBe(1);
   });
 
   it("refuses while a SYN of the group waits in the kernel's lane", async () => {
