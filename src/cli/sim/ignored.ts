@@ -1,6 +1,11 @@
-/** Options that would make no difference to what was asked for are refused: a user who gives one expects it to. */
+/**
+ * Options that would make no difference to what was asked for are refused, and those that one of the designs cannot
+ * follow: a user who gives one expects it to count.
+ */
 import type { Command } from "commander";
 import { NetPopcornError } from "../../errors.ts";
+import { designNamed } from "../../sim/designs/design.ts";
+import type { DesignName } from "../../sim/types.ts";
 import type { SimCommandOptions } from "./plan.ts";
 
 /** Attribute names of the options that stand on the command line. */
@@ -22,6 +27,16 @@ type Rule = {
   readonly reason: string;
 };
 
+/** Designs that are simulated; ratios are to netpopcorn, whether or not it was named. */
+function designsOf({ design, sensitivity }: SimCommandOptions): readonly DesignName[] {
+  return sensitivity === true ? [...design, "netpopcorn"] : design;
+}
+
+/** A user-level stack brings its own threads, one application's on each core, and enters no kernel. */
+const isUserLevel = (options: SimCommandOptions) =>
+  designsOf(options).every((name) => designNamed(name).stack === "user");
+const OF_KERNELS = "is of designs in the operating system's kernel";
+
 const RULES: readonly Rule[] = [
   { option: "resume", isIgnored: ({ out }) => out === undefined, reason: "is about a folder; add --out" },
   { option: "jobs", isIgnored: ({ queue }) => queue !== undefined, reason: "is each worker's own with --queue" },
@@ -29,6 +44,11 @@ const RULES: readonly Rule[] = [
     option: "explain",
     isIgnored: ({ sensitivity }) => sensitivity === true,
     reason: "explains no ratios; leave it out",
+  },
+  {
+    option: "cores",
+    isIgnored: ({ cores, sensitivity }) => sensitivity === true && (cores?.length ?? 0) > 1,
+    reason: "is one count with --sensitivity; leave the others out",
   },
   {
     option: "abConnections",
@@ -47,15 +67,36 @@ const RULES: readonly Rule[] = [
   },
   {
     option: "thinkMs",
-    isIgnored: ({ requestsPerConn, workload }) => (requestsPerConn ?? 1) < 2 || workload === "proxy",
+    isIgnored: ({ requestsPerConn }) => (requestsPerConn ?? 1) < 2,
     reason: "is between the requests of a connection; add --requests-per-conn",
   },
+  {
+    // Deviates: src/sim/engine/userProxy.ts closes the client's connection after its first answer.
+    option: "requestsPerConn",
+    isIgnored: ({ design, requestsPerConn, workload }) =>
+      workload === "proxy" && design.includes("mtcp") && (requestsPerConn ?? 1) > 1,
+    reason: "is not modelled of a proxy on mtcp, which closes after one answer; leave mtcp out of --design",
+  },
+  {
+    option: "fileOpens",
+    isIgnored: ({ workload }) => workload === "proxy",
+    reason: "is of servers that answer with files; a proxy opens none",
+  },
+  {
+    option: "timeWait",
+    isIgnored: ({ workload }) => workload === "rpc",
+    reason: "is of servers that close first; rpc's clients do",
+  },
+  { option: "os", isIgnored: isUserLevel, reason: OF_KERNELS },
+  { option: "procsPerCore", isIgnored: isUserLevel, reason: OF_KERNELS },
+  { option: "threads", isIgnored: isUserLevel, reason: OF_KERNELS },
+  { option: "acceptsPerEvent", isIgnored: isUserLevel, reason: OF_KERNELS },
   {
     option: "acceptsPerEvent",
     isIgnored: ({ workload }) => workload === "web-accept",
     reason: "is of event loops, which web-accept has none of",
   },
-  { option: "policy", isIgnored: ({ design }) => !design.includes("netpopcorn"), reason: "is netpopcorn's" },
+  { option: "policy", isIgnored: (options) => !designsOf(options).includes("netpopcorn"), reason: "is netpopcorn's" },
   { option: "vfsBypass", isIgnored: ({ design }) => !design.includes("fastsocket"), reason: "is fastsocket's" },
   { option: "localListen", isIgnored: ({ design }) => !design.includes("fastsocket"), reason: "is fastsocket's" },
 ];

@@ -169,6 +169,7 @@ const tones: Readonly<Record<Verdict, "good" | "bad" | "muted">> = {
   "shape holds": "good",
   missed: "bad",
   "shape missed": "bad",
+  "conditions inferred": "muted",
   artefact: "muted",
   "not simulated": "muted",
 };

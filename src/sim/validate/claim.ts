@@ -38,6 +38,11 @@ export type Claim = {
    * tolerance, has the shape.
    */
   readonly again?: { readonly value: number; readonly source: string };
+  /**
+   * What of its conditions was not told, but inferred from the published result itself. Such a row can miss; that it
+   * comes within tolerance is no evidence, and does not count.
+   */
+  readonly inferred?: string;
   /** Why the published value says more about how it was measured than about the designs: shown, not chased. */
   readonly artefact?: string;
   /** What is known about a miss. */
@@ -52,7 +57,14 @@ export type OpenClaim = {
   readonly reason: string;
 };
 
-export type Verdict = "within" | "missed" | "shape holds" | "shape missed" | "artefact" | "not simulated";
+export type Verdict =
+  | "within"
+  | "missed"
+  | "shape holds"
+  | "shape missed"
+  | "conditions inferred"
+  | "artefact"
+  | "not simulated";
 
 export type ClaimRow = {
   readonly id: string;
@@ -93,8 +105,9 @@ export function judge(claim: Claim, repeats: readonly ReadonlyMap<string, PointR
   const { mean, halfWidth } = estimate(samples);
   const isShape = claim.holds !== undefined || claim.again !== undefined;
   const tolerance = isShape ? null : TOLERANCE[claim.basis];
-  const verdict = verdictOf(claim, mean, tolerance);
-  const isMissed = verdict === "missed" || verdict === "shape missed";
+  const met = verdictOf(claim, mean, tolerance);
+  const isMissed = met === "missed" || met === "shape missed";
+  const verdict = claim.inferred === undefined || isMissed || met === "artefact" ? met : "conditions inferred";
   return {
     id: claim.id,
     heldOut: claim.heldOut === true,
@@ -111,7 +124,7 @@ export function judge(claim: Claim, repeats: readonly ReadonlyMap<string, PointR
     verdict,
     remark:
       claim.artefact ??
-      [againOf(claim), claim.shape, isMissed ? claim.missReason : undefined].filter(Boolean).join("; "),
+      [againOf(claim), claim.shape, claim.inferred, isMissed ? claim.missReason : undefined].filter(Boolean).join("; "),
   };
 }
 
@@ -156,9 +169,11 @@ export function openRow({ id, what, source, reason }: OpenClaim): ClaimRow {
   };
 }
 
-/** Rows that count: neither artefacts nor without a simulation. */
+const UNCOUNTED: ReadonlySet<Verdict> = new Set(["artefact", "conditions inferred", "not simulated"]);
+
+/** Rows that count: no artefacts, none that inferred conditions bring within tolerance, none without a simulation. */
 export function score(rows: readonly ClaimRow[]): { readonly hits: number; readonly counted: number } {
-  const counted = rows.filter(({ verdict }) => verdict !== "artefact" && verdict !== "not simulated");
+  const counted = rows.filter(({ verdict }) => !UNCOUNTED.has(verdict));
   const hits = counted.filter(({ verdict }) => verdict === "within" || verdict === "shape holds");
   return { hits: hits.length, counted: counted.length };
 }

@@ -71,3 +71,49 @@ describe("warm-up", () => {
     expect(Math.max(...runs.map(({ windows }) => windows))).toBeLessThan(60 + 8 * tau);
   });
 });
+
+/**
+ * docs/simulator.md has this table. Windows are of 10 ms: 15 at least and 400 at most until the run has settled, then
+ * 25 to 200, until the interval is within 1 % (src/sim/run.ts).
+ */
+describe("the interval of a run's windows after its warm-up", () => {
+  function run(noise: number, tau: number, seed: number): boolean {
+    const next = normals(seed);
+    let window = 0;
+    const count = () => {
+      const lacks = tau === 0 ? 0 : Math.exp(-window / tau);
+      window++;
+      return 1000 * (1 - lacks + noise * next());
+    };
+    const warmUp = new WarmUp(0.02);
+    let settled = false;
+    while (!(settled && window >= 15) && window < 400) settled = warmUp.add(count(), 500);
+    const counts: number[] = [];
+    while (counts.length < 25 || (counts.length < 200 && relativeHalfWidth(counts) >= 0.01)) counts.push(count());
+    const mean = counts.reduce((sum, one) => sum + one, 0) / counts.length;
+    return Math.abs(mean - 1000) <= relativeHalfWidth(counts) * mean;
+  }
+
+  // It is narrower than what a slow beginning leaves: the smaller the noise, the sooner.
+  test.each([
+    [0.032, 0, 95],
+    [0.032, 4, 94],
+    [0.032, 8, 91],
+    [0.032, 30, 90],
+    [0.032, 60, 70],
+    [0.005, 0, 94],
+    [0.005, 4, 93],
+    [0.005, 8, 86],
+    [0.005, 30, 62],
+    [0.005, 60, 50],
+  ])(
+    "with noise of %d and a time constant of %d windows has the last rate in %d % of the cases",
+    (noise, tau, share) => {
+      const trials = tau > 8 ? 400 : 2000;
+      const hits = Array.from({ length: trials }, (_, seed) => run(noise, tau, seed)).filter(Boolean).length;
+      // Three standard errors.
+      const wide = 300 * Math.sqrt(((share / 100) * (1 - share / 100)) / trials);
+      expect(Math.abs((100 * hits) / trials - share)).toBeLessThan(wide + 0.5);
+    },
+  );
+});

@@ -83,6 +83,17 @@ describe("a claim", () => {
     expect(score([row])).toEqual({ hits: 0, counted: 0 });
   });
 
+  test("whose conditions were inferred from the result can miss, and no more", () => {
+    const inferred: Claim = { ...claim, inferred: "whoever", missReason: "?" };
+    const rows = [judge(inferred, [results(2, 1)]), judge(inferred, [results(9, 1)])];
+    expect(rows).toMatchObject([
+      { verdict: "conditions inferred", remark: "whoever" },
+      { verdict: "missed", remark: "whoever; ?" },
+    ]);
+    expect(score(rows)).toEqual({ hits: 0, counted: 1 });
+    expect(judge({ ...inferred, artefact: "ab" }, [results(2, 1)]).verdict).toBe("artefact");
+  });
+
   test("has an interval from repeats", () => {
     const row = judge(claim, [results(190, 100), results(210, 100)]);
     expect(row.simulated).toBeCloseTo(2, 9);
