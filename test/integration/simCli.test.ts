@@ -258,7 +258,6 @@ describe("bad use ends in one line with a code and status 1", () => {
     [["--workload", "web-accept", "--accepts-per-event", "5"], "ERR_USAGE", "event loops"],
     [["--workload", "proxy", "--file-opens", "5"], "ERR_USAGE", "a proxy opens none"],
     [["--workload", "rpc", "--time-wait", "5"], "ERR_USAGE", "rpc's clients do"],
-    [["--workload", "proxy", "--requests-per-conn", "2"], "ERR_USAGE", "leave mtcp out"],
     [["--design", "mtcp", "--os", "2.6.32"], "ERR_USAGE", "--os is of designs in the operating system's kernel"],
     [["--design", "mtcp", "--procs-per-core", "8"], "ERR_USAGE", "--procs-per-core is of designs in"],
     [["--design", "mtcp", "--accepts-per-event", "1"], "ERR_USAGE", "--accepts-per-event is of designs in"],

@@ -71,13 +71,6 @@ const RULES: readonly Rule[] = [
     reason: "is between the requests of a connection; add --requests-per-conn",
   },
   {
-    // Deviates: src/sim/engine/userProxy.ts closes the client's connection after its first answer.
-    option: "requestsPerConn",
-    isIgnored: ({ design, requestsPerConn, workload }) =>
-      workload === "proxy" && design.includes("mtcp") && (requestsPerConn ?? 1) > 1,
-    reason: "is not modelled of a proxy on mtcp, which closes after one answer; leave mtcp out of --design",
-  },
-  {
     option: "fileOpens",
     isIgnored: ({ workload }) => workload === "proxy",
     reason: "is of servers that answer with files; a proxy opens none",

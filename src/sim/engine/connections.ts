@@ -4,11 +4,18 @@
  * the same one: a record of two cache lines each, one for the server's side and one for the clients'.
  */
 import { createMemory } from "../../wasm/load.ts";
+import { SlotList } from "./process.ts";
 
 const PAGE_BYTES = 65536;
 const LINE_WORDS = 16;
 /** Words of a record. */
 const RECORD_WORDS = 2 * LINE_WORDS;
+
+/**
+ * Slots of connections to back ends rest before they have another life: the last acknowledgement of the old one is
+ * still on its way, and the card steers it by what the slot says.
+ */
+const RESTING_SLOTS = 4096;
 
 /** One word of all records. */
 export class Column {
@@ -90,7 +97,8 @@ export class Connections {
   readonly filter: Column;
   /** Core that opened it, for connections of the server's own. */
   readonly home: Column;
-  readonly #freeActive: number[] = [];
+  /** In the order of their ends. */
+  readonly #freeActive = new SlotList();
   #nextActive: number;
 
   /** @param activeSlots connections that the server has open at a time. */
@@ -145,7 +153,12 @@ export class Connections {
 
   /** A slot for a connection that the server opens; -1: none is left. */
   takeActive(): number {
-    const slot = this.#freeActive.pop() ?? (this.#nextActive < this.slots ? this.#nextActive++ : -1);
+    const fresh = this.#nextActive < this.slots;
+    if (fresh && this.#freeActive.count < RESTING_SLOTS) {
+      this.begin(this.#nextActive);
+      return this.#nextActive++;
+    }
+    const slot = this.#freeActive.shift();
     if (slot >= 0) this.begin(slot);
     return slot;
   }

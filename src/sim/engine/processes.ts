@@ -201,9 +201,8 @@ export class Processes {
     }
     if (process.batch > 0) {
       process.batch--;
-      const slot = process.readable.shift();
+      const slot = this.#nextReadable(process);
       if (slot >= 0) {
-        this.#world.connections.queued.set(slot, 0);
         process.slot = slot;
         process.op = P.OP_SERVE;
         return;
@@ -216,6 +215,20 @@ export class Processes {
       return;
     }
     process.op = P.OP_WAIT;
+  }
+
+  /** -1: none. Connections to back ends that were closed while they stood in the list are free from now on. */
+  #nextReadable(process: Process): number {
+    const { connections } = this.#world;
+    for (;;) {
+      const slot = process.readable.shift();
+      if (slot < 0) return slot;
+      connections.queued.set(slot, 0);
+      if (slot < connections.clientSlots || connections.handle.get(slot) >= 0) return slot;
+      connections.giveActive(slot);
+      if (process.batch === 0) return -1;
+      process.batch--;
+    }
   }
 
   /** After a connection that was just accepted: another one, unless it has been enough. */
@@ -445,9 +458,21 @@ export class Processes {
     t = this.#send(process, slot, point.responseBytes, t);
     const served = connections.requestsServed.get(slot) + 1;
     connections.requestsServed.set(slot, served);
-    if (served >= point.requestsPerConn && point.workload !== "rpc") process.op = P.OP_CLOSE;
-    else return this.#waitForMore(process, t);
+    if (served < point.requestsPerConn || point.workload === "rpc") return this.#keep(process, t);
+    process.op = P.OP_CLOSE;
     return t;
+  }
+
+  /** The client may ask again. A proxy's connection to the back end has served its request, and is closed. */
+  #keep(process: Process, now: number): number {
+    const { connections } = this.#world;
+    const active = connections.peer.get(process.slot);
+    if (active < 0) return this.#waitForMore(process, now);
+    connections.peer.set(process.slot, -1);
+    connections.peer.set(active, -1);
+    process.slot = active;
+    process.op = P.OP_CLOSE;
+    return now;
   }
 
   #send(process: Process, slot: number, bytes: number, now: number): number {
@@ -485,7 +510,8 @@ export class Processes {
     const { slot } = process;
     const peer = connections.peer.get(slot);
     connections.peer.set(slot, -1);
-    if (slot >= connections.clientSlots) connections.giveActive(slot);
+    // One that stands in a list of readable connections is taken off there before it has another life.
+    if (slot >= connections.clientSlots && connections.queued.get(slot) === 0) connections.giveActive(slot);
     if (peer >= 0 && connections.handle.get(peer) >= 0) {
       // A proxy closes both sides.
       connections.peer.set(peer, -1);
@@ -542,16 +568,15 @@ export class Processes {
     return t;
   }
 
-  /** The back end's answer goes to the client; both connections are closed. */
+  /** The back end's answer goes to the client, unless that has gone, and its slot has another life or none. */
   #backendAnswered(process: Process, now: number): number {
     const { connections } = this.#world;
     const client = connections.peer.get(process.slot);
-    if (client < 0 || connections.handle.get(client) < 0) {
+    if (client < 0 || connections.handle.get(client) < 0 || connections.peer.get(client) !== process.slot) {
+      connections.peer.set(process.slot, -1);
       process.op = P.OP_CLOSE;
       return now;
     }
-    const active = process.slot;
-    connections.peer.set(client, active);
     process.slot = client;
     process.op = P.OP_RESPOND;
     return now;

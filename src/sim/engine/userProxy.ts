@@ -51,14 +51,30 @@ export class UserProxy {
     const bytes = connections.serverBytes.get(active) + received;
     connections.serverBytes.set(active, bytes);
     if (bytes < point.responseBytes && connections.ended.get(active) === 0) return t;
+    // A client that has gone meanwhile may have left its slot to another.
     const client = connections.peer.get(active);
-    if (client >= 0 && connections.handle.get(client) >= 0) {
-      t += accounts.spend(core, STACK, 2 * ns.userEventCycles);
-      kernel.send(connections.handle.get(client), point.responseBytes);
-      this.#close(client, kernel);
+    if (client >= 0 && connections.handle.get(client) >= 0 && connections.peer.get(client) === active) {
+      t = this.#answer(core, client, t);
     }
+    t += accounts.spend(core, STACK, ns.userEventCycles);
     this.#close(active, kernel);
     connections.giveActive(active);
+    return t;
+  }
+
+  /** The back end's answer goes to the client, who may ask again. */
+  #answer(core: number, client: number, now: number): number {
+    const { accounts, connections, costs, kernels, ns, point } = this.#world;
+    const kernel = kernels[core] as ServerKernel;
+    const copyNs = point.responseBytes / ns.copyBytesPerCycle / costs.clockGhz;
+    let t = now + accounts.spend(core, STACK, ns.userEventCycles + copyNs);
+    kernel.send(connections.handle.get(client), point.responseBytes);
+    connections.peer.set(client, -1);
+    const served = connections.requestsServed.get(client) + 1;
+    connections.requestsServed.set(client, served);
+    if (served < point.requestsPerConn) return t;
+    t += accounts.spend(core, STACK, ns.userEventCycles);
+    this.#close(client, kernel);
     return t;
   }
 

@@ -43,6 +43,10 @@ describe("an option that counts", () => {
       ["--requests-per-conn", "2"],
     ],
     [
+      ["--design", "mtcp", "--workload", "proxy"],
+      ["--requests-per-conn", "2"],
+    ],
+    [
       ["--design", "mtcp"],
       ["--file-opens", "5"],
     ],
@@ -62,7 +66,6 @@ describe("an option that counts", () => {
   test.each([
     [["--design", "mtcp,linux", "--os", "3.13"]],
     [["--design", "mtcp,netpopcorn", "--procs-per-core", "2", "--threads", "--accepts-per-event", "1"]],
-    [["--design", "mtcp", "--workload", "proxy", "--requests-per-conn", "1"]],
     [["--sensitivity", "--cores", "4"]],
     // Ratios are to netpopcorn, which need not be named.
     [["--sensitivity", "--design", "linux", "--policy", "angel"]],

@@ -21,3 +21,15 @@ test("slots of active connections lie above the clients', go round, and begin an
   expect(connections.takeActive()).toBe(4);
   expect(connections.handle.get(4)).toBe(-1);
 });
+
+test("slots of active connections rest as long as there are fresh ones", () => {
+  const connections = new Connections(4, 6000);
+  const first = connections.takeActive();
+  connections.giveActive(first);
+  const taken = Array.from({ length: 6000 }, () => {
+    const slot = connections.takeActive();
+    connections.giveActive(slot);
+    return slot;
+  });
+  expect(taken.indexOf(first)).toBe(4095);
+});
