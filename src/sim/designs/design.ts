@@ -19,6 +19,8 @@ export type Design = {
   readonly choice: "hash" | "local";
   /** What the card goes by: the RSS hash and its indirection table, or flow groups. */
   readonly steering: "rss" | "flow-groups";
+  /** The card's driver may steer connections by what they send (machine: steerSamplePackets). */
+  readonly driverSteers: boolean;
   /** Cores without a receive queue get packets from those that have one, by software (RPS). */
   readonly rps: boolean;
   /** Where accept() takes from. */
@@ -42,6 +44,7 @@ const LINUX: Design = {
   listeners: "one",
   choice: "hash",
   steering: "rss",
+  driverSteers: true,
   rps: false,
   acceptFrom: "own",
   vfsBypass: false,
@@ -62,6 +65,7 @@ const DESIGN_LIST: readonly Design[] = [
     listeners: "core",
     choice: "local",
     steering: "flow-groups",
+    driverSteers: false,
     acceptFrom: "own-then-steal",
     balancer: "affinity",
   },
@@ -72,6 +76,7 @@ const DESIGN_LIST: readonly Design[] = [
     listeners: "core",
     choice: "local",
     steering: "flow-groups",
+    driverSteers: false,
     acceptFrom: "round-robin",
   },
   // Fastsocket (ASPLOS 2016): local listen table, RFD for active opens, VFS fast path, RPS beyond the queues.
@@ -80,6 +85,7 @@ const DESIGN_LIST: readonly Design[] = [
     name: "fastsocket",
     listeners: "core",
     choice: "local",
+    driverSteers: false,
     rps: true,
     vfsBypass: true,
     ownPorts: true,
@@ -89,6 +95,7 @@ const DESIGN_LIST: readonly Design[] = [
     ...LINUX,
     name: "mtcp",
     stack: "user",
+    driverSteers: false,
     tables: "core",
     listeners: "core",
     choice: "local",
@@ -103,11 +110,12 @@ const DESIGN_LIST: readonly Design[] = [
     listeners: "core",
     choice: "local",
     steering: "flow-groups",
+    driverSteers: false,
     ownPorts: true,
     balancer: "policy",
   },
   // Linux 6 as tuned today: a listener per process, chosen by the arriving core (eBPF), replies steered back (aRFS).
-  { ...LINUX, name: "linux-6", listeners: "process", choice: "local", ownPorts: true },
+  { ...LINUX, name: "linux-6", listeners: "process", choice: "local", driverSteers: false, ownPorts: true },
   // MegaPipe (OSDI 2012): partitioned listening, sockets that are no files (lwsocket), batches of up to 32 commands.
   {
     ...LINUX,

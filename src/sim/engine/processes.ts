@@ -485,7 +485,8 @@ export class Processes {
     t = world.touchData(slot, core, t);
     kernel.send(connections.handle.get(slot), bytes);
     const frames = world.flush(kernel, core, t);
-    return t + accounts.spend(core, STACK, frames * ns.txPacketCycles);
+    t += accounts.spend(core, STACK, frames * ns.txPacketCycles);
+    return world.steerSent(core, slot, frames, false, t);
   }
 
   #close(process: Process, now: number): number {
@@ -499,6 +500,7 @@ export class Processes {
     connections.handle.set(slot, -1);
     const frames = world.flush(kernel, process.core, t);
     t += this.#stack(process, frames * ns.txPacketCycles);
+    world.transmitSteering?.sentLast(process.core, frames);
     this.#plan(process, this.#plans.destroy, P.OP_CLOSED);
     return t;
   }
@@ -549,7 +551,9 @@ export class Processes {
     connections.lastDataCore.set(active, core);
     connections.peer.set(active, slot);
     connections.peer.set(slot, active);
-    t += this.#stack(process, world.flush(kernel, core, t) * ns.txPacketCycles);
+    const frames = world.flush(kernel, core, t);
+    t += this.#stack(process, frames * ns.txPacketCycles);
+    t = world.steerSent(core, active, frames, true, t);
     this.#nextAfterAccept(process);
     return t;
   }

@@ -268,7 +268,7 @@ function toServer(world: World, words: Int32Array, at: number, leavesNs: number,
   }
   const slot = entry & SLOT_MASK;
   const arrivalNs = world.passCard(leavesNs) + world.ns.wireUs * 1000;
-  const queue = queueOf(world, slot);
+  const queue = world.queueOf(slot);
   if (!(world.rxQueues[queue] as FrameQueue).push(words, at, arrivalNs, entry)) {
     world.ringFull++;
     return;
@@ -284,15 +284,6 @@ function tellAll(world: World, words: Int32Array, at: number, nowNs: number): vo
     kernel.deliver(queue, nowNs);
     world.flush(kernel, id % world.point.cores, nowNs);
   });
-}
-
-function queueOf({ connections, design, steering }: World, slot: number): number {
-  const filter = connections.filter.get(slot);
-  if (filter >= 0) return filter;
-  if (slot >= connections.clientSlots && design.ownPorts && !design.rps) {
-    return connections.home.get(slot) % steering.queues;
-  }
-  return steering.queueOf(connections.hash.get(slot) >>> 0, connections.group.get(slot));
 }
 
 /** Before time begins: the clients learn the server's Ethernet address, and its kernels theirs. */

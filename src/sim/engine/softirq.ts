@@ -105,7 +105,7 @@ export class Softirq {
       listener.acceptCount++;
       t = this.#wakeAcceptors(listener, core, t);
     }
-    return this.#follow(kernel, events, core, t);
+    return this.#follow(kernel, events, core, t, -1);
   }
 
   /** Processes the queue's oldest frame on `core`. @returns when it is done. */
@@ -129,10 +129,10 @@ export class Softirq {
 
   /** The owner of a listener's lock processes what came meanwhile, wherever it came. */
   backlogFrame(core: number, now: number, queue: FrameQueue): number {
-    const { connections, steering } = this.#world;
+    const { connections } = this.#world;
     const entry = queue.headSlot;
     const slot = entry & SLOT_MASK;
-    const from = steering.queueOf(connections.hash.get(slot) >>> 0, connections.group.get(slot));
+    const from = this.#world.queueOf(slot);
     const t = this.#world.fetch(core, from, PACKET_LINES, now);
     if (entry >>> KIND_SHIFT === KIND_SYN) return this.#syn(slot, core, t, queue, true);
     if (connections.halfOpen.get(slot) === 1) return this.#child(slot, core, t, queue, true);
@@ -192,6 +192,7 @@ export class Softirq {
     const frames = world.flush(kernel, core, t + ns.txPacketCycles);
     t += accounts.spend(core, STACK, frames * ns.txPacketCycles);
     if (frames > 0) connections.halfOpen.set(slot, 1);
+    t = world.steerSent(core, slot, frames, true, t);
     connections.lastCore.set(slot, core);
     if (locked) listener.spin.release(core, t);
     return t;
@@ -224,7 +225,7 @@ export class Softirq {
       t = this.#wakeAcceptors(listener, core, t);
     }
     if (locked) listener.spin.release(core, t);
-    return this.#follow(kernel, events, core, t);
+    return this.#follow(kernel, events, core, t, slot);
   }
 
   /** Until 4.5 every listener of a SO_REUSEPORT group is looked at, whichever core wrote it last. */
@@ -271,7 +272,7 @@ export class Softirq {
     const waiting = kernel.timeWait;
     const events = kernel.deliver(queue, now);
     if (kernel.timeWait > waiting) t = this.#enterTimeWait(core, t);
-    return this.#follow(kernel, events, core, t);
+    return this.#follow(kernel, events, core, t, slot);
   }
 
   /** The connection joins the wheel of those in TIME-WAIT. */
@@ -288,12 +289,13 @@ export class Softirq {
   }
 
   /** Answers leave, and who waits for the events is woken. */
-  #follow(kernel: ServerKernel, events: number, core: number, now: number): number {
+  #follow(kernel: ServerKernel, events: number, core: number, now: number, slot: number): number {
     const world = this.#world;
     let t = events > 0 ? this.events(kernel, events, core, now) : now;
     const frames = world.flush(kernel, core, t);
-    if (frames > 0) t += world.accounts.spend(core, STACK, frames * world.ns.txPacketCycles);
-    return t;
+    if (frames === 0) return t;
+    t += world.accounts.spend(core, STACK, frames * world.ns.txPacketCycles);
+    return slot < 0 ? t : world.steerSent(core, slot, frames, false, t);
   }
 
   /** Hands a poll's events to the processes. */

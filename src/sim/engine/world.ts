@@ -8,13 +8,14 @@ import { CONSTANT_NAMES, CONSTANT_UNITS, type ConstantName } from "../machines/m
 import type { OsTraits } from "../osTraits.ts";
 import type { SimPoint } from "../types.ts";
 import { ActorHeap } from "./actorHeap.ts";
-import { CACHE_MISS, CoreAccounts, LOCK_SPIN } from "./core.ts";
+import { CACHE_MISS, CoreAccounts, LOCK_SPIN, STACK } from "./core.ts";
 import type { Column, Connections } from "./connections.ts";
 import { Distance } from "./distance.ts";
 import { FrameQueue } from "./frameQueue.ts";
 import { SpinLock } from "./lock.ts";
 import type { Listener, Process } from "./process.ts";
 import type { ServerKernel } from "./serverKernel.ts";
+import { TransmitSteering } from "./transmitSteering.ts";
 import { Steering, wireBytes } from "./wire.ts";
 
 /**
@@ -64,6 +65,8 @@ export class World {
   readonly clientActor: number;
   readonly intervalActor: number;
   readonly steering: Steering;
+  /** The card's driver steers by what cores send. */
+  readonly transmitSteering: TransmitSteering | undefined;
   /** Time that a frame takes at least, in either direction. */
   readonly quietNs: number;
   /** End of the present window: what begins later belongs to the next. */
@@ -118,9 +121,17 @@ export class World {
     const queuesMax = byGroup ? costs.nicRings : costs.rssQueues;
     const queues = Math.max(1, Math.min(point.cores, Math.round(queuesMax)));
     this.steering = new Steering(queues, byGroup);
+    const rings = Math.max(queues, Math.min(point.cores, Math.round(costs.nicRings)));
+    const sampled = Math.round(costs.steerSamplePackets);
+    if (design.driverSteers && sampled > 0 && point.cores > 1) {
+      const filters = Math.round(costs.steerFilters);
+      this.transmitSteering = new TransmitSteering(connections, point.cores, rings, sampled, filters);
+    }
+    // Flow Director reaches rings beyond those of RSS.
+    const rxRings = this.transmitSteering ? rings : queues;
     this.freeNs = new Float64Array(point.cores);
     const slots = Math.round(costs.nicRingSlots);
-    this.rxHeadsNs = new Float64Array(queues);
+    this.rxHeadsNs = new Float64Array(rxRings);
     this.handedOnHeadsNs = new Float64Array(point.cores);
     this.txHeadsNs = new Float64Array(point.cores);
     this.rxQueues = Array.from(this.rxHeadsNs, (_, i) => new FrameQueue(slots, this.rxHeadsNs, i));
@@ -196,6 +207,23 @@ export class World {
   /** Something for `core` to do at `atNs`, or as soon as it has time. */
   callCore(core: number, atNs: number): void {
     this.heap.atLatest(core, Math.max(atNs, this.freeNs[core] as number));
+  }
+
+  /** The driver looks at what `core` sends of a connection. @returns the time after it has. */
+  steerSent(core: number, slot: number, frames: number, isSyn: boolean, t: number): number {
+    if (!this.transmitSteering?.sent(core, slot, frames, isSyn)) return t;
+    return t + this.accounts.spend(core, STACK, this.ns.steerWriteCycles);
+  }
+
+  /** Queue of the card that brings what the connection receives. */
+  queueOf(slot: number): number {
+    const { connections, design, steering, transmitSteering } = this;
+    const filter = transmitSteering ? transmitSteering.queueOf(slot) : connections.filter.get(slot);
+    if (filter >= 0) return filter;
+    if (slot >= connections.clientSlots && design.ownPorts && !design.rps) {
+      return connections.home.get(slot) % steering.queues;
+    }
+    return steering.queueOf(connections.hash.get(slot) >>> 0, connections.group.get(slot));
   }
 
   /** Has a kernel send what it can, and puts that on the link at `nowNs`. @returns frames. */

@@ -69,6 +69,8 @@ export const CARD_82599: readonly Entry[] = [
   ["rssQueues", 16, "measured", `${IXGBE}: IXGBE_MAX_RSS_INDICES`],
   ["nicRings", 64, "measured", `${IXGBE}: IXGBE_MAX_FDIR_INDICES + 1`],
   ["nicRingSlots", 512, "measured", `${IXGBE}: default ring length`],
+  ["steerSamplePackets", 20, "measured", `${IXGBE}: ixgbe_atr, on by default; SYNs always`],
+  ["steerFilters", 8191, "measured", `${IXGBE}: IXGBE_FDIR_PBALLOC_64K`],
   ["interruptUs", 50, "measured", `${IXGBE}: dynamic moderation, 20,000 interrupts per second at medium load`],
   ["napiBudget", 64, "measured", `${IXGBE}: NAPI weight`],
   ["linkGbps", 10, "measured", "10GBASE"],

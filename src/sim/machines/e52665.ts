@@ -10,6 +10,7 @@ export const e52665: Machine = {
     ["clockGhz", 2.4, "measured", "IX, section 5.1; power management off"],
     ["sockets", 1, "measured", "IX, section 5.1"],
     ["coresPerSocket", 8, "measured", "IX, section 5.1; two hardware threads each, which are not modelled"],
+    ["steerSamplePackets", 0, "prior", "the authors' script sets every packet or none (bench/prep.sh); none assumed"],
     ["clientFramesPerSecMax", 0, "prior", "18 clients; no cap is seen"],
   ]),
 };

@@ -11,6 +11,7 @@ export const e52697v2: Machine = {
     ["sockets", 2, "measured", "ASPLOS 2016, section 4.1"],
     ["coresPerSocket", 12, "measured", "ASPLOS 2016, section 4.1"],
     ["rssQueues", 32, "derived", "two ports of 16 RSS queues each"],
+    ["steerSamplePackets", 0, "measured", "ASPLOS 2016, section 4: RSS, unless Flow Director is named"],
     ["linkGbps", 20, "measured", "two ports"],
     ["nicPacketsPerSec", 29.76e6, "derived", "two ports"],
     ["interruptUs", 333, "measured", "Fastsocket's scripts: at most 3,000 interrupts per second and queue"],

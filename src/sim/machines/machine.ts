@@ -71,6 +71,9 @@ export const CONSTANT_UNITS = {
   rssQueues: "1",
   nicRings: "1",
   nicRingSlots: "1",
+  // Flow Director as the driver uses it by itself: a filter for every so many-th packet sent (0: none), and its table.
+  steerSamplePackets: "packets",
+  steerFilters: "1",
   interruptUs: "us",
   napiBudget: "packets",
   linkGbps: "Gbit/s",
@@ -86,7 +89,7 @@ export const CONSTANT_NAMES = Object.keys(CONSTANT_UNITS) as ConstantName[];
 /** Constants that others are divided by, or of which there is at least one. */
 const DIVISORS: ReadonlySet<ConstantName> = new Set([
   ...(["clockGhz", "sockets", "coresPerSocket", "copyBytesPerCycle", "linkGbps", "nicPacketsPerSec"] as const),
-  ...(["rssQueues", "nicRings", "nicRingSlots", "napiBudget"] as const),
+  ...(["rssQueues", "nicRings", "nicRingSlots", "steerFilters", "napiBudget"] as const),
 ]);
 
 /** What is counted is whole, and the engine keeps so many of it at most. */
@@ -96,6 +99,7 @@ const COUNTS_MAX: Readonly<Partial<Record<ConstantName, number>>> = {
   rssQueues: 1024,
   nicRings: 1024,
   nicRingSlots: 65536,
+  steerFilters: 1 << 20,
   napiBudget: 65536,
 };
 /** Beyond, sums of times lose their nanoseconds. */

@@ -18,6 +18,7 @@ export const modern128: Machine = {
     ["rssQueues", 128, "prior", "cards of 100 Gbit/s have at least as many queues as cores"],
     ["nicRings", 256, "prior", "the same"],
     ["nicRingSlots", 1024, "prior", "default ring length of current drivers"],
+    ["steerSamplePackets", 0, "prior", "drivers of today leave this to aRFS, which is off unless it is asked for"],
     ["interruptUs", 20, "prior", "adaptive moderation"],
     ["linkGbps", 100, "prior", "100GBASE"],
     ["nicPacketsPerSec", 150e6, "prior", "what cards of 100 Gbit/s are sold with"],

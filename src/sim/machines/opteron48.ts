@@ -29,6 +29,7 @@ export const opteron48: Machine = {
     ["closeCycles", 50_000, "derived", `${TABLE}: shutdown and close`],
     ["epollWaitCycles", 8000, "derived", TABLE],
     ["contextSwitchCycles", 18_000, "derived", TABLE],
+    ["steerSamplePackets", 0, "derived", "EuroSys 2012: the filters are the flow groups', with all designs"],
     ["clientFramesPerSecMax", 0, "prior", "about 25 clients; no cap is seen"],
   ]),
 };
