@@ -612,8 +612,10 @@ export class Clients {
   }
 
   #nextNs(): number {
-    const { tickNs } = this.#options;
+    const { point, tickNs } = this.#options;
     let next = Math.min(this.#exports.nextDeadlineNs(), this.#think.nextNs, this.#nextArrivalNs);
+    // Where nothing else happens any more, somebody may still be waiting.
+    if (this.#begun.oldest() >= 0) next = Math.min(next, this.#begun.oldestNs + point.clientTimeoutS * 1e9);
     if (this.#wanted > 0 && this.#toOpen > 0 && !this.#stopped) next = Math.min(next, this.#gateNs);
     const ownNs = Math.max(Math.ceil(next / tickNs) * tickNs, this.#nowNs + tickNs);
     return Math.min(ownNs, Math.ceil(this.#arrivalNs / tickNs) * tickNs);

@@ -84,6 +84,8 @@ export class Process {
   after = OP_WAIT;
   /** Connection that it works on, -1: none. */
   slot = -1;
+  /** Proxy: the other side of the connection that it closes, -1: none. */
+  peer = -1;
   /** Listener whose lock it owns. */
   owns = -1;
   /** Listener whose lock it was woken for, -1: none. */

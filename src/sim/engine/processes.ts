@@ -498,6 +498,12 @@ export class Processes {
     t = world.touch(slot, process.core, t);
     kernel.exports.tcpClose(connections.handle.get(slot));
     connections.handle.set(slot, -1);
+    // Once it is closed, a client's slot may have another life.
+    process.peer = connections.peer.get(slot);
+    connections.peer.set(slot, -1);
+    // Without a TIME-WAIT: the client has closed first. Ports of connections to back ends are in other buckets.
+    if (slot < connections.clientSlots && connections.ended.get(slot) === 1)
+      t = this.#softirq.changePort(process.core, t);
     const frames = world.flush(kernel, process.core, t);
     t += this.#stack(process, frames * ns.txPacketCycles);
     world.transmitSteering?.sentLast(process.core, frames);
@@ -509,9 +515,7 @@ export class Processes {
   #closed(process: Process, now: number): number {
     const { accounts, connections } = this.#world;
     const t = now + accounts.spend(process.core, VFS, this.#fdNs);
-    const { slot } = process;
-    const peer = connections.peer.get(slot);
-    connections.peer.set(slot, -1);
+    const { peer, slot } = process;
     // One that stands in a list of readable connections is taken off there before it has another life.
     if (slot >= connections.clientSlots && connections.queued.get(slot) === 0) connections.giveActive(slot);
     if (peer >= 0 && connections.handle.get(peer) >= 0) {

@@ -21,6 +21,8 @@ import type { World } from "./world.ts";
 
 /** Heads of the wheel's lists. */
 const TIME_WAIT_LINES = 2;
+/** Head of the port's list of sockets, and the neighbour of the one that joins or leaves. */
+const BIND_LINES = 2;
 /** A packet's sk_buff (four lines) and its headers, which a core that has not received it fetches. */
 const PACKET_LINES = 6;
 /** A request_sock, which goes from the core that has processed the SYN to the one that makes a child of it. */
@@ -37,6 +39,8 @@ export class Softirq {
   /** Where a hash sends packets of a core without a queue. */
   readonly #spread: boolean;
   readonly #timeWaitLock: SpinLock | undefined;
+  /** Of the hash bucket that lists all sockets of the service's port. */
+  readonly #bindLock: SpinLock | undefined;
   /** Connections of a burst whose handshake may be complete. */
   readonly #burstAcks: Int32Array;
 
@@ -45,8 +49,9 @@ export class Softirq {
     this.#enqueue = enqueue;
     this.#spread = world.design.rps;
     this.#burstAcks = new Int32Array(Math.max(1, Math.ceil(world.ns.napiBudget)));
-    const locked = world.traits.timeWaitLocked && world.design.tables === "shared";
-    this.#timeWaitLock = locked ? world.createLock("tw_death_row") : undefined;
+    const shared = world.design.tables === "shared";
+    this.#timeWaitLock = world.traits.timeWaitLocked && shared ? world.createLock("tw_death_row") : undefined;
+    this.#bindLock = shared ? world.createLock("bind_bucket") : undefined;
   }
 
   /**
@@ -218,6 +223,7 @@ export class Softirq {
     const before = kernel.acceptQueue;
     const events = kernel.deliver(queue, now);
     if (kernel.acceptQueue > before) {
+      t = this.changePort(core, t);
       connections.halfOpen.set(slot, 0);
       connections.lastCore.set(slot, core);
       connections.lastDataCore.set(slot, core);
@@ -275,15 +281,25 @@ export class Softirq {
     return this.#follow(kernel, events, core, t, slot);
   }
 
-  /** The connection joins the wheel of those in TIME-WAIT. */
+  /** The connection joins the wheel of those in TIME-WAIT; in the port's list its short record takes its place. */
   #enterTimeWait(core: number, now: number): number {
+    const { timeWaitLockHoldCycles } = this.#world.ns;
+    const t = this.#holdShortly(this.#timeWaitLock, TIME_WAIT_LINES, timeWaitLockHoldCycles, core, now);
+    return this.changePort(core, this.changePort(core, t));
+  }
+
+  /** A socket joins the list of its port, or leaves it (__inet_inherit_port, inet_put_port). */
+  changePort(core: number, now: number): number {
+    return this.#holdShortly(this.#bindLock, BIND_LINES, this.#world.ns.bindLockHoldCycles, core, now);
+  }
+
+  #holdShortly(lock: SpinLock | undefined, lines: number, holdNs: number, core: number, now: number): number {
     const world = this.#world;
-    const lock = this.#timeWaitLock;
     if (!lock) return now;
     const from = lock.lastCore;
     let t = world.lock(lock, core, now);
-    t = world.fetch(core, from, TIME_WAIT_LINES, t);
-    t += world.accounts.spend(core, STACK, world.ns.timeWaitLockHoldCycles);
+    t = world.fetch(core, from, lines, t);
+    t += world.accounts.spend(core, STACK, holdNs);
     lock.release(core, t);
     return t;
   }

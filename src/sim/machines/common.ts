@@ -27,6 +27,7 @@ export const LINUX_COSTS: readonly Entry[] = [
   ["vfsLockLines", 4, "prior", "list heads, counters and neighbours of the entry under dcache_lock and inode_lock"],
   ["timeWaitLockHoldCycles", 500, "prior", "inet_twsk_schedule: two list operations on the wheel of TIME-WAIT"],
   ["pathLockHoldCycles", 300, "prior", "a reference taken on a dentry, a mount looked up, a file put on a list"],
+  ["bindLockHoldCycles", 150, "prior", "__inet_inherit_port, inet_put_port: one list operation in the port's bucket"],
   ["contextSwitchCycles", 3000, "prior", "1-2 us direct cost on the Xeons of the time"],
   ["wakeUpCycles", 700, "prior", "try_to_wake_up to the own run queue"],
   ["wakeRemoteCycles", 1900, "prior", "the same to another core's, whose run queue lock and lines must be fetched"],

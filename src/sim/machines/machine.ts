@@ -35,6 +35,7 @@ export const CONSTANT_UNITS = {
   vfsLockLines: "lines",
   timeWaitLockHoldCycles: "cycles",
   pathLockHoldCycles: "cycles",
+  bindLockHoldCycles: "cycles",
   // Threads.
   contextSwitchCycles: "cycles",
   wakeUpCycles: "cycles",

@@ -38,6 +38,17 @@ test.each(["linux", "linux-reuseport", "mtcp", "netpopcorn"] as const)(
   },
 );
 
+// A process had closed a client's connection and was about to close the one to the back end when the client's slot had
+// its next life: that one's connection to its back end was closed instead, and the run lasted until it was stopped.
+test("a proxy's connections end with their own clients, and the run with the last of them", async () => {
+  const test = { protocol: "ab", abConnections: 8000, concurrency: 400, procsPerCore: 2 } as const;
+  const point = { design: "netpopcorn", cores: 4, workload: "proxy", machine: "e5-2697v2", seed: 1, ...test };
+  const result = await runPoint(parsePoint(point));
+  expect(result.failedConnections).toBe(0);
+  expect(result.losses.connectionsReset).toBe(0);
+  expect(result.measuredS).toBeLessThan(1);
+});
+
 // The ring of a kernel that takes whole bursts held 32 KiB, however large its frames.
 test.each([
   { workload: "proxy", responseBytes: 3000 },

@@ -29,6 +29,17 @@ describe("runPoint", () => {
     expect(other.latencyCdf).not.toEqual(first.latencyCdf);
   });
 
+  test("a connection of shared tables joins its port's list and leaves it; a TIME-WAIT joins too", async () => {
+    const joined = async (workload: "rpc" | "web-epoll", design: "linux-reuseport" | "netpopcorn") => {
+      const result = await runPoint(parsePoint({ ...small, design, workload, durationS: 0.1 }));
+      const lock = result.locks.find(({ name }) => name === "bind_bucket");
+      return (lock?.acquisitions ?? 0) / (result.connsPerSec * result.measuredS);
+    };
+    expect(await joined("rpc", "linux-reuseport")).toBeCloseTo(2, 1);
+    expect(await joined("web-epoll", "linux-reuseport")).toBeCloseTo(3, 1);
+    expect(await joined("rpc", "netpopcorn")).toBe(0);
+  });
+
   test("a stopped run says so", async () => {
     const point = parsePoint({ ...small, design: "linux", workload: "rpc" });
     await expect(runPoint(point, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: "ERR_SIM_ABORTED" });
