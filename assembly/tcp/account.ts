@@ -19,10 +19,10 @@ const UNCOUNTED_BYTES_MAX: u32 = 1 << 30;
 
 @unmanaged
 export class Account {
-  // Bytes: acknowledged by the peer and received in order (up to the marks, FINs among them), sent with repetitions.
+  // Bytes: acknowledged by the peer and received in order (up to the marks, FINs among them); sent more than once.
   acked: u64;
   received: u64;
-  sent: u64;
+  resent: u64;
   /** The marks. */
   ackedSeq: u32;
   receivedSeq: u32;
@@ -90,12 +90,15 @@ export function accountSynReceived(tcb: Tcb): void {
   if (hasAccount(tcb)) accountOf(tcb).receivedSeq = tcb.rcvNxt;
 }
 
-/** Data leaves: `bytes` in `segments` segments. */
-export function accountSent(tcb: Tcb, bytes: u32, segments: u32): void {
+/** Data leaves in so many segments. Bytes that have left before are told to accountResent. */
+export function accountSent(tcb: Tcb, segments: u32): void {
   const account = accountOf(tcb);
-  account.sent += bytes;
   account.segmentsOut += segments;
   account.lastSentTick = nowTick;
+}
+
+export function accountResent(tcb: Tcb, bytes: u32): void {
+  accountOf(tcb).resent += bytes;
 }
 
 /** A segment has brought data. */

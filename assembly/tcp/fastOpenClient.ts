@@ -17,6 +17,7 @@ import { arenaAlloc } from "../mem/arena.ts";
 import { sndBufferRelease } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
+import { accountResent } from "./account.ts";
 import { addressPair, ipBytesOf, mtuTo, remoteAt } from "./addresses.ts";
 import { eventPost } from "./close.ts";
 import { fastOpenOption } from "./fastOpen.ts";
@@ -205,6 +206,7 @@ export function fastOpenAnswered(tcb: Tcb): void {
   if (seqLt(S.segAck, tcb.sndMax)) {
     // What was not taken has not been sent: it goes again with the handshake's end.
     count(C.TCP_FAST_OPEN_ACTIVE_FAILED);
+    accountResent(tcb, tcb.sndMax - S.segAck);
     tcb.sndMax = S.segAck;
   }
   tcb.sndNxt = S.segAck;

@@ -83,11 +83,12 @@ function accountInfo(tcb: Tcb, mss: u32, target: usize): void {
   const acked = known ? account.acked - finAcked : 0;
   store<u64>(target, acked, I.TCPI_BYTES_ACKED);
   store<u64>(target, known ? account.received - finReceived : 0, I.TCPI_BYTES_RECEIVED);
-  store<u64>(target, account.sent, I.TCPI_BYTES_SENT);
-  // What has been sent and is not acknowledged was sent once, as was what is: the rest is repetition.
+  // What is acknowledged was sent once, as was what is not, and the rest is repetition.
   const end = seqMin(tcb.sndMax, tcb.sndBufEnd);
-  const inFlight: u64 = seqLt(tcb.sndUna, end) ? end - seqMax(tcb.sndUna, account.ackedSeq) : 0;
-  store<u64>(target, known ? account.sent - acked - inFlight : 0, I.TCPI_BYTES_RETRANS);
+  const begin = seqMax(tcb.sndUna, account.ackedSeq);
+  const inFlight: u64 = known && seqLt(begin, end) ? end - begin : 0;
+  store<u64>(target, acked + inFlight + account.resent, I.TCPI_BYTES_SENT);
+  store<u64>(target, account.resent, I.TCPI_BYTES_RETRANS);
   const sacked = tcb.flight != 0 ? flightOf(tcb).sackedBytes : 0;
   // The SYN counts, too.
   const delivered = tcb.state >= O.STATE_ESTABLISHED ? 1 + (acked + mss - 1) / mss + segments(sacked, mss) : 0;

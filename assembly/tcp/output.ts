@@ -46,7 +46,7 @@ import {
   sumBytes,
   sumSwap,
 } from "../wire/checksum.ts";
-import { accountSent } from "./account.ts";
+import { accountResent, accountSent } from "./account.ts";
 import { ipBytesOf, neighborOfV6, remoteAt, timestampOffsetTo } from "./addresses.ts";
 import { congestionIdle, congestionWindow } from "./congestion.ts";
 import { accurateForbidsCutting, accurateOptionBytes, accurateWrite } from "./accurateEcn.ts";
@@ -426,7 +426,10 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   }
   if (settingsCount != 0) marksApply(marksOf(tcb), packet, isV6);
   count(TCP_SEGMENTS_SENT);
-  if (bytes != 0) accountSent(tcb, bytes, bytes <= <u32>tcb.sndMss ? 1 : (bytes - 1) / segmentMss(tcb) + 1);
+  if (bytes != 0) {
+    accountSent(tcb, bytes <= <u32>tcb.sndMss ? 1 : (bytes - 1) / segmentMss(tcb) + 1);
+    if (seqLt(seq, tcb.sndMax)) accountResent(tcb, min(bytes, tcb.sndMax - seq));
+  }
   if (neighbor >= 0) neighborSend(neighbor, frame, headersBytes + bytes);
   else if (neighbor == NEIGHBOR_OWN) loopSend(frame, headersBytes + bytes, isV6);
   return true;

@@ -91,7 +91,7 @@ export function sendSyn(tcb: Tcb): bool {
   synAccurateOf = changetype<Tcb>(0);
   synTimeoutWord = 0;
   if (!ok) return false;
-  if (dataBytes != 0) accountSent(tcb, dataBytes, 1);
+  if (dataBytes != 0) accountSent(tcb, 1);
   tcb.flags &= ~(T.F_SYN_DUE | T.F_ACK_NOW | T.F_ACK_PENDING);
   if (!active) tcb.rcvAdv = tcb.rcvNxt + wnd;
   const synEnd = cold.recover + 1 + dataBytes;
