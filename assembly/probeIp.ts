@@ -10,7 +10,8 @@ import { gatewayAdd } from "./ip/gateways.ts";
 import { routesBoot } from "./ip/routes.ts";
 import { multicastBoot } from "./ip/multicast.ts";
 import { ipv6Boot } from "./ip/ipv6.ts";
-import { icmpInput, icmpReportProblem, icmpSendUnreachable } from "./ip/icmp.ts";
+import { icmpReportProblem, icmpSendUnreachable } from "./ip/icmpErrors.ts";
+import { icmpInput } from "./ip/icmp.ts";
 import { ipv4Boot, ipv4Check, ipv4Route, ipv4Send, ipv4Transmit, ipv4WriteHeader } from "./ip/ipv4.ts";
 import {
   neighborAddress,

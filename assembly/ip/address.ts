@@ -1,20 +1,18 @@
 /**
- * The kernel's own addresses and its routes. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d, so that one table serves
+ * The kernel's own addresses. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d, so that one table serves
  * both families; the IPv4 fast path looks at the last four bytes only (`v4`, in memory order: the first octet is the
  * lowest byte).
  */
+import { isLoopbackV4, isV4Mapped } from "../wire/addressKind.ts";
 import * as C from "../../src/layout/config.ts";
 import { CONFIG_BASE } from "../../src/layout/kernelMemory.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENOBUFS } from "../../src/layout/status.ts";
-import { gatewayAlive, otherGateways } from "./gateways.ts";
-import { redirectFind, redirectFindV4, redirects } from "./redirects.ts";
-import { routeDefaultGateway, routeFindV4, routeFindV6, routeIsDefault, v4Routes } from "./routes.ts";
 
 const TABLE: usize = CONFIG_BASE + C.CONFIG_ADDRESSES;
 
 export let addressCount: u32 = 0;
 /** Bit i: address i is an IPv6 address. */
-let v6Bits: u32 = 0;
+export let v6Bits: u32 = 0;
 /** Index of the address that addressFindV6 found last: packets for one address come in runs. */
 let v6Seen: i32 = -1;
 
@@ -53,10 +51,10 @@ function rebuild(): void {
   // Own addresses first: what is ours cannot be hidden by another network's broadcast address.
   for (let i: u32 = 0; i < addressCount; i++) {
     if (!isV4Mapped(addressAt(i))) v6Bits |= (<u32>1) << i;
-    else if (isLive(i)) enter(addressV4(i), i + 1);
+    else if (addressIsLive(i)) enter(addressV4(i), i + 1);
   }
   for (let i: u32 = 0; i < addressCount; i++) {
-    if (!isLive(i) || addressIsV6(i)) continue;
+    if (!addressIsLive(i) || addressIsV6(i)) continue;
     // /31 and /32 networks have no broadcast address (RFC 3021).
     if (<u32>load<u8>(addressAt(i), C.ADDRESS_PREFIX_LENGTH) < 31) {
       enter(addressV4(i) | ~addressMaskV4(i), KIND_BROADCAST);
@@ -64,7 +62,8 @@ function rebuild(): void {
   }
 }
 
-function isLive(index: u32): bool {
+/** In use: not one that was removed. */
+export function addressIsLive(index: u32): bool {
   return (load<u8>(addressAt(index), C.ADDRESS_FLAGS) & C.ADDRESS_REMOVED) == 0;
 }
 
@@ -106,7 +105,7 @@ export function addressAdd(address: usize, prefixLength: u32): i32 {
   let index: i32 = -1;
   for (let i: u32 = 0; i < addressCount; i++) {
     if (memory.compare(addressAt(i), address, 16) == 0) {
-      if (isLive(i)) return EADDRINUSE;
+      if (addressIsLive(i)) return EADDRINUSE;
       index = i;
     }
   }
@@ -115,7 +114,7 @@ export function addressAdd(address: usize, prefixLength: u32): i32 {
     addressCount++;
   }
   for (let i: u32 = 0; i < addressCount && index < 0; i++) {
-    if (!isLive(i)) index = i;
+    if (!addressIsLive(i)) index = i;
   }
   if (index < 0) return ENOBUFS;
   const at = addressAt(index);
@@ -156,15 +155,6 @@ function isGroupAddress(address: usize): bool {
   return octet >= 224 || octet == 0;
 }
 
-/** See KernelExports.addressFor. */
-export function addressFor(remote: usize): i32 {
-  return isV4Mapped(remote) ? sourceForV4(load<u32>(remote, 12)) : sourceForV6(remote);
-}
-
-export function isV4Mapped(address: usize): bool {
-  return load<u64>(address) == 0 && load<u32>(address, 8) == 0xffff0000;
-}
-
 /** True when address number `index` is an IPv6 address. */
 export function addressIsV6(index: u32): bool {
   return ((v6Bits >> index) & 1) != 0;
@@ -186,16 +176,6 @@ export function addressFindV4(v4: u32): i32 {
   return kind == KIND_BROADCAST ? -1 : <i32>kind - 1;
 }
 
-/** 127/8 (RFC 1122 3.2.1.3 (g)): such addresses are nowhere but inside the host. */
-export function isLoopbackV4(v4: u32): bool {
-  return (v4 & 0xff) == 127;
-}
-
-/** ::1 (RFC 4291 2.5.3). */
-export function isLoopbackV6(at: usize): bool {
-  return load<u64>(at) == 0 && load<u64>(at, 8) == 0x0100000000000000;
-}
-
 /** Network mask of address number `index`, in memory order. */
 export function addressMaskV4(index: u32): u32 {
   return load<u32>(masks + (index << 2));
@@ -211,52 +191,10 @@ export function isOursOrBroadcastV4(v4: u32): bool {
   return v4 == 0xffffffff || kindOf(v4) != 0;
 }
 
-/** Next hop towards `remote` from address number `index`: itself when on-link, a gateway, or 0: no route. */
-export function nextHopV4(index: u32, remote: u32): u32 {
-  if (((remote ^ addressV4(index)) & addressMaskV4(index)) == 0) return remote;
-  if (isLoopbackV4(remote) || isLoopbackV4(addressV4(index))) return addressFindV4(remote) >= 0 ? remote : 0;
-  if (redirects != 0) {
-    const told = redirectFindV4(remote);
-    if (told != 0) return told;
-  }
-  return gatewayToV4(remote);
-}
-
-/** By route; 0: none leads there. */
-function gatewayToV4(remote: u32): u32 {
-  const gateway = v4Routes == 0 ? 0 : routeFindV4(remote);
-  if (gateway != 0 && (otherGateways == 0 || !routeIsDefault || gateway == remote)) return gateway;
-  const first: usize = gateway != 0 ? routeDefaultGateway() : CONFIG_BASE + C.CONFIG_GATEWAY;
-  return load<u32>(otherGateways == 0 ? first : gatewayAlive(first, true), 12);
-}
-
-/**
- * Index of the local address to reach `remote` from: itself when it is ours, one in its network, one in the network of
- * the gateway, else the first when there is a gateway, else -1.
- */
-export function sourceForV4(remote: u32): i32 {
-  const own = addressFindV4(remote);
-  if (own >= 0) return own;
-  if (isLoopbackV4(remote)) return -1;
-  const direct = inNetworkOfV4(remote);
-  if (direct >= 0) return direct;
-  const gateway = gatewayToV4(remote);
-  if (gateway == 0) return -1;
-  const near = inNetworkOfV4(gateway);
-  return near >= 0 ? near : firstV4();
-}
-
-function inNetworkOfV4(remote: u32): i32 {
-  for (let i: u32 = 0; i < addressCount; i++) {
-    if (isLive(i) && !addressIsV6(i) && ((remote ^ addressV4(i)) & addressMaskV4(i)) == 0) return <i32>i;
-  }
-  return -1;
-}
-
 /** First own IPv4 address in use that others know, -1: none. */
 export function firstV4(): i32 {
   for (let i: u32 = 0; i < addressCount; i++) {
-    if (isLive(i) && !addressIsV6(i) && !isLoopbackV4(addressV4(i))) return <i32>i;
+    if (addressIsLive(i) && !addressIsV6(i) && !isLoopbackV4(addressV4(i))) return <i32>i;
   }
   return -1;
 }
@@ -274,7 +212,7 @@ export function addressFindV6(at: usize): i32 {
   for (let bits = v6Bits; bits != 0; bits &= bits - 1) {
     const index = ctz(bits);
     const own = addressAt(index);
-    if (load<u64>(own, 8) == low && load<u64>(own) == high && isLive(index)) {
+    if (load<u64>(own, 8) == low && load<u64>(own) == high && addressIsLive(index)) {
       v6Seen = <i32>index;
       return v6Seen;
     }
@@ -287,112 +225,8 @@ export function speaksV6(): bool {
   return v6Bits != 0;
 }
 
-/** fe80::/10 (RFC 4291 2.5.6). */
-export function isLinkLocalV6(at: usize): bool {
-  return (<u32>load<u16>(at) & 0xc0ff) == 0x80fe;
-}
-
-export function isMulticastV6(at: usize): bool {
-  return load<u8>(at) == 0xff;
-}
-
-/** ff01::1 and ff02::1 (RFC 4291 2.7.1): every node is in them. */
-export function isAllNodesV6(at: usize): bool {
-  const scope = <u32>load<u8>(at, 1);
-  return load<u64>(at, 8) == 0x0100000000000000 && load<u64>(at) >> 16 == 0 && (scope == 1 || scope == 2);
-}
-
-export function isUnspecifiedV6(at: usize): bool {
-  return (load<u64>(at) | load<u64>(at, 8)) == 0;
-}
-
-/** ff02::1:ff00:0/104 (RFC 4291 2.7.1). */
-export function isSolicitedNodeGroup(at: usize): bool {
-  return load<u64>(at) == 0x02ff && load<u32>(at, 8) == 0x01000000 && load<u8>(at, 12) == 0xff;
-}
-
-/**
- * True for an address that one host can have: not a group, not ::, not ::1, and not an IPv4 address in disguise, which
- * must not come over the wire (RFC 4942 2.2).
- */
-export function isHostV6(at: usize): bool {
-  if (load<u64>(at) == 0) {
-    const low = load<u64>(at, 8);
-    if (low == 0 || low == 0x0100000000000000 || <u32>low == 0xffff0000) return false;
-  }
-  return load<u8>(at) != 0xff;
-}
-
-/** Are the first `bits` bits of two addresses equal? @param bits 0..128. */
-export function prefixEqual(a: usize, b: usize, bits: u32): bool {
-  if (bits == 0) return true;
-  const high = bswap<u64>(load<u64>(a) ^ load<u64>(b));
-  if (bits <= 64) return high >> (64 - bits) == 0;
-  if (high != 0) return false;
-  return bswap<u64>(load<u64>(a, 8) ^ load<u64>(b, 8)) >> (128 - bits) == 0;
-}
-
-function commonBits(a: usize, b: usize): u32 {
-  const high = bswap<u64>(load<u64>(a) ^ load<u64>(b));
-  if (high != 0) return <u32>clz(high);
-  return 64 + <u32>clz(bswap<u64>(load<u64>(a, 8) ^ load<u64>(b, 8)));
-}
-
-function isOnLinkV6(remote: usize): bool {
-  for (let bits = v6Bits; bits != 0; bits &= bits - 1) {
-    const own = addressAt(ctz(bits));
-    if (isLive(ctz(bits)) && prefixEqual(own, remote, load<u8>(own, C.ADDRESS_PREFIX_LENGTH))) return true;
-  }
-  return false;
-}
-
-/** Where the next hop towards the 16 bytes at `remote` lies: `remote` itself when on-link; 0: no route. */
-export function nextHopV6(remote: usize): usize {
-  if (isLinkLocalV6(remote) || isOnLinkV6(remote)) return remote;
-  if (redirects != 0) {
-    const told = redirectFind(remote);
-    if (told != 0) return told;
-  }
-  const gateway = routeFindV6(remote);
-  if (gateway == 0 || gateway == remote || otherGateways == 0 || !routeIsDefault) return gateway;
-  return gatewayAlive(gateway, false);
-}
-
-/** Scope of an address, as RFC 6724 3.1 orders them: 2 link-local, 14 global (also fc00::/7). */
-function scopeOf(at: usize): u32 {
-  if (isMulticastV6(at)) return load<u8>(at, 1) & 15;
-  return isLinkLocalV6(at) ? 2 : 14;
-}
-
-/**
- * Index of the local address to reach the 16 bytes at `remote` from (RFC 6724 5); -1: no route or no address.
- * Deviates: rules 1, 2, 3 and 8. The others speak of home addresses, several interfaces, labels (which need a policy
- * table) and temporary addresses, none of which we have.
- */
-export function sourceForV6(remote: usize): i32 {
-  if (!isMulticastV6(remote) && nextHopV6(remote) == 0) return -1;
-  let best: i32 = -1;
-  for (let bits = v6Bits; bits != 0; bits &= bits - 1) {
-    const index = <i32>ctz(bits);
-    if (!isLive(index) || isLoopbackV6(addressAt(index)) != isLoopbackV6(remote)) continue;
-    if (best < 0 || isBetterSource(index, best, remote)) best = index;
-  }
-  return best;
-}
-
-/** Is address `a` a better source than `b`? */
-function isBetterSource(a: u32, b: u32, remote: usize): bool {
-  if (memory.compare(addressAt(a), remote, 16) == 0) return true;
-  if (memory.compare(addressAt(b), remote, 16) == 0) return false;
-  const scopeA = scopeOf(addressAt(a));
-  const scopeB = scopeOf(addressAt(b));
-  const scope = scopeOf(remote);
-  if (scopeA != scopeB) return scopeA < scopeB ? scopeA >= scope : scopeB < scope;
-  const deprecatedA = load<u8>(addressAt(a), C.ADDRESS_FLAGS) & C.ADDRESS_DEPRECATED;
-  const deprecatedB = load<u8>(addressAt(b), C.ADDRESS_FLAGS) & C.ADDRESS_DEPRECATED;
-  if (deprecatedA != deprecatedB) return deprecatedA == 0;
-  // No longer than the source's own prefix: behind it stands no network's number (RFC 6724 2.2).
-  const bitsA = min<u32>(commonBits(addressAt(a), remote), load<u8>(addressAt(a), C.ADDRESS_PREFIX_LENGTH));
-  const bitsB = min<u32>(commonBits(addressAt(b), remote), load<u8>(addressAt(b), C.ADDRESS_PREFIX_LENGTH));
-  return bitsA > bitsB;
+/** True for an IPv4 address that a neighbour can have: not 0/8, 127/8, multicast, class E or broadcast. */
+export function isHostV4(v4: u32): bool {
+  const octet = v4 & 0xff;
+  return octet != 0 && octet != 127 && octet < 224 && !isBroadcastV4(v4);
 }

@@ -7,9 +7,10 @@
  *  +22 sender MAC   +28 sender IPv4   +32 target MAC   +38 target IPv4   (offsets in the frame)
  * ```
  */
+import { isStationMac } from "../wire/addressKind.ts";
 import { OWN_MAC } from "../config.ts";
 import { txCommit, txReserve } from "../device/tx.ts";
-import { isBroadcastV4 } from "./address.ts";
+import { isHostV4 } from "./address.ts";
 import { loadBe16, storeBe16 } from "../wire/bytes.ts";
 
 export const ARP_FRAME_BYTES: u32 = 42;
@@ -26,21 +27,6 @@ export const ARP_TARGET_V4: usize = 38;
 const TYPES: u32 = 0x00080100;
 const LENGTHS: u16 = 0x0406;
 const ETHERTYPE_ARP: u32 = 0x0806;
-
-/** True for an address that a station can have: not a group address, not all zero. */
-export function isStationMac(at: usize): bool {
-  return (load<u8>(at) & 1) == 0 && (load<u32>(at) | load<u16>(at, 4)) != 0;
-}
-
-export function macEqual(a: usize, b: usize): bool {
-  return load<u32>(a) == load<u32>(b) && load<u16>(a, 4) == load<u16>(b, 4);
-}
-
-/** True for an IPv4 address that a neighbour can have: not 0/8, 127/8, multicast, class E or broadcast. */
-export function isHostV4(v4: u32): bool {
-  const octet = v4 & 0xff;
-  return octet != 0 && octet != 127 && octet < 224 && !isBroadcastV4(v4);
-}
 
 /**
  * Checks every field of a received ARP frame that has a fixed or restricted value. A sender address of 0.0.0.0 is

@@ -1,7 +1,8 @@
 /** What an ARP frame does: answers for our addresses, conflicts, and probes of our own (RFC 826, RFC 5227). */
 import { OWN_MAC } from "../config.ts";
 import { count } from "../stats.ts";
-import { addressFindV4, isLoopbackV4 } from "./address.ts";
+import { isLoopbackV4, macEqual } from "../wire/addressKind.ts";
+import { addressFindV4 } from "./address.ts";
 import {
   ARP_OPERATION,
   ARP_REPLY,
@@ -11,7 +12,6 @@ import {
   ARP_TARGET_V4,
   arpIsValid,
   arpSend,
-  macEqual,
 } from "./arp.ts";
 import { neighborHeard } from "./neighbor.ts";
 import { loadBe16 } from "../wire/bytes.ts";

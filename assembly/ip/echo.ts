@@ -14,9 +14,10 @@ import { loadBe16, storeBe16 } from "../wire/bytes.ts";
 import { checksumOf, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
 import { DROP_ECHO_REPLY } from "../../src/layout/counters.ts";
 import { EMSGSIZE, ENOMEM, OK } from "../../src/layout/status.ts";
-import { isV4Mapped } from "./address.ts";
+import { isV4Mapped } from "../wire/addressKind.ts";
 import { ipv4Route, ipv4RouteMark, ipv4SendRouted, PROTOCOL_ICMP } from "./ipv4.ts";
-import { ipv6Route, ipv6RouteMark, ipv6RouteSource, ipv6SendRouted, PROTOCOL_ICMPV6 } from "./ipv6.ts";
+import { PROTOCOL_ICMPV6 } from "./ipv6Header.ts";
+import { ipv6Route, ipv6RouteMark, ipv6RouteSource, ipv6SendRouted } from "./ipv6.ts";
 
 const SLOTS: u32 = 32;
 const SLOT_SIZE_BYTES: u32 = 32;

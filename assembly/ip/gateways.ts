@@ -7,7 +7,7 @@ import { nowTick, tickReached, ticksOfMs } from "../time.ts";
 import { CONFIG_GATEWAY } from "../../src/layout/config.ts";
 import { CONFIG_BASE } from "../../src/layout/kernelMemory.ts";
 import { EADDRINUSE, EINVAL, ENOBUFS, OK } from "../../src/layout/status.ts";
-import { isV4Mapped } from "./address.ts";
+import { isV4Mapped } from "../wire/addressKind.ts";
 import { neighborAsk, neighborFind, neighborFindV6 } from "./neighbor.ts";
 import { redirectsForget } from "./redirects.ts";
 import { routeHasGateway } from "./routes.ts";

@@ -4,6 +4,7 @@
  *   parse and hash every frame, touch every flow's bucket, find candidates, touch their TCBs, then process in order.
  * What is not plain TCP over IPv4 or IPv6 takes the slow way, still in order.
  */
+import { tcpPacket, tcpPacketV6 } from "./segments.ts";
 import { OWN_MAC, rxLanes, rxRingBytes } from "../config.ts";
 import { LOOP_CONTROL } from "../device/loop.ts";
 import { flowHashV4, flowHashV6 } from "../flow/hash.ts";
@@ -27,29 +28,19 @@ import { arenaAlloc } from "../mem/arena.ts";
 import { loadOrdered, storeOrdered } from "../mem/ordered.ts";
 import { count, countBy } from "../stats.ts";
 import { coalesceBegin, coalesceTake } from "../tcp/coalesce.ts";
-import { segmentPlace } from "../tcp/segment.ts";
-import { tcpInput } from "../tcp/input.ts";
 import { tcbAt, tcbTouch } from "../tcp/tcb.ts";
 import { udpInput } from "../udp/udp.ts";
 import { loadBe16 } from "../wire/bytes.ts";
-import { pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
-import {
-  addressAt,
-  addressFindV4,
-  addressFindV6,
-  isBroadcastV4,
-  isHostV6,
-  isLoopbackV4,
-  isLoopbackV6,
-  isOursOrBroadcastV4,
-} from "./address.ts";
-import { nextHopV4 } from "./address.ts";
+import { isHostV6, isLoopbackV4, isLoopbackV6, isMulticastV4 } from "../wire/addressKind.ts";
+import { addressFindV4, addressFindV6, isBroadcastV4, isOursOrBroadcastV4 } from "./address.ts";
+import { nextHopV4 } from "./nextHop.ts";
 import { neighborInput } from "./arpInput.ts";
-import { CODE_PROTOCOL_UNREACHABLE, icmpInput, icmpReportProblem, icmpSendUnreachable } from "./icmp.ts";
+import { CODE_PROTOCOL_UNREACHABLE, icmpReportProblem, icmpSendUnreachable } from "./icmpErrors.ts";
+import { icmpInput } from "./icmp.ts";
 import { packetInputV6 } from "./input6.ts";
 import { igmpInput } from "./igmp.ts";
 import { ipv4Check } from "./ipv4.ts";
-import { isMulticastV4, multicastIsOursV4 } from "./multicast.ts";
+import { multicastIsOursV4 } from "./multicast.ts";
 import { neighborSeen } from "./neighbor.ts";
 import { reassemblyInput } from "./reassembly.ts";
 
@@ -302,75 +293,6 @@ function process(s: Staged): void {
     return;
   }
   frameInput(s.frame, s.frameBytes, s.checksumKnown != 0);
-}
-
-/** Checks what the fast path has not, and hands the segment on. */
-function tcpPacket(
-  packet: usize,
-  sourceMac: usize,
-  headerBytes: u32,
-  segmentBytes: u32,
-  localIndex: u32,
-  hash: u32,
-  candidate: i32,
-  checksumKnown: bool,
-): void {
-  const tcp = packet + headerBytes;
-  const tcpHeaderBytes = (<u32>load<u8>(tcp, 12) >> 4) << 2;
-  if (tcpHeaderBytes < 20 || tcpHeaderBytes > segmentBytes) {
-    count(C.DROP_TCP_HEADER);
-    return;
-  }
-  const remote = load<u32>(packet, 12);
-  const local = load<u32>(packet, 16);
-  if (!checksumKnown) {
-    const sum = sumAdd(pseudoHeaderSumV4(remote, local, PROTOCOL_TCP, segmentBytes), sumBytes(tcp, segmentBytes));
-    if (sum != 0xffff) {
-      count(C.DROP_TCP_CHECKSUM);
-      return;
-    }
-  }
-  // RFC 9293 3.9.2: port 0 is nobody's.
-  if (load<u16>(tcp) == 0 || load<u16>(tcp, 2) == 0) {
-    count(C.DROP_TCP_HEADER);
-    return;
-  }
-  segmentPlace(packet, sourceMac, tcp, remote, local, localIndex, hash, 0);
-  tcpInput(segmentBytes, candidate);
-}
-
-/** Likewise for IPv6. */
-export function tcpPacketV6(
-  packet: usize,
-  sourceMac: usize,
-  headerBytes: u32,
-  segmentBytes: u32,
-  localIndex: u32,
-  hash: u32,
-  candidate: i32,
-  checksumKnown: bool,
-): void {
-  const tcp = packet + headerBytes;
-  const tcpHeaderBytes = (<u32>load<u8>(tcp, 12) >> 4) << 2;
-  if (tcpHeaderBytes < 20 || tcpHeaderBytes > segmentBytes) {
-    count(C.DROP_TCP_HEADER);
-    return;
-  }
-  const remote = packet + 8;
-  const local = addressAt(localIndex);
-  if (!checksumKnown) {
-    const sum = sumAdd(pseudoHeaderSumV6(remote, local, PROTOCOL_TCP, segmentBytes), sumBytes(tcp, segmentBytes));
-    if (sum != 0xffff) {
-      count(C.DROP_TCP_CHECKSUM);
-      return;
-    }
-  }
-  if (load<u16>(tcp) == 0 || load<u16>(tcp, 2) == 0) {
-    count(C.DROP_TCP_HEADER);
-    return;
-  }
-  segmentPlace(packet, sourceMac, tcp, load<u32>(remote, 12), load<u32>(local, 12), localIndex, hash, remote);
-  tcpInput(segmentBytes, candidate);
 }
 
 /** The slow way: everything that is not a plain TCP segment, and whatever is wrong with one. */

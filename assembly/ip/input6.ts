@@ -4,18 +4,18 @@ import * as C from "../../src/layout/counters.ts";
 import { count } from "../stats.ts";
 import { udpInputV6 } from "../udp/udp.ts";
 import {
-  addressFindV6,
   isAllNodesV6,
   isMulticastV6,
   isSolicitedNodeGroup,
   isUnspecifiedV6,
-  nextHopV6,
-  speaksV6,
   isLoopbackV6,
-} from "./address.ts";
+} from "../wire/addressKind.ts";
+import { nextHopV6 } from "./nextHop.ts";
+import { addressFindV6, speaksV6 } from "./address.ts";
 import { icmp6Input } from "./icmp6.ts";
-import { tcpPacketV6 } from "./input.ts";
-import { ipv6Check, ipv6Walk, PROTOCOL_ICMPV6, V6_DESTINATION, V6_SOURCE, v6Protocol, v6Transport } from "./ipv6.ts";
+import { tcpPacketV6 } from "./segments.ts";
+import { ipv6Check, ipv6Walk, v6Protocol, v6Transport } from "./ipv6Input.ts";
+import { PROTOCOL_ICMPV6, V6_DESTINATION, V6_SOURCE } from "./ipv6Header.ts";
 import { multicastFind } from "./multicast.ts";
 import { neighborSeenV6 } from "./neighbor.ts";
 import { reassemblyInputV6 } from "./reassembly.ts";

@@ -8,17 +8,10 @@ import { txCommit, txReserve } from "../device/tx.ts";
 import { sipHash } from "../flow/hash.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { count } from "../stats.ts";
-import {
-  addressCount,
-  addressFindV4,
-  addressIsV6,
-  addressV4,
-  firstV4,
-  isBroadcastV4,
-  nextHopV4,
-  sourceForV4,
-} from "./address.ts";
-import { isMulticastV4, multicastIsOursV4 } from "./multicast.ts";
+import { nextHopV4, sourceForV4 } from "./nextHop.ts";
+import { addressCount, addressFindV4, addressIsV6, addressV4, firstV4, isBroadcastV4 } from "./address.ts";
+import { isMulticastV4 } from "../wire/addressKind.ts";
+import { multicastIsOursV4 } from "./multicast.ts";
 import { NEIGHBOR_OWN, neighborFind, neighborIsFailed, neighborSend } from "./neighbor.ts";
 import { OPTIONS_FINE, optionsCheck } from "./options.ts";
 import { loadBe16 } from "../wire/bytes.ts";

@@ -1,78 +1,34 @@
 /**
- * IPv6 (RFC 8200): checking what comes in, walking extension headers within limits, writing headers, sending for
- * ICMPv6 and UDP. TCP writes its own frames (tcp/output.ts) with the same ipv6WriteHeader.
+ * IPv6 (RFC 8200) that goes out: writing headers, sending for ICMPv6 and UDP. TCP writes its own frames (tcp/output.ts)
+ * with the same ipv6WriteHeader. What comes in is checked in ipv6Input.ts.
  */
-import { hopLimit, kernelId, mtuBytes, OWN_MAC } from "../config.ts";
+import {
+  ETHERNET_BYTES,
+  FRAGMENT_HEADER_BYTES,
+  HEADER_FRAGMENT,
+  IPV6_HEADER_BYTES,
+  ipv6WriteHeader,
+  V6_DESTINATION,
+  V6_HOP_LIMIT,
+  V6_SOURCE,
+  writeEthernetSource,
+} from "./ipv6Header.ts";
+import { hopLimit, kernelId, mtuBytes } from "../config.ts";
 import { loopSend } from "../device/loop.ts";
 import { txCommit, txReserve } from "../device/tx.ts";
 import { pairHashV6, sipHash } from "../flow/hash.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { count } from "../stats.ts";
-import {
-  addressAt,
-  addressCount,
-  addressFindV6,
-  addressIsV6,
-  isHostV6,
-  isMulticastV6,
-  isUnspecifiedV6,
-  nextHopV6,
-  sourceForV6,
-  isLoopbackV6,
-} from "./address.ts";
-import { icmp6SendProblem } from "./icmp6.ts";
+import { isMulticastV6, isUnspecifiedV6, isLoopbackV6 } from "../wire/addressKind.ts";
+import { nextHopV6, sourceForV6 } from "./nextHop.ts";
+import { addressAt, addressCount, addressFindV6, addressIsV6 } from "./address.ts";
 import { ipv4PacketSend } from "./ipv4.ts";
 import { multicastFind } from "./multicast.ts";
 import { NEIGHBOR_OWN, neighborFindV6, neighborIsFailed, neighborSend } from "./neighbor.ts";
 import { pathMtuOf } from "./pathMtu.ts";
-import { loadBe16, storeBe16, storeBe32 } from "../wire/bytes.ts";
-import {
-  DROP_IP6_EXTENSION,
-  DROP_IP6_HEADER,
-  DROP_IP6_LENGTH,
-  DROP_IP_PROTOCOL,
-  DROP_IP_SOURCE,
-  DROP_NO_ROUTE,
-} from "../../src/layout/counters.ts";
+import { storeBe16 } from "../wire/bytes.ts";
+import { DROP_NO_ROUTE } from "../../src/layout/counters.ts";
 import { EADDRNOTAVAIL, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, ENOBUFS, OK } from "../../src/layout/status.ts";
-
-const ETHERNET_BYTES: u32 = 14;
-export const IPV6_HEADER_BYTES: u32 = 40;
-/** RFC 8200 5: every link carries this. */
-export const IPV6_MTU_MIN: u32 = 1280;
-export const PROTOCOL_ICMPV6: u32 = 58;
-const PROTOCOL_TCP: u32 = 6;
-const PROTOCOL_UDP: u32 = 17;
-
-export const V6_PAYLOAD_LENGTH: usize = 4;
-export const V6_NEXT_HEADER: usize = 6;
-export const V6_HOP_LIMIT: usize = 7;
-export const V6_SOURCE: usize = 8;
-export const V6_DESTINATION: usize = 24;
-
-export const HEADER_HOP_BY_HOP: u32 = 0;
-export const HEADER_ROUTING: u32 = 43;
-export const HEADER_FRAGMENT: u32 = 44;
-const HEADER_NONE: u32 = 59;
-export const HEADER_DESTINATION: u32 = 60;
-export const FRAGMENT_HEADER_BYTES: u32 = 8;
-
-/** RFC 8504 5.3: a host may set limits. No sender comes near these. */
-const EXTENSION_HEADERS_MAX: u32 = 8;
-const OPTIONS_PER_HEADER_MAX: u32 = 8;
-
-/** Codes of ICMPv6 "parameter problem" (RFC 4443 3.4). */
-export const CODE_HEADER_FIELD: u32 = 0;
-export const CODE_NEXT_HEADER: u32 = 1;
-export const CODE_OPTION: u32 = 2;
-/** RFC 7112 5: the first fragment lacks headers. */
-export const CODE_FIRST_FRAGMENT: u32 = 3;
-
-/** Made by ipv6Walk: the packet's protocol, and where its header stands, from the packet's start. */
-export let v6Protocol: u32 = 0;
-export let v6Transport: u32 = 0;
-/** Offset of the byte that names the protocol, or the fragment header. */
-export let v6ProtocolAt: u32 = 0;
 
 const IDENT_COUNTERS: u32 = 256;
 let identCounters: usize = 0;
@@ -81,136 +37,6 @@ let identCounters: usize = 0;
 export function ipv6Boot(): bool {
   identCounters = arenaAlloc(IDENT_COUNTERS << 2, 64);
   return identCounters != 0;
-}
-
-// Input.
-
-/**
- * Checks the fixed header of the packet at `packet`. Bytes behind the payload length (Ethernet padding) are fine.
- * @param bytesAvailable from `packet` to the end of its frame. @param fromLoop the packet is our own.
- * @returns header and payload in bytes, or -1 with the cause counted.
- */
-export function ipv6Check(packet: usize, bytesAvailable: u32, fromLoop: bool): i32 {
-  if (bytesAvailable < IPV6_HEADER_BYTES) return drop(DROP_IP6_LENGTH);
-  if (load<u8>(packet) >> 4 != 6) return drop(DROP_IP6_HEADER);
-  // Jumbograms (RFC 2675), whose length is 0, are no packets of an Ethernet.
-  const totalBytes = IPV6_HEADER_BYTES + loadBe16(packet + V6_PAYLOAD_LENGTH);
-  if (totalBytes > bytesAvailable) return drop(DROP_IP6_LENGTH);
-  const source = packet + V6_SOURCE;
-  if (!fromLoop && !isUnspecifiedV6(source) && (!isHostV6(source) || addressFindV6(source) >= 0)) {
-    return drop(DROP_IP_SOURCE);
-  }
-  return <i32>totalBytes;
-}
-
-function drop(counter: i32): i32 {
-  count(counter);
-  return -1;
-}
-
-/**
- * Goes over the extension headers to v6Protocol and v6Transport. An atomic fragment (RFC 6946) is a whole packet.
- * @param totalBytes from ipv6Check. @param toGroup to more than us.
- * @returns 0; the offset of a fragment header that must be dealt with first; -1: dropped, counted and, where RFC 8200
- *   wants it, reported.
- */
-export function ipv6Walk(packet: usize, totalBytes: u32, toGroup: bool): i32 {
-  let header = <u32>load<u8>(packet, V6_NEXT_HEADER);
-  let namedAt: u32 = <u32>V6_NEXT_HEADER;
-  let at = IPV6_HEADER_BYTES;
-  for (let headers: u32 = 0; headers <= EXTENSION_HEADERS_MAX; headers++) {
-    if (header == PROTOCOL_TCP || header == PROTOCOL_UDP || header == PROTOCOL_ICMPV6) {
-      v6Protocol = header;
-      v6Transport = at;
-      v6ProtocolAt = namedAt;
-      return 0;
-    }
-    // RFC 8200 4.1: hop-by-hop options stand first or not at all.
-    const isOptions = header == HEADER_DESTINATION || (header == HEADER_HOP_BY_HOP && at == IPV6_HEADER_BYTES);
-    if (!isOptions && header != HEADER_ROUTING && header != HEADER_FRAGMENT) {
-      if (header == HEADER_NONE) return drop(DROP_IP_PROTOCOL);
-      if (!toGroup) icmp6SendProblem(packet, totalBytes, CODE_NEXT_HEADER, namedAt);
-      return drop(DROP_IP_PROTOCOL);
-    }
-    if (at + 8 > totalBytes) return drop(DROP_IP6_LENGTH);
-    if (header == HEADER_FRAGMENT) {
-      // Offset and more-fragments flag; the two reserved bits do not count.
-      if ((load<u16>(packet + at, 2) & 0xf9ff) != 0) {
-        v6ProtocolAt = namedAt;
-        return <i32>at;
-      }
-    } else {
-      const bytes = (<u32>load<u8>(packet + at, 1) + 1) << 3;
-      if (at + bytes > totalBytes) return drop(DROP_IP6_LENGTH);
-      const fine = isOptions
-        ? optionsAllow(packet, at, bytes, totalBytes, toGroup)
-        : routingAllows(packet, at, totalBytes, toGroup);
-      if (!fine) return drop(DROP_IP6_EXTENSION);
-      namedAt = at;
-      header = <u32>load<u8>(packet + at);
-      at += bytes;
-      continue;
-    }
-    namedAt = at;
-    header = <u32>load<u8>(packet + at);
-    at += FRAGMENT_HEADER_BYTES;
-  }
-  return drop(DROP_IP6_EXTENSION);
-}
-
-/** RFC 8200 4.4; type 0 is treated like any that we do not know (RFC 5095 3). */
-function routingAllows(packet: usize, at: u32, totalBytes: u32, toGroup: bool): bool {
-  if (load<u8>(packet + at, 3) == 0) return true;
-  if (!toGroup) icmp6SendProblem(packet, totalBytes, CODE_HEADER_FIELD, at + 2);
-  return false;
-}
-
-/** Options of a header (RFC 8200 4.2): the two high bits of one that we do not know say what to do. */
-function optionsAllow(packet: usize, at: u32, bytes: u32, totalBytes: u32, toGroup: bool): bool {
-  const end = at + bytes;
-  let option = at + 2;
-  let options: u32 = 0;
-  while (option < end) {
-    const kind = <u32>load<u8>(packet + option);
-    if (kind == 0) {
-      option++;
-      continue;
-    }
-    if (option + 2 > end || ++options > OPTIONS_PER_HEADER_MAX) return false;
-    const length = <u32>load<u8>(packet + option, 1) + 2;
-    if (option + length > end) return false;
-    // PadN and router alert (RFC 2711), which says nothing to a host.
-    if (kind != 1 && kind != 5 && kind >> 6 != 0) {
-      const report = kind >> 6 == 2 || (kind >> 6 == 3 && !toGroup);
-      if (report) icmp6SendProblem(packet, totalBytes, CODE_OPTION, option);
-      return false;
-    }
-    option += length;
-  }
-  return true;
-}
-
-// Output.
-
-/**
- * Writes the fixed header.
- * @param payloadBytes behind it, 0..65535. @param source where its 16 bytes lie, as `destination`.
- * @param classAndFlow traffic class << 20 | flow label.
- */
-export function ipv6WriteHeader(
-  packet: usize,
-  payloadBytes: u32,
-  nextHeader: u32,
-  source: usize,
-  destination: usize,
-  classAndFlow: u32,
-): void {
-  storeBe32(packet, 0x60000000 | classAndFlow);
-  storeBe16(packet + V6_PAYLOAD_LENGTH, payloadBytes);
-  store<u8>(packet, <u8>nextHeader, V6_NEXT_HEADER);
-  store<u8>(packet, <u8>hopLimit, V6_HOP_LIMIT);
-  v128.store(packet, v128.load(source), V6_SOURCE);
-  v128.store(packet, v128.load(destination), V6_DESTINATION);
 }
 
 /** Made by ipv6Route for the packet that is about to be sent. */
@@ -293,13 +119,6 @@ export function ipv6Transmit(frame: usize, frameBytes: u32): void {
     writeEthernetSource(frame);
     txCommit(frameBytes);
   }
-}
-
-/** Source and EtherType of a frame of IPv6. */
-export function writeEthernetSource(frame: usize): void {
-  store<u32>(frame, load<u32>(OWN_MAC), 6);
-  store<u16>(frame, load<u16>(OWN_MAC, 4), 10);
-  store<u16>(frame, 0xdd86, 12);
 }
 
 /** Path MTU of the last route. */

@@ -5,7 +5,7 @@
  */
 import { arenaAlloc } from "../mem/arena.ts";
 import { EINVAL, ENOBUFS } from "../../src/layout/status.ts";
-import { isMulticastV6, isV4Mapped } from "./address.ts";
+import { isMulticastV6, isV4Mapped, isAllHostsV4, isMulticastV4 } from "../wire/addressKind.ts";
 
 const GROUPS_MAX: u32 = 64;
 const V4_MAPPED: u64 = 0xffff0000;
@@ -52,16 +52,6 @@ export function multicastFindV4(v4: u32): i32 {
 /** @param address 16 bytes. */
 export function multicastFind(address: usize): i32 {
   return find(load<u64>(address), load<u64>(address, 8));
-}
-
-/** 224.0.0.0/4. */
-export function isMulticastV4(v4: u32): bool {
-  return (v4 & 0xf0) == 0xe0;
-}
-
-/** 224.0.0.1: every host is in it, and nobody is told so (RFC 1112 4). */
-export function isAllHostsV4(v4: u32): bool {
-  return v4 == 0x010000e0;
 }
 
 /** True for groups that packets come to us for. */

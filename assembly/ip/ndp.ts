@@ -8,69 +8,51 @@
  *  u8 type, u8 length in 8 bytes, …; 1: source Ethernet address, 2: target's
  * ```
  */
+import {
+  ndpAdvertise,
+  ND_ALL_NODES,
+  ND_FLAG_OVERRIDE,
+  ND_FLAG_SOLICITED,
+  ND_NEIGHBOR_ADVERTISEMENT,
+  ND_NEIGHBOR_SOLICITATION,
+  ND_OPTION_SOURCE_MAC,
+  ND_OPTION_TARGET_MAC,
+  ND_OPTIONS,
+  ND_TARGET,
+} from "./ndpSend.ts";
 import { acceptRedirects, OWN_MAC } from "../config.ts";
 import { redirectLearn } from "./redirects.ts";
-import { txCommit, txReserve } from "../device/tx.ts";
 import { count } from "../stats.ts";
 import {
-  addressAt,
-  addressFindV6,
   isLinkLocalV6,
   isMulticastV6,
   isSolicitedNodeGroup,
   isHostV6,
   isUnspecifiedV6,
-  nextHopV6,
-  sourceForV6,
   isLoopbackV6,
-} from "./address.ts";
-import { isStationMac, macEqual } from "./arp.ts";
+  isStationMac,
+  macEqual,
+} from "../wire/addressKind.ts";
+import { nextHopV6 } from "./nextHop.ts";
+import { addressFindV6 } from "./address.ts";
 import { controlQueue } from "./control.ts";
-import {
-  IPV6_HEADER_BYTES,
-  ipv6WriteHeader,
-  PROTOCOL_ICMPV6,
-  V6_DESTINATION,
-  V6_HOP_LIMIT,
-  V6_SOURCE,
-  writeEthernetSource,
-} from "./ipv6.ts";
+import { V6_DESTINATION, V6_HOP_LIMIT, V6_SOURCE } from "./ipv6Header.ts";
 import { neighborAdvertised, neighborSolicited } from "./neighbor.ts";
-import { storeBe32 } from "../wire/bytes.ts";
-import { checksumOf, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
 import {
   DROP_ICMP_REDIRECT,
   DROP_ICMP_TYPE,
   ICMP_REDIRECTS,
   DROP_ND_MALFORMED,
-  ND_ADVERTISEMENTS_SENT,
   ND_CONFLICTS,
-  ND_SOLICITATIONS_SENT,
 } from "../../src/layout/counters.ts";
 
 export const ND_ROUTER_SOLICITATION: u32 = 133;
 export const ND_ROUTER_ADVERTISEMENT: u32 = 134;
-export const ND_NEIGHBOR_SOLICITATION: u32 = 135;
-export const ND_NEIGHBOR_ADVERTISEMENT: u32 = 136;
 export const ND_REDIRECT: u32 = 137;
 
-const ETHERNET_BYTES: u32 = 14;
-const TARGET: usize = 8;
-const OPTIONS: u32 = 24;
 /** Of a redirect (RFC 4861 4.5). */
 const REDIRECT_DESTINATION: usize = 24;
 const REDIRECT_OPTIONS: u32 = 40;
-const OPTION_SOURCE_MAC: u32 = 1;
-const OPTION_TARGET_MAC: u32 = 2;
-/** Message with one Ethernet address. */
-const MESSAGE_BYTES: u32 = 32;
-const FLAG_SOLICITED: u32 = 0x40000000;
-const FLAG_OVERRIDE: u32 = 0x20000000;
-
-const ALL_NODES: usize = memory.data<u8>([255, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-const group: usize = memory.data(16, 8);
-const UNSPECIFIED: usize = memory.data(16, 8);
-
 /**
  * A checked ICMPv6 message of types 133 to 137 at `packet` + `at`.
  * @param bytes of the message. @param packetBytes of the whole packet.
@@ -86,7 +68,7 @@ export function ndpInput(packet: usize, at: u32, bytes: u32, packetBytes: u32): 
       count(DROP_ND_MALFORMED);
     } else controlQueue(packet, packetBytes);
   } else if (type == ND_NEIGHBOR_SOLICITATION || type == ND_NEIGHBOR_ADVERTISEMENT) {
-    if (bytes < OPTIONS || isMulticastV6(message + TARGET) || !optionsAreSane(message, OPTIONS, bytes)) {
+    if (bytes < ND_OPTIONS || isMulticastV6(message + ND_TARGET) || !optionsAreSane(message, ND_OPTIONS, bytes)) {
       count(DROP_ND_MALFORMED);
     } else if (type == ND_NEIGHBOR_SOLICITATION) solicitation(packet, message, bytes, packetBytes);
     else advertisement(packet, message, bytes, packetBytes);
@@ -102,7 +84,7 @@ export function ndpInput(packet: usize, at: u32, bytes: u32, packetBytes: u32): 
  * destination is on the link. Nobody beyond the link can: the hop limit and the link-local source say so.
  */
 function redirected(packet: usize, message: usize, bytes: u32): void {
-  const target = message + TARGET;
+  const target = message + ND_TARGET;
   const destination = message + REDIRECT_DESTINATION;
   const isSane =
     acceptRedirects &&
@@ -120,7 +102,7 @@ function redirected(packet: usize, message: usize, bytes: u32): void {
     return;
   }
   redirectLearn(destination, target);
-  const mac = findMac(message, bytes, OPTION_TARGET_MAC, REDIRECT_OPTIONS);
+  const mac = findMac(message, bytes, ND_OPTION_TARGET_MAC, REDIRECT_OPTIONS);
   if (mac != 0 && !macEqual(mac, OWN_MAC)) neighborSolicited(target, mac);
   count(ICMP_REDIRECTS);
 }
@@ -150,8 +132,8 @@ function findMac(message: usize, bytes: u32, type: u32, from: u32): usize {
 
 function solicitation(packet: usize, message: usize, bytes: u32, packetBytes: u32): void {
   const source = packet + V6_SOURCE;
-  const target = message + TARGET;
-  const mac = findMac(message, bytes, OPTION_SOURCE_MAC, OPTIONS);
+  const target = message + ND_TARGET;
+  const mac = findMac(message, bytes, ND_OPTION_SOURCE_MAC, ND_OPTIONS);
   const isProbe = isUnspecifiedV6(source);
   // RFC 4861 7.1.1: a probe is for everybody and names no address of its sender.
   if (isProbe && (mac != 0 || !isSolicitedNodeGroup(packet + V6_DESTINATION))) {
@@ -167,19 +149,19 @@ function solicitation(packet: usize, message: usize, bytes: u32, packetBytes: u3
   }
   if (isProbe) {
     // RFC 4862 5.4.3, 4861 7.2.4: all are told that the address is taken.
-    advertise(ALL_NODES, 0, target, FLAG_OVERRIDE);
+    ndpAdvertise(ND_ALL_NODES, 0, target, ND_FLAG_OVERRIDE);
     return;
   }
   if (mac != 0) neighborSolicited(source, mac);
   // A solicitation to us alone may leave its sender's address out; it came from the frame's.
-  advertise(source, mac != 0 ? mac : packet - 8, target, FLAG_SOLICITED | FLAG_OVERRIDE);
+  ndpAdvertise(source, mac != 0 ? mac : packet - 8, target, ND_FLAG_SOLICITED | ND_FLAG_OVERRIDE);
 }
 
 function advertisement(packet: usize, message: usize, bytes: u32, packetBytes: u32): void {
-  const target = message + TARGET;
+  const target = message + ND_TARGET;
   const flags = bswap<u32>(load<u32>(message, 4));
-  const solicited = (flags & FLAG_SOLICITED) != 0;
-  const mac = findMac(message, bytes, OPTION_TARGET_MAC, OPTIONS);
+  const solicited = (flags & ND_FLAG_SOLICITED) != 0;
+  const mac = findMac(message, bytes, ND_OPTION_TARGET_MAC, ND_OPTIONS);
   if (solicited && isMulticastV6(packet + V6_DESTINATION)) {
     count(DROP_ND_MALFORMED);
     return;
@@ -192,60 +174,5 @@ function advertisement(packet: usize, message: usize, bytes: u32, packetBytes: u
   }
   // The answer to a probe of ours comes to all nodes and is about an address that we do not have yet.
   if (isMulticastV6(packet + V6_DESTINATION)) controlQueue(packet, packetBytes);
-  neighborAdvertised(target, mac, solicited, (flags & FLAG_OVERRIDE) != 0);
-}
-
-/**
- * Asks for the Ethernet address of the neighbour whose 16 bytes lie at `target`.
- * @param mac its Ethernet address as we know it, to have it confirmed (RFC 4861 7.3.3); 0: unknown, all that might be
- *   it are asked.
- */
-export function ndpSolicit(target: usize, mac: usize): void {
-  const index = sourceForV6(target);
-  const source = index >= 0 ? addressAt(index) : UNSPECIFIED;
-  let destination = target;
-  if (mac == 0) {
-    memory.copy(group, ALL_NODES, 16);
-    store<u8>(group, 1, 11);
-    store<u32>(group, load<u32>(target, 12) | 0xff, 12);
-    destination = group;
-  }
-  if (send(ND_NEIGHBOR_SOLICITATION, 0, source, destination, mac, target)) count(ND_SOLICITATIONS_SENT);
-}
-
-/** @param mac where it goes; 0: to the group that `destination` is. */
-function advertise(destination: usize, mac: usize, target: usize, flags: u32): void {
-  if (send(ND_NEIGHBOR_ADVERTISEMENT, flags, target, destination, mac, target)) count(ND_ADVERTISEMENTS_SENT);
-}
-
-/** See KernelExports.neighborAnnounceV6: all neighbours' entries for our address number `index` are put right. */
-export function ndpAnnounce(index: u32): void {
-  advertise(ALL_NODES, 0, addressAt(index), FLAG_OVERRIDE);
-}
-
-/** @returns false when the TX ring is full. */
-function send(type: u32, flags: u32, source: usize, destination: usize, mac: usize, target: usize): bool {
-  const frameBytes = ETHERNET_BYTES + IPV6_HEADER_BYTES + MESSAGE_BYTES;
-  const frame = txReserve(frameBytes);
-  if (frame == 0) return false;
-  if (mac != 0) memory.copy(frame, mac, 6);
-  else {
-    store<u16>(frame, 0x3333);
-    store<u32>(frame, load<u32>(destination, 12), 2);
-  }
-  writeEthernetSource(frame);
-  const packet = frame + ETHERNET_BYTES;
-  ipv6WriteHeader(packet, MESSAGE_BYTES, PROTOCOL_ICMPV6, source, destination, 0);
-  store<u8>(packet, 255, V6_HOP_LIMIT);
-  const message = packet + IPV6_HEADER_BYTES;
-  store<u32>(message, type);
-  storeBe32(message + 4, flags);
-  memory.copy(message + TARGET, target, 16);
-  const option = type == ND_NEIGHBOR_SOLICITATION ? OPTION_SOURCE_MAC : OPTION_TARGET_MAC;
-  store<u16>(message, <u16>(option | (1 << 8)), OPTIONS);
-  memory.copy(message + OPTIONS + 2, OWN_MAC, 6);
-  const pseudo = pseudoHeaderSumV6(packet + V6_SOURCE, packet + V6_DESTINATION, PROTOCOL_ICMPV6, MESSAGE_BYTES);
-  store<u16>(message, checksumOf(sumAdd(pseudo, sumBytes(message, MESSAGE_BYTES))), 2);
-  txCommit(frameBytes);
-  return true;
+  neighborAdvertised(target, mac, solicited, (flags & ND_FLAG_OVERRIDE) != 0);
 }

@@ -16,30 +16,23 @@
  *
  * Each state with a timer waits a fixed time, so each has a FIFO list whose head is the next due: no wheel, no scan.
  */
+import { NEIGHBOR_ETHERNET, Neighbor, NEIGHBOR_SIZE_BYTES, writeEthernet } from "./neighborRecord.ts";
 import { neighborExpiryMs, neighborsMax, OWN_MAC, seedWord } from "../config.ts";
 import { txCommit } from "../device/tx.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { count } from "../stats.ts";
 import { nowTick, tickReached, ticksOfMs } from "../time.ts";
-import {
-  addressFindV4,
-  addressFindV6,
-  addressV4,
-  firstV4,
-  isHostV6,
-  isLinkLocalV6,
-  nextHopV4,
-  nextHopV6,
-  sourceForV4,
-} from "./address.ts";
-import { ARP_REQUEST, arpSend, isHostV4, isStationMac, macEqual } from "./arp.ts";
+import { isHostV6, isLinkLocalV6, isStationMac, macEqual } from "../wire/addressKind.ts";
+import { nextHopV4, nextHopV6, sourceForV4 } from "./nextHop.ts";
+import { addressFindV4, addressFindV6, addressV4, firstV4, isHostV4 } from "./address.ts";
+import { ARP_REQUEST, arpSend } from "./arp.ts";
 import {
   ARP_REQUESTS_SENT,
   DROP_NEIGHBOR_UNRESOLVED,
   NEIGHBOR_EVICTED,
   NEIGHBOR_REFUSED,
 } from "../../src/layout/counters.ts";
-import { ndpSolicit } from "./ndp.ts";
+import { ndpSolicit } from "./ndpSend.ts";
 import { gatewayHeard, gatewayLost } from "./gateways.ts";
 import { dropHeld, hold, holdBoot, holdSlots, sendHeld } from "./neighborHold.ts";
 
@@ -64,45 +57,9 @@ export const NEIGHBOR_OWN: i32 = -2;
 const EVICTION_SAMPLE: u32 = 16;
 
 const V4_MAPPED: u64 = 0xffff0000;
-/** Destination, source and EtherType lie ready in the entry. */
-const ETHERNET: usize = 16;
 const ETHERTYPE_IPV4_MEMORY_ORDER: u16 = 0x0008;
 const ETHERTYPE_IPV6_MEMORY_ORDER: u16 = 0xdd86;
 const NONE: i32 = -1;
-
-/** One cache line. */
-@unmanaged
-export class Neighbor {
-  /** The address, 16 bytes: 0 and ::ffff:a.b.c.d for IPv4. */
-  keyHigh: u64;
-  keyLow: u64;
-  /** 14 bytes of Ethernet header, written as a whole. */
-  ethernetLow: u64;
-  ethernetMid: u32;
-  ethernetHigh: u16;
-  state: u8;
-  /** Requests sent without an answer. */
-  requests: u8;
-  /** When the neighbour last proved that it receives from us. */
-  confirmedTick: u32;
-  usedTick: u32;
-  deadlineTick: u32;
-  /** Neighbours in the list of this state, and the next one in the hash chain; NONE at the ends. */
-  listPrevious: i32;
-  listNext: i32;
-  chainNext: i32;
-  /** Frames that wait for the address, oldest first: slot number + 1, 0 is none. */
-  holdHead: u16;
-  holdTail: u16;
-  heldFrames: u8;
-  /** 1: it has answered us once, so it exists. Anybody can make us learn of others (spoofed SYNs do). */
-  proven: u8;
-}
-const NEIGHBOR_SIZE_BYTES: usize = 64;
-if (offsetof<Neighbor>("keyHigh") != 0 || offsetof<Neighbor>("keyLow") != 8)
-  ERROR("a Neighbor begins with its address");
-if (offsetof<Neighbor>("ethernetLow") != ETHERNET) ERROR("ETHERNET is not where the header lies");
-if (offsetof<Neighbor>() > NEIGHBOR_SIZE_BYTES) ERROR("Neighbor does not fit its record");
 
 /** A list of entries with the same waiting time, oldest deadline first. */
 @unmanaged
@@ -317,11 +274,6 @@ function oldestEvictable(): i32 {
 
 // Sending.
 
-export function writeEthernet(entry: Neighbor, frame: usize): void {
-  store<u64>(frame, load<u64>(changetype<usize>(entry), ETHERNET));
-  store<u64>(frame, load<u64>(changetype<usize>(entry), ETHERNET + 6), 6);
-}
-
 /**
  * The entry of a next hop; a new one is INCOMPLETE and a request for it is on its way.
  * Call it before txReserve: it may send a frame itself.
@@ -427,7 +379,7 @@ function probe(index: i32): void {
 /** Asks for the address of an entry: everybody when it is unknown, the neighbour itself when it is to be confirmed. */
 function solicit(entry: Neighbor): void {
   entry.requests++;
-  const mac = entry.state == PROBE ? changetype<usize>(entry) + ETHERNET : 0;
+  const mac = entry.state == PROBE ? changetype<usize>(entry) + NEIGHBOR_ETHERNET : 0;
   if (!isV4(entry)) {
     ndpSolicit(changetype<usize>(entry), mac);
     return;
@@ -447,7 +399,7 @@ function solicit(entry: Neighbor): void {
  */
 function learn(index: i32, mac: usize, validMs: u32): void {
   const entry = at(index);
-  const header = changetype<usize>(entry) + ETHERNET;
+  const header = changetype<usize>(entry) + NEIGHBOR_ETHERNET;
   memory.copy(header, mac, 6);
   memory.copy(header + 6, OWN_MAC, 6);
   store<u16>(header, isV4(entry) ? ETHERTYPE_IPV4_MEMORY_ORDER : ETHERTYPE_IPV6_MEMORY_ORDER, 12);
@@ -480,7 +432,7 @@ export function neighborHeard(sender: u32, mac: usize, forUs: bool, isRequest: b
 /** What an unsolicited packet says: a new address counts, the confirmation of a known one is left as it is. */
 function refresh(index: i32, mac: usize): void {
   const entry = at(index);
-  if (isResolved(entry) && macEqual(changetype<usize>(entry) + ETHERNET, mac)) return;
+  if (isResolved(entry) && macEqual(changetype<usize>(entry) + NEIGHBOR_ETHERNET, mac)) return;
   learn(index, mac, UNSOLICITED_MS);
 }
 
@@ -534,7 +486,7 @@ export function neighborSolicited(address: usize, mac: usize): void {
   const low = load<u64>(address, 8);
   let index = lookUp(high, low);
   if (index == NONE) index = create(high, low);
-  if (index != NONE && !(isResolved(at(index)) && macEqual(changetype<usize>(at(index)) + ETHERNET, mac))) {
+  if (index != NONE && !(isResolved(at(index)) && macEqual(changetype<usize>(at(index)) + NEIGHBOR_ETHERNET, mac))) {
     learn(index, mac, 0);
   }
 }
@@ -555,7 +507,7 @@ export function neighborAdvertised(address: usize, mac: usize, solicited: bool, 
     if (mac != 0) learn(index, mac, solicited ? REACHABLE_MS : 0);
     return;
   }
-  const differs = mac != 0 && !macEqual(changetype<usize>(entry) + ETHERNET, mac);
+  const differs = mac != 0 && !macEqual(changetype<usize>(entry) + NEIGHBOR_ETHERNET, mac);
   if (differs && !overrides) {
     // Two say that they have it: the one we know is asked with the next packet.
     if (entry.state == REACHABLE) entry.confirmedTick = nowTick - reachableTicks;

@@ -7,7 +7,7 @@ import { arenaAlloc } from "../mem/arena.ts";
 import { count, countBy } from "../stats.ts";
 import { DROP_NEIGHBOR_QUEUE_FULL, DROP_NEIGHBOR_UNRESOLVED } from "../../src/layout/counters.ts";
 import { FRAME_OFFSET, FRAME_QUEUE } from "../../src/layout/frameRing.ts";
-import { Neighbor, writeEthernet } from "./neighbor.ts";
+import { Neighbor, writeEthernet } from "./neighborRecord.ts";
 
 /**
  * Linux keeps as many small ones (unres_qlen_bytes): a burst of opens towards a new neighbour must not wait for

@@ -25,19 +25,17 @@ import {
   PROTOCOL_TCP,
   PROTOCOL_UDP,
 } from "./ipv4.ts";
-import { icmpSendReassemblyTimeout } from "./icmp.ts";
-import { icmp6SendProblem, icmp6SendReassemblyTimeout } from "./icmp6.ts";
+import { icmpSendReassemblyTimeout } from "./icmpErrors.ts";
+import { icmp6SendProblem, icmp6SendReassemblyTimeout, CODE_HEADER_FIELD, CODE_FIRST_FRAGMENT } from "./icmp6Errors.ts";
+import { v6ProtocolAt } from "./ipv6Input.ts";
 import {
-  CODE_FIRST_FRAGMENT,
-  CODE_HEADER_FIELD,
   FRAGMENT_HEADER_BYTES,
   IPV6_HEADER_BYTES,
   PROTOCOL_ICMPV6,
   V6_DESTINATION,
   V6_PAYLOAD_LENGTH,
   V6_SOURCE,
-  v6ProtocolAt,
-} from "./ipv6.ts";
+} from "./ipv6Header.ts";
 import { loadBe16, storeBe16 } from "../wire/bytes.ts";
 import {
   DROP_FRAGMENT_INVALID,

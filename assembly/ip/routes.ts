@@ -6,7 +6,7 @@
 import { CONFIG_BASE } from "../../src/layout/kernelMemory.ts";
 import { CONFIG_GATEWAY } from "../../src/layout/config.ts";
 import { EINVAL, ENOBUFS, OK } from "../../src/layout/status.ts";
-import { isV4Mapped, prefixEqual } from "./address.ts";
+import { isV4Mapped, prefixEqual } from "../wire/addressKind.ts";
 
 const ROUTES_MAX: u32 = 64;
 /** +0 16 bytes prefix, +16 16 bytes gateway (all zero: on the link), +32 u32 prefix length of 128. */

@@ -4,7 +4,7 @@ import * as O from "../../src/layout/option.ts";
 import { EBADF, EINVAL, ENOBUFS } from "../../src/layout/status.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { STREAM_ORDER_MAX, streamOrderFor } from "../mem/streamPool.ts";
-import { congestionChoose } from "../tcp/congestion.ts";
+import { congestionChoose } from "../tcp/algorithm.ts";
 import { fastOpenAsk } from "../tcp/fastOpenClient.ts";
 import { listenerAt, listenerIndexOf } from "../tcp/listener.ts";
 import { outputMark } from "../tcp/outputQueue.ts";

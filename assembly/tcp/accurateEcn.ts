@@ -8,7 +8,7 @@ import { connectionsMax, ecnMode } from "../config.ts";
 import { ECN_ACCURATE } from "../../src/layout/config.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { loadBe16, storeBe16 } from "../wire/bytes.ts";
-import { announcedMss } from "./output.ts";
+import { announcedMss } from "./sizes.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as S from "./segment.ts";
 import { Tcb, coldOf, tcbIndex } from "./tcb.ts";

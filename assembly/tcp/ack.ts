@@ -8,7 +8,7 @@ import { nowMs, nowTick, nowUs } from "../time.ts";
 import { accountAcked } from "./account.ts";
 import { confirmNeighbor, timestampOffsetOfSegment } from "./addresses.ts";
 import { challengeAck, challengePureAck } from "./challenge.ts";
-import { eventPost } from "./close.ts";
+import { eventPost } from "./events.ts";
 import { ecnAckBegin, ecnAcked } from "./ecn.ts";
 import { congestionAcked, congestionDuplicateAck, congestionGrow } from "./congestion.ts";
 import { flightAckBegin, flightAcked, flightEnsure } from "./flight.ts";

@@ -4,7 +4,8 @@
  */
 import { flowHashV4, flowHashV6, pairHashV6, timestampOffset, timestampOffsetV6 } from "../flow/hash.ts";
 import { flowFindV4, flowFindV6 } from "../flow/table.ts";
-import { addressAt, addressIsV6, addressV4, nextHopV4, nextHopV6 } from "../ip/address.ts";
+import { nextHopV4, nextHopV6 } from "../ip/nextHop.ts";
+import { addressAt, addressIsV6, addressV4 } from "../ip/address.ts";
 import {
   neighborAddress,
   neighborConfirm,
@@ -128,4 +129,9 @@ export function learnWayBack(): void {
   if (S.segSourceMac == 0) return;
   if (S.segRemoteV6 != 0) neighborSeenV6(nextHopV6(S.segRemoteV6), S.segSourceMac);
   else neighborSeen(nextHopV4(S.segLocalIndex, S.segRemote), S.segSourceMac);
+}
+
+/** Both addresses as one word, to be hashed. */
+export function segmentPair(): u64 {
+  return addressPair(S.segmentRemoteAt(), S.segLocalIndex);
 }

@@ -6,6 +6,7 @@
  * does. The flight block stays for the connection's life.
  */
 import { nowUs } from "../time.ts";
+import { Flight, flightOf, pipeBytes } from "./flightRecord.ts";
 import {
   ackDelivered,
   ackHasRun,
@@ -15,13 +16,9 @@ import {
   ackRunFirstSentUs,
   ackRunPipe,
   ackRunSentUs,
-  Flight,
-  flightOf,
-  LOST_UNIT_SHIFT,
-  pipeBytes,
-  Run,
 } from "./flight.ts";
-import { initialWindow } from "./congestion.ts";
+import { initialWindow } from "./algorithm.ts";
+import { LOSS_DIVISOR } from "./bbrLoss.ts";
 import { seqGeq } from "./seq.ts";
 import { Tcb } from "./tcb.ts";
 
@@ -51,8 +48,6 @@ const GAIN_CWND_UP: u64 = 576;
 /** 0.7 and 0.85, in 1/256: what is left after too much loss, and what is used of inflight_hi while cruising. */
 const BETA: u64 = 179;
 const HEADROOM: u64 = 218;
-/** More than one byte in so many lost within a round trip is too much. */
-const LOSS_DIVISOR: u32 = 50;
 const FULL_ROUNDS: u8 = 3;
 const MIN_RTT_WINDOW_US: u32 = 10000000;
 const PROBE_RTT_INTERVAL_US: u32 = 5000000;
@@ -106,20 +101,6 @@ export function bbrAck(tcb: Tcb): void {
   f.bbrRoundDelivered = 0;
   f.bbrBwLatest = 0;
   f.bbrInflightLatest = 0;
-}
-
-/**
- * Bytes of a run have been judged lost. Is more lost of what was in flight with it than the path's own losses explain?
- * Then remembers how much was in flight when the limit was crossed (draft-ietf-ccwg-bbr, BBRInflightAtLoss).
- */
-export function bbrLost(f: Flight, run: Run, bytes: u32): void {
-  const lost = (<u32>(<u16>((f.lostTotal >> LOST_UNIT_SHIFT) - <u32>run.lostUnits))) << LOST_UNIT_SHIFT;
-  const pipe = run.pipe & 0x7fffffff;
-  if (run.pipe >> 31 || lost <= pipe / LOSS_DIVISOR) return;
-  const pipeBefore = pipe > bytes ? pipe - bytes : 0;
-  const lostBefore = lost > bytes ? lost - bytes : 0;
-  const allowed = pipeBefore / LOSS_DIVISOR;
-  f.bbrTooHigh = max(pipeBefore + (allowed > lostBefore ? allowed - lostBefore : 0), 1);
 }
 
 /** A recovery begins: what it does to the bounds may be a mistake. */

@@ -1,4 +1,5 @@
 /** The ends of a connection: events to the application, TIME_WAIT, and giving everything back. */
+import { eventPost } from "./events.ts";
 import { timeWaitMs } from "../config.ts";
 import { groupClosed } from "../flow/groups.ts";
 import { flowRemove } from "../flow/table.ts";
@@ -12,12 +13,12 @@ import {
   STATE_TIME_WAIT,
 } from "../../src/layout/option.ts";
 import { rcvBufferRelease, sndBufferRelease } from "../socket/buffers.ts";
-import { readyPush } from "../socket/ready.ts";
 import { countBy } from "../stats.ts";
 import { fastOpenOver, isFastOpenChild } from "./fastOpen.ts";
 import { flightRelease } from "./flight.ts";
 import { listenerSynDone } from "./listener.ts";
-import { emit, pureSeq } from "./output.ts";
+import { pureSeq } from "./sizes.ts";
+import { emit } from "./emit.ts";
 import { reassemblyRelease } from "./reassembly.ts";
 import { FLAG_ACK } from "./segment.ts";
 import { settingsCount } from "./settings.ts";
@@ -29,16 +30,6 @@ import { wheelRemove } from "./wheel.ts";
 
 const TIMERS: u32 = MAIN_TIMERS | T.F_TIMER_DELACK;
 const SENDING: u32 = T.F_RETRANSMIT | T.F_SYN_DUE | T.F_PROBE | T.F_ACK_NOW | T.F_ACK_PENDING | T.F_RTT_TIMING;
-
-/** Tells the application. Before accept the events wait; after tcpClose only the end is told. */
-export function eventPost(tcb: Tcb, mask: u32): void {
-  const allowed = tcb.flags & T.F_APP_CLOSED ? mask & (E.EVENT_CLOSED | E.EVENT_ERROR) : mask;
-  if (allowed == 0) return;
-  tcb.events |= <u8>allowed;
-  if ((tcb.flags & (T.F_APP | T.F_READY)) != T.F_APP) return;
-  tcb.flags |= T.F_READY;
-  readyPush(T.tcbIndex(tcb));
-}
 
 /**
  * Writes the connection's event record and clears what was pending.

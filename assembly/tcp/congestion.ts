@@ -12,17 +12,16 @@ import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../../src/lay
 import { slowStartAfterIdle } from "../config.ts";
 import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
+import { congestionOf, CWND_BYTES_MAX, initialWindow } from "./algorithm.ts";
 import { bbrRecoveryBegins, bbrUndo } from "./bbr.ts";
 import { cubicGrow, cubicReduce, cubicUndo } from "./cubic.ts";
-import { flightOf } from "./flight.ts";
+import { flightOf } from "./flightRecord.ts";
 import { hystartRound } from "./hystart.ts";
 import { rtoUs } from "./timers.ts";
 import { seqGeq } from "./seq.ts";
 import { validationAck, validationHolds, validationIdle, validationLoss } from "./validation.ts";
 import { F_RECOVERY, F_RETRANSMIT, F_RTO_RECOVERY, TRAIT_CWR_STATE, TRAIT_LIMITED, Tcb, coldOf } from "./tcb.ts";
-import { TRAIT_CONGESTION_MASK, TRAIT_CONGESTION_SHIFT } from "./tcb.ts";
 
-export const CWND_BYTES_MAX: u32 = 1 << 30;
 export const DUP_ACK_THRESHOLD: u32 = 3;
 
 /**
@@ -49,24 +48,6 @@ export function congestionIdle(tcb: Tcb): void {
     tcb.cwnd >>= 1;
   }
   tcb.cwnd = max(tcb.cwnd, floor);
-}
-
-/** The connection's algorithm, CONGESTION_*. */
-export function congestionOf(tcb: Tcb): u32 {
-  return (coldOf(tcb).traits & TRAIT_CONGESTION_MASK) >> TRAIT_CONGESTION_SHIFT;
-}
-
-export function congestionChoose(tcb: Tcb, algorithm: u32): bool {
-  if (algorithm > <u32>CONGESTION_BBR) return false;
-  const cold = coldOf(tcb);
-  cold.traits = (cold.traits & ~TRAIT_CONGESTION_MASK) | (algorithm << TRAIT_CONGESTION_SHIFT);
-  return true;
-}
-
-/** RFC 6928: min(10 MSS, max(2 MSS, 14600)). */
-export function initialWindow(tcb: Tcb): u32 {
-  const mss = <u32>tcb.sndMss;
-  return min(10 * mss, max(2 * mss, 14600));
 }
 
 export function congestionStart(tcb: Tcb): void {

@@ -12,10 +12,10 @@
 import { sipHash } from "../flow/hash.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { nowMs } from "../time.ts";
-import { timestampOffsetOfSegment } from "./addresses.ts";
+import { timestampOffsetOfSegment, segmentPair } from "./addresses.ts";
 import { ECN_OFF } from "../../src/layout/config.ts";
 import { ecnAgreed } from "./ecn.ts";
-import { mssDefault } from "./open.ts";
+import { mssDefault } from "./sizes.ts";
 import { ecnMode } from "../config.ts";
 import * as S from "./segment.ts";
 
@@ -56,7 +56,7 @@ function mssOfIndex(index: u32): u32 {
 }
 
 function connectionHash(period: u32, mssIndex: u32): u64 {
-  return sipHash(S.segmentPair(), ((<u64>S.segPorts) << 32) | COOKIE | (period << 3) | mssIndex);
+  return sipHash(segmentPair(), ((<u64>S.segPorts) << 32) | COOKIE | (period << 3) | mssIndex);
 }
 
 let recent: usize = 0;

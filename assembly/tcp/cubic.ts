@@ -5,8 +5,9 @@
  */
 import { CONGESTION_CUBIC } from "../../src/layout/option.ts";
 import { nowUs } from "../time.ts";
-import { Flight, FLIGHT_EPOCH, flightEnsure, flightOf } from "./flight.ts";
-import { congestionOf, CWND_BYTES_MAX } from "./congestion.ts";
+import { Flight, FLIGHT_EPOCH, flightOf } from "./flightRecord.ts";
+import { flightEnsure } from "./flight.ts";
+import { congestionOf, CWND_BYTES_MAX } from "./algorithm.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 
 /** Segments per cubed second, and the factor of a reduction (RFC 9438 4.6, 5.1). */

@@ -2,7 +2,7 @@
 import * as E from "../../src/layout/event.ts";
 import { STATE_ESTABLISHED, STATE_FIN_WAIT_1 } from "../../src/layout/option.ts";
 import { nowTick, nowUs } from "../time.ts";
-import { eventPost } from "./close.ts";
+import { eventPost } from "./events.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";

@@ -18,7 +18,7 @@ import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
 import { accountReceived } from "./account.ts";
 import { remoteAt } from "./addresses.ts";
-import { eventPost } from "./close.ts";
+import { eventPost } from "./events.ts";
 import { Listener, listenerAcceptAdd, listenerFind } from "./listener.ts";
 import * as S from "./segment.ts";
 import * as T from "./tcb.ts";

@@ -3,7 +3,8 @@
  * longer than that of the round before by an eighth, growth is slowed down to a quarter for five rounds (conservative
  * slow start), and then ended; unless the delay was a passing one.
  */
-import { Flight, FLIGHT_CSS, ackRttUs } from "./flight.ts";
+import { Flight, FLIGHT_CSS } from "./flightRecord.ts";
+import { ackRttUs } from "./flight.ts";
 import { seqGt } from "./seq.ts";
 import { Tcb } from "./tcb.ts";
 

@@ -2,7 +2,7 @@
 import { flowHashV4 } from "../flow/hash.ts";
 import { flowFindV4 } from "../flow/table.ts";
 import { addressFindV4 } from "../ip/address.ts";
-import { IPV6_MTU_MIN } from "../ip/ipv6.ts";
+import { IPV6_MTU_MIN } from "../ip/ipv6Header.ts";
 import { pathMtuLearn } from "../ip/pathMtu.ts";
 import { TCP_CONNECT_FAILED, TCP_PATH_MTU_REDUCED } from "../../src/layout/counters.ts";
 import { STATE_ESTABLISHED, STATE_SYN_SENT } from "../../src/layout/option.ts";

@@ -3,7 +3,7 @@
  * hop limit (MUST-49). Few have; the IP header is written without and changed afterwards.
  */
 import { IP_CHECKSUM, IP_TOS, IP_TTL } from "../ip/ipv4.ts";
-import { V6_HOP_LIMIT } from "../ip/ipv6.ts";
+import { V6_HOP_LIMIT } from "../ip/ipv6Header.ts";
 import { checksumOf, sumBytes } from "../wire/checksum.ts";
 import { settingsCount, settingsFind } from "./settings.ts";
 import { Tcb, tcbIndex } from "./tcb.ts";

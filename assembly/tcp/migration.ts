@@ -52,7 +52,8 @@ import { nowMs, nowTick } from "../time.ts";
 import { resetIfSynchronized } from "./abort.ts";
 import { ACCOUNT_SIZE_BYTES, accountOf, hasAccount } from "./account.ts";
 import { accurateOf, accurateRecordBytes } from "./accurateEcn.ts";
-import { eventPost, readableBytes, tcpDrop } from "./close.ts";
+import { eventPost } from "./events.ts";
+import { readableBytes, tcpDrop } from "./close.ts";
 import {
   Listener,
   listenerAcceptAdd,
@@ -66,7 +67,8 @@ import {
 import { outputMark } from "./outputQueue.ts";
 import { flowFind, flowHash, remoteAt } from "./addresses.ts";
 import { fastOpenArrived, fastOpenOver, isFastOpenChild } from "./fastOpen.ts";
-import { FLIGHT_HEADER_BYTES, FLIGHT_ORDER_MAX, FLIGHT_ORDER_MIN, flightOf, flightRelease } from "./flight.ts";
+import { FLIGHT_HEADER_BYTES, FLIGHT_ORDER_MAX, FLIGHT_ORDER_MIN, flightOf } from "./flightRecord.ts";
+import { flightRelease } from "./flight.ts";
 import {
   reassemblyBytes,
   reassemblyCreate,

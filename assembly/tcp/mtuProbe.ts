@@ -17,8 +17,8 @@ import { TCP_BLACK_HOLES, TCP_MTU_PROBES, TCP_MTU_PROBES_FAILED } from "../../sr
 import { count } from "../stats.ts";
 import { nowTick, tickReached, ticksOfMs } from "../time.ts";
 import { ipBytesOf, isV6, remoteAt } from "./addresses.ts";
-import { Flight, flightIsClean, pipeBytes, runAt, runFirstLost, runStart, FLIGHT_FRTO, FLIGHT_UNDO } from "./flight.ts";
-import { emitWhole } from "./output.ts";
+import { Flight, flightIsClean, pipeBytes, runAt, runStart, FLIGHT_FRTO, FLIGHT_UNDO } from "./flightRecord.ts";
+import { runFirstLost } from "./flight.ts";
 import { pacingAllows } from "./pacing.ts";
 import { seqGeq, seqGt, seqLt } from "./seq.ts";
 import { Settings, settingsCount, settingsFind, settingsOf } from "./settings.ts";
@@ -95,30 +95,35 @@ export function mtuTold(tcb: Tcb, mss: u32): void {
   search.probeHigh = <u16>min(<u32>search.probeHigh, mss);
 }
 
-/** Sends a probe, when one is due and could be lost without harm. Before new data is sent. */
-export function mtuProbe(tcb: Tcb): void {
+/** Payload of the probe to be sent now, 0: none is due, or it could not be lost without harm. */
+export function mtuProbeBytes(tcb: Tcb): u32 {
   const search = searchOf(tcb);
   if (changetype<usize>(search) == 0) {
     searchEnd(tcb);
-    return;
+    return 0;
   }
-  if (search.probeBytes != 0 || !isQuiet(tcb)) return;
+  if (search.probeBytes != 0 || !isQuiet(tcb)) return 0;
   const low = <u32>tcb.sndMss;
   if (<u32>search.probeHigh < low + GAIN_MIN) {
     if (<u32>search.probeTop < low + GAIN_MIN) {
       searchEnd(tcb);
-      return;
+      return 0;
     }
-    if (!tickReached(search.probeTick, nowTick)) return;
+    if (!tickReached(search.probeTick, nowTick)) return 0;
     search.probeHigh = search.probeTop;
   }
   const bytes = (low + <u32>search.probeHigh + 1) >> 1;
   const needed = bytes + FOLLOWING * low;
   const seq = tcb.sndMax;
   // Once the FIN has been sent SND.NXT is beyond the last byte.
-  if (seqGt(seq + needed, tcb.sndBufEnd) || seqGt(seq + needed, tcb.sndUna + tcb.sndWnd)) return;
-  if (pipeBytes(tcb) + bytes > tcb.cwnd || !pacingAllows(tcb)) return;
-  if (!emitWhole(tcb, bytes)) return;
+  if (seqGt(seq + needed, tcb.sndBufEnd) || seqGt(seq + needed, tcb.sndUna + tcb.sndWnd)) return 0;
+  if (pipeBytes(tcb) + bytes > tcb.cwnd || !pacingAllows(tcb)) return 0;
+  return bytes;
+}
+
+/** It has left. */
+export function mtuProbed(tcb: Tcb, seq: u32, bytes: u32): void {
+  const search = searchOf(tcb);
   count(TCP_MTU_PROBES);
   search.probeSeq = seq;
   search.probeBytes = <u16>bytes;

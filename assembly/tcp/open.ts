@@ -16,20 +16,9 @@ import {
 import { groupOpened } from "../flow/groups.ts";
 import { sipHash } from "../flow/hash.ts";
 import { flowInsert } from "../flow/table.ts";
-import {
-  addressAt,
-  addressCount,
-  addressFind,
-  addressIsV6,
-  isHostV6,
-  isLoopbackV6,
-  isV4Mapped,
-  nextHopV4,
-  nextHopV6,
-  sourceForV4,
-  sourceForV6,
-} from "../ip/address.ts";
-import { isHostV4 } from "../ip/arp.ts";
+import { isHostV6, isLoopbackV6, isV4Mapped } from "../wire/addressKind.ts";
+import { nextHopV4, nextHopV6, sourceForV4, sourceForV6 } from "../ip/nextHop.ts";
+import { addressAt, addressCount, addressFind, addressIsV6, isHostV4 } from "../ip/address.ts";
 import * as C from "../../src/layout/counters.ts";
 import { COOKIES_TRUSTED_MS, HEALTH_BASE, HEALTH_COOKIES_UNTIL_MS } from "../../src/layout/kernelMemory.ts";
 import { STATE_SYN_RECEIVED, STATE_SYN_SENT } from "../../src/layout/option.ts";
@@ -39,9 +28,10 @@ import { optionsInherit } from "../socket/tcpOptions.ts";
 import { count } from "../stats.ts";
 import { nowMs, nowNs } from "../time.ts";
 import { accountSynReceived } from "./account.ts";
-import { addressPair, flowFind, flowHash, ipBytesOf, learnWayBack, mtuTo, remoteAt } from "./addresses.ts";
+import { addressPair, flowFind, flowHash, ipBytesOf, learnWayBack, mtuTo, remoteAt, segmentPair } from "./addresses.ts";
 import { tcpDrop } from "./close.ts";
-import { congestionChoose, congestionStart } from "./congestion.ts";
+import { congestionChoose } from "./algorithm.ts";
+import { congestionStart } from "./congestion.ts";
 import { cookieCheck, cookieEcn, cookieIsRecent, cookieSack, cookieSeq, cookieTsVal, cookieWscale } from "./cookies.ts";
 import { ecnCookieFlags, ecnFromCookie, ecnStart } from "./ecn.ts";
 import { established } from "./established.ts";
@@ -63,7 +53,7 @@ import {
   listenerSynDone,
   listenerSynRoom,
 } from "./listener.ts";
-import { announcedMss, ownMss, ownWscale } from "./output.ts";
+import { announcedMss, ownMss, ownWscale, mssDefault } from "./sizes.ts";
 import { emitSyn, sendResetForSegment } from "./plainOutput.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as S from "./segment.ts";
@@ -75,8 +65,6 @@ import { rtoArm } from "./timers.ts";
 import { userTimeoutReceived } from "./userTimeout.ts";
 import { loadOrdered } from "../mem/ordered.ts";
 
-const MSS_DEFAULT_V4: u32 = 536;
-const MSS_DEFAULT_V6: u32 = 1220;
 /** Smaller announcements are taken for this: a few bytes per packet would be an attack on us (CVE-2019-11479). */
 const MSS_MIN: u32 = 64;
 const TCP_BYTES: u32 = 20;
@@ -161,11 +149,6 @@ export function startFromSyn(tcb: Tcb): void {
   setMss(tcb, S.segOptions & S.SYN_OPTION_MSS ? S.segMss : mssDefault(tcb.localIndex));
 }
 
-/** What a peer that announces no MSS takes (RFC 9293 3.7.1). */
-export function mssDefault(localIndex: u32): u32 {
-  return addressIsV6(localIndex) ? MSS_DEFAULT_V6 : MSS_DEFAULT_V4;
-}
-
 function setMss(tcb: Tcb, announced: u32): void {
   const options: u32 = tcb.flags & T.F_TIMESTAMPS ? 12 : 0;
   // What the path is known to carry counts as what the peer announces.
@@ -209,7 +192,7 @@ export function listenInput(): void {
     sendResetForSegment();
     return;
   }
-  if (flags & S.FLAG_SYN) synInput(listener, initialSeq(S.segmentPair(), S.segPorts));
+  if (flags & S.FLAG_SYN) synInput(listener, initialSeq(segmentPair(), S.segPorts));
 }
 
 /** A new connection in SYN-RECEIVED, or the defined refusal. */

@@ -3,29 +3,9 @@
  * the application have had their say: so a response carries the ACK, and a burst of segments is answered by one ACK.
  * RFC 9293 3.8.6.2 (silly window avoidance, Nagle), 3.8.6.1 (probes), 3.8.6.3 (delayed ACKs).
  */
-import { checksumOffload, mtuBytes, rcvBufferBytesMax, tsoBytesMax } from "../config.ts";
-import { loopSend } from "../device/loop.ts";
-import { txReserve } from "../device/tx.ts";
-import { timestampOffset, timestampOffsetV6 } from "../flow/hash.ts";
-import { addressAt, addressIsV6, addressV4, nextHopV4 } from "../ip/address.ts";
-import { ipv4WriteHeader } from "../ip/ipv4.ts";
-import { ipv6WriteHeader } from "../ip/ipv6.ts";
-import { NEIGHBOR_OWN, neighborAddress, neighborFind, neighborSend } from "../ip/neighbor.ts";
-import { copyBytes } from "../mem/copy.ts";
-import { streamFreeBytes } from "../mem/streamPool.ts";
-import { DROP_NO_ROUTE, TCP_SEGMENTS_SENT } from "../../src/layout/counters.ts";
-import {
-  FRAME_OFFSET,
-  FRAME_VNET_CSUM_OFFSET,
-  FRAME_VNET_CSUM_START,
-  FRAME_VNET_FLAGS,
-  FRAME_VNET_GSO_SIZE,
-  FRAME_VNET_GSO_TYPE,
-  FRAME_VNET_HDR_LEN,
-  VNET_GSO_TCPV4,
-  VNET_GSO_TCPV6,
-  VNET_NEEDS_CSUM,
-} from "../../src/layout/frameRing.ts";
+import { emit, emitInOne, isWhole, windowMax } from "./emit.ts";
+import { pureSeq, segmentMss } from "./sizes.ts";
+import { tsoBytesMax } from "../config.ts";
 import {
   STATE_CLOSED,
   STATE_CLOSE_WAIT,
@@ -34,69 +14,24 @@ import {
   STATE_SYN_SENT,
   STATE_TIME_WAIT,
 } from "../../src/layout/option.ts";
-import { count } from "../stats.ts";
-import { nowMs } from "../time.ts";
-import { storeBe16, storeBe32 } from "../wire/bytes.ts";
-import {
-  checksumOf,
-  copyAndSum,
-  pseudoHeaderSumV4,
-  pseudoHeaderSumV6,
-  sumAdd,
-  sumBytes,
-  sumSwap,
-} from "../wire/checksum.ts";
-import { accountResent, accountSent } from "./account.ts";
-import { ipBytesOf, neighborOfV6, remoteAt, timestampOffsetTo } from "./addresses.ts";
 import { congestionIdle, congestionWindow } from "./congestion.ts";
-import { accurateForbidsCutting, accurateOptionBytes, accurateWrite } from "./accurateEcn.ts";
-import { ecnCodepoint, ecnFlags, ecnNone } from "./ecn.ts";
+import { accurateForbidsCutting } from "./accurateEcn.ts";
 import { isFastOpenChild } from "./fastOpen.ts";
-import { FLIGHT_NEW_FIRST, flightIsClean, flightOf, flightSent, pipeBytes } from "./flight.ts";
+import { FLIGHT_NEW_FIRST, flightIsClean, flightOf, pipeBytes } from "./flightRecord.ts";
+import { flightSent } from "./flight.ts";
 import { lossTimerArm } from "./rack.ts";
-import { mtuProbe } from "./mtuProbe.ts";
+import { mtuProbeBytes, mtuProbed } from "./mtuProbe.ts";
 import { sendSyn } from "./plainOutput.ts";
 import { pacingAllows, pacingSent } from "./pacing.ts";
 import { recoverySent } from "./recovery.ts";
 import { countRetransmission, isSelective, resendFirst, resendLost } from "./retransmit.ts";
-import { sackOptionBytes, sackWrite } from "./sack.ts";
 import * as S from "./segment.ts";
-import { seqGt, seqLt, seqMax, seqMin } from "./seq.ts";
-import { SETTING_CORK, settingsCount, settingsFind, settingsHas, settingsPushed } from "./settings.ts";
-import { marksApply, marksOf } from "./marks.ts";
+import { seqGt, seqLt, seqMin } from "./seq.ts";
+import { SETTING_CORK, settingsCount, settingsHas, settingsPushed } from "./settings.ts";
 import * as T from "./tcb.ts";
-import { Tcb, TcbCold, coldOf } from "./tcb.ts";
+import { Tcb, coldOf } from "./tcb.ts";
 import { LOSS_TIMERS, delackArm, persistArm, rttTimingStart } from "./timers.ts";
-import { urgentIsQueued, urgentMark } from "./urgent.ts";
-import { userTimeoutOptionBytes, userTimeoutWrite } from "./userTimeout.ts";
-
-export const ETH_BYTES: u32 = 14;
-export const TCP_BYTES: u32 = 20;
-export const TIMESTAMP_BYTES: u32 = 12;
-export const PROTOCOL_TCP: u32 = 6;
-/** Twenty bits of the flow's hash are its flow label (RFC 6437 3). */
-export const FLOW_LABEL_MASK: u32 = 0xfffff;
-/** NOP NOP TIMESTAMPS(10), as it stands in memory. */
-export const TIMESTAMPS_ALONE: u32 = 0x0a080101;
-
-/** MSS that we announce: what fits into a packet without options (RFC 9293 3.7.1, RFC 6691). */
-export function ownMss(localIndex: u32): u32 {
-  return mtuBytes - ipBytesOf(localIndex) - TCP_BYTES;
-}
-
-/** Likewise for this connection, which may have been told a smaller one (TCP_MAXSEG). */
-export function announcedMss(tcb: Tcb): u32 {
-  const settings = settingsFind(T.tcbIndex(tcb));
-  const mss = ownMss(tcb.localIndex);
-  return changetype<usize>(settings) == 0 || settings.mssBytes == 0 ? mss : min<u32>(mss, settings.mssBytes);
-}
-
-/** Shift for our window: the smallest that can express the largest buffer. */
-export function ownWscale(): u32 {
-  let shift: u32 = 0;
-  while (shift < 14 && (<u64>65535) << shift < rcvBufferBytesMax) shift++;
-  return shift;
-}
+import { urgentIsQueued } from "./urgent.ts";
 
 /**
  * Sends what the connection has to send now.
@@ -124,19 +59,11 @@ export function tcpOutput(tcb: Tcb): bool {
   return true;
 }
 
-/**
- * Sequence number of a segment without data: SND.NXT as RFC 9293 means it, the highest sent, also while we have gone
- * back after a time-out (an older number would be unacceptable); but not beyond the peer's window.
- */
-export function pureSeq(tcb: Tcb): u32 {
-  return seqMin(tcb.sndMax, seqMax(tcb.sndNxt, tcb.sndUna + tcb.sndWnd));
-}
-
 /** New data, as far as the windows, Nagle and silly window avoidance allow. @returns false: the TX ring is full. */
 function sendData(tcb: Tcb): bool {
   if (tcb.sndMax == tcb.sndUna) congestionIdle(tcb);
   const from = tcb.sndNxt;
-  if (settingsCount != 0 && coldOf(tcb).traits & T.TRAIT_MTU_SEARCH) mtuProbe(tcb);
+  if (settingsCount != 0 && coldOf(tcb).traits & T.TRAIT_MTU_SEARCH) sendMtuProbe(tcb);
   const done = sendNew(tcb);
   if (tcb.sndNxt != from) {
     // A probe for the tail is due so long after the last segment, not after the first (RFC 8985 7.2).
@@ -147,6 +74,13 @@ function sendData(tcb: Tcb): bool {
     if (done && !(tcb.flags & (LOSS_TIMERS | T.F_TIMER_PERSIST))) persistArm(tcb);
   }
   return done;
+}
+
+/** A path MTU probe, when one is due (RFC 4821). Before new data is sent. */
+function sendMtuProbe(tcb: Tcb): void {
+  const seq = tcb.sndMax;
+  const bytes = mtuProbeBytes(tcb);
+  if (bytes != 0 && emitWhole(tcb, bytes)) mtuProbed(tcb, seq, bytes);
 }
 
 function sendNew(tcb: Tcb): bool {
@@ -277,26 +211,12 @@ export function emitUnsent(tcb: Tcb, bytes: u32): void {
   sendSequenced(tcb, tcb.sndMax, S.FLAG_ACK | (isLast ? S.FLAG_PSH : 0), bytes);
 }
 
-/** The segment being built is a path MTU probe: the device must not cut it. */
-let isWhole: bool = false;
-
 /** Likewise in one segment, although they are more than the MSS (RFC 4821). @returns false: the TX ring is full. */
-export function emitWhole(tcb: Tcb, bytes: u32): bool {
-  isWhole = true;
+function emitWhole(tcb: Tcb, bytes: u32): bool {
+  emitInOne(true);
   const sent = sendSequenced(tcb, tcb.sndMax, S.FLAG_ACK, bytes);
-  isWhole = false;
+  emitInOne(false);
   return sent;
-}
-
-/** Payload of a full segment that leaves now: SACK blocks need room. */
-export function segmentMss(tcb: Tcb): u32 {
-  const mss = <u32>tcb.sndMss;
-  return tcb.ext == 0 ? mss : mss - sackOptionBytes(tcb, tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0);
-}
-
-/** Our timestamp value now. */
-export function timestampOf(tcb: Tcb): u32 {
-  return nowMs + timestampOffsetTo(remoteAt(tcb), tcb.localIndex);
 }
 
 /** A window probe (one byte beyond the window, or the FIN) or a keep-alive (an old sequence number). */
@@ -313,180 +233,6 @@ function sendProbe(tcb: Tcb): bool {
   }
   tcb.flags &= ~T.F_PROBE;
   return true;
-}
-
-/** Largest window that the header field can express on this connection. */
-function windowMax(cold: TcbCold): u32 {
-  return (<u32>65535) << cold.rcvWscale;
-}
-
-/** Window to offer, as the header field; moves RCV.ADV. Never takes back what was offered (RFC 9293 3.8.6). */
-function receiveWindowField(tcb: Tcb): u32 {
-  const cold = coldOf(tcb);
-  const limit = (<u32>1) << cold.rcvLimitOrder;
-  const held = tcb.rcvNxt - tcb.rcvRead;
-  let room = held < limit ? min<u32>(limit - held, windowMax(cold)) : 0;
-  // A pool that runs short is shared: nobody is promised more than half of what is left.
-  room = min(room, streamFreeBytes() >> 1);
-  const offered = tcb.rcvAdv - tcb.rcvNxt;
-  // RFC 9293 3.8.6.2.2: the edge moves by at least a segment or half the buffer.
-  if (<i32>(room - offered) < <i32>min<u32>(limit >> 1, tcb.sndMss)) room = offered;
-  // Rounded up, so that the edge never seems to move back.
-  const shift = <u32>cold.rcvWscale;
-  let field = min<u32>((room + (1 << shift) - 1) >> shift, 65535);
-  let edge = tcb.rcvNxt + (field << shift);
-  if (seqGt(edge, tcb.rcvAdv)) {
-    // Not beyond the limit, though: segments of odd lengths would push the edge on for ever (RFC 7323 2.4).
-    if (seqGt(edge, tcb.rcvRead + limit)) {
-      field = room >> shift;
-      edge = tcb.rcvNxt + (field << shift);
-    }
-    tcb.rcvAdv = seqMax(edge, tcb.rcvAdv);
-  }
-  return field;
-}
-
-/** The neighbour entry for this connection's next hop, cached in the TCB; else as neighborTo. */
-function neighborOf(tcb: Tcb): i32 {
-  if (addressIsV6(tcb.localIndex)) return neighborOfV6(tcb);
-  const nextHop = nextHopV4(tcb.localIndex, tcb.remoteV4);
-  if (nextHop == 0) {
-    count(DROP_NO_ROUTE);
-    return -1;
-  }
-  const cached = <i32>tcb.neighbor - 1;
-  if (cached >= 0 && neighborAddress(cached) == nextHop) return cached;
-  const found = neighborFind(nextHop, false);
-  tcb.neighbor = <u16>max(found + 1, 0);
-  return found;
-}
-
-/**
- * Builds and sends one segment of a synchronized connection with `bytes` from the send buffer.
- * A segment that cannot be routed counts as sent: the retransmission timer will try again.
- * @returns false when the TX ring is full.
- */
-export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
-  const optionBytes = tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0;
-  const sackBytes = tcb.ext == 0 ? 0 : sackOptionBytes(tcb, optionBytes);
-  const traits = coldOf(tcb).traits;
-  let ecnBytes: u32 = 0;
-  if (traits & T.TRAIT_ACCURATE_ECN) {
-    const full = segmentMss(tcb);
-    ecnBytes = accurateOptionBytes(tcb, optionBytes + sackBytes, bytes < full ? full - bytes : 0);
-  }
-  let timeoutBytes: u32 = 0;
-  if (settingsCount != 0) {
-    const full = segmentMss(tcb);
-    const room = bytes + ecnBytes < full ? full - bytes - ecnBytes : 0;
-    timeoutBytes = userTimeoutOptionBytes(tcb, optionBytes + sackBytes + ecnBytes, room);
-  }
-  const headerBytes = TCP_BYTES + optionBytes + sackBytes + ecnBytes + timeoutBytes;
-  // Before reserving: a look-up may send a request of its own.
-  const neighbor = neighborOf(tcb);
-  const isV6 = addressIsV6(tcb.localIndex);
-  const headersBytes = (isV6 ? ETH_BYTES + 40 : ETH_BYTES + 20) + headerBytes;
-  const frame = txReserve(headersBytes + bytes);
-  if (frame == 0) return false;
-  const tcp = frame + headersBytes - headerBytes;
-  store<u32>(tcp, rotl<u32>(tcb.ports, 16));
-  storeBe32(tcp + 4, seq);
-  storeBe32(tcp + 8, tcb.rcvNxt);
-  let allFlags = flags;
-  if (traits & T.TRAIT_ECN) allFlags |= ecnFlags(tcb, seq, bytes, flags);
-  else ecnNone();
-  // Data offset, flags, window; then checksum and urgent pointer are zero. AE is the ninth flag.
-  store<u16>(tcp, <u16>((headerBytes << 2) | (allFlags << 8) | (allFlags >> 8)), 12);
-  storeBe16(tcp + 14, receiveWindowField(tcb));
-  store<u32>(tcp, 0, 16);
-  if (optionBytes != 0) {
-    const offset = isV6
-      ? timestampOffsetV6(remoteAt(tcb), addressAt(tcb.localIndex))
-      : timestampOffset(tcb.remoteV4, addressV4(tcb.localIndex));
-    store<u32>(tcp, TIMESTAMPS_ALONE, 20);
-    storeBe32(tcp + 24, nowMs + offset);
-    storeBe32(tcp + 28, tcb.tsRecent);
-  }
-  if (sackBytes != 0) sackWrite(tcb, tcp + TCP_BYTES + optionBytes, sackBytes);
-  if (ecnBytes != 0) accurateWrite(tcb, tcp + TCP_BYTES + optionBytes + sackBytes, ecnBytes);
-  if (timeoutBytes != 0) userTimeoutWrite(tcb, tcp + headerBytes - timeoutBytes);
-  if (settingsCount != 0) urgentMark(tcb, tcp, seq);
-  tcb.flags &= ~(T.F_ACK_NOW | T.F_ACK_PENDING);
-  const tcpBytes = headerBytes + bytes;
-  const pseudo = isV6
-    ? pseudoHeaderSumV6(addressAt(tcb.localIndex), remoteAt(tcb), PROTOCOL_TCP, tcpBytes)
-    : pseudoHeaderSumV4(addressV4(tcb.localIndex), tcb.remoteV4, PROTOCOL_TCP, tcpBytes);
-  seal(tcb, frame, tcp, pseudo, isV6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4, tcpBytes, seq, bytes);
-  const packet = frame + ETH_BYTES;
-  if (isV6) {
-    const classAndLabel = (ecnCodepoint << 20) | (tcb.hash & FLOW_LABEL_MASK);
-    ipv6WriteHeader(packet, tcpBytes, PROTOCOL_TCP, addressAt(tcb.localIndex), remoteAt(tcb), classAndLabel);
-  } else {
-    ipv4WriteHeader(packet, 20 + tcpBytes, PROTOCOL_TCP, addressV4(tcb.localIndex), tcb.remoteV4, ecnCodepoint);
-  }
-  if (settingsCount != 0) marksApply(marksOf(tcb), packet, isV6);
-  count(TCP_SEGMENTS_SENT);
-  if (bytes != 0) {
-    accountSent(tcb, bytes <= <u32>tcb.sndMss ? 1 : (bytes - 1) / segmentMss(tcb) + 1);
-    if (seqLt(seq, tcb.sndMax)) accountResent(tcb, min(bytes, tcb.sndMax - seq));
-  }
-  if (neighbor >= 0) neighborSend(neighbor, frame, headersBytes + bytes);
-  else if (neighbor == NEIGHBOR_OWN) loopSend(frame, headersBytes + bytes, isV6);
-  return true;
-}
-
-/**
- * Copies the payload and fills the checksum, or leaves it to the device.
- * @param pseudo sum of the pseudo-header. @param gsoType for a frame that the device cuts.
- */
-function seal(
-  tcb: Tcb,
-  frame: usize,
-  tcp: usize,
-  pseudo: u32,
-  gsoType: u32,
-  tcpBytes: u32,
-  seq: u32,
-  bytes: u32,
-): void {
-  const headerBytes = tcpBytes - bytes;
-  const payload = tcp + headerBytes;
-  if (checksumOffload) {
-    if (bytes > 0) copyPayload(tcb, payload, seq, bytes);
-    store<u16>(tcp, <u16>pseudo, 16);
-    const record = frame - FRAME_OFFSET;
-    store<u8>(record, VNET_NEEDS_CSUM, FRAME_VNET_FLAGS);
-    store<u16>(record, <u16>(tcp - frame), FRAME_VNET_CSUM_START);
-    store<u16>(record, 16, FRAME_VNET_CSUM_OFFSET);
-    const mss = <u32>tcb.sndMss - (headerBytes - TCP_BYTES - (tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0));
-    if (bytes > mss && !isWhole) {
-      store<u8>(record, <u8>gsoType, FRAME_VNET_GSO_TYPE);
-      store<u16>(record, <u16>(payload - frame), FRAME_VNET_HDR_LEN);
-      store<u16>(record, <u16>mss, FRAME_VNET_GSO_SIZE);
-    }
-  } else {
-    let sum = sumAdd(pseudo, sumBytes(tcp, headerBytes));
-    if (bytes > 0) sum = sumAdd(sum, copyPayloadAndSum(tcb, payload, seq, bytes));
-    store<u16>(tcp, checksumOf(sum), 16);
-  }
-}
-
-export function copyPayload(tcb: Tcb, target: usize, seq: u32, bytes: u32): void {
-  const size = (<u32>1) << tcb.sndBufOrder;
-  const at = seq & (size - 1);
-  const first = min(bytes, size - at);
-  copyBytes(target, <usize>tcb.sndBuf + at, first);
-  if (first < bytes) copyBytes(target + first, tcb.sndBuf, bytes - first);
-}
-
-function copyPayloadAndSum(tcb: Tcb, target: usize, seq: u32, bytes: u32): u32 {
-  const size = (<u32>1) << tcb.sndBufOrder;
-  const at = seq & (size - 1);
-  const first = min(bytes, size - at);
-  const sum = copyAndSum(target, <usize>tcb.sndBuf + at, first);
-  if (first == bytes) return sum;
-  const rest = copyAndSum(target + first, tcb.sndBuf, bytes - first);
-  return sumAdd(sum, first & 1 ? sumSwap(rest) : rest);
 }
 
 /** The application has read: is the window so much larger that the peer should know (RFC 9293 3.8.6.2.2)? */

@@ -5,7 +5,7 @@
  * two segments at least; the timer wheel's tick (65.5 us) is the finest step.
  */
 import { nowNs, nowTick, tickReached, TICK_SHIFT } from "../time.ts";
-import { Flight, FLIGHT_PACE_FIRED, FLIGHT_PACE_TIMER, flightOf } from "./flight.ts";
+import { Flight, FLIGHT_PACE_FIRED, FLIGHT_PACE_TIMER, flightOf } from "./flightRecord.ts";
 import { Tcb } from "./tcb.ts";
 import { validationPacesNoMore } from "./validation.ts";
 import { wheelArm } from "./wheel.ts";

@@ -7,7 +7,7 @@ import { loopSend } from "../device/loop.ts";
 import { txReserve } from "../device/tx.ts";
 import { addressAt, addressIsV6, addressV4 } from "../ip/address.ts";
 import { ipv4WriteHeader } from "../ip/ipv4.ts";
-import { ipv6WriteHeader } from "../ip/ipv6.ts";
+import { ipv6WriteHeader } from "../ip/ipv6Header.ts";
 import { NEIGHBOR_OWN, neighborSend } from "../ip/neighbor.ts";
 import { streamFreeBytes } from "../mem/streamPool.ts";
 import { TCP_RETRANSMITS, TCP_RST_SENT, TCP_RST_WITHHELD, TCP_SEGMENTS_SENT } from "../../src/layout/counters.ts";
@@ -49,8 +49,8 @@ import {
   ownWscale,
   pureSeq,
   timestampOf,
-  copyPayload,
-} from "./output.ts";
+} from "./sizes.ts";
+import { copyPayload } from "./emit.ts";
 
 /** SACK-permitted(2) TIMESTAMPS(10). */
 const TIMESTAMPS_AND_SACK_PERMITTED: u32 = 0x0a080204;

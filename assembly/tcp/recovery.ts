@@ -9,12 +9,9 @@ import { CONGESTION_BBR } from "../../src/layout/option.ts";
 import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
 import { bbrAck } from "./bbr.ts";
-import { congestionGrow, congestionOf, congestionReduce, congestionUndo } from "./congestion.ts";
+import { congestionOf } from "./algorithm.ts";
+import { congestionGrow, congestionReduce, congestionUndo } from "./congestion.ts";
 import {
-  ackDelivered,
-  ackLost,
-  ackOriginal,
-  ackSacked,
   Flight,
   FLIGHT_DSACK,
   FLIGHT_FRTO,
@@ -22,16 +19,22 @@ import {
   FLIGHT_REORDERED,
   FLIGHT_UNDO,
   FLIGHT_UNDO_SENT,
-  flightEnsure,
-  flightNoteReordered,
   flightOf,
-  flightUnlose,
-  flightUnsack,
   pipeBytes,
   RUN_LOST,
   RUN_RETRANS,
   RUN_SACKED,
   runAt,
+} from "./flightRecord.ts";
+import {
+  ackDelivered,
+  ackLost,
+  ackOriginal,
+  ackSacked,
+  flightEnsure,
+  flightNoteReordered,
+  flightUnlose,
+  flightUnsack,
   runLost,
 } from "./flight.ts";
 import { mtuProbeLost } from "./mtuProbe.ts";

@@ -2,9 +2,11 @@
  * 5. Output: sending again. With SACK: what is judged lost, lowest first, as far as the congestion window lets
  * (RFC 6675 5, NextSeg). Without: the segment at SND.UNA (RFC 5681 3.2, RFC 6582).
  */
-import { FLIGHT_NEW_FIRST, flightOf, pipeBytes, runAt, runFirstLost, runResent, runStart } from "./flight.ts";
+import { FLIGHT_NEW_FIRST, flightOf, pipeBytes, runAt, runStart } from "./flightRecord.ts";
+import { runFirstLost, runResent } from "./flight.ts";
 import { mtuResent } from "./mtuProbe.ts";
-import { emit, segmentMss, timestampOf } from "./output.ts";
+import { segmentMss, timestampOf } from "./sizes.ts";
+import { emit } from "./emit.ts";
 import { rtoArm } from "./timers.ts";
 import { lossTimerArm } from "./rack.ts";
 import { pacingAllows, pacingSent } from "./pacing.ts";

@@ -6,7 +6,8 @@ import { DROP_TCP_SACK_INVALID, TCP_DSACK_RECEIVED, TCP_DSACK_SENT } from "../..
 import { count } from "../stats.ts";
 import { loadBe32, storeBe32 } from "../wire/bytes.ts";
 import { accountOf, hasAccount } from "./account.ts";
-import { FLIGHT_DSACK, FLIGHT_UNDO, flightOf, flightSacked } from "./flight.ts";
+import { FLIGHT_DSACK, FLIGHT_UNDO, flightOf } from "./flightRecord.ts";
+import { flightSacked } from "./flight.ts";
 import {
   reassemblyBlock,
   reassemblyBlockEnd,

@@ -2,7 +2,6 @@
  * The segment being processed, as globals of the instance: parsed once, read by every step of input processing.
  * Names are those of RFC 9293 3.3.1 (SEG.SEQ is `segSeq`).
  */
-import { addressPair } from "./addresses.ts";
 import { loadBe16, loadBe32 } from "../wire/bytes.ts";
 
 export const FLAG_FIN: u32 = 1;
@@ -122,11 +121,6 @@ export function segmentRemoteAt(): usize {
   store<u32>(mapped, 0xffff0000, 8);
   store<u32>(mapped, segRemote, 12);
   return mapped;
-}
-
-/** Both addresses as one word, to be hashed. */
-export function segmentPair(): u64 {
-  return addressPair(segmentRemoteAt(), segLocalIndex);
 }
 
 /**

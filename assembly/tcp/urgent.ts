@@ -5,7 +5,7 @@
 import { EVENT_READABLE } from "../../src/layout/event.ts";
 import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
 import { loadBe16, loadBe32, storeBe16 } from "../wire/bytes.ts";
-import { eventPost } from "./close.ts";
+import { eventPost } from "./events.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as S from "./segment.ts";
 import { seqGeq, seqGt, seqLeq } from "./seq.ts";

@@ -13,8 +13,8 @@
 import { slowStartAfterIdle } from "../config.ts";
 import { CONGESTION_BBR } from "../../src/layout/option.ts";
 import { nowMs } from "../time.ts";
-import { congestionOf, initialWindow } from "./congestion.ts";
-import { Flight, FLIGHT_CWV_PACED, FLIGHT_CWV_SAMPLE, FLIGHT_NOT_VALIDATED, flightOf } from "./flight.ts";
+import { congestionOf, initialWindow } from "./algorithm.ts";
+import { Flight, FLIGHT_CWV_PACED, FLIGHT_CWV_SAMPLE, FLIGHT_NOT_VALIDATED, flightOf } from "./flightRecord.ts";
 import { seqGeq } from "./seq.ts";
 import { Tcb } from "./tcb.ts";
 

@@ -13,9 +13,15 @@ import {
 import { txReserve } from "../device/tx.ts";
 import { sipHash } from "../flow/hash.ts";
 import { ADDRESS_ANY, ADDRESS_ANY_V6, addressIsBindable, bindsOverlap } from "../ip/bind.ts";
-import { addressFindV4, addressIsV6, isAllNodesV6, isMulticastV6, isV4Mapped } from "../ip/address.ts";
-import { CODE_FRAGMENTATION_NEEDED, CODE_PORT_UNREACHABLE, ICMP_UNREACHABLE, icmpSendUnreachable } from "../ip/icmp.ts";
-import { CODE6_PORT_UNREACHABLE, icmp6SendUnreachable } from "../ip/icmp6.ts";
+import { isAllNodesV6, isMulticastV6, isV4Mapped, isAllHostsV4, isMulticastV4 } from "../wire/addressKind.ts";
+import { addressFindV4, addressIsV6 } from "../ip/address.ts";
+import {
+  CODE_FRAGMENTATION_NEEDED,
+  CODE_PORT_UNREACHABLE,
+  ICMP_UNREACHABLE,
+  icmpSendUnreachable,
+} from "../ip/icmpErrors.ts";
+import { CODE6_PORT_UNREACHABLE, icmp6SendUnreachable } from "../ip/icmp6Errors.ts";
 import {
   ETHERNET_BYTES,
   IP_DESTINATION,
@@ -31,8 +37,8 @@ import {
   ipv4WriteRouted,
   PROTOCOL_UDP,
 } from "../ip/ipv4.ts";
+import { IPV6_HEADER_BYTES, V6_DESTINATION, V6_HOP_LIMIT, V6_SOURCE } from "../ip/ipv6Header.ts";
 import {
-  IPV6_HEADER_BYTES,
   ipv6Route,
   ipv6RouteMark,
   ipv6RouteMtu,
@@ -40,11 +46,8 @@ import {
   ipv6SendRouted,
   ipv6Transmit,
   ipv6WriteRouted,
-  V6_DESTINATION,
-  V6_HOP_LIMIT,
-  V6_SOURCE,
 } from "../ip/ipv6.ts";
-import { isAllHostsV4, isMulticastV4, multicastFind, multicastFindV4 } from "../ip/multicast.ts";
+import { multicastFind, multicastFindV4 } from "../ip/multicast.ts";
 import { pathMtuLearn } from "../ip/pathMtu.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { readyPush } from "../socket/ready.ts";

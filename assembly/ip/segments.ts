@@ -1,0 +1,77 @@
+/** TCP segments, on both ways through IP: what the fast one has not checked, and on to tcp/input.ts. */
+import { addressAt } from "./address.ts";
+import { PROTOCOL_TCP } from "./ipv4.ts";
+import * as C from "../../src/layout/counters.ts";
+import { count } from "../stats.ts";
+import { tcpInput } from "../tcp/input.ts";
+import { segmentPlace } from "../tcp/segment.ts";
+import { pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
+
+/** Checks what the fast path has not, and hands the segment on. */
+export function tcpPacket(
+  packet: usize,
+  sourceMac: usize,
+  headerBytes: u32,
+  segmentBytes: u32,
+  localIndex: u32,
+  hash: u32,
+  candidate: i32,
+  checksumKnown: bool,
+): void {
+  const tcp = packet + headerBytes;
+  const tcpHeaderBytes = (<u32>load<u8>(tcp, 12) >> 4) << 2;
+  if (tcpHeaderBytes < 20 || tcpHeaderBytes > segmentBytes) {
+    count(C.DROP_TCP_HEADER);
+    return;
+  }
+  const remote = load<u32>(packet, 12);
+  const local = load<u32>(packet, 16);
+  if (!checksumKnown) {
+    const sum = sumAdd(pseudoHeaderSumV4(remote, local, PROTOCOL_TCP, segmentBytes), sumBytes(tcp, segmentBytes));
+    if (sum != 0xffff) {
+      count(C.DROP_TCP_CHECKSUM);
+      return;
+    }
+  }
+  // RFC 9293 3.9.2: port 0 is nobody's.
+  if (load<u16>(tcp) == 0 || load<u16>(tcp, 2) == 0) {
+    count(C.DROP_TCP_HEADER);
+    return;
+  }
+  segmentPlace(packet, sourceMac, tcp, remote, local, localIndex, hash, 0);
+  tcpInput(segmentBytes, candidate);
+}
+
+/** Likewise for IPv6. */
+export function tcpPacketV6(
+  packet: usize,
+  sourceMac: usize,
+  headerBytes: u32,
+  segmentBytes: u32,
+  localIndex: u32,
+  hash: u32,
+  candidate: i32,
+  checksumKnown: bool,
+): void {
+  const tcp = packet + headerBytes;
+  const tcpHeaderBytes = (<u32>load<u8>(tcp, 12) >> 4) << 2;
+  if (tcpHeaderBytes < 20 || tcpHeaderBytes > segmentBytes) {
+    count(C.DROP_TCP_HEADER);
+    return;
+  }
+  const remote = packet + 8;
+  const local = addressAt(localIndex);
+  if (!checksumKnown) {
+    const sum = sumAdd(pseudoHeaderSumV6(remote, local, PROTOCOL_TCP, segmentBytes), sumBytes(tcp, segmentBytes));
+    if (sum != 0xffff) {
+      count(C.DROP_TCP_CHECKSUM);
+      return;
+    }
+  }
+  if (load<u16>(tcp) == 0 || load<u16>(tcp, 2) == 0) {
+    count(C.DROP_TCP_HEADER);
+    return;
+  }
+  segmentPlace(packet, sourceMac, tcp, load<u32>(remote, 12), load<u32>(local, 12), localIndex, hash, remote);
+  tcpInput(segmentBytes, candidate);
+}
