@@ -1,6 +1,6 @@
 /**
- * ICMPv6 (RFC 4443) that comes in: answers echo requests, hands errors about our own packets to the socket they concern.
- * Errors that we send are in icmp6Errors.ts, neighbour discovery is in ndp.ts.
+ * ICMPv6 (RFC 4443) that comes in: answers echo requests, hands errors about our own packets to the socket they
+ * concern. Errors that we send are in icmp6Errors.ts, neighbour discovery is in ndp.ts.
  */
 import {
   CODE6_PORT_UNREACHABLE,

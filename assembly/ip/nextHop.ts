@@ -1,6 +1,6 @@
 /**
- * Next hop and source address of what is sent: by own networks, redirects, routes and gateways (RFC 1122 3.3.1, RFC 6724
- * 5). IPv4 addresses in memory order.
+ * Next hop and source address of what is sent: by own networks, redirects, routes and gateways (RFC 1122 3.3.1,
+ * RFC 6724 5). IPv4 addresses in memory order.
  */
 import {
   addressAt,
