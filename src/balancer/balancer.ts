@@ -4,43 +4,31 @@
  *
  * What makes a move safe (docs/balancer.md): before the device's table changes, every connection of the group has an
  * exact filter that keeps it where it is, or there is none; SYNs that are on their way into the old kernel are found
- * in its RX lanes, before and after the change. What threads do in between is found by one more look, SETTLE_NS later,
- * and until then the new kernel answers what it does not know with silence.
+ * in its RX lanes, before and after the change. What threads do in between is mended afterwards (settling.ts).
  */
 import { trustCookies } from "../control/cookieTrust.ts";
 import type { GroupRefusal } from "../control/ownedDevice.ts";
 import type { Device } from "../device/device.ts";
 import { groupOfPorts, groupRuleOf, initialQueue } from "../device/flowGroups.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
-import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
 import { forEachConnection } from "../views/connections.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { StealOrder } from "../migration/steal.ts";
 import { forEachWaitingSyn } from "./flowScan.ts";
 import { Observer, OWNER_NONE } from "./observer.ts";
-import { flowKey, type PinnedFlow, Pins, pairKey } from "./pins.ts";
+import { flowKey, type PinnedFlow, Pins } from "./pins.ts";
 import { countGroups, type Move, type Policy, type StealMove, staticPolicy } from "./policy.ts";
+import { type Pair, Settling } from "./settling.ts";
 import { Stealing } from "./stealing.ts";
 
 /** How often pins of ended connections are looked for. */
 const SWEEP_NS = 200e6;
-/** Frames steered the old way by other threads have become connections after this. */
-const SETTLE_NS = 10e6;
-/**
- * Frames may also wait where nobody can look, in a host's queue. An old kernel that is awake has seen them all after so
- * many turns; it is waited for at most SETTLE_NS_MAX.
- */
-const SETTLE_TURNS = 20;
-const SETTLE_NS_MAX = 500e6;
-const SLEEPER_NS = 100e6;
 /** How long, and how often, a group with connections is watched for a moment when it has none. */
 const WAIT_NS = 100e6;
 const WAIT_STEP_NS = 1e6;
 /** After a refused filter nothing is pinned for so long: each try has all kernels give back leases. */
 const SHORT_NS = 1e9;
 const NS_PER_MS = 1e6;
-/** Bit of HEALTH_WITHHOLD_RST that is ours; the other belongs to the supervisor (control/rehoming.ts). */
-const WITHHOLD_BALANCER = 2;
 
 /**
  * Why a move was not made: the policy's picture was old, connections live in the group, the filters are used up, or a
@@ -103,23 +91,6 @@ export type BalancerStats = {
   readonly strays: number;
 };
 
-/**
- * Frames of a group are no longer steered to kernel `from`. First `from` is awaited: a connection that it still finds
- * is pinned. Then `to`: what came to it before the pin is met with silence.
- */
-type Settling = {
-  readonly group: number;
-  readonly from: number;
-  readonly to: number;
-  /** The kernel that is awaited, since when, and its turns until then. */
-  readonly awaited: number;
-  readonly sinceNs: number;
-  readonly heartbeat: number;
-  readonly untilNs: number;
-  /** The device's owner had written the change when the kernel began to be awaited; else it is awaited anew. */
-  readonly written: boolean;
-};
-
 export class Balancer {
   readonly #options: BalancerOptions;
   readonly #observer: Observer;
@@ -137,9 +108,7 @@ export class Balancer {
   #state: unknown;
   #loads: readonly number[];
   #strays = 0;
-  /** By group and old kernel (pairKey): connections that are found there are no strays. */
-  readonly #settling = new Map<number, Settling>();
-  #settledAtNs = Number.POSITIVE_INFINITY;
+  readonly #settling: Settling;
   /** Moves that wait for their group to be idle, by group. */
   #waiting = new Map<number, Move>();
   #waitUntilNs = 0;
@@ -151,6 +120,8 @@ export class Balancer {
   /** Refusals that come while moves are made: on one thread the owner answers at once. */
   #applying: Map<number, GroupRefusal> | undefined;
   #decideAtNs = Number.NEGATIVE_INFINITY;
+  /** Of the last step. */
+  #nowNs = 0;
 
   /** Places all groups that the device has left to its hash. */
   constructor(options: BalancerOptions) {
@@ -160,7 +131,7 @@ export class Balancer {
     this.#loads = new Array(kernels).fill(0);
     this.#pins = new Pins(device, options.pinsMax ?? device.capabilities.exactFilters >> 1);
     const onStray = (kernel: number, group: number, opened: number) => {
-      if (!this.#pins.has(kernel, group) && !this.#settling.has(pairKey(kernel, group))) this.#strays += opened;
+      if (!this.#pins.has(kernel, group) && !this.#settling.has(kernel, group)) this.#strays += opened;
     };
     const canMigrate = options.migrate !== undefined;
     const forEachPinned: Pins["forEachPair"] = (visit) => this.#pins.forEachPair(visit);
@@ -174,6 +145,15 @@ export class Balancer {
       groupOf: (flow) => this.#groupOf(flow),
       pinBack: (flow) => this.#pinBack(flow),
       lost: ({ group, kernel }) => this.#torn.set(group, kernel),
+    });
+    this.#settling = new Settling({
+      device,
+      pins: this.#pins,
+      kernels,
+      memoryOf: options.runningMemoryOf ?? options.memoryOf,
+      forEachFlow: (...args) => this.#forEachFlow(...args),
+      isOnTheWay: (flow) => this.#stealing.isOnTheWay(flow),
+      stuck: ({ group, from }) => this.#reunite(group, from),
     });
     for (let group = 0; group < device.capabilities.flowGroups; group++) {
       if (device.flowGroupQueue?.(group) === undefined) device.moveFlowGroup?.(group, initialQueue(group, kernels));
@@ -193,12 +173,13 @@ export class Balancer {
 
   /** When step() has something to do, ns. */
   get deadlineNs(): number {
-    return Math.min(this.#decideAtNs, this.#settledAtNs, this.#waitAtNs);
+    return Math.min(this.#decideAtNs, this.#settling.deadlineNs, this.#waitAtNs);
   }
 
   /** Does what is due. @returns what was moved or refused, if anything. */
   step(nowNs: number): BalanceEvent | undefined {
-    if (nowNs >= this.#settledAtNs) this.#settle(nowNs);
+    this.#nowNs = nowNs;
+    if (nowNs >= this.#settling.deadlineNs) this.#settling.step(nowNs);
     if (nowNs < this.#decideAtNs) return nowNs < this.#waitAtNs ? undefined : this.#tryWaiting(nowNs);
     this.#decideAtNs = nowNs + this.periodNs;
     if (this.#pins.count > 0 && nowNs >= this.#sweepAtNs) this.#sweep(nowNs);
@@ -303,7 +284,6 @@ export class Balancer {
     if (why === "filters") this.#isShort = true;
     if (this.#applying) for (const group of groups) this.#applying.set(group, why);
     else this.#refusals[why] += groups.length;
-    for (const [key, { group }] of this.#settling) if (refused.has(group)) this.#settling.delete(key);
     // At home they need no filters.
     this.#pins.take(({ group, kernel }) => refused.has(group) && this.#queueOf(group) === kernel);
   }
@@ -324,10 +304,11 @@ export class Balancer {
     for (const [group, kernel] of torn) this.#reunite(group, kernel);
   }
 
+  /** There is no filter for a connection of the group in `kernel`: the group comes back, or else it goes where that is. */
   #reunite(group: number, kernel: number): void {
     const { device, memoryOf, runningMemoryOf = memoryOf, migrate } = this.#options;
     const now = this.#queueOf(group);
-    if (now === undefined || runningMemoryOf(kernel) === undefined) return;
+    if (now === undefined || now === kernel || runningMemoryOf(kernel) === undefined) return;
     if (this.#isMigrating(group)) {
       this.#torn.set(group, kernel);
       return;
@@ -335,6 +316,7 @@ export class Balancer {
     if (memoryOf(kernel) !== undefined && this.#observer.liveIn(now, group) === 0) {
       this.#refusals.filters++;
       device.moveFlowGroup?.(group, kernel);
+      this.#settle([{ group, from: now }], this.#nowNs);
     } else if (migrate) {
       migrate(group, now, (refusal) => {
         if (refusal) this.#strays++;
@@ -355,8 +337,11 @@ export class Balancer {
   #pinBack(flow: PinnedFlow): void {
     const { memoryOf, runningMemoryOf = memoryOf } = this.#options;
     const { group, kernel } = flow;
-    if (this.#queueOf(group) === kernel || runningMemoryOf(kernel) === undefined) this.#pins.remove(flow);
-    else if (!this.#pins.add(flow, 0)) this.#reunite(group, kernel);
+    if (this.#queueOf(group) === kernel || runningMemoryOf(kernel) === undefined) {
+      const removed = this.#pins.remove(flow);
+      // Until that is written its segments still come to the thief.
+      if (removed) this.#settle([{ group, from: removed.kernel }], this.#nowNs);
+    } else if (!this.#pins.add(flow, 0)) this.#reunite(group, kernel);
   }
 
   #queueOf(group: number): number | undefined {
@@ -380,7 +365,7 @@ export class Balancer {
 
   /** Takes its filters out of the device; the groups stay where they are. */
   close(): void {
-    if (this.#settling.size > 0) this.#withholdResets(false);
+    this.#settling.close();
     this.#pins.clear();
   }
 
@@ -413,7 +398,7 @@ export class Balancer {
     if (wanted.size === 0) return refused;
     this.#trustCookies(nowNs);
     const threads = kernels.some((kernel) => this.#options.memoryOf(kernel)?.shared);
-    if (threads) this.#withholdResets(true);
+    if (threads) this.#settling.prepare();
     for (const { group, from, to } of wanted.values()) {
       this.#observer.settle(from, group, to);
       device.moveFlowGroup?.(group, to, true);
@@ -426,8 +411,9 @@ export class Balancer {
     if (threads) {
       const moved = [...wanted.values()];
       this.#forEachFlow(kernels, guard);
-      for (const { group, from } of moved) if (!wanted.has(group)) device.moveFlowGroup?.(group, from);
-      for (const { group, from, to } of wanted.values()) this.#await({ group, from, to }, from, nowNs);
+      const back = moved.filter(({ group }) => !wanted.has(group));
+      for (const { group, from } of back) device.moveFlowGroup?.(group, from);
+      this.#settling.begin([...wanted.values(), ...back.map(({ group, to }) => ({ group, from: to }))], nowNs);
     }
     done.push(...wanted.values());
     return refused;
@@ -444,109 +430,54 @@ export class Balancer {
     return this.#migrating.has(group) || this.#options.isMigrating?.(group) === true;
   }
 
-  /** Whoever settles has RSTs withheld. */
-  #await(move: Pick<Settling, "group" | "from" | "to">, awaited: number, nowNs: number): void {
-    const { group, from, to } = move;
-    const heartbeat = this.#options.memoryOf(awaited)?.heartbeat ?? 0;
-    const untilNs = nowNs + SETTLE_NS;
-    const written = (this.#options.device.pendingWrites ?? 0) === 0;
-    const settling = { group, from, to, awaited, sinceNs: nowNs, heartbeat, untilNs, written };
-    this.#settling.set(pairKey(from, group), settling);
-    this.#settledAtNs = Math.min(this.#settledAtNs, untilNs);
-  }
-
-  /** Other threads have had time to finish what they had begun: connections that came late are pinned. */
-  #settle(nowNs: number): void {
-    const due = new Map([...this.#settling].filter(([, { untilNs }]) => untilNs <= nowNs));
-    // Asked before the look: what a kernel finds in between is seen the next time.
-    const caughtUp = new Set([...due.values()].filter((settling) => this.#hasCaughtUp(settling, nowNs)));
-    const { device } = this.#options;
-    const unwritten = device.pendingWrites ?? 0;
-    const late = this.#pinLate(due, nowNs);
-    const pinned = (device.pendingWrites ?? 0) > unwritten;
-    for (const settling of late) {
-      const { group, from, to } = settling;
-      // Whatever its kernels have of it goes with it.
-      if (this.#isMigrating(group)) continue;
-      // Without a filter the group can only go back, unless it has got connections in its new kernel as well.
-      if (this.#observer.liveIn(to, group) === 0 && device.flowGroupQueue?.(group) === to) {
-        device.moveFlowGroup?.(group, from);
-      } else this.#strays++;
-    }
-    for (const [key, settling] of due) {
-      const { awaited, from, to } = settling;
-      if (late.has(settling)) this.#settling.delete(key);
-      else if (!settling.written || pinned) this.#await(settling, awaited, nowNs);
-      else if (!caughtUp.has(settling)) this.#settling.set(key, { ...settling, untilNs: nowNs + SETTLE_NS });
-      else if (awaited === from) this.#await(settling, to, nowNs);
-      else this.#settling.delete(key);
-    }
-    this.#settledAtNs = Math.min(Number.POSITIVE_INFINITY, ...[...this.#settling.values()].map((left) => left.untilNs));
-    if (this.#settling.size === 0) this.#withholdResets(false);
-  }
-
-  /** @returns those with a connection for which there was no filter. */
-  #pinLate(due: ReadonlyMap<number, Settling>, nowNs: number): Set<Settling> {
-    const late = new Set<Settling>();
-    const kernels = [...new Set([...due.values()].map(({ from }) => from))];
-    this.#forEachFlow(kernels, (flow) => {
-      const settling = due.get(pairKey(flow.kernel, flow.group));
-      // It may have moved back.
-      if (!settling || this.#options.device.flowGroupQueue?.(flow.group) === flow.kernel) return;
-      if (!this.#pins.add(flow, nowNs)) late.add(settling);
-    });
-    return late;
-  }
-
-  /** The awaited kernel has seen what was on its way to it when it began to be awaited. */
-  #hasCaughtUp({ awaited, sinceNs, heartbeat }: Settling, nowNs: number): boolean {
-    const { device, memoryOf } = this.#options;
-    const memory = memoryOf(awaited);
-    if (device.capabilities.steering !== "ebpf" || !memory || nowNs >= sinceNs + SETTLE_NS_MAX) return true;
-    if ((memory.heartbeat - heartbeat) >>> 0 >= SETTLE_TURNS) return true;
-    // A sleeper may be about to be woken: on a busy machine that takes its time.
-    return memory.sleeping && nowNs >= sinceNs + SLEEPER_NS;
+  /** The steering of these has changed. Nothing is on its way where kernels have no threads of their own. */
+  #settle(pairs: readonly Pair[], nowNs: number): void {
+    const { memoryOf, runningMemoryOf = memoryOf } = this.#options;
+    const shared = pairs.filter(({ from }) => runningMemoryOf(from)?.shared === true);
+    if (shared.length > 0) this.#settling.begin(shared, nowNs);
   }
 
   #sweep(nowNs: number): void {
-    const { device, memoryOf } = this.#options;
     this.#sweepAtNs = nowNs + SWEEP_NS;
     const living = new Set<string>();
     this.#forEachFlow(this.#pins.kernels(), (flow) => living.add(`${flow.kernel} ${flowKey(flow)}`));
     // On their way they are in no kernel.
     for (const flow of this.#stealing.onTheWay()) living.add(`${flow.kernel} ${flowKey(flow)}`);
     const ended = this.#pins.sweep(nowNs - SWEEP_NS, (key, kernel) => living.has(`${kernel} ${key}`));
-    // The peer may just have opened its next connection from the same port, by the filter: it is pinned again.
-    const moved = ended.filter(({ kernel, group }) => {
-      return memoryOf(kernel)?.shared === true && device.flowGroupQueue?.(group) !== kernel;
-    });
-    if (moved.length > 0) this.#withholdResets(true);
-    for (const { kernel, group } of moved) {
-      const to = device.flowGroupQueue?.(group);
-      if (to !== undefined) this.#await({ group, from: kernel, to }, kernel, nowNs);
-    }
+    // The peer may just have opened its next connection from the same port, by the filter.
+    const elsewhere = ended.filter(({ kernel, group }) => this.#queueOf(group) !== kernel);
+    this.#settle(
+      elsewhere.map(({ group, kernel }) => ({ group, from: kernel })),
+      nowNs,
+    );
   }
 
   /** Connections and waiting SYNs of the kernels. */
-  #forEachFlow(kernels: readonly number[], visit: (flow: PinnedFlow) => void): void {
+  #forEachFlow(
+    kernels: readonly number[],
+    visit: (flow: PinnedFlow) => void,
+    isWanted: (group: number) => boolean = () => true,
+  ): void {
     const { addresses, memoryOf, runningMemoryOf = memoryOf } = this.#options;
     for (const kernel of kernels) {
       const memory = runningMemoryOf(kernel);
       if (!memory) continue;
       // Lanes first: a SYN that is taken out of its lane meanwhile is found as a connection.
       for (const lane of this.#observer.lanesOf(kernel)) {
-        forEachWaitingSyn(lane, (tuple) => visit({ ...tuple, kernel, group: this.#groupOf(tuple) }));
+        forEachWaitingSyn(lane, (tuple) => {
+          const group = this.#groupOf(tuple);
+          if (isWanted(group)) visit({ ...tuple, kernel, group });
+        });
       }
       forEachConnection(memory, (remote, remotePort, localIndex, localPort) => {
         const local = addresses[localIndex];
-        if (!local) return;
-        const tuple = { remote: remote.slice(), remotePort, local, localPort };
-        visit({ ...tuple, kernel, group: this.#groupOf(tuple) });
+        const group = this.#groupOf({ remotePort, localPort });
+        if (local && isWanted(group)) visit({ remote: remote.slice(), remotePort, local, localPort, kernel, group });
       });
     }
   }
 
-  #groupOf({ remotePort, localPort }: ReplyTuple): number {
+  #groupOf({ remotePort, localPort }: Pick<ReplyTuple, "remotePort" | "localPort">): number {
     return groupOfPorts(remotePort, localPort, groupRuleOf(this.#options.device.capabilities));
   }
 
@@ -556,16 +487,6 @@ export class Balancer {
       Array.from({ length: kernels }, (_, kernel) => memoryOf(kernel)),
       nowNs / NS_PER_MS,
     );
-  }
-
-  #withholdResets(withhold: boolean): void {
-    const word = (HEALTH_BASE + HEALTH_WITHHOLD_RST) >> 2;
-    for (let kernel = 0; kernel < this.#options.kernels; kernel++) {
-      const memory = this.#options.memoryOf(kernel);
-      if (!memory?.shared) continue;
-      if (withhold) Atomics.or(memory.words, word, WITHHOLD_BALANCER);
-      else Atomics.and(memory.words, word, ~WITHHOLD_BALANCER);
-    }
   }
 
   #groupCounts(): number[] {

@@ -82,11 +82,12 @@ export class Pins {
     return pin.flow;
   }
 
-  /** Removes the pin of a flow. */
-  remove(flow: ReplyTuple): void {
+  /** Removes the pin of a flow. @returns what was pinned; undefined: nothing. */
+  remove(flow: ReplyTuple): PinnedFlow | undefined {
     const key = flowKey(flow);
     const pin = this.#pins.get(key);
     if (pin) this.#remove(key, pin.flow);
+    return pin?.flow;
   }
 
   /** Removes the pins made before `beforeNs` of which `lives` says no. @returns what they were. */

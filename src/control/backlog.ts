@@ -58,6 +58,11 @@ export class Backlog {
     return this.#noted.length === 0;
   }
 
+  /** How long the kernels have had to get past it, ms. */
+  waitedMs(nowMs: number): number {
+    return this.#isUnwritten ? 0 : nowMs - this.#sinceMs;
+  }
+
   #look(nowMs: number): void {
     const { device, memoryOf } = this.#options;
     this.#isUnwritten = (device.pendingWrites ?? 0) > 0;
