@@ -98,9 +98,10 @@ import {
   migrationList,
   migrationReplay,
   migrationReplayHeld,
+  migrationReplayLate,
   migrationThaw,
 } from "./tcp/migration.ts";
-import { flowDetour, stealDetour, stealExpect, stealFreeze, stealReplayLate } from "./tcp/stealing.ts";
+import { flowDetour, stealDetour, stealExpect, stealFreeze } from "./tcp/stealing.ts";
 import { tcpConnect } from "./tcp/open.ts";
 import { tcpOutput } from "./tcp/output.ts";
 import { outputCount, outputMark, outputQueueBoot, outputShift } from "./tcp/outputQueue.ts";
@@ -154,13 +155,13 @@ export {
   migrationList,
   migrationReplay,
   migrationReplayHeld,
+  migrationReplayLate,
   migrationSetGroup,
   migrationThaw,
   flowDetour,
   stealDetour,
   stealExpect,
   stealFreeze,
-  stealReplayLate,
   multicastList,
   multicastRevision,
   tcpAbort,

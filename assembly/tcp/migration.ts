@@ -22,6 +22,7 @@ import { groupArrived, groupClosed } from "../flow/groups.ts";
 import {
   held,
   isInGroup,
+  late,
   Shelf,
   shelfDrop,
   shelfFrames,
@@ -321,8 +322,13 @@ export function migrationReplayHeld(group: u32): i32 {
   return replayShelf(held, group);
 }
 
+/** See KernelExports.migrationReplayLate. */
+export function migrationReplayLate(group: u32): i32 {
+  return replayShelf(late, group);
+}
+
 /** Processes what lies on a shelf for a group, or for flows that go by themselves. @returns how many frames. */
-export function replayShelf(shelf: Shelf, group: u32): i32 {
+function replayShelf(shelf: Shelf, group: u32): i32 {
   let replayed: i32 = 0;
   // Each frame once: what a replay lays aside again comes behind these.
   for (let left = shelfFrames(shelf); left > 0; left--) {

@@ -5,14 +5,14 @@
  */
 import { listenersMax } from "../config.ts";
 import { detoursChange, detourSet, detoursFree, haveDetours } from "../flow/detours.ts";
-import { GROUP_NONE, groupState, late } from "../flow/migration.ts";
+import { groupState } from "../flow/migration.ts";
 import { addressFind } from "../ip/address.ts";
 import * as M from "../../src/layout/migration.ts";
 import { STATE_CLOSED, STATE_ESTABLISHED } from "../../src/layout/option.ts";
 import { EBUSY, ECONNREFUSED, EINVAL, ENOBUFS, OK } from "../../src/layout/status.ts";
 import { isV6, remoteAt } from "./addresses.ts";
 import { Listener, listenerAt, listenerFind } from "./listener.ts";
-import { freeze, replayShelf } from "./migration.ts";
+import { freeze } from "./migration.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 
@@ -87,9 +87,4 @@ export function flowDetour(remote: usize, localIndex: u32, ports: u32, state: u3
 /** See KernelExports.stealDetour. */
 export function stealDetour(move: u32, state: u32): void {
   if (haveDetours()) detoursChange(move, state);
-}
-
-/** See KernelExports.stealReplayLate. */
-export function stealReplayLate(): i32 {
-  return replayShelf(late, GROUP_NONE);
 }

@@ -56,6 +56,8 @@ export type BalancerOptions = {
   readonly isMigrating?: (group: number) => boolean;
   /** `migrate` cannot take the group, which is being moved already; a steal it waits for. Default: isMigrating. */
   readonly isGroupMoving?: (group: number) => boolean;
+  /** The kernel would take a new connection of the group elsewhere, as late frames: the group does not move there. */
+  readonly isForwarding?: (kernel: number, group: number) => boolean;
 };
 
 /** One step that has moved or refused something. */
@@ -306,10 +308,10 @@ export class Balancer {
 
   /** There is no filter for a connection of the group in `kernel`: the group comes back, or else it goes where that is. */
   #reunite(group: number, kernel: number): void {
-    const { device, memoryOf, runningMemoryOf = memoryOf, migrate } = this.#options;
+    const { device, isForwarding, memoryOf, runningMemoryOf = memoryOf, migrate } = this.#options;
     const now = this.#queueOf(group);
     if (now === undefined || now === kernel || runningMemoryOf(kernel) === undefined) return;
-    if (this.#isMigrating(group)) {
+    if (this.#isMigrating(group) || isForwarding?.(kernel, group)) {
       this.#torn.set(group, kernel);
       return;
     }
@@ -420,8 +422,9 @@ export class Balancer {
   }
 
   #isPossible({ group, from, to }: Move): boolean {
-    const { device, kernels, memoryOf } = this.#options;
+    const { device, isForwarding, kernels, memoryOf } = this.#options;
     if (!(group >= 0 && group < device.capabilities.flowGroups && to >= 0 && to < kernels) || from === to) return false;
+    if (isForwarding?.(to, group)) return false;
     // What a leaving kernel has goes as it becomes free (control/rehoming.ts).
     return device.flowGroupQueue?.(group) === from && memoryOf(from) !== undefined && memoryOf(to)?.booted === true;
   }
@@ -443,7 +446,8 @@ export class Balancer {
     this.#forEachFlow(this.#pins.kernels(), (flow) => living.add(`${flow.kernel} ${flowKey(flow)}`));
     // On their way they are in no kernel.
     for (const flow of this.#stealing.onTheWay()) living.add(`${flow.kernel} ${flowKey(flow)}`);
-    const ended = this.#pins.sweep(nowNs - SWEEP_NS, (key, kernel) => living.has(`${kernel} ${key}`));
+    const isNeeded = (key: string, kernel: number) => living.has(`${kernel} ${key}`) || this.#stealing.isForwarded(key);
+    const ended = this.#pins.sweep(nowNs - SWEEP_NS, isNeeded);
     // The peer may just have opened its next connection from the same port, by the filter.
     const elsewhere = ended.filter(({ kernel, group }) => this.#queueOf(group) !== kernel);
     this.#settle(

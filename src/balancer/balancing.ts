@@ -26,6 +26,7 @@ export type BalancingOptions = {
   readonly migrate: NonNullable<BalancerOptions["migrate"]>;
   readonly isMigrating: NonNullable<BalancerOptions["isMigrating"]>;
   readonly isGroupMoving: NonNullable<BalancerOptions["isGroupMoving"]>;
+  readonly isForwarding: NonNullable<BalancerOptions["isForwarding"]>;
   readonly steal: NonNullable<BalancerOptions["steal"]>;
 };
 
@@ -54,6 +55,7 @@ export class Balancing {
       migrate: options.migrate,
       isMigrating: options.isMigrating,
       isGroupMoving: options.isGroupMoving,
+      isForwarding: options.isForwarding,
       steal: options.steal,
     });
   }

@@ -34,6 +34,8 @@ export class Stealing {
   /** What was to be stolen, by both kernels (pairKey): one steal at a time. */
   readonly #tallies = new Map<number, StealMove & Tally>();
   readonly #onTheWay = new Map<string, PinnedFlow>();
+  /** Flows whose late frames are still forwarded, and by how many kernels. */
+  readonly #forwarded = new Map<string, number>();
   #steals: StealMove[] = [];
   #refused: RefusedSteal[] = [];
 
@@ -60,6 +62,14 @@ export class Stealing {
   /** True when the flow is one of those. */
   isOnTheWay(flow: ReplyTuple): boolean {
     return this.#onTheWay.has(flowKey(flow));
+  }
+
+  /**
+   * True while some kernel forwards what comes late for the flow. Its filter has to outlive that: the peer's next
+   * connection of the same port would be taken for something late.
+   */
+  isForwarded(key: string): boolean {
+    return this.#forwarded.has(key);
   }
 
   /** What the policy is told. */
@@ -118,8 +128,16 @@ export class Stealing {
         tally.stolen += outcome.connections;
         if (outcome.refusal === "migration") tally.refused++;
         for (const key of pinned.keys()) this.#onTheWay.delete(key);
+        for (const key of pinned.keys()) this.#forwarded.set(key, (this.#forwarded.get(key) ?? 0) + 1);
         if (outcome.connections > 0) for (const flow of pinned.values()) if (!pins.holds(flow)) lost(flow);
         this.#settled(wanted, outcome);
+      },
+      released: () => {
+        for (const key of pinned.keys()) {
+          const left = (this.#forwarded.get(key) as number) - 1;
+          if (left > 0) this.#forwarded.set(key, left);
+          else this.#forwarded.delete(key);
+        }
       },
     });
   }

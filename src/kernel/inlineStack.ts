@@ -100,6 +100,7 @@ class InlineStack extends StackBase implements Stack {
       migrate: (group, to, settled) => void this.#migrator.migrate(group, to, settled).catch(() => {}),
       isMigrating: (group) => this.#migrator.isMoving(group),
       isGroupMoving: (group) => this.#migrator.isGroupMoving(group),
+      isForwarding: (kernelId, group) => this.#migrator.forwards(kernelId, group),
       steal: (order) => this.#migrator.steal(this.#supervision.rehoming.handPinsTo(order)),
     });
     this.#migrator = createMigrator(plan, {

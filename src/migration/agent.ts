@@ -139,8 +139,7 @@ export class MigrationAgent implements Parcels {
         this.#gone(request.group, reply);
         break;
       case "cancel":
-        this.#cancel(request);
-        reply({ status: OK });
+        this.#cancel(request, reply);
         break;
       case "stay":
         this.#stay(request.group);
@@ -275,12 +274,20 @@ export class MigrationAgent implements Parcels {
     this.#transfer = undefined;
     this.#host.exports.migrationSetGroup(group, GROUP_STEADY);
     this.#host.exports.migrationThaw(0);
+    this.#replayLate(group);
     this.#host.opener?.restoreFilters(this.#filters);
     this.#filters = [];
     const hook = this.#host.handles.handOver;
     for (const [handle, state] of this.#handedOver.splice(0)) {
       this.#host.guardApplication(() => hook?.arrive(handle, state, this.#host.kernelId));
     }
+  }
+
+  /** What was late for connections that stay is for us after all. @param group FLOW_GROUPS: of single flows. */
+  #replayLate(group: number): void {
+    this.#host.exports.migrationReplayLate(group);
+    // The oldest late frame is another one now: what has been sent of it is nothing.
+    this.#lateSent = 0;
   }
 
   #forwardLate(nowNs: number, quiet: boolean): void {
@@ -384,13 +391,14 @@ export class MigrationAgent implements Parcels {
     return { status: OK, frames, bytes: this.#bytes };
   }
 
-  #cancel({ move, group, back, pinned }: Extract<MigrationRequest, { ask: "cancel" }>): void {
+  #cancel({ move, group, back, pinned }: Extract<MigrationRequest, { ask: "cancel" }>, reply: Reply): void {
     const { exports } = this.#host;
     this.#move = 0;
     exports.migrationDiscard(0);
     if (back === undefined) {
       exports.migrationSetGroup(group, GROUP_STEADY);
       exports.migrationDropHeld(group);
+      reply({ status: OK });
       return;
     }
     // What waited for the group is late where it will not be: it goes back, to where the device brings its flow again.
@@ -401,14 +409,10 @@ export class MigrationAgent implements Parcels {
     }
     exports.migrationSetGroup(group, GROUP_LEFT + back);
     exports.migrationReplayHeld(group);
-    this.#forward(
-      group,
-      () => {},
-      () => {
-        exports.migrationSetGroup(group, GROUP_STEADY);
-        exports.stealDetour(move, GROUP_STEADY);
-      },
-    );
+    this.#forward(group, reply, () => {
+      exports.migrationSetGroup(group, GROUP_STEADY);
+      exports.stealDetour(move, GROUP_STEADY);
+    });
   }
 
   /** @param use gets where the remote address lies, and the ports as they stand in a segment. */
@@ -450,17 +454,14 @@ export class MigrationAgent implements Parcels {
         this.#forward(stealKey(move), reply, forgetFlows);
         break;
       case "stealCancel":
-        this.#stealCancel(move, request.back);
-        reply({ status: OK });
+        this.#stealCancel(move, request.back, reply);
         break;
       case "stealStay":
         this.#isHolding = false;
         this.#transfer = undefined;
         forgetFlows();
         exports.migrationThaw(0);
-        exports.stealReplayLate();
-        // The oldest late frame is another one now: what has been sent of it is nothing.
-        this.#lateSent = 0;
+        this.#replayLate(FLOW_GROUPS);
         reply({ status: OK });
         break;
     }
@@ -485,22 +486,19 @@ export class MigrationAgent implements Parcels {
     return OK;
   }
 
-  #stealCancel(move: MoveId, back: number | undefined): void {
+  #stealCancel(move: MoveId, back: number | undefined, reply: Reply): void {
     const { exports } = this.#host;
     this.#move = 0;
     exports.migrationDiscard(0);
     if (back === undefined) {
       exports.stealDetour(move, GROUP_STEADY);
       exports.migrationDropHeld(FLOW_GROUPS);
+      reply({ status: OK });
       return;
     }
     exports.stealDetour(move, GROUP_LEFT + back);
     exports.migrationReplayHeld(FLOW_GROUPS);
-    this.#forward(
-      stealKey(move),
-      () => {},
-      () => exports.stealDetour(move, GROUP_STEADY),
-    );
+    this.#forward(stealKey(move), reply, () => exports.stealDetour(move, GROUP_STEADY));
   }
 
   #flowOf(handle: number): Flow {

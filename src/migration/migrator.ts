@@ -93,6 +93,9 @@ export class Migrator {
   #stealing: Steal | undefined;
   /** Committed moves whose late frames are still forwarded. */
   readonly #ending = new Set<MoveState>();
+  /** Steals that are over, but for late frames that are still forwarded; and the same of moves that were undone. */
+  #forwarding: Steal[] = [];
+  readonly #undone = new Set<{ readonly group: number; readonly kernelId: number }>();
   #lastId = 0;
   #closed = false;
 
@@ -117,7 +120,16 @@ export class Migrator {
     return false;
   }
 
-  /** The same, by the group's entry of the device's placement. */
+  /**
+   * True while the kernel would take a new connection of the group for a late frame of one that has gone elsewhere, or
+   * has not come after all.
+   */
+  forwards(kernelId: number, group: number): boolean {
+    for (const undone of this.#undone) if (undone.kernelId === kernelId && undone.group === group) return true;
+    return this.#forwarding.some((steal) => steal.forwards(kernelId, group));
+  }
+
+  /** As isMoving(), by the group's entry of the device's placement. */
   isMovingEntry(entry: number): boolean {
     const { placement } = this.#options.device;
     if (this.#stealing?.touchesEntry(entry)) return true;
@@ -171,6 +183,8 @@ export class Migrator {
     if (this.#closed) return;
     const steal = new Steal(this.#nextId(), order, this.#options, () => {
       if (this.#stealing === steal) this.#stealing = undefined;
+      this.#forwarding = this.#forwarding.filter((other) => other.isForwarding);
+      if (steal.isForwarding) this.#forwarding.push(steal);
       this.#next();
     });
     this.#queue.push(steal);
@@ -185,6 +199,8 @@ export class Migrator {
   /** A kernel has ended: nothing more comes from it. */
   kernelDown(kernelId: number): void {
     this.#stealing?.kernelDown(kernelId);
+    for (const steal of this.#forwarding) steal.kernelDown(kernelId);
+    for (const undone of this.#undone) if (undone.kernelId === kernelId) this.#undone.delete(undone);
     for (const move of [...this.#ending]) this.#goneAnswer(move, kernelId, { status: OK });
     const move = this.#active;
     if (!move || (move.to !== kernelId && !move.sources.includes(kernelId) && !move.waiting.has(kernelId))) return;
@@ -389,7 +405,11 @@ export class Migrator {
       // A group that has nowhere to go back to is at home where it is.
       const back = goesBack ? before : undefined;
       const pinned = this.#named(steered?.pinned ?? []);
-      if (isRunning(to)) ask(to, { ask: "cancel", move: id, group, back, pinned }, () => {});
+      if (isRunning(to)) {
+        const undone = { group, kernelId: to };
+        this.#undone.add(undone);
+        ask(to, { ask: "cancel", move: id, group, back, pinned }, () => this.#undone.delete(undone));
+      }
     }
     this.#end(move, () => move.reject(error));
   }

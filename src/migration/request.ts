@@ -46,7 +46,7 @@ export type StealRequest =
   | { readonly ask: "stealCommit"; readonly move: MoveId; readonly from: number }
   /** Forget what has gone; answered when late frames are no longer forwarded. */
   | { readonly ask: "stealGone"; readonly move: MoveId }
-  /** Nothing will come. Frames laid aside go to kernel `back`, if it is there. */
+  /** Nothing will come. Frames laid aside go to kernel `back`, if it is there; answered as stealGone is. */
   | { readonly ask: "stealCancel"; readonly move: MoveId; readonly back: number | undefined }
   /** What is frozen stays. */
   | { readonly ask: "stealStay"; readonly move: MoveId };
@@ -68,7 +68,10 @@ export type MigrationRequest =
   | { readonly ask: "commit"; readonly group: number; readonly arrivals: readonly Arrival[] }
   /** Forget what has gone; answered when late frames are no longer forwarded. */
   | { readonly ask: "gone"; readonly group: number }
-  /** Nothing will come. Frames laid aside go to kernel `back`, if it is known; those of `pinned` flows, to theirs. */
+  /**
+   * Nothing will come. Frames laid aside go to kernel `back`, if it is known; those of `pinned` flows, to theirs.
+   * Answered as "gone" is.
+   */
   | {
       readonly ask: "cancel";
       readonly move: MoveId;

@@ -5,7 +5,8 @@
  *   freeze → expect → pin → transfer → commit → gone
  *
  * As in a move of a group, a refusal or a dead kernel undoes all until the new kernel has committed; from then on
- * nothing can fail.
+ * nothing can fail. Then the old kernel forwards late frames of these flows for a while, or, if all was undone, the
+ * thief: until it has ceased to, nothing may bring the next connection of such a flow there (`released`, forwards()).
  */
 import type { PinnedFlow } from "../balancer/pins.ts";
 import { OK } from "../layout/status.ts";
@@ -33,6 +34,8 @@ export type StealOrder = {
   readonly unpin: (flow: PinnedFlow) => void;
   /** Called once, when the connections live in the thief or none do. */
   readonly settled: (outcome: StealOutcome) => void;
+  /** Called once, later: no kernel forwards late frames of these flows any more. */
+  readonly released: () => void;
 };
 
 type Phase = "freeze" | "expect" | "pin" | "transfer" | "commit" | "over";
@@ -49,6 +52,10 @@ export class Steal {
   /** Kernels whose answer in this phase is awaited. */
   readonly #waiting = new Set<number>();
   #commitsBefore = 0;
+  /** The kernel that still forwards, or is asked to. */
+  #forwarder: number | undefined;
+  #isSettled = false;
+  #isReleased = false;
 
   /** @param ended called when the next move can begin; what was stolen lives where it shall. */
   constructor(id: MoveId, order: StealOrder, options: MigratorOptions, ended: () => void) {
@@ -76,7 +83,16 @@ export class Steal {
     return this.#options.device.flowGroupQueue?.(group) === this.order.from;
   }
 
-  /** The same, by an entry of the device's placement. */
+  /** True while the kernel takes late frames of some flow of the group elsewhere. */
+  forwards(kernelId: number, group: number): boolean {
+    return this.#forwarder === kernelId && this.#groups.has(group);
+  }
+
+  get isForwarding(): boolean {
+    return this.#forwarder !== undefined;
+  }
+
+  /** As touches(), by an entry of the device's placement. */
   touchesEntry(entry: number): boolean {
     const { placement } = this.#options.device;
     if (this.#phase === "over") return false;
@@ -87,6 +103,7 @@ export class Steal {
   /** A kernel has ended: nothing more comes from it. */
   kernelDown(kernelId: number): void {
     const { from, to } = this.order;
+    if (kernelId === this.#forwarder) this.#ceased();
     if (this.#phase === "over" || (kernelId !== from && kernelId !== to)) return;
     if (this.#phase === "commit") {
       // What is to be committed is whole: its old kernel is not needed any more. The memory of the new one tells.
@@ -187,9 +204,8 @@ export class Steal {
 
   #committed({ connections = 0 }: MigrationAnswer): void {
     const { from } = this.order;
-    const { ask, isRunning } = this.#options;
     this.#phase = "over";
-    if (isRunning(from)) ask(from, { ask: "stealGone", move: this.id }, () => {});
+    if (this.#options.isRunning(from)) this.#forward(from, { ask: "stealGone", move: this.id });
     this.#end({ connections });
   }
 
@@ -203,14 +219,34 @@ export class Steal {
     if (lives) ask(from, { ask: "stealStay", move: this.id }, () => {});
     for (const flow of this.#pinned) unpin(flow);
     if (thiefKnows && isRunning(to)) {
-      ask(to, { ask: "stealCancel", move: this.id, back: lives ? from : undefined }, () => {});
+      this.#forward(to, { ask: "stealCancel", move: this.id, back: lives ? from : undefined });
     }
     this.#end({ connections: 0, refusal });
+  }
+
+  /** @param request answered when the kernel forwards no longer. */
+  #forward(kernelId: number, request: MigrationRequest): void {
+    this.#forwarder = kernelId;
+    this.#options.ask(kernelId, request, () => this.#forwarder === kernelId && this.#ceased());
+  }
+
+  #ceased(): void {
+    this.#forwarder = undefined;
+    this.#release();
+  }
+
+  /** After `settled`, whichever comes first. */
+  #release(): void {
+    if (!this.#isSettled || this.#isReleased || this.#forwarder !== undefined) return;
+    this.#isReleased = true;
+    this.order.released();
   }
 
   #end(outcome: StealOutcome): void {
     this.#phase = "over";
     this.order.settled(outcome);
+    this.#isSettled = true;
+    this.#release();
     this.#ended();
   }
 }

@@ -199,6 +199,8 @@ export type KernelExports = {
   /** Processes, or forgets, the frames that have waited for a group. @returns how many. */
   migrationReplayHeld(group: number): number;
   migrationDropHeld(group: number): number;
+  /** Processes the late frames of a group, or of flows (FLOW_GROUPS), that stay after all. @returns how many. */
+  migrationReplayLate(group: number): number;
 
   /**
    * Stealing (docs/migration.md). Freezes the oldest connections that wait to be accepted, at most so many; the rest is
@@ -221,8 +223,6 @@ export type KernelExports = {
   flowDetour(remote: number, localIndex: number, ports: number, state: number, move: number): number;
   /** Gives the flows of a steal another state: GROUP_*; GROUP_STEADY: they are as all others again. */
   stealDetour(move: number, state: number): void;
-  /** Processes the late frames of flows that have not gone after all. @returns how many. */
-  stealReplayLate(): number;
 
   /** Changes whenever the groups that sockets of this kernel are in do. */
   multicastRevision(): number;

@@ -1,8 +1,8 @@
 /**
  * From a seed to a run in which kernels, the device's owner and the balancer come to their turns as threads do on a
  * busy machine: any of them may stand still for tens of milliseconds, and what the balancer writes takes effect when
- * the owner comes to it. Groups move with pinned connections, waiting connections are stolen, and the peer opens its few
- * ports again and again, at once. Real kernels, the real balancer and migrator, virtual time, no promises.
+ * the owner comes to it. Groups move with pinned connections, waiting connections are stolen, and the peer opens its
+ * few ports again and again, at once. Real kernels, the real balancer and migrator, virtual time, no promises.
  */
 import { Balancer } from "../../src/balancer/balancer.ts";
 import type { Move, Policy, StealMove } from "../../src/balancer/policy.ts";
@@ -12,6 +12,7 @@ import type { Card } from "../../src/device/card/card.ts";
 import { createSegment } from "../../src/device/card/segment.ts";
 import { parseAddress } from "../../src/ip/address.ts";
 import type { KernelHost } from "../../src/kernel/host.ts";
+import { GAUGE_CONNECTIONS } from "../../src/layout/counters.ts";
 import {
   EVENT_CLOSED,
   EVENT_CONNECTED,
@@ -34,7 +35,7 @@ const MS = 1e6;
 /** The peer's local ports: few groups, so that a group often has connections in several kernels. */
 const PORTS = [0, 1, 2].flatMap((group) => [0, 1, 2, 3].map((i) => 33_000 + group + 4096 * i));
 const GROUPS = [...new Set(PORTS.map((port) => port & 4095))];
-const CONNECTIONS = 1500;
+const CONNECTIONS = 1000;
 const LIMIT_NS = 120e9;
 
 export type PinnedRun = {
@@ -56,7 +57,7 @@ class Thread {
 
   turn(nowNs: number, prng: Prng): void {
     if (nowNs < this.#untilNs) return;
-    if (prng.below(400) === 0) this.#untilNs = nowNs + prng.below(80) * MS;
+    if (prng.below(300) === 0) this.#untilNs = nowNs + prng.below(prng.below(2) === 0 ? 600 : 60) * MS;
     else if (prng.below(3) > 0) this.#act();
   }
 }
@@ -106,6 +107,7 @@ class World {
       addresses: [SERVER],
       isMigrating: (group) => this.#migrator.isMoving(group),
       isGroupMoving: (group) => this.#migrator.isGroupMoving(group),
+      isForwarding: (kernel, group) => this.#migrator.forwards(kernel, group),
       steal: (order) => this.#migrator.steal(order),
     });
     this.owned.onGroupsRefused = (groups, why) => this.balancer.refused(groups, why);
@@ -299,8 +301,9 @@ async function run(seed: number, card: Card, server: Stack, client: Stack): Prom
   const virtualNs = world.nowNs - beganNs;
   world.wantsMoves = false;
   // A server's end that has not heard of the last ACK asks for it, ever more rarely.
-  for (let turn = 0; turn < 1000 || (turn < 4000 && card.registers.filterCount > 0); turn++) {
-    world.nowNs += turn < 1000 ? MS : 100 * MS;
+  const open = () => server.kernels.some(({ memory }) => memory.counter(GAUGE_CONNECTIONS) > 0);
+  for (let turn = 0; turn < 1000 || (turn < 2000 && (open() || card.registers.filterCount > 0)); turn++) {
+    world.nowNs += turn < 1000 ? MS : 1000 * MS;
     clientHost.turn(world.nowNs);
     world.allTurn();
   }

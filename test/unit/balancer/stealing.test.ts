@@ -1,6 +1,6 @@
 /** A balancer's steals: what the policy is told of them, and filters that are refused on the way. */
 import { describe, expect, it } from "vitest";
-import { Pins, type PinnedFlow } from "../../../src/balancer/pins.ts";
+import { flowKey, type PinnedFlow, Pins } from "../../../src/balancer/pins.ts";
 import { Stealing } from "../../../src/balancer/stealing.ts";
 import type { Device } from "../../../src/device/device.ts";
 import type { StealOrder } from "../../../src/migration/steal.ts";
@@ -79,5 +79,22 @@ describe("Stealing", () => {
       expect(lost.map(({ remotePort }) => remotePort)).toEqual(connections === 0 ? [] : [33_001]);
     }
     expect(pins.count).toBe(1);
+  });
+
+  it("a flow that was stolen twice is forwarded until both old kernels have ceased to", () => {
+    const { stealing, orders, pin } = start();
+    const keys = [WANTED, { from: 1, to: 2, connections: 1 }].map((wanted) => {
+      stealing.begin([wanted], 0, false);
+      const order = orders.at(-1) as StealOrder;
+      const key = flowKey(pin(order, 33_000));
+      order.settled({ connections: 1 });
+      return key;
+    });
+    const isForwarded = () => keys.map((key) => stealing.isForwarded(key));
+    expect(isForwarded()).toEqual([true, true]);
+    orders[0]?.released();
+    expect(isForwarded()).toEqual([true, true]);
+    orders[1]?.released();
+    expect(isForwarded()).toEqual([false, false]);
   });
 });

@@ -44,7 +44,7 @@ class FakeKernel {
         return SHELF;
       },
       migrationLateDrop: () => void this.late.shift(),
-      stealReplayLate: () => this.late.splice(0, 1).length,
+      migrationReplayLate: () => this.late.splice(0, 1).length,
       stealDetour: nothing,
       migrationThaw: nothing,
       migrationDiscard: nothing,

@@ -37,6 +37,7 @@ class FakeStack {
   /** Kernel by flow. */
   readonly filters = new Map<string, number>();
   readonly migrator: Migrator;
+  released = 0;
   readonly #refuses: Refuses;
   #decide: (() => void) | undefined;
 
@@ -76,6 +77,9 @@ class FakeStack {
       },
       unpin: (flow) => void this.filters.delete(flowKey(flow)),
       settled: (outcome) => void this.outcomes.push(outcome),
+      released: () => {
+        this.released++;
+      },
     });
   }
 
@@ -150,6 +154,8 @@ class FakeStack {
     expect(this.outcomes.length).toBe(1);
     expect(this.migrator.pending).toBe(0);
     expect(this.migrator.isMoving(11)).toBe(false);
+    expect(this.released).toBe(1);
+    expect(this.kernels.some((_, kernelId) => this.migrator.forwards(kernelId, 11))).toBe(false);
     for (const { isRunning, frozen, expected, incoming } of this.kernels) {
       if (isRunning) expect({ frozen, expected, incoming }).toEqual({ frozen: [], expected: [], incoming: [] });
     }
@@ -200,6 +206,21 @@ it.each([
   expect(stack.finish()).toEqual({ connections: 0, refusal });
   expect(stack.pending).toEqual(BEFORE);
   expect(stack.filters.size).toBe(0);
+});
+
+it.each([
+  [undefined, FROM],
+  ["room", TO],
+] as const)("refused for lack of %s, flows are released when kernel %i forwards no longer", (refuses, kernelId) => {
+  const stack = new FakeStack(refuses);
+  const asks = () => stack.jobs.map(({ request }) => request.ask);
+  while (!asks().some((ask) => ask === "stealGone" || ask === "stealCancel")) expect(stack.step()).toBe(true);
+  expect(stack.outcomes.length).toBe(1);
+  expect(stack.released).toBe(0);
+  // Of these groups only, and only there.
+  expect([11, 14].map((group) => stack.migrator.forwards(kernelId, group))).toEqual([true, false]);
+  expect(stack.migrator.forwards(FROM + TO - kernelId, 11)).toBe(false);
+  stack.finish();
 });
 
 it("waits for its turn behind a move, and a move behind it", () => {

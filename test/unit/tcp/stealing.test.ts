@@ -138,7 +138,7 @@ describe.each(KERNEL_BUILDS)("stealing, %s build", (build) => {
     expect(pair.source.counters()).toMatchObject({ lateFramesForwarded: 1, tcpRstSent: 0 });
     pair.source.wasm.stealDetour(MOVE, GROUP_STEADY);
     pair.source.wasm.migrationThaw(0);
-    expect(pair.source.wasm.stealReplayLate()).toBe(1);
+    expect(pair.source.wasm.migrationReplayLate(FLOW_GROUPS)).toBe(1);
     const accepted = acceptAll(pair.source, here);
     expect(ports(accepted)).toEqual([30_000, 30_017, 30_034, 30_051, 30_068]);
     expect(pair.source.read(accepted[1]?.handle as number).length).toBe(58);
