@@ -306,7 +306,7 @@ export class Balancer {
     for (const [group, kernel] of torn) this.#reunite(group, kernel);
   }
 
-  /** There is no filter for a connection of the group in `kernel`: the group comes back, or else it goes where that is. */
+  /** There is no filter for a connection of the group in `kernel`: the group comes back, or goes where that is. */
   #reunite(group: number, kernel: number): void {
     const { device, isForwarding, memoryOf, runningMemoryOf = memoryOf, migrate } = this.#options;
     const now = this.#queueOf(group);
