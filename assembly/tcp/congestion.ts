@@ -15,7 +15,7 @@ import { nowUs } from "../time.ts";
 import { congestionOf, CWND_BYTES_MAX, initialWindow } from "./algorithm.ts";
 import { bbrRecoveryBegins, bbrUndo } from "./bbr.ts";
 import { cubicGrow, cubicReduce, cubicUndo } from "./cubic.ts";
-import { flightOf } from "./flightRecord.ts";
+import { Flight, flightOf } from "./flightRecord.ts";
 import { hystartRound } from "./hystart.ts";
 import { rtoUs } from "./timers.ts";
 import { seqGeq } from "./seq.ts";
@@ -112,6 +112,11 @@ export function congestionGrow(tcb: Tcb, ackedBytes: u32, flightBefore: u32): vo
   }
   if (!limited && flightBefore + max(2 * mss, tcb.cwnd >> 3) < tcb.cwnd) return;
   grow(tcb, ackedBytes);
+}
+
+/** Slow start sees the round trips also in ACKs that report holes (as in Linux), for with reordering most do. */
+export function congestionSample(tcb: Tcb, f: Flight): void {
+  if (tcb.cwnd < tcb.ssthresh && !(tcb.flags & F_RTO_RECOVERY)) hystartRound(tcb, f);
 }
 
 /** Most bytes in flight in the present round trip: it began with the segment that is, or was, timed. */

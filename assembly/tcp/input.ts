@@ -40,6 +40,8 @@ import { timeWaitMs, timestamps } from "../config.ts";
 
 /** RFC 7323 5.5: a timestamp older than 24 days says nothing. */
 const PAWS_IDLE_MS: u32 = 24 * 86400 * 1000;
+/** So far behind TS.Recent, in ticks of the peer's clock (milliseconds in practice), a segment may come late. */
+const PAWS_LATE_TICKS: u32 = 64;
 
 /** Longer than any SYN waits for its answer: 127 retransmissions (TCP_SYNCNT), two minutes each. */
 const SYN_AGE_MS_MAX: u32 = 5 * 3600 * 1000;
@@ -170,7 +172,8 @@ function synchronizedInput(tcb: Tcb): void {
   if (
     S.segHasTimestamps &&
     (tcb.flags & (T.F_TIMESTAMPS | T.F_ACK_PENDING)) == T.F_TIMESTAMPS &&
-    seqLeq(S.segSeq, tcb.rcvNxt)
+    seqLeq(S.segSeq, tcb.rcvNxt) &&
+    !cameLate(tcb)
   ) {
     // RFC 7323 4.3 (2): the segment that covers Last.ACK.sent. While an ACK is pending that is the first one it is for.
     tcb.tsRecent = S.segTsVal;
@@ -199,11 +202,22 @@ function rareInput(tcb: Tcb): void {
  */
 function timestampsAcceptable(tcb: Tcb): bool {
   if (!S.segHasTimestamps || !(tcb.flags & T.F_TIMESTAMPS)) return true;
-  if (<i32>(S.segTsVal - tcb.tsRecent) >= 0 || S.segFlags & S.FLAG_RST) return true;
+  if (<i32>(S.segTsVal - tcb.tsRecent) >= 0 || S.segFlags & S.FLAG_RST || cameLate(tcb)) return true;
   if (nowMs - coldOf(tcb).tsRecentMs > PAWS_IDLE_MS) return true;
   count(C.DROP_TCP_PAWS);
   answerUnacceptable(tcb);
   return false;
+}
+
+/**
+ * Sent a moment before what TS.Recent is from, and overtaken. Preconditions: the segment has timestamps.
+ * Deviates: RFC 7323 5.3 R1 drops these. Where the path reorders, each retransmission would then cost the data that it
+ * has overtaken: it fills the hole at RCV.NXT, and so moves TS.Recent (4.3). Linux lets only ACKs come late, for a
+ * time-out (tcp_disordered_ack). What PAWS is for, a segment from before the sequence numbers wrapped, is as young as
+ * this at 500 Gbit/s.
+ */
+function cameLate(tcb: Tcb): bool {
+  return tcb.tsRecent - S.segTsVal - 1 < PAWS_LATE_TICKS;
 }
 
 /** A SYN for a connection that has seen one. @returns true when the rest of the segment is to be processed. */

@@ -27,7 +27,7 @@ import { mainTimerArm, rtoArm, rtoUs } from "./timers.ts";
 /** RFC 8985 6.2, step 4: recoveries for which a widened window is kept. */
 const REO_WND_PERSIST: u8 = 16;
 /** Segments reported beyond a hole that make it one without waiting. */
-const DUP_THRESHOLD: u32 = 3;
+export const DUP_THRESHOLD: u32 = 3;
 /** Added to two round trips before a probe: what Linux's timer adds at least. */
 const PROBE_SLACK_US: u32 = 2000;
 

@@ -10,7 +10,7 @@ import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
 import { bbrAck } from "./bbr.ts";
 import { congestionOf } from "./algorithm.ts";
-import { congestionGrow, congestionReduce, congestionUndo } from "./congestion.ts";
+import { congestionGrow, congestionReduce, congestionSample, congestionUndo } from "./congestion.ts";
 import {
   Flight,
   FLIGHT_DSACK,
@@ -21,6 +21,7 @@ import {
   FLIGHT_UNDO_SENT,
   flightOf,
   pipeBytes,
+  REORDERED_SHIFT,
   RUN_LOST,
   RUN_RETRANS,
   RUN_SACKED,
@@ -39,7 +40,7 @@ import {
 } from "./flight.ts";
 import { mtuProbeLost } from "./mtuProbe.ts";
 import { outputMark } from "./outputQueue.ts";
-import { rackAdapt, rackDetect, rackRecovered, tlpAcked } from "./rack.ts";
+import { DUP_THRESHOLD, rackAdapt, rackDetect, rackRecovered, tlpAcked } from "./rack.ts";
 import { ackHasDsack } from "./sack.ts";
 import * as S from "./segment.ts";
 import { seqGeq, seqGt, seqLt } from "./seq.ts";
@@ -66,9 +67,18 @@ export function recoveryAck(tcb: Tcb, advanced: bool, flightBefore: u32): u32 {
   if (!(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY)) && f.lostBytes != f.retransBytes) lossFound(tcb, f);
   if (congestionOf(tcb) == CONGESTION_BBR) bbrAck(tcb);
   else if (isReducing(tcb)) reduceInProportion(tcb, f, advanced);
-  else if (advanced) congestionGrow(tcb, ackDelivered, flightBefore);
+  else if (advanced || (ackDelivered != 0 && isReordering(tcb, f))) congestionGrow(tcb, ackDelivered, flightBefore);
+  else congestionSample(tcb, f);
   if (f.lostBytes != f.retransBytes || !advanced) outputMark(tcb);
   return timeout;
+}
+
+/**
+ * Has something come more than DUP_THRESHOLD segments late? Then most ACKs tell of holes that are none, and what they
+ * report beyond them lets the window grow as well (as in Linux's tcp_may_raise_cwnd).
+ */
+function isReordering(tcb: Tcb, f: Flight): bool {
+  return (<u32>f.reordered) << REORDERED_SHIFT > DUP_THRESHOLD * <u32>tcb.sndMss;
 }
 
 /** True when an ACK without SACK blocks can only let the window grow. Preconditions: there is a flight block. */

@@ -12,6 +12,7 @@ import {
   cellName,
   document,
   goodput,
+  LATE_MS,
   LOSSES_PPM,
   QUEUE_BYTES,
   RTTS_MS,
@@ -25,10 +26,15 @@ const bbrGrid: Conditions[] = RTTS_MS.flatMap((rttMs) =>
   LOSSES_PPM.map((lossPpm) => ({ lossPpm, rttMs, bufferBytes: 1 << 20, congestionControl: CONGESTION_BBR })),
 );
 
+const lateGrid: Conditions[] = RTTS_MS.flatMap((rttMs) =>
+  LATE_MS.map((lateMs) => ({ lossPpm: 0, rttMs, bufferBytes: 1 << 20, lateMs })),
+);
+
 if (process.env.GOODPUT === "write") {
   test("docs/goodput.md", async () => {
     const cells = new Map<string, number>();
-    for (const conditions of [...grid, ...bbrGrid]) cells.set(cellName(conditions), await goodput(conditions));
+    for (const conditions of [...grid, ...lateGrid, ...bbrGrid])
+      cells.set(cellName(conditions), await goodput(conditions));
     writeFileSync(new URL("../../docs/goodput.md", import.meta.url), document(cells));
   });
 } else {
@@ -39,6 +45,11 @@ if (process.env.GOODPUT === "write") {
     const reached = await goodput(conditions);
     expect(reached).toBeGreaterThan(bound(conditions) * shareOf(conditions.bufferBytes));
     expect(reached).toBeLessThanOrEqual(bound(conditions));
+  });
+
+  test.each([2, 5, 10])("every twentieth frame %d ms late: most of what it is without", async (lateMs) => {
+    const conditions = { lossPpm: 0, rttMs: 20, bufferBytes: 1 << 20 };
+    expect(await goodput({ ...conditions, lateMs })).toBeGreaterThan(0.9 * (await goodput(conditions)));
   });
 
   test("BBR does not take 1 % loss for congestion", async () => {
