@@ -22,6 +22,7 @@ import { nowUs } from "../time.ts";
 import { accountMinRtt, accountReordered, hasAccount } from "./account.ts";
 import { congestionOf } from "./algorithm.ts";
 import { bbrLost } from "./bbrLoss.ts";
+import { duplicateSent } from "./duplicates.ts";
 import {
   Flight,
   FLIGHT_FRTO,
@@ -468,6 +469,7 @@ export function flightProbed(tcb: Tcb, from: u32): void {
   run.sentUs = nowUs;
   run.beginUs = nowUs;
   run.flags |= RUN_EVER;
+  duplicateSent(flightOf(tcb));
 }
 
 /** Takes back all judgements of loss (the reduction was a mistake). */

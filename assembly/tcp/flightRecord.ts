@@ -160,6 +160,8 @@ export class Flight {
   bbrUndoInflightHi: u32;
   /** What BBR did when it began. */
   bbrUndoMode: u8;
+  /** Segments sent again, less the D-SACK blocks that have come (duplicates.ts). */
+  resentUntold: i16;
   // Validation of the window (validation.ts).
   /** SND.UNA when the present sample began, and where it ends. */
   cwvUna: u32;

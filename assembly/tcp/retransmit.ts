@@ -2,6 +2,7 @@
  * 5. Output: sending again. With SACK: what is judged lost, lowest first, as far as the congestion window lets
  * (RFC 6675 5, NextSeg). Without: the segment at SND.UNA (RFC 5681 3.2, RFC 6582).
  */
+import { duplicateSent } from "./duplicates.ts";
 import { FLIGHT_NEW_FIRST, flightOf, pipeBytes, runAt, runStart } from "./flightRecord.ts";
 import { runFirstLost, runResent } from "./flight.ts";
 import { mtuResent } from "./mtuProbe.ts";
@@ -21,6 +22,7 @@ import { count } from "../stats.ts";
 
 export function countRetransmission(tcb: Tcb): void {
   const cold = coldOf(tcb);
+  if (tcb.flight != 0) duplicateSent(flightOf(tcb));
   count(TCP_RETRANSMITS);
   if (cold.retransmits < 0xffff) cold.retransmits++;
   tcb.flags &= ~T.F_RTT_TIMING;

@@ -6,6 +6,7 @@ import { DROP_TCP_SACK_INVALID, TCP_DSACK_RECEIVED, TCP_DSACK_SENT } from "../..
 import { count } from "../stats.ts";
 import { loadBe32, storeBe32 } from "../wire/bytes.ts";
 import { accountOf, hasAccount } from "./account.ts";
+import { duplicateTold } from "./duplicates.ts";
 import { FLIGHT_DSACK, FLIGHT_UNDO, flightOf } from "./flightRecord.ts";
 import { flightSacked } from "./flight.ts";
 import {
@@ -103,10 +104,14 @@ function duplicateReported(tcb: Tcb, start: u32, end: u32, unaBefore: u32): void
     return;
   }
   count(TCP_DSACK_RECEIVED);
+  if (hasAccount(tcb)) accountOf(tcb).dsacks++;
+  const f = flightOf(tcb);
+  // More than we have sent twice: that says nothing of our judgement.
+  if (!duplicateTold(f)) return;
   ackHasDsack = true;
   ackDsackEnd = end;
-  const f = flightOf(tcb);
-  if (hasAccount(tcb)) accountOf(tcb).dsacks++;
   f.flags |= FLIGHT_DSACK;
-  if (f.flags & FLIGHT_UNDO && seqGeq(start, f.undoMarker)) f.undoRetrans -= <i32>length;
+  // Of what was in flight when the window was reduced; what has been sent since is not sent again for that.
+  const ours = seqGeq(start, f.undoMarker) && seqLeq(end, coldOf(tcb).recover);
+  if (f.flags & FLIGHT_UNDO && ours) f.undoRetrans -= <i32>length;
 }

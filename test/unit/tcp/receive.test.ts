@@ -394,7 +394,7 @@ describe.each(KERNEL_BUILDS)("TCP receiving, %s build", (build) => {
       expect(bench.read(handle).length).toBe(10);
     });
 
-    test("PAWS: what was overtaken a moment before is taken, and its timestamp is not kept (deviates from 5.3 R1)", () => {
+    test("PAWS: what was overtaken a moment before is taken; its timestamp is not kept (deviates from 5.3 R1)", () => {
       const bench = new KernelBench({ build });
       const { peer, handle } = openPassive(bench, { timestamp: 1000 });
       peer.timestamp = 1064;
@@ -405,7 +405,7 @@ describe.each(KERNEL_BUILDS)("TCP receiving, %s build", (build) => {
       bench.advance(50);
       expect(peer.expect({ flags: "ack", ack: 21 }).options.timestamps?.[1]).toBe(1064);
       expect(bench.counters().dropTcpPaws).toBe(0);
-      expect(Buffer.from(pattern(20)).equals(bench.read(handle))).toBe(true);
+      expect([...bench.read(handle)]).toEqual([...pattern(10), ...pattern(10, 10)]);
     });
 
     test("the timestamp of a segment whose ACK is wrong is not kept (RFC 5961 5.2)", () => {

@@ -261,25 +261,27 @@ describe.each(KERNEL_BUILDS)("SACK, %s build", (build) => {
       // Sequence numbers in both halves of their space: what is compared with a round's end is no accident of it.
       for (const seed of [1, 2, 3, 4, 5, 6, 7, 8]) {
         const { bench, peer, handle } = open(build, { seed });
-        bench.write(handle, pattern(5 * MSS));
+        bench.write(handle, pattern(8 * MSS));
         sent(peer);
         bench.advance(RTT_MS);
-        // Reordering, so that the window is not left out.
-        peer.sendSack(at(0), segments(1, 2));
-        peer.send({ flags: "ack", ack: at(2) });
-        const reports = [[at(0), at(1)] as const, [at(1), at(2)] as const];
-        for (const report of reports) peer.sendSack(at(2), report);
+        // Two come late and are sent again for nothing.
+        peer.sendSack(at(0), segments(2, 5));
+        peer.sendSack(at(0), segments(2, 5));
+        expect(sent(peer)).toEqual([0, 1]);
         peer.send({ flags: "ack", ack: at(5) });
+        const reports = [[at(0), at(1)] as const, [at(1), at(2)] as const];
+        for (const report of reports) peer.sendSack(at(5), report);
+        peer.send({ flags: "ack", ack: at(8) });
         expect(info(bench, handle)(TCPI.TCPI_DSACK_DUPS)).toBe(2);
         bench.write(handle, pattern(3 * MSS));
         sent(peer);
         bench.advance(RTT_MS);
-        peer.sendSack(at(5), segments(6, 7));
+        peer.sendSack(at(8), segments(9, 10));
         // Two quarters of the shortest round trip, for the two reports came within one.
         bench.advance(RTT_MS / 2 - 2);
         expect(sent(peer), `seed ${seed}`).toEqual([]);
         bench.advance(4);
-        expect(sent(peer), `seed ${seed}`).toEqual([5]);
+        expect(sent(peer), `seed ${seed}`).toEqual([8]);
       }
     });
 
@@ -451,6 +453,25 @@ describe.each(KERNEL_BUILDS)("SACK, %s build", (build) => {
       expect(now(TCPI.TCPI_SND_CWND)).toBeGreaterThanOrEqual(10);
       expect(now(TCPI.TCPI_SND_SSTHRESH)).toBe(0x7fffffff);
       expect(bench.counters().tcpSpuriousRecoveries).toBe(1);
+    });
+
+    test("D-SACK where the network repeats segments says nothing of it (RFC 3708 2)", () => {
+      const { bench, peer, handle } = open(build);
+      bench.write(handle, pattern(10 * MSS));
+      sent(peer);
+      bench.advance(RTT_MS);
+      // Nothing has been sent twice yet.
+      for (let i = 0; i < 8; i++) peer.sendSack(at(0), segments(1, 2), segments(1, 3));
+      peer.sendSack(at(0), segments(1, 4));
+      expect(sent(peer)).toEqual([0]);
+      const now = info(bench, handle);
+      const ssthresh = now(TCPI.TCPI_SND_SSTHRESH);
+      peer.send({ flags: "ack", ack: at(4) });
+      bench.advance(RTT_MS);
+      peer.sendSack(at(4), segments(0, 1));
+      expect(info(bench, handle)(TCPI.TCPI_SND_SSTHRESH)).toBe(ssthresh);
+      expect(ssthresh).toBeLessThan(10);
+      expect(bench.counters().tcpSpuriousRecoveries).toBe(0);
     });
 
     test("an echo of a timestamp from before the retransmission does so at once (RFC 4015)", () => {
