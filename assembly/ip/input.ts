@@ -197,6 +197,12 @@ export function rxReplay(record: usize): void {
  * Stages two to four: the misses of up to 32 look-ups overlap, because no step of this loop waits for the one before.
  */
 function lookUp(frames: u32): void {
+  if (frames == 1) {
+    // Alone it has nothing to wait beside.
+    const s = stagedAt(0);
+    s.candidate = s.segmentBytes != 0 ? flowCandidate(s.hash) : -1;
+    return;
+  }
   // A load whose value is dropped survives the compiler, because it might trap: WebAssembly's only prefetch (LIMITS).
   for (let i: u32 = 0; i < frames; i++) flowTouch(stagedAt(i).hash);
   for (let i: u32 = 0; i < frames; i++) {

@@ -103,7 +103,9 @@ export function accountResent(tcb: Tcb, bytes: u32): void {
 
 /** A segment has brought data. */
 export function accountReceived(tcb: Tcb): Account {
-  const account = accountEnsure(tcb);
+  const account = accountOf(tcb);
+  // Once in a connection's life: what every segment does stands here, without another call.
+  if (!hasAccount(tcb)) start(tcb, account);
   account.lastReceivedTick = nowTick;
   account.segmentsIn++;
   if (tcb.rcvNxt - account.receivedSeq >= UNCOUNTED_BYTES_MAX) countReceived(tcb, account);

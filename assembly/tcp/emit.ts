@@ -14,7 +14,7 @@ import { nextHopV4 } from "../ip/nextHop.ts";
 import { copyBytes } from "../mem/copy.ts";
 import { streamFreeBytes } from "../mem/streamPool.ts";
 import { count } from "../stats.ts";
-import { accountResent, accountSent } from "./account.ts";
+import { accountOf, accountResent } from "./account.ts";
 import { accurateOptionBytes, accurateWrite } from "./accurateEcn.ts";
 import { neighborOfV6, remoteAt } from "./addresses.ts";
 import { ecnCodepoint, ecnFlags, ecnNone } from "./ecn.ts";
@@ -35,7 +35,7 @@ import * as T from "./tcb.ts";
 import { coldOf, Tcb, TcbCold } from "./tcb.ts";
 import { urgentMark } from "./urgent.ts";
 import { userTimeoutOptionBytes, userTimeoutWrite } from "./userTimeout.ts";
-import { nowMs } from "../time.ts";
+import { nowMs, nowTick } from "../time.ts";
 import { storeBe16, storeBe32 } from "../wire/bytes.ts";
 import {
   checksumOf,
@@ -133,7 +133,9 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   if (settingsCount != 0) marksApply(marksOf(tcb), packet, isV6);
   count(TCP_SEGMENTS_SENT);
   if (bytes != 0) {
-    accountSent(tcb, bytes <= <u32>tcb.sndMss ? 1 : (bytes - 1) / segmentMss(tcb) + 1);
+    const account = accountOf(tcb);
+    account.segmentsOut += bytes <= <u32>tcb.sndMss ? 1 : (bytes - 1) / segmentMss(tcb) + 1;
+    account.lastSentTick = nowTick;
     if (seqLt(seq, tcb.sndMax)) accountResent(tcb, min(bytes, tcb.sndMax - seq));
   }
   if (neighbor >= 0) neighborSend(neighbor, frame, headersBytes + bytes);

@@ -11,7 +11,7 @@ import { autoTuningAhead, autoTuningSample } from "../socket/autoTuning.ts";
 import { ringWrite, rcvBufferFor } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
-import { accountAhead, accountReceived } from "./account.ts";
+import { Account, accountAhead, accountReceived } from "./account.ts";
 import { accurateHandshakeAgain } from "./accurateEcn.ts";
 import { ackProcess } from "./ack.ts";
 import { flowOfSegment, timestampOffsetOfSegment } from "./addresses.ts";
@@ -409,7 +409,10 @@ function receiveInOrder(tcb: Tcb): void {
 /** For TCP_INFO. */
 function noteData(tcb: Tcb, bytes: u32): void {
   const account = accountReceived(tcb);
-  if (bytes <= <u32>account.rcvMss) return;
+  if (bytes > <u32>account.rcvMss) noteLargest(tcb, account, bytes);
+}
+
+function noteLargest(tcb: Tcb, account: Account, bytes: u32): void {
   // Segments that were taken together are larger: nothing to be looked up for them once it is what it can be.
   if (<u32>account.rcvMss < ownMss(tcb.localIndex)) account.rcvMss = <u16>min<u32>(bytes, announcedMss(tcb));
 }

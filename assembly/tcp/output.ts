@@ -195,13 +195,18 @@ function smallInFlight(tcb: Tcb, mss: u32): bool {
 
 /** These bytes leave for the first time. Preconditions: SND.MAX is where they begin. */
 function noteSmall(tcb: Tcb, bytes: u32): void {
-  const mss = segmentMss(tcb);
-  const cold = coldOf(tcb);
-  if (bytes < mss ? bytes != 0 : bytes != mss && !isWhole && bytes % mss != 0) {
+  const mss = tcb.ext == 0 ? <u32>tcb.sndMss : segmentMss(tcb);
+  const isSmall = bytes < mss ? bytes != 0 : bytes != mss && !isWhole && bytes % mss != 0;
+  if (tcb.sndMax == tcb.sndUna) {
+    // Most requests and answers: as it was for the one before.
+    const cold = coldOf(tcb);
+    const sent = cold.traits & (T.TRAIT_SMALL_SENT | T.TRAIT_SMALLS_SENT);
+    const due = isSmall ? T.TRAIT_SMALL_SENT : 0;
+    if (sent != due) cold.traits ^= sent ^ due;
+  } else if (isSmall) {
+    const cold = coldOf(tcb);
     if (smallInFlight(tcb, mss)) cold.traits |= T.TRAIT_SMALLS_SENT;
     else cold.traits = (cold.traits | T.TRAIT_SMALL_SENT) & ~T.TRAIT_SMALLS_SENT;
-  } else if (tcb.sndMax == tcb.sndUna) {
-    cold.traits &= ~(T.TRAIT_SMALL_SENT | T.TRAIT_SMALLS_SENT);
   }
 }
 
