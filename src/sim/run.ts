@@ -7,7 +7,8 @@ import { MIGRATE_NS } from "./designs/affinity.ts";
 import { Connections } from "./engine/connections.ts";
 import { meanShares, STACK } from "./engine/core.ts";
 import { RUNNABLE } from "./engine/process.ts";
-import { createServer, delay, type Server } from "./engine/server.ts";
+import { ZERO } from "./engine/doubles.ts";
+import { createServer, delay, needsLittle, type Server } from "./engine/server.ts";
 import { FiniteRun } from "./engine/finiteRun.ts";
 import { relativeHalfWidth, WarmUp } from "./engine/statistics.ts";
 import { World } from "./engine/world.ts";
@@ -40,8 +41,28 @@ const LATENCY_POINTS = 200;
 export async function runPoint(point: SimPoint, hooks: RunHooks = {}): Promise<PointResult> {
   const machine = typeof point.machine === "string" ? machineNamed(point.machine) : point.machine;
   const module = await loadModule("kernel", false);
-  return new Run(point, machine, module, hooks).run();
+  const options = { point, machine, module, hooks, startWallNs: hooks.wallNs?.() ?? 0 };
+  if (needsLittle(point)) {
+    const run = new Run({ ...options, roomy: false });
+    try {
+      return run.run();
+    } catch (error) {
+      // While no kernel is full, more memory would have changed nothing.
+      if (!run.isFull) throw error;
+    }
+  }
+  return new Run({ ...options, roomy: true }).run();
 }
+
+type RunOptions = {
+  readonly point: SimPoint;
+  readonly machine: Machine;
+  readonly module: WebAssembly.Module;
+  readonly hooks: RunHooks;
+  readonly startWallNs: number;
+  /** Kernels have room for any number of connections. */
+  readonly roomy: boolean;
+};
 
 class Run {
   readonly #point: SimPoint;
@@ -50,25 +71,27 @@ class Run {
   readonly #world: World;
   readonly #server: Server;
   readonly #startWallNs: number;
+  readonly #roomy: boolean;
   readonly #windowNs: number;
-  #nextTimerNs = START_NS + TIMER_NS;
-  #nextMigrateNs = START_NS + MIGRATE_NS;
+  #nextTimerNs = ZERO;
+  #nextMigrateNs = ZERO;
   readonly #toldBusyUs: number[];
   // At the start of the measured span.
-  #fromNs = START_NS;
+  #fromNs = ZERO;
   #dropsBefore = 0;
   #retransmitsBefore = 0;
-  #nowNs = START_NS;
+  #nowNs = ZERO;
   /** Something was lost, whether or not it has been sent again yet. */
   #lossy = false;
   /** Completions of a finite run that were not simulated. */
   #leftOut = 0;
 
-  constructor(point: SimPoint, machine: Machine, module: WebAssembly.Module, hooks: RunHooks) {
+  constructor({ point, machine, module, hooks, startWallNs, roomy }: RunOptions) {
     this.#point = point;
     this.#machine = machine;
     this.#hooks = hooks;
-    this.#startWallNs = hooks.wallNs?.() ?? 0;
+    this.#startWallNs = startWallNs;
+    this.#roomy = roomy;
     const thinkMs = point.thinkMs.reduce((sum, ms) => sum + ms, 0);
     this.#windowNs = Math.max(WINDOW_NS, (thinkMs * 1e6) / 4);
     const few = point.arrivalsPerSec === 0 && point.concurrency <= FEW_CONNECTIONS;
@@ -85,14 +108,23 @@ class Run {
       connections,
       tickNs,
     });
-    this.#server = createServer({ world: this.#world, module, seeds: createSeedSource(point.seed), tickNs });
+    this.#server = createServer({ world: this.#world, module, seeds: createSeedSource(point.seed), tickNs, roomy });
     this.#toldBusyUs = this.#world.kernels.map(() => 0);
   }
 
+  /** A kernel has come near the end of its memory. */
+  get isFull(): boolean {
+    return this.#world.kernels.some((kernel) => kernel.isFull);
+  }
+
+  /** @throws NetPopcornError ERR_SIM: for instance when it isFull, and was not to be. */
   run(): PointResult {
     const { clients } = this.#server;
     const { heap } = this.#world;
     for (let core = 0; core < this.#point.cores; core++) heap.set(core, START_NS);
+    this.#nowNs = START_NS;
+    this.#nextTimerNs = START_NS + TIMER_NS;
+    this.#nextMigrateNs = START_NS + MIGRATE_NS;
     heap.set(this.#world.intervalActor, START_NS);
     clients.start(START_NS);
     heap.set(this.#world.clientActor, START_NS);
@@ -229,6 +261,7 @@ class Run {
   #atIntervals(nowNs: number): number {
     const { affinity, balancer } = this.#server;
     if (nowNs >= this.#nextTimerNs) {
+      this.#checkRoom();
       this.#server.runTimers(nowNs);
       this.#nextTimerNs = nowNs + TIMER_NS;
     }
@@ -244,6 +277,10 @@ class Run {
       affinity ? this.#nextMigrateNs : Number.POSITIVE_INFINITY,
       balancer ? Math.max(balancer.deadlineNs, nowNs + 1) : Number.POSITIVE_INFINITY,
     );
+  }
+
+  #checkRoom(): void {
+    if (!this.#roomy && this.isFull) throw new NetPopcornError("ERR_SIM", "a kernel of a small run is full");
   }
 
   /** The balancer reads the kernels' own counters; a move costs both kernels messages and one of them a register. */
@@ -267,6 +304,7 @@ class Run {
 
   #report(nowNs: number, warmUpS: number, connsPerSec: number): PointResult {
     const world = this.#world;
+    this.#checkRoom();
     checkWaiters(world);
     const { clients } = this.#server;
     const { accounts, costs } = world;

@@ -3,12 +3,13 @@
  * have ended are dropped once they are the oldest.
  */
 import type { Connections } from "./connections.ts";
+import { ZERO } from "./doubles.ts";
 
 const SIZE_MIN = 1024;
 
 export class BegunList {
   /** Start of the connection that oldest() returned. */
-  oldestNs = 0;
+  oldestNs = ZERO;
   readonly #connections: Pick<Connections, "startedNs" | "finished">;
   #slots = new Int32Array(SIZE_MIN);
   #startsNs = new Float64Array(SIZE_MIN);

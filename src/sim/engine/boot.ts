@@ -68,19 +68,48 @@ function bufferBytes(messageBytes: number): number {
   return Math.max(256, 2 ** Math.ceil(Math.log2(messageBytes)));
 }
 
+/** Of records and tables, for each connection and in all. */
+const CONNECTION_BYTES = 448;
+const TABLES_BYTES = 4 << 20;
+/** A connection whose buffers take more is not reckoned with: then there is room for more of them than one each. */
+const BUFFERS_BYTES_MAX = 2048;
+
+export type MemoryNeeds = {
+  /** Connections of the kernel, and those of them at most that have buffers: not in TIME-WAIT. */
+  readonly connectionsMax: number;
+  readonly open: number;
+  readonly rxRingBytes: number;
+  readonly txRingBytes: number;
+};
+
+/** Buffers of one connection. */
+export function buffersBytes({
+  messageBytes,
+  responseBytes,
+}: Pick<SimPoint, "messageBytes" | "responseBytes">): number {
+  return bufferBytes(messageBytes) + bufferBytes(responseBytes);
+}
+
 /**
- * Memory for a kernel with so many connections, a multiple of 64 KiB: records, tables, rings, and streams. Each large
- * memory makes the JavaScript engine collect garbage.
- * @param open those of them at most that have buffers: not in TIME-WAIT.
+ * How a kernel's memory, a multiple of 64 KiB, is divided: records, tables, rings, and streams. The larger it is, the
+ * more often the JavaScript engine collects garbage, though hardly any of it is ever touched.
  */
 export function memoryFor(
-  connections: number,
-  open: number,
-  { messageBytes, responseBytes }: Pick<SimPoint, "messageBytes" | "responseBytes">,
-): { memoryBytes: number; streamPoolBytes: number } {
-  const eachBytes = Math.min(2048, bufferBytes(messageBytes) + bufferBytes(responseBytes));
-  const streamBytes = Math.min(connections, open) * eachBytes;
+  needs: MemoryNeeds,
+  point: Pick<SimPoint, "messageBytes" | "responseBytes">,
+): Partial<Tuning> & Pick<Tuning, "streamPoolBytes"> {
+  const { connectionsMax, open, rxRingBytes, txRingBytes } = needs;
+  const streamBytes = Math.min(connectionsMax, open) * Math.min(BUFFERS_BYTES_MAX, buffersBytes(point));
   const streamPoolBytes = Math.min(2 ** 30, Math.max(8 << 20, 2 ** Math.ceil(Math.log2(streamBytes))));
-  const tables = connections * 640 + (16 << 20);
-  return { memoryBytes: Math.ceil((tables + streamPoolBytes) / 65536) * 65536, streamPoolBytes };
+  const tables = connectionsMax * CONNECTION_BYTES + TABLES_BYTES + rxRingBytes + txRingBytes;
+  return {
+    memoryBytes: Math.ceil((tables + streamPoolBytes) / 65536) * 65536,
+    streamPoolBytes,
+    connectionsMax,
+    rxRingBytes,
+    txRingBytes,
+    // No kernel of a simulation uses them.
+    messageRingBytes: 4096,
+    udpSocketsMax: 0,
+  };
 }

@@ -27,6 +27,7 @@ import type { SimPoint, WorkloadName } from "../types.ts";
 import { bootKernel, memoryFor, ringBytesFor } from "./boot.ts";
 import { BegunList } from "./begunList.ts";
 import type { Connections } from "./connections.ts";
+import { ZERO } from "./doubles.ts";
 import type { FrameQueue } from "./frameQueue.ts";
 import { EVENT_WORDS } from "./serverKernel.ts";
 import { Histogram } from "./statistics.ts";
@@ -110,7 +111,7 @@ export class Clients {
   failed = 0;
   /** Since the start. */
   completedEver = 0;
-  lastCompletionNs = 0;
+  lastCompletionNs = ZERO;
   inFlight = 0;
   readonly latency = new Histogram();
   /** Slot of a server's connection, by back end and the server's port. */
@@ -131,10 +132,10 @@ export class Clients {
   readonly #begun: BegunList;
   /** Instant at which the first frame comes of those that have not arrived yet. */
   #arrivalNs = Number.POSITIVE_INFINITY;
-  #nowNs = 0;
-  #linkFreeNs = 0;
-  #gateNs = 0;
-  #rampedNs = 0;
+  #nowNs = ZERO;
+  #linkFreeNs = ZERO;
+  #gateNs = ZERO;
+  #rampedNs = ZERO;
   #nextArrivalNs = Number.POSITIVE_INFINITY;
   /** Connections that are to be begun. */
   #wanted = 0;
@@ -156,12 +157,17 @@ export class Clients {
       mac: CLIENT_MAC,
       addresses,
       tuning: {
-        ...memoryFor(connections.slots, connections.slots, point),
-        connectionsMax: connections.slots,
+        ...memoryFor(
+          {
+            connectionsMax: connections.slots,
+            open: connections.slots,
+            rxRingBytes: ringBytesFor(POLL_FRAMES, Math.max(point.messageBytes, point.responseBytes)),
+            txRingBytes: 1 << 20,
+          },
+          point,
+        ),
         timeWaitMs: 0,
         eventSlots: 8192,
-        rxRingBytes: ringBytesFor(POLL_FRAMES, Math.max(point.messageBytes, point.responseBytes)),
-        txRingBytes: 1 << 20,
         listenersMax: 32,
       },
     });

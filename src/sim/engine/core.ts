@@ -1,5 +1,6 @@
 /** Accounts of the virtual cores' time: each nanosecond of a core is one share's, and what is nobody's is idle. */
 import { SHARES, type ShareName, type Shares, type TraceEvent } from "../types.ts";
+import { ZERO } from "./doubles.ts";
 
 /** Index of each share in a core's account. */
 export const APP = SHARES.indexOf("app");
@@ -21,7 +22,7 @@ export class CoreAccounts {
   readonly #everNs: Float64Array;
   /** How much longer everything takes on a core that does other work too. */
   readonly #dilation: Float64Array;
-  #sinceNs = 0;
+  #sinceNs = ZERO;
   #traceFromNs = Number.POSITIVE_INFINITY;
   #traceUntilNs = Number.NEGATIVE_INFINITY;
 

@@ -29,11 +29,20 @@ function requestFor(target: string, sender: string, mac: Uint8Array): Int32Array
  * A kernel that had to ask for them would hold back a few frames for each and drop the others: with thousands of
  * connections begun at once, nearly all would wait for the retransmission of a SYN.
  */
-export function introduce(kernel: ServerKernel, own: string, others: readonly string[], mac: Uint8Array): void {
+export function introduce(
+  kernels: readonly ServerKernel[],
+  own: string,
+  others: readonly string[],
+  mac: Uint8Array,
+): void {
+  const requests = others.map((other) => requestFor(own, other, mac));
   const queue = new FrameQueue();
-  for (const other of others) {
-    queue.push(requestFor(own, other, mac), 0, 0, 0);
-    kernel.deliver(queue, 1e9);
+  for (const kernel of kernels) {
+    for (const request of requests) {
+      queue.push(request, 0, 0, 0);
+      kernel.stage(queue);
+    }
+    kernel.poll(1e9, requests.length);
     kernel.flush();
     for (let run = kernel.tx.peekRun(); run !== 0; run = kernel.tx.peekRun()) kernel.tx.consume(kernel.tx.runBytes);
   }

@@ -12,6 +12,7 @@
  *   (Anderson, 1990: a burst of attempts after each release, of the order of the waiters).
  */
 import type { Distance } from "./distance.ts";
+import { ZERO } from "./doubles.ts";
 
 export type SpinLockKind = "unfair" | "ticket" | "queued";
 
@@ -32,7 +33,7 @@ export class SpinLock {
   acquisitions = 0;
   contended = 0;
   /** Time spent spinning, all cores together. */
-  spinNs = 0;
+  spinNs = ZERO;
   readonly #costs: SpinLockCosts;
   readonly #distance: Distance;
   /** Ends of the present and the coming critical sections, in order; a ring. */
@@ -43,9 +44,9 @@ export class SpinLock {
   #tail = 0;
   #lastCore = -1;
   #lastEndNs = Number.NEGATIVE_INFINITY;
-  #grantedNs = 0;
+  #grantedNs = ZERO;
   /** How long the last holder had it. */
-  #lastHoldNs = 0;
+  #lastHoldNs = ZERO;
 
   constructor(name: string, costs: SpinLockCosts, distance: Distance) {
     this.name = name;

@@ -10,7 +10,7 @@ import { Affinity } from "../designs/affinity.ts";
 import { Prng } from "../prng.ts";
 import type { SimPoint } from "../types.ts";
 import { ActiveOpens } from "./activeOpens.ts";
-import { memoryFor, ringBytesFor } from "./boot.ts";
+import { buffersBytes, memoryFor, ringBytesFor } from "./boot.ts";
 import { CLIENT_MAC, Clients, peerAddresses, SERVER_MAC, SERVER_PORT, serverAddress } from "./clients.ts";
 import { STACK } from "./core.ts";
 import { FrameQueue } from "./frameQueue.ts";
@@ -30,6 +30,11 @@ import { RING_FRAMES_MIN, type World } from "./world.ts";
 /** TCBs of all the server's kernels together: those in TIME-WAIT too. */
 const SERVER_CONNECTIONS = 1 << 20;
 const SERVER_CONNECTIONS_MIN = 1 << 16;
+/** Likewise where needsLittle(). */
+const SERVER_CONNECTIONS_FEW = 1 << 19;
+const CONNECTIONS_FEW_MIN = 20_480;
+const CONCURRENCY_FEW = 1 << 16;
+const BUFFERS_BYTES_FEW = 1024;
 const RAMP_NS = 100e6;
 /** TX rings of all kernels together. */
 const TX_RINGS_BYTES = 1 << 20;
@@ -52,6 +57,8 @@ export type ServerOptions = {
   readonly module: WebAssembly.Module;
   readonly seeds: SeedSource;
   readonly tickNs: number;
+  /** Kernels with room for any number of connections. */
+  readonly roomy: boolean;
 };
 
 export function createServer(options: ServerOptions): Server {
@@ -122,11 +129,30 @@ function createCores(
   return { cores: new KernelCores(world, softirq, processes, runQueues), softirq };
 }
 
-function bootKernels({ module, seeds, world }: ServerOptions, addresses: number): ServerKernel[] {
+/** Connections that each of `count` kernels has room for, if there may be any number. */
+function roomFor(count: number): number {
+  const share = 2 ** Math.ceil(Math.log2((SERVER_CONNECTIONS * 2) / count));
+  return Math.min(SERVER_CONNECTIONS, Math.max(SERVER_CONNECTIONS_MIN, share));
+}
+
+/**
+ * Whether little memory will probably do: most points have a second's worth of connections in TIME-WAIT and few others,
+ * with small buffers, so that one of each fits for as many connections as there may be. Kernels that fill it say so.
+ */
+export function needsLittle(point: SimPoint): boolean {
+  const { arrivalsPerSec, concurrency, timeWaitS } = point;
+  return (
+    timeWaitS <= 1 && arrivalsPerSec === 0 && concurrency <= CONCURRENCY_FEW && buffersBytes(point) <= BUFFERS_BYTES_FEW
+  );
+}
+
+function bootKernels({ module, roomy, seeds, world }: ServerOptions, addresses: number): ServerKernel[] {
   const { connections, design, point } = world;
   const count = design.listeners === "one" ? 1 : point.cores;
-  const share = 2 ** Math.ceil(Math.log2((SERVER_CONNECTIONS * 2) / count));
-  const connectionsMax = Math.min(SERVER_CONNECTIONS, Math.max(SERVER_CONNECTIONS_MIN, share));
+  const few = Math.max(CONNECTIONS_FEW_MIN, Math.ceil(SERVER_CONNECTIONS_FEW / count));
+  const connectionsMax = roomy ? roomFor(count) : few;
+  const rings = { rxRingBytes: rxRingBytes(world), txRingBytes: txRingBytes(world, count) };
+  const memory = memoryFor({ connectionsMax, open: connections.slots, ...rings }, point);
   return Array.from({ length: count }, (_, kernelId) => {
     const kernel = new ServerKernel(
       {
@@ -136,11 +162,8 @@ function bootKernels({ module, seeds, world }: ServerOptions, addresses: number)
         mac: SERVER_MAC,
         addresses: Array.from({ length: addresses }, (_unused, i) => `${serverAddress(i)}/16`),
         tuning: {
-          ...memoryFor(connectionsMax, connections.slots, point),
-          connectionsMax,
+          ...memory,
           timeWaitMs: Math.round(point.timeWaitS * 1000),
-          rxRingBytes: rxRingBytes(world),
-          txRingBytes: txRingBytes(world, count),
           listenersMax: 64,
         },
       },
@@ -291,7 +314,7 @@ function resolveAddresses(world: World, clients: Clients): void {
   const [first] = world.kernels;
   if (!first) return;
   const peers = peerAddresses(world.point.workload);
-  for (const kernel of world.kernels) introduce(kernel, serverAddress(0), peers, CLIENT_MAC);
+  introduce(world.kernels, serverAddress(0), peers, CLIENT_MAC);
   const queue = new FrameQueue();
   const answer = (words: Int32Array, at: number, into: FrameRing) => {
     queue.push(words, at, 0, 0);

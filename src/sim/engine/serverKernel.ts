@@ -2,7 +2,7 @@
 import { NetPopcornError, statusError } from "../../errors.ts";
 import { DROP_ACCEPT_QUEUE_FULL, GAUGE_ACCEPT_QUEUE, GAUGE_TIME_WAIT } from "../../layout/counters.ts";
 import { EVENT_SIZE_BYTES, HANDLE_INDEX_MASK } from "../../layout/event.ts";
-import { COUNTERS_BASE, MAP_BASE, MAP_EVENTS, MAP_TCBS } from "../../layout/kernelMemory.ts";
+import { COUNTERS_BASE, MAP_BASE, MAP_EVENTS, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../../layout/kernelMemory.ts";
 import { TCB_PORTS, TCB_REMOTE_ADDRESS, TCB_SIZE_BYTES } from "../../layout/tcb.ts";
 import type { FrameRing } from "../../views/frameRing.ts";
 import type { KernelMemory } from "../../views/kernelMemory.ts";
@@ -12,6 +12,8 @@ import type { FrameQueue } from "./frameQueue.ts";
 
 /** Application memory in each kernel: what is sent comes from here, what is received goes here. */
 const AREA_BYTES = 65536;
+/** Of the connections that there is room for. */
+const FULL_PART = 0.75;
 const ACCEPT_QUEUE_WORD = (COUNTERS_BASE + 8 * GAUGE_ACCEPT_QUEUE) >> 2;
 const QUEUE_FULL_WORD = (COUNTERS_BASE + 8 * DROP_ACCEPT_QUEUE_FULL) >> 2;
 const TIME_WAIT_WORD = (COUNTERS_BASE + 8 * GAUGE_TIME_WAIT) >> 2;
@@ -30,7 +32,8 @@ export class ServerKernel {
   readonly eventsAt: number;
   readonly #rx: FrameRing;
   readonly #tcbs: number;
-  #nowNs = 1e9;
+  readonly #fullAt: number;
+  #nowNs = Number.NEGATIVE_INFINITY;
 
   constructor(options: BootOptions, connectionsMax: number) {
     const { memory, exports } = bootKernel(options);
@@ -44,6 +47,7 @@ export class ServerKernel {
     this.slotOf = new Int32Array(connectionsMax).fill(-1);
     this.eventsAt = memory.loadU32(MAP_BASE + MAP_EVENTS) >>> 2;
     this.#tcbs = memory.loadU32(MAP_BASE + MAP_TCBS);
+    this.#fullAt = connectionsMax * FULL_PART;
   }
 
   /** @returns listener handle. */
@@ -95,6 +99,14 @@ export class ServerKernel {
   /** SYNs and ACKs that found an accept queue full, since boot. */
   get acceptQueueDrops(): number {
     return this.words[QUEUE_FULL_WORD] as number;
+  }
+
+  /**
+   * It has, or has had, so many connections at a time that its behaviour may depend on its memory soon: windows get
+   * smaller, slots are taken again early.
+   */
+  get isFull(): boolean {
+    return this.memory.loadU32(MAP_BASE + MAP_TCB_HIGH_WATER) >= this.#fullAt;
   }
 
   /** Connections in TIME-WAIT. */

@@ -1,5 +1,6 @@
 /** Latency histogram, and when a run has settled and has been measured long enough. */
 import type { Latency } from "../types.ts";
+import { ZERO } from "./doubles.ts";
 
 /** Buckets per factor of two: 2.2 % wide. */
 const PER_OCTAVE = 32;
@@ -9,7 +10,7 @@ const OCTAVES = 40;
 export class Histogram {
   readonly #counts = new Uint32Array(PER_OCTAVE * OCTAVES);
   #count = 0;
-  #sum = 0;
+  #sum = ZERO;
 
   add(ns: number): void {
     const bucket = Math.floor(Math.log2(Math.max(ns, 1)) * PER_OCTAVE);

@@ -11,6 +11,7 @@ import { ActorHeap } from "./actorHeap.ts";
 import { CACHE_MISS, CoreAccounts, LOCK_SPIN, STACK } from "./core.ts";
 import type { Column, Connections } from "./connections.ts";
 import { Distance } from "./distance.ts";
+import { ZERO } from "./doubles.ts";
 import { FrameQueue } from "./frameQueue.ts";
 import { SpinLock } from "./lock.ts";
 import type { Listener, Process } from "./process.ts";
@@ -70,7 +71,7 @@ export class World {
   /** Time that a frame takes at least, in either direction. */
   readonly quietNs: number;
   /** End of the present window: what begins later belongs to the next. */
-  untilNs = 0;
+  untilNs = ZERO;
   /** End of what each core does now. */
   readonly freeNs: Float64Array;
   /** The card's receive rings, served by the core of the same number. */
@@ -95,14 +96,14 @@ export class World {
   packets = 0;
   localPackets = 0;
   /** Time spent in softirqs, and in looking listeners up, all cores together. */
-  softirqNs = 0;
-  lookUpNs = 0;
+  softirqNs = ZERO;
+  lookUpNs = ZERO;
   readonly #tickNs: number;
   /** From the card to where a client sees a frame. */
   readonly #toClientNs: number;
   readonly #nsPerByte: number;
-  #linkFreeNs = 0;
-  #cardFreeNs = 0;
+  #linkFreeNs = ZERO;
+  #cardFreeNs = ZERO;
 
   constructor(options: WorldOptions) {
     const { connections, costs, design, point, traits } = options;
