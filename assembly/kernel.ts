@@ -109,6 +109,7 @@ import { tcbBoot } from "./tcp/tcb.ts";
 import { timersRun } from "./tcp/timeouts.ts";
 import { wheelBoot, wheelNextTick, wheelTake } from "./tcp/wheel.ts";
 import { nowNs, nowTick, setNow, TICK_SHIFT, tickReached } from "./time.ts";
+import { tcpCloseNow, tcpSendNow, turn } from "./turn.ts";
 import {
   udpBind,
   udpBoot,
@@ -168,6 +169,7 @@ export {
   tcpAbortAll,
   tcpAccept,
   tcpClose,
+  tcpCloseNow,
   tcpConnect,
   tcpGetInfo,
   tcpInfo,
@@ -179,10 +181,12 @@ export {
   tcpRecvPeek,
   tcpSend,
   tcpSendCommit,
+  tcpSendNow,
   tcpSendReserve,
   tcpSetOption,
   tcpShutdownSend,
   tuningReload,
+  turn,
   udpBind,
   udpClose,
   udpJoin,

@@ -84,3 +84,16 @@ export function txPublish(): void {
   tailPublished = tail;
   storeOrdered(TX_CONTROL_BASE + RING_TAIL, tail);
 }
+
+/**
+ * Starts over at the ring's first byte when there is nothing in it. Preconditions: the consumer is on this thread, and
+ * reads head and tail anew each time; no frame is begun.
+ */
+export function txRewind(): void {
+  if (tail == 0 || tail != load<u32>(TX_CONTROL_BASE + RING_HEAD)) return;
+  tail = 0;
+  tailPublished = 0;
+  headSeen = 0;
+  store<u32>(TX_CONTROL_BASE + RING_HEAD, 0);
+  store<u32>(TX_CONTROL_BASE + RING_TAIL, 0);
+}

@@ -95,6 +95,14 @@ export class FrameRing {
     return this.#base + ((counter & this.#mask) >>> 0);
   }
 
+  /** Starts over at the first byte when the ring is empty, and so stays in the caches. Both ends are on this thread. */
+  rewind(): void {
+    const head = this.words[this.#head] as number;
+    if (head === 0 || head !== this.words[this.#tail]) return;
+    this.words[this.#head] = 0;
+    this.words[this.#tail] = 0;
+  }
+
   // Consumer side.
 
   /**

@@ -277,6 +277,7 @@ export class Clients {
   /** @returns true: there is more. */
   #takeIn(arriving: readonly FrameQueue[], headsNs: Float64Array): boolean {
     const nowNs = this.#nowNs;
+    this.#rx.rewind();
     let taken = 0;
     let arrivalNs = Number.POSITIVE_INFINITY;
     for (let i = 0; i < headsNs.length; i++) {
@@ -301,9 +302,8 @@ export class Clients {
 
   /** One poll: acknowledgements leave before the application answers, as from a kernel that does not wait for it. */
   #turn(): void {
-    let events = this.#exports.poll(this.#nowNs, POLL_FRAMES);
+    let events = this.#exports.turn(this.#nowNs, POLL_FRAMES);
     for (;;) {
-      this.#exports.flush();
       const { words } = this.#memory;
       for (let i = 0, at = this.#eventsAt; i < events; i++, at += EVENT_WORDS) {
         this.#onEvent(words[at] as number, (words[at + 1] as number) & 0xffff);
@@ -311,7 +311,7 @@ export class Clients {
       if (events > 0) this.#exports.flush();
       this.#sendAll();
       if (this.#exports.hasWork() === 0) return;
-      events = this.#exports.poll(this.#nowNs, POLL_FRAMES);
+      events = this.#exports.turn(this.#nowNs, POLL_FRAMES);
     }
   }
 

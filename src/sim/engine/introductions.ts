@@ -43,7 +43,6 @@ export function introduce(
       kernel.stage(queue);
     }
     kernel.poll(1e9, requests.length);
-    kernel.flush();
     for (let run = kernel.tx.peekRun(); run !== 0; run = kernel.tx.peekRun()) kernel.tx.consume(kernel.tx.runBytes);
   }
 }

@@ -483,8 +483,8 @@ export class Processes {
     let t = now + accounts.spend(core, STACK, this.#enter(process) + ns.sendCycles);
     t += accounts.spend(core, STACK, bytes / ns.copyBytesPerCycle / costs.clockGhz);
     t = world.touchData(slot, core, t);
-    kernel.send(connections.handle.get(slot), bytes);
-    const frames = world.flush(kernel, core, t);
+    kernel.sendNow(connections.handle.get(slot), bytes);
+    const frames = world.emit(kernel, core, t);
     t += accounts.spend(core, STACK, frames * ns.txPacketCycles);
     return world.steerSent(core, slot, frames, false, t);
   }
@@ -496,7 +496,7 @@ export class Processes {
     const kernel = this.#kernelOf(slot);
     let t = now + this.#stack(process, this.#enter(process) + ns.closeCycles);
     t = world.touch(slot, process.core, t);
-    kernel.exports.tcpClose(connections.handle.get(slot));
+    kernel.exports.tcpCloseNow(connections.handle.get(slot));
     connections.handle.set(slot, -1);
     // Once it is closed, a client's slot may have another life.
     process.peer = connections.peer.get(slot);
@@ -504,7 +504,7 @@ export class Processes {
     // Without a TIME-WAIT: the client has closed first. Ports of connections to back ends are in other buckets.
     if (slot < connections.clientSlots && connections.ended.get(slot) === 1)
       t = this.#softirq.changePort(process.core, t);
-    const frames = world.flush(kernel, process.core, t);
+    const frames = world.emit(kernel, process.core, t);
     t += this.#stack(process, frames * ns.txPacketCycles);
     world.transmitSteering?.sentLast(process.core, frames);
     this.#plan(process, this.#plans.destroy, P.OP_CLOSED);

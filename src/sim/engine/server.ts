@@ -305,7 +305,7 @@ function tellAll(world: World, words: Int32Array, at: number, nowNs: number): vo
   world.kernels.forEach((kernel, id) => {
     queue.push(words, at, nowNs, 0);
     kernel.deliver(queue, nowNs);
-    world.flush(kernel, id % world.point.cores, nowNs);
+    world.emit(kernel, id % world.point.cores, nowNs);
   });
 }
 
@@ -319,7 +319,6 @@ function resolveAddresses(world: World, clients: Clients): void {
   const answer = (words: Int32Array, at: number, into: FrameRing) => {
     queue.push(words, at, 0, 0);
     first.deliver(queue, 1e9);
-    first.exports.flush();
     for (let reply = first.tx.peekRun(); reply !== 0; reply = first.tx.peekRun()) {
       const { runBytes } = first.tx;
       const replies = new FrameQueue();
@@ -338,7 +337,7 @@ function runTimers(world: World, softirq: Softirq, nowNs: number): void {
     const events = kernel.poll(nowNs, 0);
     let t = nowNs;
     if (events > 0 && world.design.stack === "kernel") t = softirq.events(kernel, events, core, nowNs);
-    const frames = world.flush(kernel, core, t);
+    const frames = world.emit(kernel, core, t);
     if (frames === 0 && t === nowNs) return;
     t += world.accounts.spend(core, STACK, frames * world.ns.txPacketCycles);
     delay(world, core, nowNs, t - nowNs);

@@ -57,21 +57,25 @@ export class ServerKernel {
     return listener;
   }
 
-  /** Takes the queue's oldest frame in, at `nowNs`. @returns events, at `eventsAt`. */
+  /** Takes the queue's oldest frame in, at `nowNs`, and answers. @returns events, at `eventsAt`. */
   deliver(queue: FrameQueue, nowNs: number): number {
-    if (!queue.moveTo(this.#rx)) throw new NetPopcornError("ERR_SIM", "a frame does not fit a kernel's ring");
+    this.stage(queue);
     return this.poll(nowNs, 1);
   }
 
   /** Puts the queue's oldest frame in without processing it. */
   stage(queue: FrameQueue): void {
+    this.#rx.rewind();
     if (!queue.moveTo(this.#rx)) throw new NetPopcornError("ERR_SIM", "a frame does not fit a kernel's ring");
   }
 
-  /** A kernel's time must not run backwards, though a step on another core may have been ahead a little. */
+  /**
+   * What there is to be sent then lies in the ring. A kernel's time must not run backwards, though a step on another
+   * core may have been ahead a little.
+   */
   poll(nowNs: number, frames: number): number {
     this.#nowNs = Math.max(this.#nowNs, Math.floor(nowNs));
-    return this.exports.poll(this.#nowNs, frames);
+    return this.exports.turn(this.#nowNs, frames);
   }
 
   /**
@@ -79,11 +83,18 @@ export class ServerKernel {
    * @throws NetPopcornError ERR_SIM: the memory for streams is full. A part would be no whole request or response.
    */
   send(handle: number, bytes: number): void {
-    const sent = this.exports.tcpSend(handle, this.area, bytes);
-    if (sent >= 0 && sent < bytes) {
-      const what = `${bytes} bytes do not fit a server kernel's send buffers`;
-      throw new NetPopcornError("ERR_SIM", `${what}; lower the concurrency or the sizes of messages and responses`);
-    }
+    this.#checkSent(this.exports.tcpSend(handle, this.area, bytes), bytes);
+  }
+
+  /** The same, and puts it into the ring. */
+  sendNow(handle: number, bytes: number): void {
+    this.#checkSent(this.exports.tcpSendNow(handle, this.area, bytes), bytes);
+  }
+
+  #checkSent(sent: number, bytes: number): void {
+    if (sent < 0 || sent === bytes) return;
+    const what = `${bytes} bytes do not fit a server kernel's send buffers`;
+    throw new NetPopcornError("ERR_SIM", `${what}; lower the concurrency or the sizes of messages and responses`);
   }
 
   /** Puts what there is to be sent into the ring. */

@@ -194,7 +194,7 @@ export class Softirq {
     listener.lastCore = core;
     t += accounts.spend(core, STACK, ns.synCycles);
     kernel.deliver(queue, now);
-    const frames = world.flush(kernel, core, t + ns.txPacketCycles);
+    const frames = world.emit(kernel, core, t + ns.txPacketCycles);
     t += accounts.spend(core, STACK, frames * ns.txPacketCycles);
     if (frames > 0) connections.halfOpen.set(slot, 1);
     t = world.steerSent(core, slot, frames, true, t);
@@ -308,7 +308,7 @@ export class Softirq {
   #follow(kernel: ServerKernel, events: number, core: number, now: number, slot: number): number {
     const world = this.#world;
     let t = events > 0 ? this.events(kernel, events, core, now) : now;
-    const frames = world.flush(kernel, core, t);
+    const frames = world.emit(kernel, core, t);
     if (frames === 0) return t;
     t += world.accounts.spend(core, STACK, frames * world.ns.txPacketCycles);
     return slot < 0 ? t : world.steerSent(core, slot, frames, false, t);

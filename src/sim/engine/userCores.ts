@@ -90,7 +90,7 @@ export class UserCores {
     t += accounts.spend(core, STACK, opened * ns.userConnCycles);
     const events = kernel.poll(now, count);
     const woken = this.#note(kernel, core, events);
-    const frames = world.flush(kernel, core, t);
+    const frames = world.emit(kernel, core, t);
     // Sending goes through the same batches as receiving.
     t += accounts.spend(core, STACK, frames * ns.userRxPacketCycles);
     this.#asked[core] = 0;

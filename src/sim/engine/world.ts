@@ -229,19 +229,25 @@ export class World {
 
   /** Has a kernel send what it can, and puts that on the link at `nowNs`. @returns frames. */
   flush(kernel: ServerKernel, core: number, nowNs: number): number {
-    let frames = 0;
-    let sent = 0;
-    do {
+    kernel.flush();
+    return this.emit(kernel, core, nowNs);
+  }
+
+  /** Puts on the link at `nowNs` what a kernel has sent, and what then finds room in its ring. @returns frames. */
+  emit(kernel: ServerKernel, core: number, nowNs: number): number {
+    let sent = this.#take(kernel, core, nowNs);
+    let frames = sent;
+    // So many may have been all that the ring holds.
+    while (sent >= RING_FRAMES_MIN) {
       kernel.flush();
-      sent = this.#emit(kernel, core, nowNs);
+      sent = this.#take(kernel, core, nowNs);
       frames += sent;
-      // So many may have been all that the ring holds.
-    } while (sent >= RING_FRAMES_MIN);
+    }
     return frames;
   }
 
   /** Takes what a kernel has sent. @returns frames. */
-  #emit(kernel: ServerKernel, core: number, nowNs: number): number {
+  #take(kernel: ServerKernel, core: number, nowNs: number): number {
     const { tx } = kernel;
     let frames = 0;
     for (let run = tx.peekRun(); run !== 0; run = tx.peekRun()) {
