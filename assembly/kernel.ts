@@ -20,7 +20,7 @@ import {
   txRingBytes,
   udpSocketsMax,
 } from "./config.ts";
-import { txBoot, txFrameBytesMax, txPublish } from "./device/tx.ts";
+import { txBoot, txFrameBytesMax, txPublish, txRewind } from "./device/tx.ts";
 import { groupsBoot } from "./flow/groups.ts";
 import { hashBoot } from "./flow/hash.ts";
 import { migrationBoot, migrationLateDrop, migrationLatePeek, migrationSetGroup } from "./flow/migration.ts";
@@ -187,6 +187,7 @@ export {
   tcpShutdownSend,
   tuningReload,
   turn,
+  txRewind,
   udpBind,
   udpClose,
   udpJoin,

@@ -37,6 +37,13 @@ const COMPLETIONS_MIN = 10_000;
 const AB_MAX_NS = 600e9;
 const LATENCY_POINTS = 200;
 
+/**
+ * The last small run of this thread, and while another one runs, that one. V8 compiles code for the very functions and
+ * shapes of objects that it has seen, and throws it away when the last of these is collected: each point would have
+ * the engine compiled again.
+ */
+const kept: Run[] = [];
+
 /** @throws NetPopcornError ERR_SIM_ABORTED, ERR_SIM. */
 export async function runPoint(point: SimPoint, hooks: RunHooks = {}): Promise<PointResult> {
   const machine = typeof point.machine === "string" ? machineNamed(point.machine) : point.machine;
@@ -44,11 +51,14 @@ export async function runPoint(point: SimPoint, hooks: RunHooks = {}): Promise<P
   const options = { point, machine, module, hooks, startWallNs: hooks.wallNs?.() ?? 0 };
   if (needsLittle(point)) {
     const run = new Run({ ...options, roomy: false });
+    kept.push(run);
     try {
       return run.run();
     } catch (error) {
       // While no kernel is full, more memory would have changed nothing.
       if (!run.isFull) throw error;
+    } finally {
+      kept.splice(0, kept.length - 1);
     }
   }
   return new Run({ ...options, roomy: true }).run();

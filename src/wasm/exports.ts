@@ -22,13 +22,14 @@ export type KernelExports = {
   poll(nowNs: number, budgetFrames: number): number;
   /** Sends what commands since the last poll have made sendable. @returns frames put on the TX ring. */
   flush(): number;
-  // For who takes the frames before anything else happens, on the kernel's own thread: the TX ring starts over when it
-  // is empty (assembly/turn.ts).
+  // For who takes the frames before anything else happens, on the kernel's own thread (assembly/turn.ts).
   /** poll, then flush. @returns as poll. */
   turn(nowNs: number, budgetFrames: number): number;
   /** tcpSend or tcpClose, then flush. @returns as those. */
   tcpSendNow(handle: number, source: number, bytes: number): number;
   tcpCloseNow(handle: number): number;
+  /** The TX ring starts over at its first byte, if it is empty. */
+  txRewind(): void;
   /** When `poll` has something to do without a new frame or command, in ns; Infinity: never. */
   nextDeadlineNs(): number;
   /** 1 when received frames, unpublished events or unsent output wait for the next poll. */

@@ -29,7 +29,7 @@ import { BegunList } from "./begunList.ts";
 import type { Connections } from "./connections.ts";
 import { ZERO } from "./doubles.ts";
 import type { FrameQueue } from "./frameQueue.ts";
-import { EVENT_WORDS } from "./serverKernel.ts";
+import { EVENT_WORDS, REWIND_BYTES } from "./serverKernel.ts";
 import { Histogram } from "./statistics.ts";
 import { ThinkTimes } from "./thinkTimes.ts";
 import {
@@ -98,6 +98,8 @@ export type ClientsOptions = {
   readonly rampNs: number;
   /** Groups that hot connections come from. */
   readonly hotGroups: readonly number[];
+  /** As for ServerKernel. */
+  readonly rewinds: boolean;
   /** A frame leaves for the server. @param at word of its record in `words`. @param entry slot and kind. */
   readonly send: (words: Int32Array, at: number, leavesNs: number, entry: number) => void;
   /** A connection begins; `index` of the server's address. Before its SYN leaves. */
@@ -591,6 +593,7 @@ export class Clients {
       }
       ring.consume(runBytes);
     }
+    if (this.#options.rewinds && ring.head >= REWIND_BYTES) this.#exports.txRewind();
     this.#catchUp(frames);
   }
 

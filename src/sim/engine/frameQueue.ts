@@ -141,10 +141,14 @@ export class FrameQueue {
 /** A view object for a copy costs as much as copying this many words one by one. */
 const WORDWISE_MAX = 192;
 
+/** @param words an even number. */
 function copyWords(source: Int32Array, from: number, target: Int32Array, to: number, words: number): void {
   if (words > WORDWISE_MAX) {
     target.set(source.subarray(from, from + words), to);
     return;
   }
-  for (let i = 0; i < words; i++) target[to + i] = source[from + i] as number;
+  for (let i = 0; i < words; i += 2) {
+    target[to + i] = source[from + i] as number;
+    target[to + i + 1] = source[from + i + 1] as number;
+  }
 }

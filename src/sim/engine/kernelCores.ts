@@ -28,6 +28,8 @@ export class KernelCores {
   readonly #runQueues: readonly RunQueue[];
   /** Cores share nothing, and each has one listener: packets may be processed in bursts. */
   readonly #alone: boolean;
+  /** Processes accept from their own listener only. */
+  readonly #ownOnly: boolean;
   readonly #current: (Process | undefined)[];
   readonly #sliceEndNs: Float64Array;
 
@@ -38,6 +40,7 @@ export class KernelCores {
     this.#processes = processes;
     this.#runQueues = runQueues;
     this.#alone = world.design.tables === "core" && world.listeners.length === world.kernels.length;
+    this.#ownOnly = world.design.acceptFrom === "own" && world.design.balancer !== "affinity";
     this.#polling = new Uint8Array(cores);
     this.#interruptedNs = new Float64Array(cores).fill(Number.NEGATIVE_INFINITY);
     this.#inARow = new Int32Array(cores);
@@ -95,8 +98,18 @@ export class KernelCores {
     while (end < beforeNs && end <= intervalNs && this.#current[core] === undefined) {
       const process = queue.first;
       if (process === undefined || !this.#processes.findsNothing(process)) break;
-      end = this.#run(core, process, end);
+      end = this.#sleepAgain(core, queue, process, end);
     }
+    return end;
+  }
+
+  #sleepAgain(core: number, queue: RunQueue, process: Process, now: number): number {
+    if (!this.#ownOnly) return this.#run(core, process, now);
+    const { accounts, ns } = this.#world;
+    queue.shift();
+    const t = now + accounts.spend(core, SWITCH, ns.contextSwitchCycles);
+    const end = this.#processes.sleepAgain(process, t);
+    accounts.note(core, "epoll_wait", "process", now, end);
     return end;
   }
 

@@ -54,6 +54,7 @@ export class SpinLock {
     this.#distance = distance;
     const sockets = distance.socketOf(distance.cores - 1) + 1;
     this.#meanLineNs = (distance.sameSocketNs + (sockets - 1) * distance.crossSocketNs) / sockets;
+    this.resetStatistics();
   }
 
   /** Core that held it last, -1: none. */

@@ -192,6 +192,18 @@ export class Processes {
     return this.#addresses === 1 && (this.#world.listeners[process.listener] as Listener).acceptCount === 0;
   }
 
+  /** What #wait does then. Preconditions: findsNothing(process), which accepts from its own listener only. */
+  sleepAgain(process: Process, now: number): number {
+    const { ns } = this.#world;
+    process.calls = 0;
+    process.epollCore = process.core;
+    process.listenerReady = false;
+    process.batch = 0;
+    process.listenerReported = false;
+    process.state = P.IN_EPOLL;
+    return now + this.#stack(process, ns.syscallCycles + ns.epollWaitCycles);
+  }
+
   /** The next of the reported events; none left: epoll_wait, or a blocking accept. */
   #next(process: Process): void {
     process.slot = -1;

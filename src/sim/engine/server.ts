@@ -34,6 +34,8 @@ const SERVER_CONNECTIONS_MIN = 1 << 16;
 const SERVER_CONNECTIONS_FEW = 1 << 19;
 const CONNECTIONS_FEW_MIN = 20_480;
 const CONCURRENCY_FEW = 1 << 16;
+/** The rings of fewer kernels stay in the caches anyway. */
+const REWINDING_KERNELS_MIN = 4;
 const BUFFERS_BYTES_FEW = 1024;
 const RAMP_NS = 100e6;
 /** TX rings of all kernels together. */
@@ -82,6 +84,7 @@ export function createServer(options: ServerOptions): Server {
     tickNs,
     rampNs: point.protocol === "ab" ? 0 : RAMP_NS,
     hotGroups: hotGroups(point, world.steering.queues),
+    rewinds: fillsNoRing(point),
     send: (words, at, leavesNs, entry) => toServer(world, words, at, leavesNs, entry),
     onOpen: (slot, index) => {
       const kernel = design.choice === "hash" && world.kernels.length > 1 ? choose.below(world.kernels.length) : 0;
@@ -146,6 +149,11 @@ export function needsLittle(point: SimPoint): boolean {
   );
 }
 
+/** Nobody sends so much at a time that a TX ring is full, which puts who finds it so behind all others. */
+function fillsNoRing(point: SimPoint): boolean {
+  return needsLittle(point) && point.protocol === "steady";
+}
+
 function bootKernels({ module, roomy, seeds, world }: ServerOptions, addresses: number): ServerKernel[] {
   const { connections, design, point } = world;
   const count = design.listeners === "one" ? 1 : point.cores;
@@ -153,6 +161,7 @@ function bootKernels({ module, roomy, seeds, world }: ServerOptions, addresses: 
   const connectionsMax = roomy ? roomFor(count) : few;
   const rings = { rxRingBytes: rxRingBytes(world), txRingBytes: txRingBytes(world, count) };
   const memory = memoryFor({ connectionsMax, open: connections.slots, ...rings }, point);
+  const rewinds = fillsNoRing(point) && design.tables === "core" && count >= REWINDING_KERNELS_MIN;
   return Array.from({ length: count }, (_, kernelId) => {
     const kernel = new ServerKernel(
       {
@@ -168,6 +177,7 @@ function bootKernels({ module, roomy, seeds, world }: ServerOptions, addresses: 
         },
       },
       connectionsMax,
+      rewinds,
     );
     return kernel;
   });

@@ -14,6 +14,8 @@ import type { FrameQueue } from "./frameQueue.ts";
 const AREA_BYTES = 65536;
 /** Of the connections that there is room for. */
 const FULL_PART = 0.75;
+/** So much of each ring stays in the caches of the machine that simulates. */
+export const REWIND_BYTES = 4096;
 const ACCEPT_QUEUE_WORD = (COUNTERS_BASE + 8 * GAUGE_ACCEPT_QUEUE) >> 2;
 const QUEUE_FULL_WORD = (COUNTERS_BASE + 8 * DROP_ACCEPT_QUEUE_FULL) >> 2;
 const TIME_WAIT_WORD = (COUNTERS_BASE + 8 * GAUGE_TIME_WAIT) >> 2;
@@ -33,13 +35,16 @@ export class ServerKernel {
   readonly #rx: FrameRing;
   readonly #tcbs: number;
   readonly #fullAt: number;
+  readonly #rewinds: boolean;
   #nowNs = Number.NEGATIVE_INFINITY;
 
-  constructor(options: BootOptions, connectionsMax: number) {
+  /** @param rewinds its TX ring never fills up, so that it does not matter where in it a frame lies. */
+  constructor(options: BootOptions, connectionsMax: number, rewinds: boolean) {
     const { memory, exports } = bootKernel(options);
     this.memory = memory;
     this.exports = exports;
     this.words = memory.words;
+    this.#rewinds = rewinds;
     this.#rx = memory.rxRing(0);
     this.tx = memory.txRing();
     if (!this.#rx.ready || !this.tx.ready) throw new NetPopcornError("ERR_SIM", "a kernel has no rings");
@@ -100,6 +105,12 @@ export class ServerKernel {
   /** Puts what there is to be sent into the ring. */
   flush(): void {
     this.exports.flush();
+  }
+
+  /** Gives `bytes` of frames back, which stood at the head of the TX ring. */
+  taken(bytes: number): void {
+    this.tx.consume(bytes);
+    if (this.#rewinds && this.tx.head >= REWIND_BYTES) this.exports.txRewind();
   }
 
   /** Connections waiting in accept queues. */

@@ -262,7 +262,7 @@ export class World {
         frames++;
         at += recordBytes(length);
       }
-      tx.consume(runBytes);
+      kernel.taken(runBytes);
     }
     this.simulatedPackets += frames;
     return frames;
