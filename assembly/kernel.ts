@@ -109,7 +109,6 @@ import { tcbBoot } from "./tcp/tcb.ts";
 import { timersRun } from "./tcp/timeouts.ts";
 import { wheelBoot, wheelNextTick, wheelTake } from "./tcp/wheel.ts";
 import { nowNs, nowTick, setNow, TICK_SHIFT, tickReached } from "./time.ts";
-import { tcpCloseNow, tcpSendNow, turn } from "./turn.ts";
 import {
   udpBind,
   udpBoot,
@@ -169,7 +168,6 @@ export {
   tcpAbortAll,
   tcpAccept,
   tcpClose,
-  tcpCloseNow,
   tcpConnect,
   tcpGetInfo,
   tcpInfo,
@@ -181,12 +179,10 @@ export {
   tcpRecvPeek,
   tcpSend,
   tcpSendCommit,
-  tcpSendNow,
   tcpSendReserve,
   tcpSetOption,
   tcpShutdownSend,
   tuningReload,
-  turn,
   txRewind,
   udpBind,
   udpClose,
@@ -331,6 +327,27 @@ export function flush(): i32 {
   }
   txPublish();
   return served;
+}
+
+// A poll or a command, and what it has to send, in one call: for who takes the frames before anything else happens, on
+// the kernel's own thread (src/sim/engine). A call from JavaScript costs more than most of what a poll looks at.
+
+export function turn(now: f64, budgetFrames: i32): i32 {
+  const published = poll(now, budgetFrames);
+  flush();
+  return published;
+}
+
+export function tcpSendNow(handle: i32, source: usize, bytes: u32): i32 {
+  const sent = tcpSend(handle, source, bytes);
+  flush();
+  return sent;
+}
+
+export function tcpCloseNow(handle: i32): i32 {
+  const status = tcpClose(handle);
+  flush();
+  return status;
 }
 
 export function nextDeadlineNs(): f64 {

@@ -22,7 +22,7 @@ export type KernelExports = {
   poll(nowNs: number, budgetFrames: number): number;
   /** Sends what commands since the last poll have made sendable. @returns frames put on the TX ring. */
   flush(): number;
-  // For who takes the frames before anything else happens, on the kernel's own thread (assembly/turn.ts).
+  // For who takes the frames before anything else happens, on the kernel's own thread.
   /** poll, then flush. @returns as poll. */
   turn(nowNs: number, budgetFrames: number): number;
   /** tcpSend or tcpClose, then flush. @returns as those. */
