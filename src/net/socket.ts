@@ -5,7 +5,7 @@
  */
 import { type LookupAddress, lookup as lookupName } from "node:dns";
 import net from "node:net";
-import { getDefaultHighWaterMark } from "node:stream";
+import { addAbortSignal, getDefaultHighWaterMark } from "node:stream";
 import type { NetPopcornError } from "../errors.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import { OPTION_KEEPALIVE, OPTION_KEEPALIVE_IDLE_MS, OPTION_NODELAY } from "../layout/option.ts";
@@ -30,6 +30,7 @@ import {
   unsupported,
 } from "./errors.ts";
 import type { ServerInternals, SocketInternals } from "./nodeInternals.ts";
+import { extendStreamHandle, UNDER_STREAM_HANDLE } from "./tlsHandle.ts";
 import {
   CHUNK_BYTES_MAX,
   CONNECTED,
@@ -64,9 +65,14 @@ const OWN_OPTIONS: ReadonlySet<string> = new Set([
   ...["autoSelectFamily", "autoSelectFamilyAttemptTimeout"],
 ]);
 
-/** Its constructor takes 4.5 µs longer with options than without (Node 20: it copies and extends them). */
+/**
+ * Its constructor takes 4.5 µs longer with options than without (Node 20: it copies and extends them). A signal that is
+ * aborted already would destroy the socket before there is one.
+ */
 function forNode(options: SocketOptions | undefined): SocketOptions | undefined {
-  for (const name in options) if (!OWN_OPTIONS.has(name)) return options;
+  for (const name in options) {
+    if (!OWN_OPTIONS.has(name)) return options.signal === undefined ? options : { ...options, signal: undefined };
+  }
   return undefined;
 }
 
@@ -128,6 +134,7 @@ export class StackSocket extends net.Socket implements TransportUser {
     this.#noDelay = options?.noDelay === true;
     this.#keepAlive = options?.keepAlive === true;
     this.#keepAliveDelayMs = keepAliveDelayMs(options?.keepAliveInitialDelay);
+    if (options?.signal !== undefined) addAbortSignal(options.signal, this);
   }
 
   /** A connection that `server` has accepted. */
@@ -150,6 +157,10 @@ export class StackSocket extends net.Socket implements TransportUser {
     if (server.pauseOnConnect) socket.pause();
     else socket.read(0);
     return socket;
+  }
+
+  static #isOne(stream: unknown): stream is StackSocket {
+    return stream instanceof StackSocket;
   }
 
   static #pull(socket: StackSocket): void {
@@ -219,10 +230,10 @@ export class StackSocket extends net.Socket implements TransportUser {
       this.once("connect", () => this._final(done));
       return;
     }
-    const status = this.#transport?.shutdown() ?? 0;
-    const error = status < 0 && status !== ENOTCONN ? errnoError(status, "shutdown") : null;
+    // Of a connection that is over Linux says ENOTCONN, which Node does not report.
+    this.#transport?.shutdown();
     // Not at once: Node hears of it from the event loop, when ticks and promises have run.
-    void settled.then(() => process.nextTick(done, error));
+    void settled.then(() => process.nextTick(done, null));
   }
 
   override destroy(error?: Error): this {
@@ -266,16 +277,33 @@ export class StackSocket extends net.Socket implements TransportUser {
 
   /**
    * node:tls takes a socket without a handle for one that is connecting and waits for "connect", also when it is open:
-   * an accepted one, or after STARTTLS. Nobody else asks an open socket for that event. It is told, and from then on
-   * TLS decides when this side ends: it may have more to write when the peer has ended.
+   * an accepted one, or after STARTTLS. Nobody else asks an open socket for that event. It is told.
    */
   override once(event: string, listener: (...args: never[]) => void): this {
+    if (event === "connect") extendStreamHandle(StackSocket.#isOne);
     if (event !== "connect" || this.connecting || !this.#transport) {
       return super.once(event, listener as Parameters<net.Socket["once"]>[1]);
     }
-    this.allowHalfOpen = true;
+    this[UNDER_STREAM_HANDLE]();
     process.nextTick(() => listener.call(this));
     return this;
+  }
+
+  /**
+   * From then on TLS decides when this side ends: it may have more to write when the peer has ended, and may answer
+   * when it has ended itself. Its own handle fails such a write without the event "error", and so does this.
+   */
+  [UNDER_STREAM_HANDLE](): void {
+    if (Object.hasOwn(this, UNDER_STREAM_HANDLE)) return;
+    Object.defineProperty(this, UNDER_STREAM_HANDLE, { value() {} });
+    this.allowHalfOpen = true;
+    const write = this.write as (...args: unknown[]) => boolean;
+    this.write = (...args: unknown[]) => {
+      if (!this.writableEnded) return write.apply(this, args);
+      const done = args.at(-1);
+      if (typeof done === "function") process.nextTick(done, errnoError(EPIPE, "write"));
+      return false;
+    };
   }
 
   override resetAndDestroy(): this {
@@ -446,8 +474,8 @@ export class StackSocket extends net.Socket implements TransportUser {
       const { host, handle } = sockets.openHandle({
         address,
         port,
-        ...(localAddress === undefined ? {} : { localAddress }),
-        ...(localPort === undefined ? {} : { localPort }),
+        ...(localAddress ? { localAddress } : {}),
+        ...(localPort ? { localPort } : {}),
       });
       this.#attach(new Transport(sockets, host, handle, this));
     } catch (cause) {

@@ -14,6 +14,10 @@ export function setDefaultStack(stack: NetStack | undefined): void {
   defaultStack = stack;
 }
 
+export function findDefaultStack(): NetStack | undefined {
+  return defaultStack;
+}
+
 /** @throws NetPopcornError ERR_NO_STACK. */
 export function getDefaultStack(): NetStack {
   if (defaultStack === undefined) {

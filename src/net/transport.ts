@@ -29,6 +29,7 @@ export const FAILED = Symbol("failed");
 export const LOST = Symbol("lost");
 
 export interface TransportUser {
+  readonly connecting: boolean;
   [CONNECTED](): void;
   /** Received bytes, in the kernel's memory: valid during the call. @returns false: no more for now. */
   [DATA](bytes: Uint8Array, at: number, count: number): boolean;
@@ -113,11 +114,20 @@ export class Transport implements EventSink, OpenConnection {
       if (status === undefined) setImmediate(() => this.pullOutsideTurn());
     }
     if (!this.#isReading || !this.#user) return;
-    if (status < 0) this.#user[FAILED](status);
-    else if (this.#hasPeerClosed && !this.#isEnded) {
+    if (this.#hasPeerClosed) {
       this.#isEnded = true;
       this.#user[ENDED]();
-    }
+    } else if (status < 0) this.#user[FAILED](status);
+  }
+
+  /**
+   * The connection is reset, or has timed out. As with Node on Linux: who does not read now gets what has come first, and
+   * a peer that has ended has ended. A write that waits is tried again and finds out.
+   */
+  #fail(user: TransportUser, status: number): void {
+    const isLater = this.#hasPeerClosed || (!this.#isReading && !user.connecting);
+    if (isLater) user[WRITABLE]();
+    else user[FAILED](status);
   }
 
   /** As pull(); what the user throws is told as what it throws from an event. */
@@ -184,11 +194,10 @@ export class Transport implements EventSink, OpenConnection {
     return at - from;
   }
 
-  /** FIN after what has been written. @returns 0 or a negative errno. */
-  shutdown(): number {
-    const status = this.#host.handles.shutdownSend(this.#handle);
+  /** FIN after what has been written. */
+  shutdown(): void {
+    this.#host.handles.shutdownSend(this.#handle);
     this.#host.requestTurn();
-    return status;
   }
 
   setOption(option: number, value: number): void {
@@ -273,7 +282,7 @@ export class Transport implements EventSink, OpenConnection {
       if (mask & EVENT_CONNECTED) user[CONNECTED]();
       if (mask & (EVENT_READABLE | EVENT_PEER_CLOSED)) this.pull(readableBytes);
     } finally {
-      if (mask & EVENT_ERROR) this.#user?.[FAILED](status);
+      if (mask & EVENT_ERROR && this.#user) this.#fail(this.#user, status);
       else if (mask & EVENT_WRITABLE) this.#user?.[WRITABLE]();
     }
   }

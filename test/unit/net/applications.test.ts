@@ -156,13 +156,59 @@ describe("node:tls", () => {
   it("node:https listens on the stack", async () => {
     const { server, client } = await start();
     const { key, cert } = certificate;
-    const listener = https.createServer({ key, cert }, (request, response) => response.end(`secret ${request.url}`));
+    const listener = https.createServer({ key, cert }, ({ url, socket }, response) => {
+      socket.setNoDelay(true);
+      response.end(
+        `secret ${url} ${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress}:${socket.localPort}`,
+      );
+    });
     await listening(server, listener, 443);
     const socket = client.connect(443, SERVER);
-    const createConnection = () => tls.connect({ socket, ca: cert, servername: "netpopcorn.test" });
-    expect(await get({ path: "/x", createConnection }, https.request)).toBe("secret /x");
+    const secure = tls.connect({ socket, ca: cert, servername: "netpopcorn.test" });
+    const answer = await get({ path: "/x", createConnection: () => secure }, https.request);
+    expect(answer).toBe(`secret /x 10.7.0.1 ${socket.localPort} 10.7.0.2:443`);
+    expect([secure.remoteAddress, secure.remotePort]).toEqual([SERVER, 443]);
     listener.close();
     listener.closeAllConnections();
+  });
+
+  it("what the server has ended before TLS was connected is read to its end, and answered", async () => {
+    const { server, client } = await start();
+    const { key, cert } = certificate;
+    const ended: string[] = [];
+    const listener = tls.createServer({ key, cert, allowHalfOpen: true }, (secure) => {
+      secure.end("first");
+      secure.setEncoding("utf8");
+      secure.on("data", (text: string) => ended.push(text));
+    });
+    await listening(server, listener, 443);
+    const secure = tls.connect({ socket: client.connect(443, SERVER), ca: cert, servername: "netpopcorn.test" });
+    secure.allowHalfOpen = true;
+    await event(secure.resume(), "end");
+    secure.end("second");
+    await event(secure, "close");
+    while (ended.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    expect(ended).toEqual(["second"]);
+    listener.close();
+  });
+
+  it("what TLS says after its end fails without an event, as with a handle of Node's", async () => {
+    const { server, client } = await start();
+    const { key, cert } = certificate;
+    const listener = tls.createServer({ key, cert, allowHalfOpen: true }, (secure) => secure.resume());
+    await listening(server, listener, 443);
+    const socket = client.connect(443, SERVER);
+    const secure = tls.connect({ socket, ca: cert, servername: "netpopcorn.test" });
+    const errors: Error[] = [];
+    secure.on("error", (error) => errors.push(error));
+    await event(secure, "secureConnect");
+    socket.end();
+    const failure = await new Promise((resolve) => socket.write("late", resolve));
+    expect(failure).toMatchObject({ code: "EPIPE", syscall: "write" });
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(errors).toEqual([]);
+    secure.destroy();
+    listener.close();
   });
 });
 

@@ -57,6 +57,62 @@ const scenarios: Record<string, Scenario> = {
     await closed(client, peer);
     server.close();
   },
+  "a reset after the peer's end is no error for one that only reads": async (network, trace) => {
+    const { server, client, peer } = await connectPair(network, trace, { allowHalfOpen: true });
+    peer.end("last words");
+    await event(client, "end");
+    peer.resetAndDestroy();
+    await closed(peer);
+    await tick();
+    trace.note("client", `destroyed: ${client.destroyed}`);
+    client.end();
+    await closed(client);
+    server.close();
+  },
+  "what came before a reset is read by one that had stopped reading": async (network, trace) => {
+    const server = network.server.createServer();
+    const port = await listening(server, network.host);
+    const accepted = event(server, "connection") as Promise<nodeNet.Socket>;
+    // How many bytes it has taken out of the connection by then may differ.
+    const client = network.client.connect({ port, host: network.host });
+    const failed = event(client, "error") as Promise<NodeJS.ErrnoException>;
+    const peer = await accepted;
+    await tick();
+    client.pause();
+    peer.write(Buffer.alloc(50_000));
+    while (client.readableLength < client.readableHighWaterMark) await tick();
+    peer.resetAndDestroy();
+    await closed(peer);
+    await tick();
+    let bytes = 0;
+    client.on("data", (chunk: Buffer) => {
+      bytes += chunk.length;
+    });
+    trace.note("client", `destroyed: ${client.destroyed}`);
+    client.resume();
+    trace.note("client", `${(await failed).message} after ${bytes} bytes`);
+    server.close();
+  },
+  "a signal that is aborted already": async (network, trace) => {
+    const server = network.server.createServer();
+    const port = await listening(server, network.host);
+    const signal = AbortSignal.abort();
+    const client = network.client.connect({ port, host: network.host, signal });
+    const { name, code } = (await event(client, "error")) as NodeJS.ErrnoException;
+    trace.note("client", `${name} ${code}`);
+    server.close();
+  },
+  "options that are null are none": async (network, trace) => {
+    const server = network.server.createServer();
+    const port = await listening(server, network.host);
+    // As undici passes them.
+    const options = { port, host: network.host, localAddress: null, localPort: null, path: null };
+    const client = trace.socket("client", network.client.connect(options as never));
+    await event(client, "connect");
+    client.destroy();
+    await closed(client);
+    server.close();
+  },
   "onread into buffers that are smaller than what comes, paused after every second one": async (network, trace) => {
     const server = network.server.createServer((socket) => socket.resume().end("hello world"));
     const port = await listening(server, network.host);
