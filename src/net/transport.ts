@@ -121,8 +121,8 @@ export class Transport implements EventSink, OpenConnection {
   }
 
   /**
-   * The connection is reset, or has timed out. As with Node on Linux: who does not read now gets what has come first, and
-   * a peer that has ended has ended. A write that waits is tried again and finds out.
+   * The connection is reset, or has timed out. As with Node on Linux: who does not read now gets what has come first,
+   * and a peer that has ended has ended. A write that waits is tried again and finds out.
    */
   #fail(user: TransportUser, status: number): void {
     const isLater = this.#hasPeerClosed || (!this.#isReading && !user.connecting);
