@@ -1,7 +1,7 @@
 /**
  * What node:tls asks the handle below it for: addresses, setNoDelay(), setKeepAlive(), ref(), unref(). Below a
- * TLSSocket on a socket of the stack is Node's handle for streams in JavaScript (JSStream), which has none of these: a request of
- * node:https would not know whom it is from. It gets them here, answered by the stream's socket, which learns of it.
+ * TLSSocket on a socket of the stack is Node's handle for streams in JavaScript (JSStream), which has none of these:
+ * a request of node:https would not know whom it is from. It gets them here, answered by the stream's socket.
  */
 import type net from "node:net";
 import { Duplex } from "node:stream";
