@@ -3,11 +3,22 @@
  * number s lies at s modulo the size), taken from the stream pool when there is something to keep and given back when
  * there is not. They grow by doubling up to the connection's limit.
  */
+import { streamPoolBytes } from "../config.ts";
 import { copyBytes } from "../mem/copy.ts";
 import { autoTuningWrite } from "./autoTuning.ts";
-import { STREAM_ORDER_MIN, streamAlloc, streamFree, streamOrderFor } from "../mem/streamPool.ts";
+import {
+  STREAM_ORDER_MAX,
+  STREAM_ORDER_MIN,
+  streamAlloc,
+  streamFree,
+  streamFreeBytes,
+  streamOrderFor,
+} from "../mem/streamPool.ts";
 import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
 import { coldOf, F_RCV_RING_USED, F_SND_RING_USED, Tcb } from "../tcp/tcb.ts";
+
+/** 4 KiB: so much a connection may have of whatever is left. */
+const SND_ORDER_ASSURED: u32 = 12;
 
 /** Copies between a ring and linear memory; at most two pieces. */
 export function ringWrite(ring: usize, order: u32, seq: u32, source: usize, bytes: u32): void {
@@ -102,6 +113,20 @@ export function sndBufferStart(tcb: Tcb): u32 {
 }
 
 /**
+ * Largest ring that a connection may have for sending now. While half of the pool is free, any; then an eighth of what
+ * is free for what its path takes (twice the window, or what is in flight), a 64th for what only waits. So the pool is
+ * never used up, however many peers do not read: what is left shrinks with each of them, and the next one gets its
+ * share of that (dynamic thresholds: Choudhury, Hahne 1998).
+ */
+function sndOrderMax(tcb: Tcb): u32 {
+  const free = streamFreeBytes();
+  if (free > streamPoolBytes >> 1) return STREAM_ORDER_MAX;
+  const path = (<u64>max(tcb.cwnd, tcb.sndMax - tcb.sndUna)) << 1;
+  const share = max(free >> 6, <u32>min<u64>(path, free >> 3));
+  return max(31 - clz(share | 1), SND_ORDER_ASSURED);
+}
+
+/**
  * Room in the send ring for `bytes` more.
  * @returns bytes that fit: limited by the connection's limit and by the pool.
  */
@@ -119,15 +144,17 @@ export function sndBufferFor(tcb: Tcb, bytes: u32): u32 {
   if ((queued + wanted) << 2 > size) tcb.flags |= F_SND_RING_USED;
   if (tcb.sndBuf != 0) {
     if (queued + wanted <= size) return wanted;
-    const order = streamOrderFor(queued + wanted);
+    const order = min(streamOrderFor(queued + wanted), sndOrderMax(tcb));
+    if (order <= <u32>tcb.sndBufOrder) return size - queued;
     const larger = grow(tcb.sndBuf, tcb.sndBufOrder, order, start, queued);
     if (larger == 0) return size - queued;
     tcb.sndBuf = <u32>larger;
     tcb.sndBufOrder = <u8>order;
-    return wanted;
+    return min(wanted, ((<u32>1) << order) - queued);
   }
   const needed = streamOrderFor(wanted);
   let order = max(needed, freshOrder(needed, tcb.sndBufOrder, coldOf(tcb).sndLimitOrder));
+  order = min(order, sndOrderMax(tcb));
   let buffer = streamAlloc(order);
   // Short of memory: take what there is, down to the smallest block.
   while (buffer == 0 && order > STREAM_ORDER_MIN) buffer = streamAlloc(--order);

@@ -158,7 +158,9 @@ const SHORT_RTT_US: u32 = 1000;
  * needs a third is what would be missing in flight. Where the round trip is short it is a third here too.
  */
 function writable(tcb: Tcb): void {
-  const limit = (<u32>1) << coldOf(tcb).sndLimitOrder;
+  // The pool may have given less.
+  const order = tcb.sndBuf != 0 ? <u32>tcb.sndBufOrder : 31;
+  const limit = (<u32>1) << min(order, <u32>coldOf(tcb).sndLimitOrder);
   const crumb = tcb.srttUs8 >> 3 < SHORT_RTT_US ? limit / 3 : limit >> 3;
   if (tcb.sndBufEnd - tcb.sndUna > limit - crumb) return;
   tcb.flags &= ~T.F_WANT_WRITABLE;

@@ -230,6 +230,21 @@ describe.each(KERNEL_BUILDS)("when things go wrong, %s build", (build) => {
       expect(bench.counters().gaugeStreamBytes).toBe(0);
     });
 
+    test("stream pool, sending: however many peers do not read, there is something left for the next one", () => {
+      const tuning = { streamPoolBytes: 4 << 20, sndBufferBytesMax: 1 << 20, connectionsMax: 512 };
+      const bench = new KernelBench({ build, tuning });
+      const listener = bench.listen(80);
+      const data = pattern(1 << 20);
+      const taken = Array.from({ length: 128 }, (_, i) => {
+        const { handle } = openPassive(bench, { port: 100 + i, mss: 1460, window: 100 }, listener);
+        return bench.write(handle, data);
+      });
+      // Whole ones while half of the pool is free, then a share of what is left: a 64th each, and at least 4 KiB.
+      expect(taken.slice(0, 2)).toEqual([1 << 20, 1 << 20]);
+      for (const bytes of taken) expect(bytes).toBeGreaterThanOrEqual(4096);
+      for (const [i, bytes] of taken.entries()) if (i > 2) expect(bytes).toBeLessThanOrEqual(taken[i - 1] as number);
+    });
+
     test("stream pool, sending: tcpSend says 0, EVENT_WRITABLE comes when others have given memory back", () => {
       const bench = new KernelBench({ build, tuning: { streamPoolBytes: 64 * 1024 } });
       const listener = bench.listen(80);
