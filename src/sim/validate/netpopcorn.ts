@@ -52,7 +52,7 @@ const LAST_BACK_OFFS =
   "(netpopcorn), 26.5 s (its balancer off) and 13.6 s (mtcp), where simulated rates without losses need 13 and 10 s";
 const BALANCED_RUN = `${LAST_BACK_OFFS}; ports drawn evenly leave nothing to balance, and what was uneven is not told`;
 const AFFINITY_RUN =
-  "the VFS locks of 2.6.24 leave it 187k/s at 24 cores, and the back-offs of SYNs that its short queues lose at the " +
+  "the VFS locks of 2.6.24 leave it 189k/s at 24 cores, and the back-offs of SYNs that its short queues lose at the " +
   "end of ab's run make less of that here than there";
 
 const rates: readonly Claim[] = [
