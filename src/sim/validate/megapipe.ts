@@ -33,8 +33,8 @@ const checked = (...of: Parameters<typeof row>): Claim => ({ ...row(...of), chec
 const OWN_PAPER = { source: "OSDI 2012, abstract (another machine of 8 cores)", basis: "read" } as const;
 
 const OWN_CODE =
-  "its published code takes 30k cycles a connection on one core and 43k on eight, where it takes 26k and 29k here: what " +
-  "a kernel of 3.1 shares beside listeners, files and the port's list (routes, memory) is not modelled";
+  "its published code takes 30k cycles a connection on one core and 43k on eight, where it takes 26k and 29k here: " +
+  "what a kernel of 3.1 shares beside listeners, files and the port's list (routes, memory) is not modelled";
 export const MEGAPIPE_CLAIMS: readonly Claim[] = [
   held("HM1", "mtcp / megapipe, 8 cores", echo("mtcp", 8), echo("megapipe", 8), 3, {
     source: "NSDI 2014, abstract (its figure: 2.75)",
