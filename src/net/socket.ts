@@ -296,7 +296,10 @@ export class StackSocket extends net.Socket implements TransportUser {
   [UNDER_STREAM_HANDLE](): void {
     if (Object.hasOwn(this, UNDER_STREAM_HANDLE)) return;
     Object.defineProperty(this, UNDER_STREAM_HANDLE, { value() {} });
-    this.allowHalfOpen = true;
+    // Not yet: the TLSSocket that is being made takes over whether the user lets one side go on alone.
+    process.nextTick(() => {
+      this.allowHalfOpen = true;
+    });
     const write = this.write as (...args: unknown[]) => boolean;
     this.write = (...args: unknown[]) => {
       if (!this.writableEnded) return write.apply(this, args);
