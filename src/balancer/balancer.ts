@@ -328,7 +328,8 @@ export class Balancer {
 
   /** A move of the group may have brought together what was torn. */
   #reuniteTorn(): void {
-    for (const [group, kernel] of this.#torn) {
+    // A copy: what still cannot be brought together is put in again.
+    for (const [group, kernel] of [...this.#torn]) {
       if (this.#isMigrating(group)) continue;
       this.#torn.delete(group);
       if (this.#queueOf(group) !== kernel && this.#observer.liveIn(kernel, group) > 0) this.#reunite(group, kernel);

@@ -135,6 +135,8 @@ export class StackSocket extends net.Socket implements TransportUser {
     this.#keepAlive = options?.keepAlive === true;
     this.#keepAliveDelayMs = keepAliveDelayMs(options?.keepAliveInitialDelay);
     if (options?.signal !== undefined) addAbortSignal(options.signal, this);
+    // Before node:tls makes a stream handle of it: the first TLSSocket of a thread counts, too.
+    extendStreamHandle(StackSocket.#isOne);
   }
 
   /** A connection that `server` has accepted. */

@@ -45,6 +45,9 @@ class Bench {
   readonly migrating = new Set<number>();
   /** Groups of which connections are being stolen. */
   readonly robbed = new Set<number>();
+  /** Groups for which a kernel still forwards. */
+  readonly forwarding = new Set<number>();
+  askedWhetherForwarding = 0;
   readonly steals: StealOrder[] = [];
   wantedSteals: StealMove[] = [];
 
@@ -70,6 +73,10 @@ class Bench {
       migrate: (group, to) => this.migrated.push([group, to]),
       isMigrating: (group) => this.migrating.has(group) || this.robbed.has(group),
       isGroupMoving: (group) => this.migrating.has(group),
+      isForwarding: (_kernel, group) => {
+        if (++this.askedWhetherForwarding > 100) throw new Error("it asks for ever");
+        return this.forwarding.has(group);
+      },
       steal: (order) => {
         this.steals.push(order);
         for (const group of this.groupsOf(order.from)) this.robbed.add(group);
@@ -225,6 +232,30 @@ describe("Balancer", () => {
     expect(bench.card.flowGroupQueue(GROUP)).toBe(home);
     expect(bench.migrated).toEqual([]);
     expect(bench.balancer.stats()).toMatchObject({ pinned: 0, strays: 0 });
+  });
+
+  it("a refused pin of a kernel that still forwards for the group is looked at once in each step", async () => {
+    const bench = await Bench.create();
+    const home = initialQueue(GROUP, 2);
+    bench.connect(CLIENT_PORT);
+    bench.settle();
+    bench.balancer.step(bench.nowNs);
+    bench.move(GROUP, home, 1 - home, true);
+    bench.forwarding.add(GROUP);
+    const flow = { remote: parseAddress("10.7.0.1"), remotePort: CLIENT_PORT, local: SERVER, localPort: 80 };
+    bench.card.clearFilter(flow);
+    bench.balancer.filtersRefused([flow]);
+    for (let i = 0; i < 3; i++) {
+      bench.askedWhetherForwarding = 0;
+      bench.nowNs += 2e6;
+      bench.balancer.step(bench.nowNs);
+      expect(bench.askedWhetherForwarding).toBeLessThanOrEqual(2);
+    }
+    expect(bench.card.flowGroupQueue(GROUP)).toBe(1 - home);
+    bench.forwarding.clear();
+    bench.nowNs += 2e6;
+    bench.balancer.step(bench.nowNs);
+    expect(bench.card.flowGroupQueue(GROUP)).toBe(home);
   });
 
   it("tells which groups have connections elsewhere", async () => {
