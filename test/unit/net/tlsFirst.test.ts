@@ -12,6 +12,7 @@ it("a client answers close_notify after the peer's FIN without an error", async 
   const { key, cert } = certificate;
   const server = https.createServer({ key, cert }, (_request, response) => response.end("bye"));
   server.maxRequestsPerSocket = 1;
+  server.keepAliveTimeout = 1;
   server.on("dropRequest", () => server.close());
   createNet(pair.server).listenOn(server, 443);
   await event(server, "listening");
@@ -19,7 +20,9 @@ it("a client answers close_notify after the peer's FIN without an error", async 
   const secure = tls.connect({ socket, ca: cert, servername: "netpopcorn.test" });
   const errors: Error[] = [];
   secure.on("error", (error) => errors.push(error));
-  secure.once("secureConnect", () => secure.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n".repeat(2)));
+  secure.once("secureConnect", () =>
+    secure.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n".repeat(2)),
+  );
   let text = "";
   secure.setEncoding("latin1").on("data", (part: string) => {
     text += part;
