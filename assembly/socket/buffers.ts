@@ -17,9 +17,6 @@ import {
 import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
 import { coldOf, F_RCV_RING_USED, F_SND_RING_USED, Tcb } from "../tcp/tcb.ts";
 
-/** 4 KiB: so much a connection may have of whatever is left. */
-const SND_ORDER_ASSURED: u32 = 12;
-
 /** Copies between a ring and linear memory; at most two pieces. */
 export function ringWrite(ring: usize, order: u32, seq: u32, source: usize, bytes: u32): void {
   const at = seq & ((1 << order) - 1);
@@ -114,16 +111,16 @@ export function sndBufferStart(tcb: Tcb): u32 {
 
 /**
  * Largest ring that a connection may have for sending now. While half of the pool is free, any; then an eighth of what
- * is free for what its path takes (twice the window, or what is in flight), a 64th for what only waits. So the pool is
- * never used up, however many peers do not read: what is left shrinks with each of them, and the next one gets its
- * share of that (dynamic thresholds: Choudhury, Hahne 1998).
+ * is free for what its path takes (twice the window, or what is in flight, as far as the peer's window lets it), a 64th
+ * for what only waits. So what is left shrinks with each peer that does not read, and the next one gets its share of
+ * that (dynamic thresholds: Choudhury, Hahne 1998).
  */
 function sndOrderMax(tcb: Tcb): u32 {
   const free = streamFreeBytes();
   if (free > streamPoolBytes >> 1) return STREAM_ORDER_MAX;
-  const path = (<u64>max(tcb.cwnd, tcb.sndMax - tcb.sndUna)) << 1;
+  const path = (<u64>min(max(tcb.cwnd, tcb.sndMax - tcb.sndUna), tcb.sndWnd)) << 1;
   const share = max(free >> 6, <u32>min<u64>(path, free >> 3));
-  return max(31 - clz(share | 1), SND_ORDER_ASSURED);
+  return max(31 - clz(share | 1), STREAM_ORDER_MIN);
 }
 
 /**

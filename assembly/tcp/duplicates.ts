@@ -4,13 +4,18 @@
  */
 import { Flight } from "./flightRecord.ts";
 
-/** Bounds of Flight.resentUntold. At the lower one it stays for the life of the flight block. */
+/** Bounds of Flight.resentUntold. At the lower one retransmissions do not raise it, for they tell nothing. */
 const RESENT_MAX: i16 = 0x7fff;
 const REPEATING: i16 = -8;
 
 /** A segment has been sent once more. */
 export function duplicateSent(f: Flight): void {
   if (f.resentUntold > REPEATING && f.resentUntold < RESENT_MAX) f.resentUntold++;
+}
+
+/** A recovery has ended: what was sent again long ago explains less, and a path that has repeated may do so no more. */
+export function duplicatesAge(f: Flight): void {
+  f.resentUntold /= 2;
 }
 
 /** Something has come twice at the peer. @returns whether it may have been sent twice. */

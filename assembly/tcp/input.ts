@@ -214,7 +214,8 @@ function timestampsAcceptable(tcb: Tcb): bool {
  * Deviates: RFC 7323 5.3 R1 drops these. Where the path reorders, each retransmission would then cost the data that it
  * has overtaken: it fills the hole at RCV.NXT, and so moves TS.Recent (4.3). Linux lets only ACKs come late, for a
  * time-out (tcp_disordered_ack). What PAWS is for, a segment from before the sequence numbers wrapped, is as young as
- * this at 500 Gbit/s.
+ * this at 500 Gbit/s with a clock of milliseconds, at 50 with one of 10 ms; with one of a second, the slowest that 5.4
+ * allows and none that is known, at half a gigabit.
  */
 function cameLate(tcb: Tcb): bool {
   return tcb.tsRecent - S.segTsVal - 1 < PAWS_LATE_TICKS;

@@ -168,6 +168,10 @@ buffers of 1024 KiB and CUBIC (RACK's reordering window, RFC 8985 6.2; late data
 |---|${LATE_MS.map(() => "---|").join("")}
 ${lateRows.join("\n")}
 
+At 100 ms such a transfer is short: what comes late is repaired together with what slow start has lost in the queue, and
+costs a tenth. Where frames are later than the round trip is long (1 ms, 5 ms late and more), RACK's window ends at the
+round trip, and each late frame is sent again.
+
 With BBR (\`congestionControl: 2\`), which does not take a loss below 2 % for congestion:
 
 | buffers | RTT | ${header.join(" | ")} |

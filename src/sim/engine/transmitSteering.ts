@@ -10,7 +10,7 @@ import type { Connections } from "./connections.ts";
 const PLACES_LEFT = 64;
 const QUEUE_BITS = 8;
 const QUEUE_MASK = (1 << QUEUE_BITS) - 1;
-/** Of the times that the table was emptied, so many are told apart: 31 bits with the queue's. */
+/** Of the times that the table was emptied, so many are told apart: 30 bits with the queue's (CORES_MAX, point.ts). */
 const EMPTIED_MASK = (1 << 22) - 1;
 
 export class TransmitSteering {

@@ -25,8 +25,8 @@ const held = (row: Row): Claim => ({ ...apart(row), heldOut: true });
 const checked = (row: Row): Claim => ({ ...apart(row), checked: true });
 
 const PORT_LIST =
-  "the lock of the port's list, which brings SO_REUSEPORT's nginx to its figure (FS4, FS5), takes more from its " +
-  "HAProxy than is published";
+  "the lock of the port's list, with which SO_REUSEPORT's nginx comes nearer to its figures (FS4, FS5), takes more " +
+  "from its HAProxy than is published";
 
 const HAPROXY = { source: "ASPLOS 2016, figure 4b", basis: "pixels" } as const;
 
