@@ -13,7 +13,7 @@ export function duplicateSent(f: Flight): void {
   if (f.resentUntold > REPEATING && f.resentUntold < RESENT_MAX) f.resentUntold++;
 }
 
-/** A recovery has ended: what was sent again long ago explains less, and a path that has repeated may do so no more. */
+/** A recovery begins: what was sent again before explains less, and a path that has repeated may do so no more. */
 export function duplicatesAge(f: Flight): void {
   f.resentUntold /= 2;
 }

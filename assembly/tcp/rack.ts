@@ -17,7 +17,6 @@ import {
   RUN_SACKED,
   runAt,
 } from "./flightRecord.ts";
-import { duplicatesAge } from "./duplicates.ts";
 import { isSentAfter, runLost } from "./flight.ts";
 import { ackDsackEnd, ackHasDsack } from "./sack.ts";
 import { seqGt, seqLt } from "./seq.ts";
@@ -56,7 +55,6 @@ export function rackAdapt(tcb: Tcb, f: Flight): void {
 
 /** A recovery has ended. */
 export function rackRecovered(f: Flight): void {
-  duplicatesAge(f);
   if (f.reoWndPersist > 0) f.reoWndPersist--;
   if (f.reoWndPersist == 0) f.reoWndSteps = 1;
 }

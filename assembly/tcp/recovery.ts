@@ -10,6 +10,7 @@ import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
 import { bbrAck } from "./bbr.ts";
 import { congestionOf } from "./algorithm.ts";
+import { duplicatesAge } from "./duplicates.ts";
 import { congestionGrow, congestionReduce, congestionSample, congestionUndo } from "./congestion.ts";
 import {
   Flight,
@@ -110,6 +111,7 @@ function undoBegin(tcb: Tcb, f: Flight): void {
   f.priorCwnd = tcb.cwnd;
   f.priorSsthresh = tcb.ssthresh;
   f.undoMarker = tcb.sndUna;
+  duplicatesAge(f);
   f.undoRetrans = 0;
   f.flags = (f.flags | FLIGHT_UNDO) & ~FLIGHT_UNDO_SENT;
 }

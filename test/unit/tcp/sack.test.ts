@@ -474,6 +474,32 @@ describe.each(KERNEL_BUILDS)("SACK, %s build", (build) => {
       expect(bench.counters().tcpSpuriousRecoveries).toBe(0);
     });
 
+    test("a path that has repeated segments once is believed again, a few recoveries later", () => {
+      const { bench, peer, handle } = open(build);
+      bench.write(handle, pattern(8 * MSS));
+      sent(peer);
+      bench.advance(RTT_MS);
+      for (let i = 0; i < 8; i++) peer.sendSack(at(0), segments(1, 2), segments(1, 3));
+      peer.send({ flags: "ack", ack: at(8) });
+      // From -8 by halves to 0: reports count from the fourth recovery on.
+      let next = 8;
+      const undone: unknown[] = [];
+      for (let i = 0; i < 5; i++, next += 4) {
+        bench.write(handle, pattern(4 * MSS));
+        sent(peer);
+        bench.advance(RTT_MS);
+        peer.sendSack(at(next), segments(next + 1, next + 4));
+        // Past the reordering window.
+        bench.advance(RTT_MS);
+        expect(sent(peer).slice(0, 1)).toEqual([next]);
+        peer.send({ flags: "ack", ack: at(next + 4) });
+        bench.advance(RTT_MS);
+        peer.sendSack(at(next + 4), segments(next, next + 1));
+        undone.push(bench.counters().tcpSpuriousRecoveries);
+      }
+      expect(undone.map(Number)).toEqual([0, 0, 0, 1, 2]);
+    });
+
     test("an echo of a timestamp from before the retransmission does so at once (RFC 4015)", () => {
       const { bench, peer, handle } = open(build, { timestamp: 7 });
       bench.write(handle, pattern(9000));
