@@ -29,6 +29,8 @@ type HandleMethods = {
 
 /** Node's list of its modules that are loaded, which only grows. */
 const { moduleLoadList = [] } = process as unknown as { readonly moduleLoadList?: readonly string[] };
+/** node:tls's sockets: of Node 24, and of those before. */
+const TLS_MODULES = ["NativeModule internal/tls/wrap", "NativeModule _tls_wrap"];
 let modulesSeen = 0;
 let isExtended = false;
 
@@ -39,7 +41,7 @@ let isExtended = false;
 export function extendStreamHandle(isOurs: (stream: unknown) => stream is Below): void {
   if (isExtended || moduleLoadList.length === modulesSeen) return;
   modulesSeen = moduleLoadList.length;
-  if (!moduleLoadList.includes("NativeModule _tls_wrap")) return;
+  if (!TLS_MODULES.some((name) => moduleLoadList.includes(name))) return;
   isExtended = true;
   const found = findStreamHandle();
   if (!found) return;

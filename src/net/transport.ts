@@ -64,6 +64,8 @@ export class Transport implements EventSink, OpenConnection {
   #isPulling = false;
   #hasPeerClosed = false;
   #isEnded = false;
+  /** EVENT_ERROR has come: behind the bytes that are there lies its status, and no event follows. */
+  #hasFailed = false;
   /** EVENT_CLOSED has come. */
   #isOver = false;
   #isReferenced = true;
@@ -125,6 +127,7 @@ export class Transport implements EventSink, OpenConnection {
    * and a peer that has ended has ended. A write that waits is tried again and finds out.
    */
   #fail(user: TransportUser, status: number): void {
+    this.#hasFailed = true;
     const isLater = this.#hasPeerClosed || (!this.#isReading && !user.connecting);
     if (isLater) user[WRITABLE]();
     else user[FAILED](status);
@@ -145,7 +148,8 @@ export class Transport implements EventSink, OpenConnection {
     this.#host.requestTurn();
     this.bytesRead += count;
     if (!this.#user?.[DATA](handles.bytes, SCRATCH_BASE, count)) this.#isReading = false;
-    return count === limit && this.#isReading ? this.#pullPieces() : 0;
+    const isMore = count === limit || this.#hasFailed;
+    return isMore && this.#isReading ? this.#pullPieces() : 0;
   }
 
   /** Straight from the receive buffer, in as few pieces as it lies in. @returns 0 or a negative errno. */

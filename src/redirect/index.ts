@@ -1,7 +1,7 @@
 /** `netpopcorn/redirect`: what a program and its packages open by Node's own modules goes by way of a stack. */
 import { NetPopcornError } from "../errors.ts";
 import type { KernelStack } from "../kernel/kernelStack.ts";
-import { findDefaultStack, type NetStack } from "../net/stackOf.ts";
+import { findDefaultStack, type NetStack, socketsOf } from "../net/stackOf.ts";
 import type { Stack } from "../types.ts";
 import { replaceModules } from "./replaceModules.ts";
 
@@ -14,7 +14,8 @@ const targetOf = () => redirectedTo ?? (isRegistered ? findDefaultStack() : unde
  * From now on, in this thread: node:net, node:tls, node:http, node:https, node:http2, node:dgram and fetch are on
  * `stack`, in every package.
  * @returns gives the host's network back.
- * @throws NetPopcornError ERR_REDIRECTED: they are on another stack.
+ * @throws NetPopcornError ERR_REDIRECTED: they are on another stack. ERR_NO_APPLICATION_THREAD: `stack` is in threads
+ * mode, where each kernel's application has sockets.
  */
 export function redirectNode(stack: Stack | KernelStack): () => void {
   if (redirectedTo !== undefined && redirectedTo !== stack) {
@@ -23,6 +24,7 @@ export function redirectNode(stack: Stack | KernelStack): () => void {
       "this thread's node:net is on another stack: call the function that its redirectNode() has returned first",
     );
   }
+  socketsOf(stack);
   replaceModules(targetOf);
   redirectedTo = stack;
   return () => {

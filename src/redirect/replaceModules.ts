@@ -34,6 +34,7 @@ export function replaceModules(stackOf: () => NetStack | undefined): void {
   Object.assign(net, { connect, createConnection: connect, Socket, Stream: Socket });
   Object.assign(http.Agent.prototype, { createConnection: connect });
   Object.assign(tls, { connect: tlsConnect(stackOf, tls.connect) });
+  Object.assign(tls.TLSSocket.prototype, { connect: tlsSocketConnect(stackOf, tls.TLSSocket.prototype.connect) });
   const hostCreateSocket = dgram.createSocket as AnyFunction;
   const ourDgram = createDgramOf(stack);
   function createSocket(...args: never[]): unknown {
@@ -70,7 +71,9 @@ function eitherClass<Class extends object>(Host: Class, Ours: AnyClass, isOurs: 
   const either: AnyClass = new Proxy(HostClass, {
     get(target, name, receiver) {
       if (name === "prototype" && isOurs(undefined)) return Ours.prototype;
-      return name === Symbol.hasInstance ? isInstance : Reflect.get(target, name, receiver);
+      // A subclass inherits it, and is asked about its own instances.
+      if (name === Symbol.hasInstance && receiver === either) return isInstance;
+      return Reflect.get(target, name, receiver);
     },
     construct(_target, args, newTarget) {
       const isSubclass = newTarget !== either;
@@ -93,7 +96,7 @@ function eitherClass<Class extends object>(Host: Class, Ours: AnyClass, isOurs: 
 function tlsConnect(stackOf: () => unknown, host: typeof tls.connect): AnyFunction {
   return function connect(...args: unknown[]) {
     const { options, listener } = normalizeTls(args);
-    if (stackOf() === undefined || options.socket !== undefined || isHosts(options)) {
+    if (stackOf() === undefined || options.socket || isHosts(options)) {
       return (host as AnyFunction)(...(args as never[]));
     }
     const {
@@ -109,16 +112,34 @@ function tlsConnect(stackOf: () => unknown, host: typeof tls.connect): AnyFuncti
       signal?: unknown;
       highWaterMark?: unknown;
     };
+    if (onread) {
+      const message = "tls.connect({ onread }) has no such buffer on the stack: listen for its data";
+      throw new NetPopcornError("ERR_OPTION_UNSUPPORTED", message);
+    }
     const socket = net.connect(opening as net.NetConnectOpts);
     try {
       const secure = host({ ...options, socket } as tls.ConnectionOptions, listener);
       if (timeout) secure.setTimeout(timeout);
       secure.allowHalfOpen = allowHalfOpen;
+      // Of a socket that it is given it tells "connect" only.
+      socket.on("lookup", (...found) => void secure.emit("lookup", ...found));
+      socket.on("ready", () => void secure.emit("ready"));
       return secure;
     } catch (error) {
       socket.on("error", () => {}).destroy();
       throw error;
     }
+  };
+}
+
+/** A TLSSocket without a socket below opens the connection by a handle of its own, which is the host's. */
+function tlsSocketConnect(stackOf: () => unknown, host: AnyFunction): AnyFunction {
+  return function connect(this: tls.TLSSocket, ...args) {
+    if (stackOf() !== undefined && !isHosts(normalizeConnect(args).options)) {
+      const message = "new TLSSocket().connect() would leave by the host's network: use tls.connect()";
+      throw new NetPopcornError("ERR_OPTION_UNSUPPORTED", message);
+    }
+    return Reflect.apply(host, this, args);
   };
 }
 

@@ -93,6 +93,27 @@ const scenarios: Record<string, Scenario> = {
     trace.note("client", `${(await failed).message} after ${bytes} bytes`);
     server.close();
   },
+  "a reset that came while the socket was paused ends it behind the bytes": async (network, trace) => {
+    const server = network.server.createServer({ pauseOnConnect: true });
+    const port = await listening(server, network.host);
+    for (const length of [5, 1000, 5000]) {
+      const accepted = event(server, "connection") as Promise<nodeNet.Socket>;
+      const client = network.client.connect({ port, host: network.host });
+      const peer = await accepted;
+      client.write(Buffer.alloc(length));
+      client.write("tail");
+      await tick();
+      client.resetAndDestroy();
+      await closed(client);
+      await tick();
+      trace.note("server", `destroyed: ${peer.destroyed}`);
+      // Node reports the end of the stream here, the stack ECONNRESET (docs/net.md).
+      peer.on("error", () => {}).resume();
+      await closed(peer);
+      trace.note("server", `${peer.bytesRead} bytes`);
+    }
+    server.close();
+  },
   "a signal that is aborted already": async (network, trace) => {
     const server = network.server.createServer();
     const port = await listening(server, network.host);

@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import tls from "node:tls";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { KernelStack } from "../../../src/kernel/kernelStack.ts";
 import { createNet } from "../../../src/net/index.ts";
 import { redirectNode } from "../../../src/redirect/index.ts";
 import { createStackPair, type StackPair } from "../../helpers/stacks.ts";
@@ -46,6 +47,11 @@ async function text(readable: AsyncIterable<unknown>): Promise<string> {
   for await (const part of readable) all += String(part);
   return all;
 }
+
+/** Every name is the server's. */
+const lookup: net.LookupFunction = (_host, { all }, done) => {
+  setImmediate(() => (all ? done(null, [{ address: SERVER, family: 4 }]) : done(null, SERVER, 4)));
+};
 
 const requested = (get: typeof http.get, options: https.RequestOptions) =>
   new Promise<string>((resolve, reject) =>
@@ -97,6 +103,50 @@ describe("redirectNode", () => {
     expect(await event(failed, "error")).toMatchObject({ code: "ECONNREFUSED", address: SERVER, port: 9 });
   });
 
+  it("an instance of a class is none of another", () => {
+    class Mine extends net.Socket {}
+    class Other extends net.Socket {}
+    class MyUdp extends dgram.Socket {}
+    const udp = dgram.createSocket("udp4");
+    for (const value of [{}, new net.Socket(), new Other(), udp, new tls.TLSSocket(new net.Socket())]) {
+      expect(value).not.toBeInstanceOf(Mine);
+      expect(value).not.toBeInstanceOf(MyUdp);
+    }
+    expect(udp).not.toBeInstanceOf(net.Socket);
+    expect(new Mine()).toBeInstanceOf(net.Socket);
+    udp.close();
+    undo();
+    expect(new net.Socket()).not.toBeInstanceOf(Mine);
+    expect(new Mine()).toBeInstanceOf(Mine);
+  });
+
+  it("no form of TLS leaves by the host", async () => {
+    await serve(
+      tls.createServer({ key, cert }, (socket) => socket.end(String(socket.remoteAddress))),
+      443,
+    );
+    const options = { host: SERVER, port: 443, ca: cert, servername: "netpopcorn.test" };
+    const code = "ERR_OPTION_UNSUPPORTED";
+    const none = { socket: null } as unknown as tls.ConnectionOptions;
+    expect(await text(tls.connect({ ...options, ...none }))).toBe("10.7.0.1");
+    const socket = new tls.TLSSocket(undefined as never, {});
+    expect(() => socket.connect(options)).toThrowError(expect.objectContaining({ code }));
+    const onread = { buffer: Buffer.alloc(9), callback: () => true };
+    expect(() => tls.connect({ ...options, onread } as tls.ConnectionOptions)).toThrowError(
+      expect.objectContaining({ code }),
+    );
+  });
+
+  it("tls.connect tells what Node's tells", async () => {
+    await serve(tls.createServer({ key, cert }), 443);
+    const socket = tls.connect({ host: "localhost", lookup, port: 443, ca: cert, servername: "netpopcorn.test" });
+    const told: string[] = [];
+    for (const name of ["lookup", "connect", "ready", "secureConnect"]) socket.on(name, () => told.push(name));
+    await event(socket, "secureConnect");
+    expect(told).toEqual(["lookup", "connect", "ready", "secureConnect"]);
+    socket.destroy();
+  });
+
   it("servers listen on the stack, UDP sockets are the stack's", async () => {
     const server = http.createServer((_request, response) => response.end("here")).listen(80);
     servers.push(server);
@@ -134,6 +184,14 @@ describe("redirectNode", () => {
     const { port } = server.address() as net.AddressInfo;
     expect(await text(connect(port, "127.0.0.1"))).toBe("host");
     expect(Object.getPrototypeOf(new net.Socket())).toBe(Object.getPrototypeOf(tls.TLSSocket.prototype));
+  });
+
+  it("refuses a stack in threads mode at once", () => {
+    undo();
+    const threaded = { sockets: undefined } as unknown as KernelStack;
+    const code = "ERR_NO_APPLICATION_THREAD";
+    expect(() => redirectNode(threaded)).toThrowError(expect.objectContaining({ code }));
+    expect(redirectNode(pair.client)).toBeTypeOf("function");
   });
 
   it("refuses a second stack, and Socket.call(this)", () => {
