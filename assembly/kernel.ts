@@ -80,6 +80,7 @@ import {
 import { tcpListenSetOption, tcpOptionsBoot, tcpSetOption } from "./socket/tcpOptions.ts";
 import { accountBoot } from "./tcp/account.ts";
 import { accurateBoot } from "./tcp/accurateEcn.ts";
+import { historyBoot } from "./tcp/history.ts";
 import { settingsBoot } from "./tcp/settings.ts";
 import { count, countBy } from "./stats.ts";
 import { releaseEnded, tcpTakeEvent } from "./tcp/close.ts";
@@ -253,6 +254,7 @@ export function boot(): i32 {
     tcpOptionsBoot() &&
     settingsBoot() &&
     accountBoot() &&
+    historyBoot() &&
     accurateBoot() &&
     cookiesBoot() &&
     fastOpenBoot() &&

@@ -10,6 +10,7 @@ import { setNow } from "./time.ts";
 import { accountAcked, accountBoot, accountCount, accountEnsure, accountReceived } from "./tcp/account.ts";
 import { cookieCheck, cookieIsRecent, cookieSeq, cookieTsVal, cookieWscale, cookiesBoot } from "./tcp/cookies.ts";
 import { congestionStart } from "./tcp/congestion.ts";
+import { historyBoot } from "./tcp/history.ts";
 import { tcpInput } from "./tcp/input.ts";
 import { outputCount, outputQueueBoot, outputShift } from "./tcp/outputQueue.ts";
 import {
@@ -42,6 +43,7 @@ export function boot(streamPoolBytes: u32, tick: u32): bool {
     tcbBoot() &&
     flowTableBoot() &&
     accountBoot() &&
+    historyBoot() &&
     wheelBoot(tick) &&
     cookiesBoot() &&
     streamPoolBoot(streamPoolBytes)

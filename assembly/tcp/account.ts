@@ -9,6 +9,7 @@
  * takes no look at the record to see.
  */
 import { connectionsMax } from "../config.ts";
+import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { clearBytes } from "../mem/copy.ts";
 import { nowTick } from "../time.ts";
@@ -19,10 +20,11 @@ const UNCOUNTED_BYTES_MAX: u32 = 1 << 30;
 
 @unmanaged
 export class Account {
-  // Bytes: acknowledged by the peer and received in order (up to the marks, FINs among them); sent more than once.
+  // Bytes: acknowledged by the peer and received in order (up to the marks, FINs among them).
   acked: u64;
   received: u64;
-  resent: u64;
+  /** How long anything was unacknowledged, in ticks; and since when something is. */
+  busyTicks: u64;
   /** The marks. */
   ackedSeq: u32;
   receivedSeq: u32;
@@ -34,17 +36,15 @@ export class Account {
   segmentsOut: u32;
   /** The least of the flight blocks that were given back; 0: none. */
   minRttUs: u32;
-  dsacks: u32;
+  busyTick: u32;
   /** Largest segment of the peer, an estimate; 0: none yet. */
   rcvMss: u16;
   /** Segments that came ahead of a gap; stays at 65535. */
   aheadSegments: u16;
-  /** ACKs that have told of reordering. */
-  reorderings: u32;
 }
 
 export const ACCOUNT_SIZE_BYTES: u32 = 64;
-if (offsetof<Account>() != ACCOUNT_SIZE_BYTES) ERROR("Account does not fill its record");
+if (offsetof<Account>() > ACCOUNT_SIZE_BYTES) ERROR("Account does not fit its record");
 
 let records: usize = 0;
 
@@ -68,7 +68,7 @@ export function hasAccount(tcb: Tcb): bool {
   return (coldOf(tcb).traits & TRAIT_ACCOUNT) != 0;
 }
 
-/** Likewise, made if need be. To be called before the first byte is queued, and before the first one is read. */
+/** Likewise, made if need be. To be called before the first byte is queued (accountQueue), and read. */
 export function accountEnsure(tcb: Tcb): Account {
   const account = accountOf(tcb);
   if (!hasAccount(tcb)) start(tcb, account);
@@ -83,6 +83,7 @@ function start(tcb: Tcb, account: Account): void {
   account.receivedSeq = tcb.rcvRead;
   account.lastReceivedTick = nowTick;
   account.lastSentTick = nowTick;
+  account.busyTick = nowTick;
 }
 
 /** The peer's SYN has told where its bytes begin: RCV.NXT. What was queued before has begun the record (RFC 7413). */
@@ -90,15 +91,26 @@ export function accountSynReceived(tcb: Tcb): void {
   if (hasAccount(tcb)) accountOf(tcb).receivedSeq = tcb.rcvNxt;
 }
 
-/** Data leaves in so many segments. Bytes that have left before are told to accountResent. */
+/** Bytes are about to be queued: the record is made if need be. */
+export function accountQueue(tcb: Tcb): void {
+  const account = accountOf(tcb);
+  // Once in a connection's life: what every write does stands here, without another call.
+  if (!hasAccount(tcb)) start(tcb, account);
+  // Before the handshake SND.UNA may be our SYN's.
+  else if (tcb.sndBufEnd - tcb.sndUna <= <u32>(tcb.state < STATE_ESTABLISHED)) account.busyTick = nowTick;
+}
+
+/** All that was queued has been acknowledged. */
+export function accountDrained(tcb: Tcb): void {
+  const account = accountOf(tcb);
+  account.busyTicks += nowTick - account.busyTick;
+}
+
+/** Data leaves in so many segments. Bytes that have left before are told to historyResent. */
 export function accountSent(tcb: Tcb, segments: u32): void {
   const account = accountOf(tcb);
   account.segmentsOut += segments;
   account.lastSentTick = nowTick;
-}
-
-export function accountResent(tcb: Tcb, bytes: u32): void {
-  accountOf(tcb).resent += bytes;
 }
 
 /** A segment has brought data. */
@@ -116,11 +128,6 @@ export function accountReceived(tcb: Tcb): Account {
 export function accountAhead(tcb: Tcb): void {
   const account = accountEnsure(tcb);
   if (account.aheadSegments < 0xffff) account.aheadSegments++;
-}
-
-/** The ACK being processed tells that segments have overtaken each other. */
-export function accountReordered(tcb: Tcb): void {
-  if (hasAccount(tcb)) accountOf(tcb).reorderings++;
 }
 
 /** SND.UNA has moved from `una`. */

@@ -22,7 +22,7 @@ const CE: u32 = 3;
 /** r.cep and s.cep begin with this (RFC 9768 3.2.1). */
 const CE_PACKETS_INITIAL: u32 = 5;
 /** The byte counters of ECT(0) and ECT(1) begin with 1, that of CE with 0 (RFC 9768 3.2.1). */
-const ECT_BYTES_INITIAL: u32 = 1;
+export const ECT_BYTES_INITIAL: u32 = 1;
 const ACE_MASK: u32 = 7;
 /** Width of the option's counters. */
 const COUNTER_MASK: u32 = 0xffffff;

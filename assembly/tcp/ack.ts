@@ -5,13 +5,14 @@ import { STATE_ESTABLISHED } from "../../src/layout/option.ts";
 import { sndBufferRelease } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
 import { nowMs, nowTick, nowUs } from "../time.ts";
-import { accountAcked } from "./account.ts";
+import { accountAcked, accountDrained } from "./account.ts";
 import { confirmNeighbor, timestampOffsetOfSegment } from "./addresses.ts";
 import { challengeAck, challengePureAck } from "./challenge.ts";
 import { eventPost } from "./events.ts";
 import { ecnAckBegin, ecnAcked } from "./ecn.ts";
 import { congestionAcked, congestionDuplicateAck, congestionGrow } from "./congestion.ts";
 import { flightAckBegin, flightAcked, flightEnsure } from "./flight.ts";
+import { historyAcked } from "./history.ts";
 import { mtuAcked } from "./mtuProbe.ts";
 import { outputMark } from "./outputQueue.ts";
 import { lossTimerArm, reoTimerArm } from "./rack.ts";
@@ -60,7 +61,10 @@ export function ackProcess(tcb: Tcb): bool {
     congestionDuplicateAck(tcb);
     outputMark(tcb);
   }
-  if (cold.traits & T.TRAIT_ACCURATE_ECN) ecnAcked(tcb);
+  if (cold.traits & (T.TRAIT_ACCURATE_ECN | T.TRAIT_HISTORY)) {
+    if (cold.traits & T.TRAIT_ACCURATE_ECN) ecnAcked(tcb);
+    if (cold.traits & T.TRAIT_HISTORY) historyAcked(tcb);
+  }
   // RFC 9293 3.10.7.4: older segments must not change the window.
   // Deviates: an ACK of new data always does (like Linux). A retransmission has a small SEG.SEQ, yet its window belongs
   // to its ACK; the old window beside the new SND.UNA would put the right edge beyond what was ever offered.
@@ -132,7 +136,10 @@ function newAck(tcb: Tcb, ack: u32): void {
   if (ack == tcb.sndMax) rtoDisarm(tcb);
   else if (reorderingUs != 0) reoTimerArm(tcb, reorderingUs);
   else if (restart) lossTimerArm(tcb);
-  if (acked >= queued) sndBufferRelease(tcb);
+  if (acked >= queued && tcb.sndBuf != 0) {
+    if (queued != 0) accountDrained(tcb);
+    sndBufferRelease(tcb);
+  }
   if (tcb.flags & T.F_WANT_WRITABLE) writable(tcb);
   if (seqLt(tcb.sndNxt, tcb.sndBufEnd) || tcb.flags & (T.F_FIN_QUEUED | T.F_RETRANSMIT)) outputMark(tcb);
 }

@@ -6,7 +6,7 @@
  * does. The flight block stays for the connection's life.
  */
 import { nowUs } from "../time.ts";
-import { Flight, flightOf, pipeBytes } from "./flightRecord.ts";
+import { FLIGHT_RATE_LIMITED, Flight, flightOf, pipeBytes } from "./flightRecord.ts";
 import {
   ackDelivered,
   ackHasRun,
@@ -149,6 +149,7 @@ function updateBandwidth(f: Flight): void {
   if (interval == 0 || <i32>interval < 0 || (f.bbrMinRttUs != NONE && interval < f.bbrMinRttUs)) return;
   const rate = <u32>min<u64>((<u64>(f.delivered - ackRunDelivered) * 1000000) / interval, NONE - 1);
   f.deliveryRate = rate;
+  f.flags = ackRunPipe >> 31 ? f.flags | FLIGHT_RATE_LIMITED : f.flags & ~FLIGHT_RATE_LIMITED;
   f.bbrBwLatest = max(f.bbrBwLatest, rate);
   f.bbrInflightLatest = max(f.bbrInflightLatest, f.delivered - ackRunDelivered);
   // An application that had nothing to send says nothing about the path, unless it was faster than known.

@@ -14,10 +14,11 @@ import { nextHopV4 } from "../ip/nextHop.ts";
 import { copyBytes } from "../mem/copy.ts";
 import { streamFreeBytes } from "../mem/streamPool.ts";
 import { count } from "../stats.ts";
-import { accountOf, accountResent } from "./account.ts";
+import { accountOf } from "./account.ts";
 import { accurateOptionBytes, accurateWrite } from "./accurateEcn.ts";
 import { neighborOfV6, remoteAt } from "./addresses.ts";
 import { ecnCodepoint, ecnFlags, ecnNone } from "./ecn.ts";
+import { historyResent } from "./history.ts";
 import { marksApply, marksOf } from "./marks.ts";
 import { sackOptionBytes, sackWrite } from "./sack.ts";
 import { seqGt, seqLt, seqMax } from "./seq.ts";
@@ -136,7 +137,7 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
     const account = accountOf(tcb);
     account.segmentsOut += bytes <= <u32>tcb.sndMss ? 1 : (bytes - 1) / segmentMss(tcb) + 1;
     account.lastSentTick = nowTick;
-    if (seqLt(seq, tcb.sndMax)) accountResent(tcb, min(bytes, tcb.sndMax - seq));
+    if (seqLt(seq, tcb.sndMax)) historyResent(tcb, min(bytes, tcb.sndMax - seq));
   }
   if (neighbor >= 0) neighborSend(neighbor, frame, headersBytes + bytes);
   else if (neighbor == NEIGHBOR_OWN) loopSend(frame, headersBytes + bytes, isV6);

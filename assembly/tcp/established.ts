@@ -3,6 +3,7 @@ import * as E from "../../src/layout/event.ts";
 import { STATE_ESTABLISHED, STATE_FIN_WAIT_1 } from "../../src/layout/option.ts";
 import { nowTick, nowUs } from "../time.ts";
 import { eventPost } from "./events.ts";
+import { historyAcked } from "./history.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
@@ -21,6 +22,7 @@ export function established(tcb: Tcb): void {
   tcb.backoff = 0;
   cold.lastRcvTick = nowTick;
   rtoDisarm(tcb);
+  if (cold.traits & T.TRAIT_HISTORY) historyAcked(tcb);
   if (tcb.flags & T.F_KEEPALIVE) keepaliveArm(tcb);
   // One that fast open has let the application have before is open to it already.
   if ((tcb.flags & (T.F_APP | T.F_ACTIVE_OPEN)) == (T.F_APP | T.F_ACTIVE_OPEN))

@@ -13,14 +13,20 @@ import * as C from "../../src/layout/counters.ts";
 import { EVENT_WRITABLE } from "../../src/layout/event.ts";
 import { STATE_SYN_SENT } from "../../src/layout/option.ts";
 import { EINVAL, EOPNOTSUPP } from "../../src/layout/status.ts";
+import {
+  TCPI_FAST_OPEN_COOKIE_UNAVAILABLE,
+  TCPI_FAST_OPEN_DATA_NOT_ACKED,
+  TCPI_FAST_OPEN_SYN_RETRANSMITTED,
+} from "../../src/layout/tcpInfo.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { sndBufferRelease } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
-import { accountResent } from "./account.ts";
+import { accountDrained } from "./account.ts";
 import { addressPair, ipBytesOf, mtuTo, remoteAt } from "./addresses.ts";
 import { eventPost } from "./events.ts";
 import { fastOpenOption } from "./fastOpen.ts";
+import { historyFastOpenFailed, historyResent } from "./history.ts";
 import { mssDefault, announcedMss } from "./sizes.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as S from "./segment.ts";
@@ -175,6 +181,7 @@ export function fastOpenSyn(tcb: Tcb): u32 {
     fastOpenOption(cookie, entry.cookieBytes, entry.experimental != 0);
   } else if (needsCookie) {
     fastOpenOption(0, 0, false);
+    historyFastOpenFailed(tcb, TCPI_FAST_OPEN_COOKIE_UNAVAILABLE);
     return 0;
   }
   return min(tcb.sndBufEnd - (cold.recover + 1), synRoom(tcb, entry));
@@ -205,12 +212,14 @@ export function fastOpenAnswered(tcb: Tcb): void {
   if (seqLt(S.segAck, tcb.sndMax)) {
     // What was not taken has not been sent: it goes again with the handshake's end.
     count(C.TCP_FAST_OPEN_ACTIVE_FAILED);
-    accountResent(tcb, tcb.sndMax - S.segAck);
+    historyResent(tcb, tcb.sndMax - S.segAck);
+    historyFastOpenFailed(tcb, tcb.backoff != 0 ? TCPI_FAST_OPEN_SYN_RETRANSMITTED : TCPI_FAST_OPEN_DATA_NOT_ACKED);
     tcb.sndMax = S.segAck;
   }
   tcb.sndNxt = S.segAck;
   if (seqGt(tcb.sndBufEnd, S.segAck)) return;
   tcb.sndUna = S.segAck;
+  if (tcb.sndBuf != 0) accountDrained(tcb);
   sndBufferRelease(tcb);
 }
 

@@ -19,7 +19,7 @@ import { CONGESTION_BBR } from "../../src/layout/option.ts";
 import { streamAlloc, streamFree } from "../mem/streamPool.ts";
 import { count } from "../stats.ts";
 import { nowUs } from "../time.ts";
-import { accountMinRtt, accountReordered, hasAccount } from "./account.ts";
+import { accountMinRtt, hasAccount } from "./account.ts";
 import { congestionOf } from "./algorithm.ts";
 import { bbrLost } from "./bbrLoss.ts";
 import { duplicateSent } from "./duplicates.ts";
@@ -48,6 +48,7 @@ import {
   RUNS_MAX,
   runStart,
 } from "./flightRecord.ts";
+import { historyReordered } from "./history.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 
@@ -331,7 +332,7 @@ function delivered(f: Flight, run: Run, end: u32, sentUs: u32, bytes: u32, recov
 /** The ACK being processed has told of reordering. */
 export function flightNoteReordered(): void {
   if (changetype<usize>(unreordered) == 0) return;
-  accountReordered(unreordered);
+  historyReordered(unreordered);
   unreordered = changetype<Tcb>(0);
 }
 

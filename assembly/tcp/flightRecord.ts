@@ -205,6 +205,8 @@ export const FLIGHT_CWV_PACED: u32 = 16384;
 export const FLIGHT_PACE_TIMER: u32 = 512;
 /** It has fired, and nothing has been sent since. */
 export const FLIGHT_PACE_FIRED: u32 = 2048;
+/** The sample in deliveryRate was taken while the application had nothing more to send. */
+export const FLIGHT_RATE_LIMITED: u32 = 32768;
 
 if (offsetof<Run>() > 1 << RUN_SHIFT) ERROR("Run has outgrown its size");
 if (offsetof<Flight>() > FLIGHT_HEADER_BYTES) ERROR("Flight has outgrown its header");

@@ -4,14 +4,24 @@ import * as O from "../../src/layout/option.ts";
 import { EBADF } from "../../src/layout/status.ts";
 import * as I from "../../src/layout/tcpInfo.ts";
 import { autoTuningRttTicks } from "../socket/autoTuning.ts";
+import { sndBufferStart } from "../socket/buffers.ts";
 import { nowTick, TICK_SHIFT } from "../time.ts";
 import { ACCOUNT_SIZE_BYTES, Account, accountCount, hasAccount } from "./account.ts";
-import { accurateDeliveredCe, accurateReceivedCe } from "./accurateEcn.ts";
+import { ECT_BYTES_INITIAL, accurateDeliveredCe, accurateOf, accurateReceivedCe } from "./accurateEcn.ts";
 import { ipBytesOf } from "./addresses.ts";
 import { congestionOf, CWND_BYTES_MAX } from "./algorithm.ts";
 import { DUP_ACK_THRESHOLD } from "./congestion.ts";
-import { REORDERED_SHIFT, flightIsClean, flightOf } from "./flightRecord.ts";
+import { windowMax } from "./emit.ts";
+import { FLIGHT_RATE_LIMITED, REORDERED_SHIFT, flightIsClean, flightOf } from "./flightRecord.ts";
 import { announcedMss, ownMss } from "./sizes.ts";
+import {
+  History,
+  hasHistory,
+  historyBufferTicks,
+  historyOf,
+  historyTimeoutTicks,
+  historyWindowTicks,
+} from "./history.ts";
 import { SYN_OPTION_WSCALE } from "./segment.ts";
 import { seqLt, seqMax, seqMin } from "./seq.ts";
 import * as T from "./tcb.ts";
@@ -47,21 +57,36 @@ export function tcpInfo(handle: i32, target: usize): i32 {
   store<u32>(target, tcb.cwnd / mss, I.TCPI_SND_CWND);
   store<u32>(target, announcedMss(tcb), I.TCPI_ADVMSS_BYTES);
   store<u32>(target, <u32>(((<u64>autoTuningRttTicks(tcb)) << TICK_SHIFT) / 1000), I.TCPI_RCV_RTT_US);
-  store<u32>(target, (<u32>1) << cold.rcvLimitOrder, I.TCPI_RCV_SPACE_BYTES);
   store<u32>(target, cold.retransmits, I.TCPI_TOTAL_RETRANS);
   store<u32>(target, seqLt(tcb.sndMax, tcb.sndBufEnd) ? tcb.sndBufEnd - tcb.sndMax : 0, I.TCPI_NOTSENT_BYTES);
   store<u32>(target, tcb.sndWnd, I.TCPI_SND_WND_BYTES);
   store<u32>(target, tcb.rcvAdv - tcb.rcvNxt, I.TCPI_RCV_WND_BYTES);
   store<u32>(target, congestionOf(tcb), I.TCPI_CONGESTION);
-  const accurate = (cold.traits & T.TRAIT_ACCURATE_ECN) != 0;
-  store<u32>(target, accurate ? accurateDeliveredCe(tcb) : 0, I.TCPI_DELIVERED_CE);
-  store<u32>(target, accurate ? accurateReceivedCe(tcb) : 0, I.TCPI_RECEIVED_CE);
+  const rcvLimit = (<u32>1) << cold.rcvLimitOrder;
+  store<u32>(target, rcvLimit, I.TCPI_RCV_SPACE_BYTES);
+  store<u32>(target, min(rcvLimit, windowMax(cold)), I.TCPI_RCV_SSTHRESH_BYTES);
+  store<u32>(target, 0xffffffff, I.TCPI_MAX_PACING_RATE);
+  ecnInfo(tcb, target);
   accountInfo(tcb, mss, target);
   flightInfo(tcb, mss, target);
   return 0;
 }
 
-/** Nothing has been accounted for yet: what a connection without data has. */
+function ecnInfo(tcb: Tcb, target: usize): void {
+  const traits = coldOf(tcb).traits;
+  const mode: u32 = traits & T.TRAIT_ECN ? I.TCPI_ECN_MODE_RFC3168 : I.TCPI_ECN_MODE_DISABLED;
+  const accurate = (traits & T.TRAIT_ACCURATE_ECN) != 0;
+  store<u32>(target, accurate ? I.TCPI_ECN_MODE_ACCECN : mode, I.TCPI_ECN_MODE);
+  store<u32>(target, accurate ? accurateDeliveredCe(tcb) : 0, I.TCPI_DELIVERED_CE);
+  store<u32>(target, accurate ? accurateReceivedCe(tcb) : 0, I.TCPI_RECEIVED_CE);
+  const a = accurateOf(tcb);
+  store<u32>(target, accurate ? a.receivedE1Bytes - ECT_BYTES_INITIAL : 0, I.TCPI_RECEIVED_E1_BYTES);
+  store<u32>(target, accurate ? a.receivedE0Bytes - ECT_BYTES_INITIAL : 0, I.TCPI_RECEIVED_E0_BYTES);
+  store<u32>(target, accurate ? a.receivedCeBytes : 0, I.TCPI_RECEIVED_CE_BYTES);
+  store<u32>(target, accurate ? a.deliveredCeBytes : 0, I.TCPI_DELIVERED_CE_BYTES);
+}
+
+/** Nothing has been accounted for or happened yet. */
 const nothingAt: usize = memory.data(ACCOUNT_SIZE_BYTES, 16);
 
 /** What account.ts has added up. */
@@ -76,8 +101,6 @@ function accountInfo(tcb: Tcb, mss: u32, target: usize): void {
   store<u32>(target, account.segmentsIn, I.TCPI_DATA_SEGS_IN);
   store<u32>(target, account.segmentsOut, I.TCPI_DATA_SEGS_OUT);
   store<u32>(target, account.aheadSegments, I.TCPI_RCV_OOOPACK);
-  store<u32>(target, account.dsacks, I.TCPI_DSACK_DUPS);
-  store<u32>(target, account.reorderings, I.TCPI_REORD_SEEN);
   // Our FIN and the peer's are no bytes.
   const finAcked: u64 = tcb.flags & T.F_FIN_QUEUED && seqLt(tcb.sndBufEnd, tcb.sndUna) ? 1 : 0;
   const finReceived: u64 = tcb.flags & T.F_FIN_RECEIVED ? 1 : 0;
@@ -88,8 +111,10 @@ function accountInfo(tcb: Tcb, mss: u32, target: usize): void {
   const end = seqMin(tcb.sndMax, tcb.sndBufEnd);
   const begin = seqMax(tcb.sndUna, account.ackedSeq);
   const inFlight: u64 = known && seqLt(begin, end) ? end - begin : 0;
-  store<u64>(target, acked + inFlight + account.resent, I.TCPI_BYTES_SENT);
-  store<u64>(target, account.resent, I.TCPI_BYTES_RETRANS);
+  const resent = historyInfo(tcb, target);
+  store<u64>(target, acked + inFlight + resent, I.TCPI_BYTES_SENT);
+  const isBusy = known && seqLt(sndBufferStart(tcb), tcb.sndBufEnd);
+  store<u64>(target, usOf(account.busyTicks + (isBusy ? nowTick - account.busyTick : 0)), I.TCPI_BUSY_TIME_US);
   const sacked = tcb.flight != 0 ? flightOf(tcb).sackedBytes : 0;
   // The SYN counts, too.
   const delivered = tcb.state >= O.STATE_ESTABLISHED ? 1 + (acked + mss - 1) / mss + segments(sacked, mss) : 0;
@@ -98,8 +123,27 @@ function accountInfo(tcb: Tcb, mss: u32, target: usize): void {
   store<u32>(target, tcb.flight != 0 ? min(flightOf(tcb).minRttUs, before) : before, I.TCPI_MIN_RTT_US);
 }
 
+/** What history.ts has noted. @returns the bytes that were sent again. */
+function historyInfo(tcb: Tcb, target: usize): u64 {
+  const history = hasHistory(tcb) ? historyOf(tcb) : changetype<History>(nothingAt);
+  store<u64>(target, history.resent, I.TCPI_BYTES_RETRANS);
+  store<u32>(target, history.dsacks, I.TCPI_DSACK_DUPS);
+  store<u32>(target, history.reorderings, I.TCPI_REORD_SEEN);
+  store<u64>(target, usOf(historyWindowTicks(history)), I.TCPI_RWND_LIMITED_US);
+  store<u64>(target, usOf(historyBufferTicks(history)), I.TCPI_SNDBUF_LIMITED_US);
+  store<u32>(target, history.timeouts, I.TCPI_TOTAL_RTO);
+  store<u32>(target, history.timeoutRecoveries, I.TCPI_TOTAL_RTO_RECOVERIES);
+  store<u32>(target, <u32>(usOf(historyTimeoutTicks(history)) / 1000), I.TCPI_TOTAL_RTO_TIME_MS);
+  store<u32>(target, history.fastOpenFailure, I.TCPI_FASTOPEN_CLIENT_FAIL);
+  return history.resent;
+}
+
+function usOf(ticks: u64): u64 {
+  return (ticks << TICK_SHIFT) / 1000;
+}
+
 function msSince(tick: u32): u32 {
-  return <u32>(((<u64>(nowTick - tick)) << TICK_SHIFT) / 1000000);
+  return <u32>(usOf(nowTick - tick) / 1000);
 }
 
 /** What the flight block knows; without one nothing is amiss. */
@@ -113,6 +157,8 @@ function flightInfo(tcb: Tcb, mss: u32, target: usize): void {
   store<u32>(target, max(reordered, DUP_ACK_THRESHOLD), I.TCPI_REORDERING);
   store<u32>(target, known && f.pacingRate != 0 ? f.pacingRate : 0xffffffff, I.TCPI_PACING_RATE);
   store<u32>(target, known ? f.deliveryRate : 0, I.TCPI_DELIVERY_RATE);
+  const isMeasured = known && f.deliveryRate != 0 && !(f.flags & FLIGHT_RATE_LIMITED);
+  store<u32>(target, isMeasured ? 0 : 1, I.TCPI_DELIVERY_RATE_APP_LIMITED);
 }
 
 function segments(bytes: u32, mss: u32): u32 {

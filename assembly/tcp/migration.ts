@@ -11,7 +11,7 @@
  *   wheelTick      its true flags
  *   hash           its handle in the kernel that it comes from
  *
- * The whole TCB, its cold record, its extension block, its flight block, its settings and its account travel. Made
+ * The whole TCB, its cold record, its extension block, its flight block, its settings, account and history travel. Made
  * anew in the other kernel, because they point into a kernel's own memory or tables: sndBuf, rcvBuf, ext, flight, the
  * wheel's links, hash, neighbor, generation, a listener and a place in its accept queue. Clocks of a stack's kernels
  * count from one instant, so deadlines travel as they are. Timestamps, SYN cookies and initial sequence numbers come
@@ -55,6 +55,7 @@ import { ACCOUNT_SIZE_BYTES, accountOf, hasAccount } from "./account.ts";
 import { accurateOf, accurateRecordBytes } from "./accurateEcn.ts";
 import { eventPost } from "./events.ts";
 import { readableBytes, tcpDrop } from "./close.ts";
+import { HISTORY_SIZE_BYTES, hasHistory, historyOf } from "./history.ts";
 import {
   Listener,
   listenerAcceptAdd,
@@ -96,8 +97,9 @@ const PART_FLIGHT: u32 = 4;
 const PART_SETTINGS: u32 = 5;
 const PART_ECN: u32 = 6;
 const PART_ACCOUNT: u32 = 7;
-const PART_SND: u32 = 8;
-const PART_RCV: u32 = 9;
+const PART_HISTORY: u32 = 8;
+const PART_SND: u32 = 9;
+const PART_RCV: u32 = 10;
 const PARTS: u32 = PART_RCV + 1;
 
 let frozenHead: u32 = T.TCB_NONE;
@@ -429,6 +431,7 @@ function connectionHeader(tcb: Tcb): void {
   const accurate = (coldOf(tcb).traits & T.TRAIT_ACCURATE_ECN) != 0;
   store<u32>(exportHeader, accurate ? accurateRecordBytes() : 0, M.MIGRATION_ECN_BYTES);
   store<u32>(exportHeader, hasAccount(tcb) ? ACCOUNT_SIZE_BYTES : 0, M.MIGRATION_ACCOUNT_BYTES);
+  store<u32>(exportHeader, hasHistory(tcb) ? HISTORY_SIZE_BYTES : 0, M.MIGRATION_HISTORY_BYTES);
   store<u32>(exportHeader, tcb.sndBuf != 0 ? tcb.sndBufEnd - sndSeq : 0, M.MIGRATION_SND_BYTES);
   store<u32>(exportHeader, tcb.rcvBuf != 0 ? rcvBytes - fin : 0, M.MIGRATION_RCV_BYTES);
   store<u32>(exportHeader, sndSeq, M.MIGRATION_SND_SEQ);
@@ -452,6 +455,7 @@ function readPart(part: u32, offset: u32, target: usize, bytes: u32): void {
   else if (part == PART_SETTINGS) memory.copy(target, settingsPart(tcb) + offset, bytes);
   else if (part == PART_ECN) memory.copy(target, changetype<usize>(accurateOf(tcb)) + offset, bytes);
   else if (part == PART_ACCOUNT) memory.copy(target, changetype<usize>(accountOf(tcb)) + offset, bytes);
+  else if (part == PART_HISTORY) memory.copy(target, changetype<usize>(historyOf(tcb)) + offset, bytes);
   else if (part == PART_SND) {
     ringRead(tcb.sndBuf, tcb.sndBufOrder, load<u32>(exportHeader, M.MIGRATION_SND_SEQ) + offset, target, bytes);
   } else {
@@ -516,6 +520,7 @@ function writePart(part: u32, offset: u32, source: usize, bytes: u32): void {
   else if (part == PART_SETTINGS) memory.copy(settingsPart(tcb) + offset, source, bytes);
   else if (part == PART_ECN) memory.copy(changetype<usize>(accurateOf(tcb)) + offset, source, bytes);
   else if (part == PART_ACCOUNT) memory.copy(changetype<usize>(accountOf(tcb)) + offset, source, bytes);
+  else if (part == PART_HISTORY) memory.copy(changetype<usize>(historyOf(tcb)) + offset, source, bytes);
   else if (part == PART_SND) {
     ringWrite(tcb.sndBuf, tcb.sndBufOrder, load<u32>(importHeader, M.MIGRATION_SND_SEQ) + offset, source, bytes);
   } else {
@@ -541,6 +546,10 @@ function accountBytes(): u32 {
   return load<u32>(importHeader, M.MIGRATION_ACCOUNT_BYTES);
 }
 
+function historyBytes(): u32 {
+  return load<u32>(importHeader, M.MIGRATION_HISTORY_BYTES);
+}
+
 function headerComplete(): i32 {
   if (load<u32>(importHeader, M.MIGRATION_RECORD_VERSION) != M.MIGRATION_VERSION) return EPROTO;
   const kind = load<u32>(importHeader, M.MIGRATION_RECORD_KIND);
@@ -556,7 +565,8 @@ function headerComplete(): i32 {
     flightIsSize(load<u32>(importHeader, M.MIGRATION_FLIGHT_BYTES)) &&
     (settingsBytes() == 0 || settingsBytes() == SETTINGS_PART_BYTES) &&
     (ecnBytes() == 0 || ecnBytes() == accurateRecordBytes()) &&
-    (accountBytes() == 0 || accountBytes() == ACCOUNT_SIZE_BYTES);
+    (accountBytes() == 0 || accountBytes() == ACCOUNT_SIZE_BYTES) &&
+    (historyBytes() == 0 || historyBytes() == HISTORY_SIZE_BYTES);
   return fits ? OK : EPROTO;
 }
 
@@ -586,6 +596,7 @@ function createFrozen(): i32 {
   const cold = changetype<T.TcbCold>(importBlocks + T.TCB_SIZE_BYTES);
   if (((cold.traits & T.TRAIT_ACCURATE_ECN) != 0) != (ecnBytes() != 0)) return EPROTO;
   if (((cold.traits & T.TRAIT_ACCOUNT) != 0) != (accountBytes() != 0)) return EPROTO;
+  if (((cold.traits & T.TRAIT_HISTORY) != 0) != (historyBytes() != 0)) return EPROTO;
   if (T.tcbCount >= connectionsMax) return ENOBUFS;
   const tcb = T.tcbAlloc();
   if (changetype<usize>(tcb) == 0) return ENOBUFS;

@@ -19,6 +19,7 @@ import { accurateForbidsCutting } from "./accurateEcn.ts";
 import { isFastOpenChild } from "./fastOpen.ts";
 import { FLIGHT_NEW_FIRST, flightIsClean, flightOf, pipeBytes } from "./flightRecord.ts";
 import { flightSent } from "./flight.ts";
+import { HELD_BY_BUFFER, HELD_BY_WINDOW, HELD_NOT, historyOutput } from "./history.ts";
 import { lossTimerArm } from "./rack.ts";
 import { mtuProbeBytes, mtuProbed } from "./mtuProbe.ts";
 import { sendSyn } from "./plainOutput.ts";
@@ -110,8 +111,19 @@ function sendNew(tcb: Tcb): bool {
     if (!sendSequenced(tcb, tcb.sndNxt, flags, bytes)) return false;
   }
   const cold = coldOf(tcb);
-  const limited = seqLt(tcb.sndNxt, tcb.sndBufEnd) && seqLt(congestionEdge, windowEdge);
+  const waits = seqLt(tcb.sndNxt, tcb.sndBufEnd);
+  const limited = waits && seqLt(congestionEdge, windowEdge);
   if (limited != ((cold.traits & T.TRAIT_LIMITED) != 0)) cold.traits ^= T.TRAIT_LIMITED;
+  if (waits || tcb.flags & T.F_WANT_WRITABLE || cold.traits & T.TRAIT_HISTORY) {
+    let held = HELD_NOT;
+    if (!waits) {
+      const isShort = tcb.flags & T.F_WANT_WRITABLE && tcb.sndNxt != first && seqLt(tcb.sndNxt, congestionEdge);
+      if (isShort) held = HELD_BY_BUFFER;
+    } else if (!limited && seqLt(windowEdge, tcb.sndNxt + min(tcb.sndBufEnd - tcb.sndNxt, mss))) {
+      held = HELD_BY_WINDOW;
+    }
+    if (held != HELD_NOT || cold.traits & T.TRAIT_HISTORY) historyOutput(tcb, held);
+  }
   if (finQueued && tcb.sndNxt == tcb.sndBufEnd) {
     return sendSequenced(tcb, tcb.sndNxt, S.FLAG_ACK | S.FLAG_FIN, 0);
   }

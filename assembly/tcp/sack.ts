@@ -5,7 +5,6 @@
 import { DROP_TCP_SACK_INVALID, TCP_DSACK_RECEIVED, TCP_DSACK_SENT } from "../../src/layout/counters.ts";
 import { count } from "../stats.ts";
 import { loadBe32, storeBe32 } from "../wire/bytes.ts";
-import { accountOf, hasAccount } from "./account.ts";
 import { duplicateTold } from "./duplicates.ts";
 import { FLIGHT_DSACK, FLIGHT_UNDO, flightOf } from "./flightRecord.ts";
 import { flightSacked } from "./flight.ts";
@@ -18,6 +17,7 @@ import {
   reassemblyOverlaps,
   reassemblyTold,
 } from "./reassembly.ts";
+import { historyDsack } from "./history.ts";
 import * as S from "./segment.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
 import { TRAIT_SACK, Tcb, coldOf } from "./tcb.ts";
@@ -104,7 +104,7 @@ function duplicateReported(tcb: Tcb, start: u32, end: u32, unaBefore: u32): void
     return;
   }
   count(TCP_DSACK_RECEIVED);
-  if (hasAccount(tcb)) accountOf(tcb).dsacks++;
+  historyDsack(tcb);
   const f = flightOf(tcb);
   // More than we have sent twice: that says nothing of our judgement.
   if (!duplicateTold(f)) return;

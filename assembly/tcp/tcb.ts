@@ -1,7 +1,7 @@
 /**
  * The transmission control block and its pool. A connection that idles costs its two hot cache lines (128 B), its cold
  * record (48 B) and its share of the flow table; buffers and the extension block exist only while they hold something,
- * and what only TCP_INFO asks for (64 B, account.ts) is written from the first byte of data on.
+ * and what only TCP_INFO asks for is written from the first byte of data on (64 B, account.ts), or in trouble (history.ts).
  * Names are those of RFC 9293 3.3.1.
  *
  * Fields that hold addresses, all of blocks from the stream pool that hold none themselves: sndBuf, rcvBuf (sizes in
@@ -257,6 +257,8 @@ export const TRAIT_SMALL_SENT: u32 = 1 << 23;
 export const TRAIT_SMALLS_SENT: u32 = 1 << 29;
 /** It has moved data: there is a record in account.ts. */
 export const TRAIT_ACCOUNT: u32 = 1 << 30;
+/** There is a record in history.ts. */
+export const TRAIT_HISTORY: u32 = 1 << 31;
 /** CONGESTION_*, two bits. */
 export const TRAIT_CONGESTION_SHIFT: u32 = 8;
 export const TRAIT_CONGESTION_MASK: u32 = 3 << 8;
@@ -285,6 +287,7 @@ const TRAITS_UNION: u32 =
   TRAIT_SMALL_SENT |
   TRAIT_SMALLS_SENT |
   TRAIT_ACCOUNT |
+  TRAIT_HISTORY |
   (15 * TRAIT_QUICK_ACK) |
   TRAIT_DELAYS_ACKS |
   TRAIT_CONGESTION_MASK;
@@ -311,6 +314,7 @@ const TRAITS_SUM: u64 =
   TRAIT_SMALL_SENT +
   TRAIT_SMALLS_SENT +
   TRAIT_ACCOUNT +
+  TRAIT_HISTORY +
   15 * TRAIT_QUICK_ACK +
   TRAIT_DELAYS_ACKS +
   TRAIT_CONGESTION_MASK;

@@ -21,6 +21,7 @@ import { congestionTimeout } from "./congestion.ts";
 import { isFastOpenChild } from "./fastOpen.ts";
 import { flightOf } from "./flightRecord.ts";
 import { flightForget, flightRelease } from "./flight.ts";
+import { historyTimeout } from "./history.ts";
 import { mtuTimeout } from "./mtuProbe.ts";
 import { outputMark } from "./outputQueue.ts";
 import { pacingTimer } from "./pacing.ts";
@@ -180,6 +181,7 @@ function retransmissionTimeout(tcb: Tcb): bool {
       tcb.flags |= T.F_RETRANSMIT;
     }
   }
+  historyTimeout(tcb);
   tcb.backoff++;
   rtoArm(tcb);
   cutToUserTimeout(tcb);

@@ -3,8 +3,8 @@
  * that tells which they are. Portable: read by asc and tsc; integer constants only.
  *
  * ```
- * record:  header │ TCB │ cold TCB │ extension block │ flight block │ settings │ ECN │ account │ send bytes
- *          │ receive bytes
+ * record:  header │ TCB │ cold TCB │ extension block │ flight block │ settings │ ECN │ account │ history
+ *          │ send bytes │ receive bytes
  * ```
  * The blocks are copied whole, so a new field of theirs travels without being named; what points into a kernel's own
  * memory or tables is named in assembly/tcp/migration.ts and made anew. Records follow each other without gaps and are
@@ -23,20 +23,21 @@ export const MIGRATION_FLIGHT_BYTES = 20;
 export const MIGRATION_SETTINGS_BYTES = 24;
 /** Counters of accurate ECN (assembly/tcp/accurateEcn.ts). */
 export const MIGRATION_ECN_BYTES = 28;
-/** What TCP_INFO asks for (assembly/tcp/account.ts). */
+/** What TCP_INFO asks for (assembly/tcp/account.ts, history.ts). */
 export const MIGRATION_ACCOUNT_BYTES = 32;
-export const MIGRATION_SND_BYTES = 36;
-export const MIGRATION_RCV_BYTES = 40;
+export const MIGRATION_HISTORY_BYTES = 36;
+export const MIGRATION_SND_BYTES = 40;
+export const MIGRATION_RCV_BYTES = 44;
 /** u32 each: sequence numbers of the first send and receive byte. */
-export const MIGRATION_SND_SEQ = 44;
-export const MIGRATION_RCV_SEQ = 48;
+export const MIGRATION_SND_SEQ = 48;
+export const MIGRATION_RCV_SEQ = 52;
 /** A listener that answers with SYN cookies: u32 port, i32 address index, u32 ms of the last cookie. */
 export const MIGRATION_COOKIE_PORT = 8;
 export const MIGRATION_COOKIE_ADDRESS_INDEX = 12;
 export const MIGRATION_COOKIE_MS = 16;
-export const MIGRATION_HEADER_SIZE_BYTES = 52;
+export const MIGRATION_HEADER_SIZE_BYTES = 56;
 
-export const MIGRATION_VERSION = 4;
+export const MIGRATION_VERSION = 5;
 export const MIGRATION_KIND_CONNECTION = 1;
 export const MIGRATION_KIND_COOKIES = 2;
 

@@ -95,7 +95,48 @@ export const TCPI_LAST_DATA_SENT_MS = 196;
 /** Segments with data: as the device brings them, which may take some together; as they leave, repetitions included. */
 export const TCPI_DATA_SEGS_IN = 200;
 export const TCPI_DATA_SEGS_OUT = 204;
-export const TCPI_SIZE_BYTES = 208;
+/**
+ * u64, microseconds, exact to a tick of 66: with anything unacknowledged; and of that, with the next segment kept back by
+ * the peer's window, or with all sent and the application waiting for room in the send buffer. Any one stretch counts
+ * modulo 78 hours.
+ */
+export const TCPI_BUSY_TIME_US = 208;
+export const TCPI_RWND_LIMITED_US = 216;
+export const TCPI_SNDBUF_LIMITED_US = 224;
+/**
+ * Retransmission time-outs, those of SYNs among them; rows of them without an ACK between that would end the back-off;
+ * and the time from the first of a recovery until that is over. Counts stay at 65535.
+ */
+export const TCPI_TOTAL_RTO = 232;
+export const TCPI_TOTAL_RTO_RECOVERIES = 236;
+export const TCPI_TOTAL_RTO_TIME_MS = 240;
+/** Largest window that the receive buffer's limit of now lets us offer. */
+export const TCPI_RCV_SSTHRESH_BYTES = 244;
+/** 0xffffffff: none. Nothing sets one here. */
+export const TCPI_MAX_PACING_RATE = 248;
+/** 1: TCPI_DELIVERY_RATE was measured while the application had nothing more to send, or was not measured. */
+export const TCPI_DELIVERY_RATE_APP_LIMITED = 252;
+/** TCPI_FAST_OPEN_*: why the SYN's data did not go through. */
+export const TCPI_FASTOPEN_CLIENT_FAIL = 256;
+/** TCPI_ECN_MODE_*. Deviates from Linux's: 0 also before the handshake has decided. */
+export const TCPI_ECN_MODE = 260;
+/** With accurate ECN, payload bytes modulo 2^32: received by codepoint; and ours that have arrived with CE. Else 0. */
+export const TCPI_RECEIVED_E1_BYTES = 264;
+export const TCPI_RECEIVED_E0_BYTES = 268;
+export const TCPI_RECEIVED_CE_BYTES = 272;
+export const TCPI_DELIVERED_CE_BYTES = 276;
+export const TCPI_SIZE_BYTES = 280;
+
+/** TCPI_FASTOPEN_CLIENT_FAIL: not tried, or nothing failed; it asked for a cookie; the SYN-ACK was for the SYN alone. */
+export const TCPI_FAST_OPEN_UNSPECIFIED = 0;
+export const TCPI_FAST_OPEN_COOKIE_UNAVAILABLE = 1;
+export const TCPI_FAST_OPEN_DATA_NOT_ACKED = 2;
+/** Likewise, and the SYN had to go twice. */
+export const TCPI_FAST_OPEN_SYN_RETRANSMITTED = 3;
+
+export const TCPI_ECN_MODE_DISABLED = 0;
+export const TCPI_ECN_MODE_RFC3168 = 1;
+export const TCPI_ECN_MODE_ACCECN = 2;
 
 /** TCPI_CA_STATE: Linux's states of congestion control. */
 export const TCPI_CA_OPEN = 0;

@@ -49,6 +49,18 @@ const FIELDS = {
   tcpi_last_data_sent: INFO.TCPI_LAST_DATA_SENT_MS,
   tcpi_data_segs_in: INFO.TCPI_DATA_SEGS_IN,
   tcpi_data_segs_out: INFO.TCPI_DATA_SEGS_OUT,
+  tcpi_total_rto: INFO.TCPI_TOTAL_RTO,
+  tcpi_total_rto_recoveries: INFO.TCPI_TOTAL_RTO_RECOVERIES,
+  tcpi_total_rto_time: INFO.TCPI_TOTAL_RTO_TIME_MS,
+  tcpi_rcv_ssthresh: INFO.TCPI_RCV_SSTHRESH_BYTES,
+  tcpi_max_pacing_rate: INFO.TCPI_MAX_PACING_RATE,
+  tcpi_delivery_rate_app_limited: INFO.TCPI_DELIVERY_RATE_APP_LIMITED,
+  tcpi_fastopen_client_fail: INFO.TCPI_FASTOPEN_CLIENT_FAIL,
+  tcpi_ecn_mode: INFO.TCPI_ECN_MODE,
+  tcpi_received_e1_bytes: INFO.TCPI_RECEIVED_E1_BYTES,
+  tcpi_received_e0_bytes: INFO.TCPI_RECEIVED_E0_BYTES,
+  tcpi_received_ce_bytes: INFO.TCPI_RECEIVED_CE_BYTES,
+  tcpi_delivered_ce_bytes: INFO.TCPI_DELIVERED_CE_BYTES,
 } as const;
 
 /** Of 64 bits. As a number they are exact to 2^53. */
@@ -57,11 +69,14 @@ const WIDE_FIELDS = {
   tcpi_bytes_received: INFO.TCPI_BYTES_RECEIVED,
   tcpi_bytes_sent: INFO.TCPI_BYTES_SENT,
   tcpi_bytes_retrans: INFO.TCPI_BYTES_RETRANS,
+  tcpi_busy_time: INFO.TCPI_BUSY_TIME_US,
+  tcpi_rwnd_limited: INFO.TCPI_RWND_LIMITED_US,
+  tcpi_sndbuf_limited: INFO.TCPI_SNDBUF_LIMITED_US,
 } as const;
 
 /**
  * Numbers all. tcpi_state: TCP_STATE_*, tcpi_ca_state: TCPI_CA_*, tcpi_options: TCPI_OPT_* (layout/tcpInfo.ts); times
- * in microseconds but those of tcpi_last_… in milliseconds; tcpi_snd_cwnd, tcpi_unacked and
+ * in microseconds but those of tcpi_last_… and tcpi_total_rto_time in milliseconds; tcpi_snd_cwnd, tcpi_unacked and
  * their likes in segments.
  */
 export type TcpInfo = { readonly [Name in keyof typeof FIELDS | keyof typeof WIDE_FIELDS]: number };
