@@ -96,7 +96,9 @@ export function historyFastOpenFailed(tcb: Tcb, failure: i32): void {
 export function historyTimeout(tcb: Tcb): void {
   const history = historyEnsure(tcb);
   if (history.timeouts < 0xffff) history.timeouts++;
-  if (tcb.backoff == 0 && history.timeoutRecoveries < 0xffff) history.timeoutRecoveries++;
+  // A back-off may outlive its recovery (Karn's algorithm).
+  const isFirst = tcb.backoff == 0 || history.timedOut == 0;
+  if (isFirst && history.timeoutRecoveries < 0xffff) history.timeoutRecoveries++;
   if (history.timedOut != 0) return;
   history.timedOut = 1;
   history.timeoutTick = nowTick;

@@ -1,7 +1,8 @@
 /**
  * The transmission control block and its pool. A connection that idles costs its two hot cache lines (128 B), its cold
  * record (48 B) and its share of the flow table; buffers and the extension block exist only while they hold something,
- * and what only TCP_INFO asks for is written from the first byte of data on (64 B, account.ts), or in trouble (history.ts).
+ * and what only TCP_INFO asks for is written from the first byte of data on (64 B, account.ts), or in trouble (64 B,
+ * history.ts).
  * Names are those of RFC 9293 3.3.1.
  *
  * Fields that hold addresses, all of blocks from the stream pool that hold none themselves: sndBuf, rcvBuf (sizes in

@@ -96,9 +96,9 @@ export const TCPI_LAST_DATA_SENT_MS = 196;
 export const TCPI_DATA_SEGS_IN = 200;
 export const TCPI_DATA_SEGS_OUT = 204;
 /**
- * u64, microseconds, exact to a tick of 66: with anything unacknowledged; and of that, with the next segment kept back by
- * the peer's window, or with all sent and the application waiting for room in the send buffer. Any one stretch counts
- * modulo 78 hours.
+ * u64, microseconds, exact to a tick of 66: with anything unacknowledged; and of that, with the next segment kept back
+ * by the peer's window, or with all sent and the application waiting for room in the send buffer. Any one stretch
+ * counts modulo 78 hours.
  */
 export const TCPI_BUSY_TIME_US = 208;
 export const TCPI_RWND_LIMITED_US = 216;
@@ -127,7 +127,7 @@ export const TCPI_RECEIVED_CE_BYTES = 272;
 export const TCPI_DELIVERED_CE_BYTES = 276;
 export const TCPI_SIZE_BYTES = 280;
 
-/** TCPI_FASTOPEN_CLIENT_FAIL: not tried, or nothing failed; it asked for a cookie; the SYN-ACK was for the SYN alone. */
+/** TCPI_FASTOPEN_CLIENT_FAIL: nothing failed, or not tried; it asked for a cookie; the SYN-ACK was for the SYN alone. */
 export const TCPI_FAST_OPEN_UNSPECIFIED = 0;
 export const TCPI_FAST_OPEN_COOKIE_UNAVAILABLE = 1;
 export const TCPI_FAST_OPEN_DATA_NOT_ACKED = 2;
