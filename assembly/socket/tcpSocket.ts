@@ -8,7 +8,7 @@ import { RESULT_BASE } from "../../src/layout/kernelMemory.ts";
 import { addressAt } from "../ip/address.ts";
 import { resetIfSynchronized } from "../tcp/abort.ts";
 import { detach, finWait2Arm, maySend, readableBytes, tcpDrop } from "../tcp/close.ts";
-import { accountQueue } from "../tcp/account.ts";
+import { accountEnsure, accountQueue, hasAccount } from "../tcp/account.ts";
 import { windowUpdateDue } from "../tcp/output.ts";
 import { outputMark } from "../tcp/outputQueue.ts";
 import { reassemblyHolds } from "../tcp/reassembly.ts";
@@ -53,6 +53,7 @@ export function tcpSend(handle: i32, source: usize, bytes: u32): i32 {
   if (room < bytes) tcb.flags |= T.F_WANT_WRITABLE;
   if (room == 0) return awaitRoom(tcb);
   ringWrite(tcb.sndBuf, tcb.sndBufOrder, tcb.sndBufEnd, source, room);
+  if (!hasAccount(tcb)) accountEnsure(tcb);
   accountQueue(tcb);
   tcb.sndBufEnd += room;
   outputMark(tcb);
@@ -79,6 +80,7 @@ export function tcpSendCommit(handle: i32, bytes: u32): i32 {
   const size = (<u32>1) << tcb.sndBufOrder;
   const queued = tcb.sndBufEnd - sndBufferStart(tcb);
   if (tcb.sndBuf == 0 || bytes > size - queued || bytes > size - (tcb.sndBufEnd & (size - 1))) return EINVAL;
+  if (!hasAccount(tcb)) accountEnsure(tcb);
   accountQueue(tcb);
   tcb.sndBufEnd += bytes;
   outputMark(tcb);

@@ -68,7 +68,7 @@ export function hasAccount(tcb: Tcb): bool {
   return (coldOf(tcb).traits & TRAIT_ACCOUNT) != 0;
 }
 
-/** Likewise, made if need be. To be called before the first byte is queued (accountQueue), and read. */
+/** Likewise, made if need be. To be called before the first byte is queued, and before the first one is read. */
 export function accountEnsure(tcb: Tcb): Account {
   const account = accountOf(tcb);
   if (!hasAccount(tcb)) start(tcb, account);
@@ -91,13 +91,11 @@ export function accountSynReceived(tcb: Tcb): void {
   if (hasAccount(tcb)) accountOf(tcb).receivedSeq = tcb.rcvNxt;
 }
 
-/** Bytes are about to be queued: the record is made if need be. */
+/** Bytes are about to be queued. Preconditions: hasAccount. */
 export function accountQueue(tcb: Tcb): void {
-  const account = accountOf(tcb);
-  // Once in a connection's life: what every write does stands here, without another call.
-  if (!hasAccount(tcb)) start(tcb, account);
   // Before the handshake SND.UNA may be our SYN's.
-  else if (tcb.sndBufEnd - tcb.sndUna <= <u32>(tcb.state < STATE_ESTABLISHED)) account.busyTick = nowTick;
+  const before = <u32>(tcb.state < STATE_ESTABLISHED);
+  if (tcb.sndBufEnd - tcb.sndUna <= before) accountOf(tcb).busyTick = nowTick;
 }
 
 /** All that was queued has been acknowledged. */

@@ -127,7 +127,7 @@ export const TCPI_RECEIVED_CE_BYTES = 272;
 export const TCPI_DELIVERED_CE_BYTES = 276;
 export const TCPI_SIZE_BYTES = 280;
 
-/** TCPI_FASTOPEN_CLIENT_FAIL: nothing failed, or not tried; it asked for a cookie; the SYN-ACK was for the SYN alone. */
+/** TCPI_FASTOPEN_CLIENT_FAIL: nothing failed; it had to ask for a cookie; the SYN-ACK was for the SYN alone. */
 export const TCPI_FAST_OPEN_UNSPECIFIED = 0;
 export const TCPI_FAST_OPEN_COOKIE_UNAVAILABLE = 1;
 export const TCPI_FAST_OPEN_DATA_NOT_ACKED = 2;

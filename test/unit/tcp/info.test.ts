@@ -1,4 +1,4 @@
-/** TCP_INFO's fields that tell of the past: times, time-outs, fast open; test/packet/options/tcp-info-*.pkt has more. */
+/** TCP_INFO: what tells of the past: times, time-outs, fast open (test/packet/options/tcp-info-limited.pkt). */
 import { describe, expect, test } from "vitest";
 import type { Tuning } from "../../../src/kernel/config.ts";
 import {
