@@ -17,8 +17,8 @@ export type TcpBatches = {
 };
 
 const PAGE_BYTES = 65_536;
-/** TCB, cold record, account, look-up tuple and share of the flow table; and some for all. */
-const BYTES_PER_CONNECTION = 320;
+/** TCB, cold record, account, history, look-up tuple and share of the flow table; and some for all. */
+const BYTES_PER_CONNECTION = 384;
 const BYTES_FIXED = 16 << 20;
 
 /** The parts of TCP, booted on a memory of their own with room for `connections`. */

@@ -52,7 +52,7 @@ export function summary(rates: readonly number[]): { median: number; min: number
 export function memoryFor(connections: number): Pick<Tuning, "memoryBytes" | "connectionsMax" | "streamPoolBytes"> {
   const connectionsMax = connections + (1 << 17);
   const streamPoolBytes = 128 << 20;
-  const bytes = streamPoolBytes + (64 << 20) + connectionsMax * 288;
+  const bytes = streamPoolBytes + (64 << 20) + connectionsMax * 352;
   return { memoryBytes: Math.ceil(bytes / 65536) * 65536, connectionsMax, streamPoolBytes };
 }
 
