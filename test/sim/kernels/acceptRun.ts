@@ -1,10 +1,13 @@
 /**
  * The accept queues of a stack against a plain model: a list per kernel of the connections whose handshakes it has
  * completed, in that order. An accept must return the head of one of the lists; no connection is returned twice, and
- * none is lost but with its kernel or its listener. A steal takes the first of a list, and puts them to the end of
- * another in their order.
+ * none is lost but with its kernel or its listener. A steal takes the first of a list, a flow group that moves with its
+ * connections takes its own out of it, and both put them to the end of another list in their order.
  */
 
+import { affinityAccept } from "../../../src/balancer/affinityAccept.ts";
+import type { Policy, StealMove } from "../../../src/balancer/policy.ts";
+import { groupOfPorts, groupRuleOf } from "../../../src/device/flowGroups.ts";
 import { NetPopcornError } from "../../../src/errors.ts";
 import { parseAddress } from "../../../src/ip/address.ts";
 import type { EventSink, KernelHost } from "../../../src/kernel/host.ts";
@@ -23,8 +26,6 @@ import { Prng } from "../../../src/sim/prng.ts";
 import type { Connection, OpenConnection } from "../../../src/socket/connection.ts";
 import type { Listener } from "../../../src/socket/listener.ts";
 import type { Sockets } from "../../../src/socket/sockets.ts";
-import { affinityAccept } from "../../../src/balancer/affinityAccept.ts";
-import type { Policy, StealMove } from "../../../src/balancer/policy.ts";
 import type { KernelMemory } from "../../../src/views/kernelMemory.ts";
 import type { ModuleBuild } from "../../../src/wasm/load.ts";
 import { type Blow, drawRun, type RunPlan, thievishPolicy } from "./plan.ts";
@@ -135,24 +136,32 @@ export async function runAccepts(
 function withThieves({ seed }: RunPlan, options: SideOptions, index: number): SideOptions {
   const prng = new Prng(seed, 46);
   if (index !== SERVER || options.card.flowGroups === false || prng.below(2) === 0) return options;
-  const balancer = prng.below(4) === 0 ? publishedPolicy() : thievishPolicy(prng);
+  const balancer = prng.below(4) === 0 ? publishedPolicy(prng) : thievishPolicy(prng);
   return { card: options.card, stack: { ...options.stack, balancer } };
 }
 
-/**
- * Affinity-Accept's, but for groups that move with their connections: those move as well, out of one queue of the model
- * into another, and of that the model is not told at the time (test/sim/steals.test.ts has them beside steals).
- */
-function publishedPolicy(): Policy {
+/** Affinity-Accept's, in a hurry; and for no reason a group moves with its connections, if no other is about to. */
+function publishedPolicy(prng: Prng): Policy {
   const policy = affinityAccept({ busyFill: 0.2, migrateNs: 20 * MS, periodNs: 2 * MS });
   return {
     ...policy,
     decide: (observation, state, nowNs) => {
-      const { moves, ...decision } = policy.decide(observation, state, nowNs);
-      return { ...decision, moves: moves.filter(({ live }) => live !== true) };
+      const decision = policy.decide(observation, state, nowNs);
+      const { groups, kernels } = observation;
+      const to = prng.below(kernels.length);
+      const busy = [...groups.live.keys()].filter((group) => groups.live[group] !== 0 && groups.owner[group] !== to);
+      if (decision.moves.length > 0 || busy.length === 0 || prng.below(4) !== 0) return decision;
+      const group = busy[prng.below(busy.length)] as number;
+      const from = groups.owner[group] as number;
+      return { ...decision, moves: [{ group, from, to, reason: "for no reason", live: true }] };
     },
   };
 }
+
+/** One that waits. Those whose order nobody has seen have the same rank. */
+type Waiting = { readonly port: number; readonly rank: number };
+/** It was accepted in another kernel before it came: whoever has asked for it has not heard yet. */
+const RANK_ACCEPTED = 0;
 
 class AcceptRun {
   readonly #plan: RunPlan;
@@ -161,7 +170,11 @@ class AcceptRun {
   readonly #backlog: number;
   readonly #prng: Prng;
   readonly #visitors: Visitor[] = [];
-  readonly #queues = new Map<KernelHost, number[]>();
+  readonly #queues = new Map<KernelHost, Waiting[]>();
+  #lastRank = RANK_ACCEPTED;
+  /** What has gone from kernel to kernel ("0 2") since a steal was told, and what cannot have gone with its group. */
+  readonly #gone = new Map<string, { all: number; stolen: number }>();
+  #moved = 0;
   /** Remote port of the connection in each slot that has completed its handshake. */
   readonly #seen = new WeakMap<KernelHost, Map<number, number>>();
   #listener: Listener | undefined;
@@ -214,11 +227,20 @@ class AcceptRun {
     const excused = this.#visitors.filter(({ isExcused }) => isExcused).length;
     const { balancer } = await (stage.sides[SERVER] as Side).stack.stats();
     const refused = balancer?.refusals.filters ?? 0;
+    const untold = (balancer?.stolen ?? []).reduce((sum, count) => sum + count, -this.#stolen);
+    const unnamed = [...this.#gone.values()].reduce((sum, gone) => sum + gone.stolen, 0);
+    if (unnamed > untold) throw new Error(`${unnamed} have been stolen that no steal has counted, but for ${untold}`);
     await this.#listener?.close();
     clearFilters();
     await stage.close();
-    const stolen = this.#stolen;
-    return { accepted: this.#accepted, visitors: this.#visitors.length, excused, stolen, "refused filters": refused };
+    return {
+      accepted: this.#accepted,
+      visitors: this.#visitors.length,
+      excused,
+      stolen: this.#stolen,
+      "moved with their groups": this.#moved - this.#stolen,
+      "refused filters": refused,
+    };
   }
 
   /** In some runs nearly all of the card's filters are somebody else's. @returns what gives them back. */
@@ -327,10 +349,15 @@ class AcceptRun {
       this.#stage.trace(`server${kernelId}`, `accepts ${remotePort}`);
       const host = (this.#stage.sides[SERVER] as Side).stack.kernels[kernelId] as KernelHost;
       this.#look(host);
-      const oldest = this.#queues.get(host)?.shift();
+      const queue = this.#queueOf(host);
+      const first = Math.min(...queue.map(({ rank }) => rank).filter((rank) => rank !== RANK_ACCEPTED));
+      const at = queue.findIndex(({ port }) => port === remotePort);
+      const isOldest = queue[at]?.rank === first || queue[at]?.rank === RANK_ACCEPTED;
+      const oldest = queue.filter(({ rank }) => rank === first).map(({ port }) => port);
+      if (at >= 0) queue.splice(at, 1);
       // Asked for and given in the turn in which its listener or its kernel has ended.
       const isGone = !this.#listener || !this.#stage.hostsUp(SERVER).includes(host);
-      if (oldest !== remotePort && !isGone) {
+      if (!isOldest && !isGone) {
         throw new Error(`kernel ${kernelId} gives the connection from ${remotePort}, but the oldest is from ${oldest}`);
       }
       const visitor = this.#visitors.find(({ port }) => port === remotePort);
@@ -344,45 +371,103 @@ class AcceptRun {
     }
   }
 
-  /** Connections that have completed their handshake since the last look join the model's queue. */
+  /** After a turn of this kernel, or what an accept of it has brought. */
   #look(host: KernelHost): void {
+    const rankBefore = this.#lastRank;
+    if (this.#follow(rankBefore)) for (const other of this.#stage.hostsUp(SERVER)) this.#scan(other, rankBefore);
+    this.#scan(host, rankBefore);
+  }
+
+  /** Connections that have completed their handshake since the last look join the model's queue. */
+  #scan(host: KernelHost, rankBefore: number): void {
     const { memory } = host;
     const seen = this.#seen.get(host) ?? new Map<number, number>();
     this.#seen.set(host, seen);
-    const first = memory.loadU32(MAP_BASE + MAP_TCBS);
-    const highWater = memory.loadU32(MAP_BASE + MAP_TCB_HIGH_WATER);
-    for (let slot = 0; slot < highWater; slot++) {
-      const at = first + slot * TCB_SIZE_BYTES;
+    const queue = this.#queueOf(host);
+    const fresh: number[] = [];
+    tcbsOf(memory).forEach((at, slot) => {
       const state = memory.bytes[at + TCB_STATE] as number;
       const remotePort = portAt(memory, at);
       if (state === STATE_FREE || state < STATE_ESTABLISHED) seen.delete(slot);
       else if (seen.get(slot) !== remotePort && state < STATE_CLOSED) {
         seen.set(slot, remotePort);
-        const queue = this.#queues.get(host) ?? [];
-        this.#queues.set(host, queue);
-        // Stolen before it was looked at, it is there already.
-        if (!queue.includes(remotePort)) queue.push(remotePort);
+        // Come from another kernel, it is there already.
+        if (!queue.some(({ port }) => port === remotePort)) fresh.push(remotePort);
+      }
+    });
+    if (fresh.length === 0) return;
+    const rank = ++this.#lastRank;
+    // What has come from another kernel in this turn has come before or after them: the model cannot tell.
+    this.#queues.set(host, [...levelled(queue, rankBefore, rank), ...fresh.map((port) => ({ port, rank }))]);
+  }
+
+  #queueOf(host: KernelHost): Waiting[] {
+    const queue = this.#queues.get(host) ?? [];
+    this.#queues.set(host, queue);
+    return queue;
+  }
+
+  /** Connections that wait in another kernel than before change queues. @returns true when there were any. */
+  #follow(rankBefore: number): boolean {
+    let haveMoved = false;
+    for (const [from, queue] of [...this.#queues]) {
+      const left = queue.filter(({ port }) => !this.#has(from, port));
+      for (const to of left.length > 0 ? this.#stage.hostsUp(SERVER) : []) {
+        const moved = left.filter(({ port }) => to !== from && this.#has(to, port));
+        if (moved.length === 0) continue;
+        this.#moveTo(to, from, moved, rankBefore);
+        haveMoved = true;
       }
     }
+    return haveMoved;
+  }
+
+  /** @param moved in their order. */
+  #moveTo(to: KernelHost, from: KernelHost, moved: readonly Waiting[], rankBefore: number): void {
+    const withGroup = moved.filter(({ port }) => this.#homeOf(port) === to.kernelId);
+    const stolen = moved.filter((waiting) => !withGroup.includes(waiting));
+    this.#checkOldest(from, stolen);
+    const key = `${from.kernelId} ${to.kernelId}`;
+    const gone = this.#gone.get(key) ?? { all: 0, stolen: 0 };
+    this.#gone.set(key, { all: gone.all + moved.length, stolen: gone.stolen + stolen.length });
+    this.#moved += moved.length;
+    this.#queues.set(
+      from,
+      this.#queueOf(from).filter((waiting) => !moved.includes(waiting)),
+    );
+    const queue = this.#queueOf(to);
+    // A group and what was stolen, or what comes from two kernels in one turn: the model cannot tell what came first.
+    const isOrdered = (withGroup.length === 0 || stolen.length === 0) && queue.every(({ rank }) => rank <= rankBefore);
+    const rankOfAll = ++this.#lastRank;
+    const come = moved.map(({ port }) => {
+      const rank = isOrdered ? ++this.#lastRank : rankOfAll;
+      return { port, rank: this.#isApplications(to, port) ? RANK_ACCEPTED : rank };
+    });
+    this.#queues.set(to, [...levelled(queue, rankBefore, rankOfAll), ...come]);
+  }
+
+  #checkOldest(from: KernelHost, stolen: readonly Waiting[]): void {
+    const rankMax = Math.max(...stolen.map(({ rank }) => rank));
+    const passed = this.#queueOf(from).find(({ port, rank }) => rank < rankMax && this.#waitsIn(from, port));
+    if (!passed) return;
+    throw new Error(`${stolen.map(({ port }) => port).join(", ")} are stolen, but ${passed.port} is older`);
+  }
+
+  #homeOf(remotePort: number): number | undefined {
+    const { card } = this.#stage.sides[SERVER] as Side;
+    return card.flowGroupQueue(groupOfPorts(remotePort, PORT, groupRuleOf(card.capabilities)));
   }
 
   #steal({ from, to, connections }: StealMove): void {
-    const { kernels } = (this.#stage.sides[SERVER] as Side).stack;
-    const [victim, thief] = [kernels[from] as KernelHost, kernels[to] as KernelHost];
-    const queue = this.#queues.get(victim) ?? [];
-    const stolen = queue.filter((port) => this.#has(thief, port) && !this.#has(victim, port));
-    if (stolen.length !== connections) {
-      throw new Error(`${connections} are said to be stolen, but these are: ${stolen.join(", ")}`);
+    this.#follow(this.#lastRank);
+    const key = `${from} ${to}`;
+    const { all, stolen } = this.#gone.get(key) ?? { all: 0, stolen: 0 };
+    // Those of a step of the balancer are told together: what is too much for this one is the next one's.
+    this.#gone.set(key, { all: all - connections, stolen: Math.max(stolen - connections, 0) });
+    if (all < connections) {
+      throw new Error(`${connections} are said to be stolen by ${to} of ${from}, but only ${all} are`);
     }
-    const older = queue.slice(0, queue.indexOf(stolen.at(-1) as number)).filter((port) => !stolen.includes(port));
-    const passed = older.find((port) => this.#waitsIn(victim, port));
-    if (passed !== undefined) throw new Error(`${stolen.join(", ")} are stolen, but ${passed} is older`);
-    this.#queues.set(
-      victim,
-      queue.filter((port) => !stolen.includes(port)),
-    );
-    this.#queues.set(thief, [...(this.#queues.get(thief) ?? []), ...stolen]);
-    this.#stolen += stolen.length;
+    this.#stolen += connections;
   }
 
   #has({ memory }: KernelHost, remotePort: number): boolean {
@@ -395,10 +480,22 @@ class AcceptRun {
   #waitsIn({ memory }: KernelHost, remotePort: number): boolean {
     return tcbsOf(memory).some((at) => {
       const state = memory.bytes[at + TCB_STATE] as number;
-      const isApplications = (memory.loadU32(at + TCB_FLAGS) & TCB_FLAG_APP) !== 0;
-      return portAt(memory, at) === remotePort && !isApplications && isPending(state);
+      return portAt(memory, at) === remotePort && !hasApplication(memory, at) && isPending(state);
     });
   }
+
+  #isApplications({ memory }: KernelHost, remotePort: number): boolean {
+    return tcbsOf(memory).some((at) => portAt(memory, at) === remotePort && hasApplication(memory, at));
+  }
+}
+
+/** Those of a rank above `rankBefore` get the same. */
+function levelled(queue: readonly Waiting[], rankBefore: number, rank: number): Waiting[] {
+  return queue.map((waiting) => (waiting.rank > rankBefore ? { ...waiting, rank } : waiting));
+}
+
+function hasApplication(memory: KernelMemory, tcb: number): boolean {
+  return (memory.loadU32(tcb + TCB_FLAGS) & TCB_FLAG_APP) !== 0;
 }
 
 function isPending(state: number): boolean {

@@ -11,10 +11,15 @@ describeSuite({
   run: runAccepts,
   show: drawRun,
   found: [
+    { seed: 14, what: "the model: what was accepted moved with its group before the model had heard of it" },
     { seed: 129, what: "the ACK of a SYN cookie came to another kernel than the SYN, which could not redeem it" },
     { seed: 246, what: "likewise, when a kernel that was back took its entries of the card's tables again" },
+    { seed: 381, what: "the model: a group moved with its connections beside a steal" },
+    { seed: 531, what: "likewise" },
+    { seed: 545, what: "the model: a group and a stolen connection came to a kernel in one turn, of two others" },
     { seed: 622, what: "the model: what a cookie had opened again was stolen by a kernel without any" },
     { seed: 1002, what: "the second segment overtook the first, and another flow's cookie had taken this one's place" },
+    { seed: 1145, what: "the model: two steals between the same kernels were told in one step" },
   ],
-  reached: ["accepted", "visitors", "excused", "stolen", "refused filters"],
+  reached: ["accepted", "visitors", "excused", "stolen", "moved with their groups", "refused filters"],
 });
