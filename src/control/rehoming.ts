@@ -370,9 +370,9 @@ export class Rehoming {
 
   /**
    * Looks for connections that were being opened at the old queue when their entry went. Once: unlike the balancer's
-   * settling it does not look again when the filters are written. In threads a connection that ends meanwhile, and whose
-   * ports the peer uses again within these milliseconds, leaves a filter that leads the next one away from its home,
-   * where it was opened; it is reset, or the filter is swept first (RETRY_MS).
+   * settling it does not look again when the filters are written. In threads a connection that ends meanwhile, and
+   * whose ports the peer uses again within these milliseconds, leaves a filter that leads the next one away from its
+   * home, where it was opened; it is reset, or the filter is swept first (RETRY_MS).
    */
   #settle(nowMs: number): void {
     const placement = this.#placement as Placement;
