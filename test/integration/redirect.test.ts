@@ -1,4 +1,4 @@
-/** `netpopcorn/register`: a proxy in kernels of their own threads listens, and asks its back end, by way of the stack. */
+/** `netpopcorn/register`: a proxy in kernel threads listens, and asks its back end, by way of the stack. */
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
