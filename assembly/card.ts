@@ -59,6 +59,15 @@ import {
   VNET_NEEDS_CSUM,
 } from "../src/layout/frameRing.ts";
 import { loadOrdered } from "./mem/ordered.ts";
+import {
+  ETHERNET_BYTES,
+  ETHERNET_TYPE,
+  ETHERTYPE_ARP,
+  ETHERTYPE_IPV6,
+  IPV6_HEADER_BYTES,
+  PROTOCOL_ICMPV6,
+  V6_NEXT_HEADER,
+} from "./wire/headers.ts";
 
 /** classify(): the first record is a large frame that its receiver does not take; call cut(), classify the result. */
 const CUT_FIRST: i32 = -1;
@@ -234,6 +243,11 @@ function target(region: usize, own: u32, to: u32, record: usize, length: u32, si
   return port;
 }
 
+/** Operation of an ARP packet (RFC 826), where it stands in it, and a reply as it lies in memory. */
+const ARP_OPERATION: usize = 6;
+const ARP_REPLY: u32 = 0x0200;
+const ND_NEIGHBOR_ADVERTISEMENT: u32 = 136;
+
 /**
  * ARP replies and neighbour advertisements (RFC 4861 4.4) are copied to every queue, as cards in a virtual-machine mode
  * copy broadcasts to every pool: any kernel may have asked. Requests go to one queue, so that they are answered once.
@@ -241,9 +255,12 @@ function target(region: usize, own: u32, to: u32, record: usize, length: u32, si
 function isForAllQueues(frame: usize, bytes: u32): bool {
   // Larger ones are none, and would not be worth the room of so many copies.
   if (bytes < 42 || bytes > 128) return false;
-  const etherType = <u32>load<u16>(frame, 12);
-  if (etherType == 0x0608) return load<u16>(frame, 20) == 0x0200;
-  return etherType == 0xdd86 && bytes > 54 && load<u8>(frame, 20) == 58 && load<u8>(frame, 54) == 136;
+  const etherType = <u32>load<u16>(frame, ETHERNET_TYPE);
+  const packet = frame + ETHERNET_BYTES;
+  if (etherType == ETHERTYPE_ARP) return <u32>load<u16>(packet, ARP_OPERATION) == ARP_REPLY;
+  const isNd = etherType == ETHERTYPE_IPV6 && bytes > ETHERNET_BYTES + IPV6_HEADER_BYTES;
+  if (!isNd || <u32>load<u8>(packet, V6_NEXT_HEADER) != PROTOCOL_ICMPV6) return false;
+  return <u32>load<u8>(packet, IPV6_HEADER_BYTES) == ND_NEIGHBOR_ADVERTISEMENT;
 }
 
 /** The port that drives a queue, or PORT_NONE. */

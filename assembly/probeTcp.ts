@@ -27,8 +27,8 @@ import { F_APP, F_IN_FLOW_TABLE, Tcb, coldOf, tcbAlloc, tcbAt, tcbBoot, tcbIndex
 import { rtoUs, rttSample } from "./tcp/timers.ts";
 import { wheelArm, wheelBoot, wheelNextTick, wheelRemove, wheelTake } from "./tcp/wheel.ts";
 import { storeBe16, storeBe32 } from "./wire/bytes.ts";
+import { V4_MAPPED } from "./wire/headers.ts";
 
-const IPV4_MAPPED: u32 = 0xffff0000;
 const HEADER_BYTES: u32 = 20;
 const FLAG_ACK: u32 = 16;
 
@@ -58,7 +58,7 @@ export function setNowNs(nowNs: f64): void {
 export function connectionCreate(remote: u32, local: u32, ports: u32): i32 {
   const tcb = tcbAlloc();
   if (changetype<usize>(tcb) == 0) return -1;
-  tcb.remoteMid = IPV4_MAPPED;
+  tcb.remoteMid = V4_MAPPED;
   tcb.remoteV4 = remote;
   tcb.ports = ports;
   tcb.hash = flowHashV4(remote, local, ports);

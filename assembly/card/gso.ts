@@ -18,6 +18,15 @@ import {
 } from "../../src/layout/frameRing.ts";
 import { loadBe16, loadBe32, storeBe16, storeBe32 } from "../wire/bytes.ts";
 import { checksumOf, copyAndSum, pseudoHeaderSumV4, sumAdd, sumBytes } from "../wire/checksum.ts";
+import {
+  ETHERNET_BYTES,
+  ETHERNET_TYPE,
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  IP_PROTOCOL,
+  PROTOCOL_TCP,
+  V6_NEXT_HEADER,
+} from "../wire/headers.ts";
 
 /** Bit of gso_type that asks for ECN handling; it does not change how a frame is cut here. */
 const GSO_ECN: u32 = 0x80;
@@ -40,12 +49,16 @@ export function fillChecksum(record: usize): void {
 }
 
 function isTcpV4(frame: usize): bool {
-  return loadBe16(frame + 12) == 0x0800 && load<u8>(frame, 14) >> 4 == 4 && load<u8>(frame, 23) == 6;
+  const packet = frame + ETHERNET_BYTES;
+  if (<u32>load<u16>(frame, ETHERNET_TYPE) != ETHERTYPE_IPV4 || load<u8>(packet) >> 4 != 4) return false;
+  return <u32>load<u8>(packet, IP_PROTOCOL) == PROTOCOL_TCP;
 }
 
 /** Without extension headers: large frames come from kernels, which put none there. */
 function isTcpV6(frame: usize): bool {
-  return loadBe16(frame + 12) == 0x86dd && load<u8>(frame, 14) >> 4 == 6 && load<u8>(frame, 20) == 6;
+  const packet = frame + ETHERNET_BYTES;
+  if (<u32>load<u16>(frame, ETHERNET_TYPE) != ETHERTYPE_IPV6 || load<u8>(packet) >> 4 != 6) return false;
+  return <u32>load<u8>(packet, V6_NEXT_HEADER) == PROTOCOL_TCP;
 }
 
 /**

@@ -25,14 +25,25 @@ import {
 } from "../../src/layout/card.ts";
 import { toeplitzV4, toeplitzV4Addresses, toeplitzV6, toeplitzV6Addresses } from "../rss/toeplitz.ts";
 import { filterFind } from "./filters.ts";
+import {
+  ETHERNET_BYTES,
+  ETHERNET_TYPE,
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  FRAGMENT_BITS,
+  IPV4_HEADER_BYTES,
+  IPV6_HEADER_BYTES,
+  IP_DESTINATION,
+  IP_FRAGMENT,
+  IP_PROTOCOL,
+  IP_SOURCE,
+  PROTOCOL_ICMPV6,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  V6_NEXT_HEADER,
+  V6_SOURCE,
+} from "../wire/headers.ts";
 
-const ETHER_BYTES: u32 = 14;
-/** EtherTypes as load<u16> sees them. */
-const ETHERTYPE_IPV4: u32 = 0x0008;
-const ETHERTYPE_IPV6: u32 = 0xdd86;
-const TCP: u32 = 6;
-const UDP: u32 = 17;
-const ICMPV6: u32 = 58;
 /** Of a DHCP client (RFC 2131 4.1): there is one for all kernels, with the device's owner. */
 const DHCP_CLIENT: u32 = 68;
 /** ICMPv6 types of neighbour discovery, from router solicitation to redirect (RFC 4861 4). */
@@ -41,52 +52,53 @@ const ND_LAST: u32 = 137;
 
 /** Queue for a frame of `bytes` bytes at `frame`, on the card whose registers are at `card`. */
 export function steer(card: usize, frame: usize, bytes: u32): u32 {
-  const etherType = bytes < ETHER_BYTES ? 0 : <u32>load<u16>(frame, 12);
+  const etherType = bytes < ETHERNET_BYTES ? 0 : <u32>load<u16>(frame, ETHERNET_TYPE);
   let queue = load<u32>(card, CARD_OTHER_QUEUE);
   if (bytes > 0 && load<u8>(frame) & 1) return queue < load<u32>(card, CARD_QUEUES) ? queue : 0;
-  if (etherType == ETHERTYPE_IPV4) queue = steerV4(card, frame + ETHER_BYTES, bytes - ETHER_BYTES);
-  else if (etherType == ETHERTYPE_IPV6) queue = steerV6(card, frame + ETHER_BYTES, bytes - ETHER_BYTES);
+  if (etherType == ETHERTYPE_IPV4) queue = steerV4(card, frame + ETHERNET_BYTES, bytes - ETHERNET_BYTES);
+  else if (etherType == ETHERTYPE_IPV6) queue = steerV6(card, frame + ETHERNET_BYTES, bytes - ETHERNET_BYTES);
   return queue < load<u32>(card, CARD_QUEUES) ? queue : 0;
 }
 
 function steerV4(card: usize, packet: usize, bytes: u32): u32 {
-  if (bytes < 20) return load<u32>(card, CARD_OTHER_QUEUE);
+  if (bytes < IPV4_HEADER_BYTES) return load<u32>(card, CARD_OTHER_QUEUE);
   const versionAndLength = <u32>load<u8>(packet);
   const headerBytes = (versionAndLength & 15) << 2;
-  if (versionAndLength >> 4 != 4 || headerBytes < 20) return load<u32>(card, CARD_OTHER_QUEUE);
-  const protocol = <u32>load<u8>(packet, 9);
-  const source = load<u32>(packet, 12);
-  const destination = load<u32>(packet, 16);
+  if (versionAndLength >> 4 != 4 || headerBytes < IPV4_HEADER_BYTES) return load<u32>(card, CARD_OTHER_QUEUE);
+  const protocol = <u32>load<u8>(packet, IP_PROTOCOL);
+  const source = load<u32>(packet, IP_SOURCE);
+  const destination = load<u32>(packet, IP_DESTINATION);
   const tables = card + CARD_RSS_TABLES;
-  // More-fragments flag and fragment offset, RFC 791 3.1, as load<u16> sees them.
-  const fragment = (load<u16>(packet, 6) & 0xff3f) != 0;
-  if (fragment || (protocol != TCP && protocol != UDP) || bytes < headerBytes + 4) {
+  const fragment = (load<u16>(packet, IP_FRAGMENT) & FRAGMENT_BITS) != 0;
+  if (fragment || (protocol != PROTOCOL_TCP && protocol != PROTOCOL_UDP) || bytes < headerBytes + 4) {
     return redirect(card, toeplitzV4Addresses(tables, source, destination));
   }
   const ports = load<u32>(packet + headerBytes);
-  if (protocol == UDP && <u32>bswap<u16>(<u16>(ports >> 16)) == DHCP_CLIENT) return load<u32>(card, CARD_OTHER_QUEUE);
-  const placed = place(card, protocol * FILTER_PROTOCOL_UNIT, packet + 12, packet + 16, ports);
+  const destinationPort = <u32>bswap<u16>(<u16>(ports >> 16));
+  if (protocol == PROTOCOL_UDP && destinationPort == DHCP_CLIENT) return load<u32>(card, CARD_OTHER_QUEUE);
+  const placed = place(card, protocol * FILTER_PROTOCOL_UNIT, packet + IP_SOURCE, packet + IP_DESTINATION, ports);
   if (placed >= 0) return placed;
-  if (protocol == UDP && !(load<u32>(card, CARD_FLAGS) & CARD_FLAG_RSS_UDP_PORTS)) {
+  if (protocol == PROTOCOL_UDP && !(load<u32>(card, CARD_FLAGS) & CARD_FLAG_RSS_UDP_PORTS)) {
     return redirect(card, toeplitzV4Addresses(tables, source, destination));
   }
   return redirect(card, toeplitzV4(tables, source, destination, ports));
 }
 
 function steerV6(card: usize, packet: usize, bytes: u32): u32 {
-  if (bytes < 40 || load<u8>(packet) >> 4 != 6) return load<u32>(card, CARD_OTHER_QUEUE);
-  const protocol = <u32>load<u8>(packet, 6);
+  if (bytes < IPV6_HEADER_BYTES || load<u8>(packet) >> 4 != 6) return load<u32>(card, CARD_OTHER_QUEUE);
+  const protocol = <u32>load<u8>(packet, V6_NEXT_HEADER);
   const tables = card + CARD_RSS_TABLES;
-  const addresses = packet + 8;
-  if ((protocol != TCP && protocol != UDP) || bytes < 44) {
-    const type = protocol == ICMPV6 && bytes > 40 ? <u32>load<u8>(packet, 40) : 0;
+  const addresses = packet + V6_SOURCE;
+  if ((protocol != PROTOCOL_TCP && protocol != PROTOCOL_UDP) || bytes < IPV6_HEADER_BYTES + 4) {
+    const type =
+      protocol == PROTOCOL_ICMPV6 && bytes > IPV6_HEADER_BYTES ? <u32>load<u8>(packet, IPV6_HEADER_BYTES) : 0;
     if (type >= ND_FIRST && type <= ND_LAST) return load<u32>(card, CARD_OTHER_QUEUE);
     return redirect(card, toeplitzV6Addresses(tables, addresses));
   }
-  const ports = load<u32>(packet, 40);
+  const ports = load<u32>(packet, IPV6_HEADER_BYTES);
   const placed = place(card, protocol * FILTER_PROTOCOL_UNIT + FILTER_V6, addresses, addresses + 16, ports);
   if (placed >= 0) return placed;
-  if (protocol == UDP && !(load<u32>(card, CARD_FLAGS) & CARD_FLAG_RSS_UDP_PORTS)) {
+  if (protocol == PROTOCOL_UDP && !(load<u32>(card, CARD_FLAGS) & CARD_FLAG_RSS_UDP_PORTS)) {
     return redirect(card, toeplitzV6Addresses(tables, addresses));
   }
   return redirect(card, toeplitzV6(tables, addresses, ports));

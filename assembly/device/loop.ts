@@ -16,6 +16,7 @@ import {
   RING_SIZE,
   RING_TAIL,
 } from "../../src/layout/frameRing.ts";
+import { ETHERNET_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from "../wire/headers.ts";
 
 /** Room for a few frames as large as TSO makes them. */
 const LOOP_RING_BYTES: u32 = 262144;
@@ -56,7 +57,7 @@ export function loopSend(frame: usize, frameBytes: u32, isV6: bool): void {
   store<u16>(frame, load<u16>(OWN_MAC, 4), 4);
   store<u32>(frame, load<u32>(OWN_MAC), 6);
   store<u16>(frame, load<u16>(OWN_MAC, 4), 10);
-  store<u16>(frame, isV6 ? 0xdd86 : 0x0008, 12);
+  store<u16>(frame, <u16>(isV6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4), ETHERNET_TYPE);
   memory.copy(record, frame - FRAME_OFFSET, FRAME_OFFSET + frameBytes);
   store<i32>(record, frameBytes, FRAME_LENGTH);
   storeOrdered(control + RING_TAIL, tail + bytes);

@@ -31,9 +31,9 @@ import { remoteAt } from "../tcp/addresses.ts";
 import * as S from "../tcp/segment.ts";
 import { Tcb } from "../tcp/tcb.ts";
 import { loadBe16 } from "../wire/bytes.ts";
+import { ETHERNET_BYTES, IP_TOTAL_LENGTH, IPV6_HEADER_BYTES, V6_PAYLOAD_LENGTH } from "../wire/headers.ts";
 import { groupOfPorts } from "./groups.ts";
 
-const ETH_BYTES: u32 = 14;
 /** Frames laid aside at once, of each kind; more are dropped, and TCP sends them again. */
 const FRAMES_MAX: u32 = 4096;
 
@@ -46,7 +46,7 @@ export class Shelf {
 }
 
 /** In place of the group, of a frame whose flow goes by itself (detours.ts). */
-export const GROUP_NONE: u32 = FLOW_GROUPS;
+const GROUP_NONE: u32 = FLOW_GROUPS;
 
 /**
  * Block header: u32 next block, u32 order of this one, u32 group or GROUP_NONE. The record keeps a ring record's
@@ -116,9 +116,11 @@ export function migrationTakes(): bool {
 function layAside(shelf: Shelf, group: u32, state: u32): bool {
   if (S.segSourceMac == 0 || shelf.frames == FRAMES_MAX) return false;
   const packet = S.segPacket;
-  // IPv6 counts without its header of 40 bytes.
-  const packetBytes = load<u8>(packet) >> 4 == 4 ? loadBe16(packet + 2) : loadBe16(packet + 4) + 40;
-  const frameBytes = ETH_BYTES + packetBytes;
+  const packetBytes =
+    load<u8>(packet) >> 4 == 4
+      ? loadBe16(packet + IP_TOTAL_LENGTH)
+      : loadBe16(packet + V6_PAYLOAD_LENGTH) + IPV6_HEADER_BYTES;
+  const frameBytes = ETHERNET_BYTES + packetBytes;
   const order = streamOrderFor(BLOCK_RECORD + FRAME_OFFSET + frameBytes);
   // Connections come first: what is laid aside never takes more than half of what is left.
   if ((<u32>1) << order > streamFreeBytes() >> 1) return false;
@@ -133,7 +135,7 @@ function layAside(shelf: Shelf, group: u32, state: u32): bool {
   store<u16>(record, <u16>(state - GROUP_LEFT), FRAME_QUEUE);
   // The checksum has been looked at.
   store<u8>(record, VNET_DATA_VALID, FRAME_VNET_FLAGS);
-  memory.copy(record + FRAME_OFFSET, packet - ETH_BYTES, frameBytes);
+  memory.copy(record + FRAME_OFFSET, packet - ETHERNET_BYTES, frameBytes);
   append(shelf, <u32>block);
   return true;
 }

@@ -13,6 +13,7 @@ import { GAUGE_FLOWS } from "../../src/layout/counters.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { counterSet } from "../stats.ts";
 import { Tcb, tcbAt } from "../tcp/tcb.ts";
+import { V4_MAPPED } from "../wire/headers.ts";
 
 const BUCKET_SHIFT: u32 = 6;
 const ENTRIES_MAX: u32 = 7;
@@ -92,9 +93,7 @@ export function flowFindV4(hash: u32, remote: u32, localIndex: u32, ports: u32):
 }
 
 export function isFlowV4(tcb: Tcb, remote: u32, localIndex: u32, ports: u32): bool {
-  return (
-    tcb.ports == ports && tcb.remoteV4 == remote && tcb.localIndex == <u8>localIndex && tcb.remoteMid == 0xffff0000
-  );
+  return tcb.ports == ports && tcb.remoteV4 == remote && tcb.localIndex == <u8>localIndex && tcb.remoteMid == V4_MAPPED;
 }
 
 /** Likewise for IPv6. @param remote where its 16 bytes lie. */

@@ -12,8 +12,9 @@ import { OWN_MAC } from "../config.ts";
 import { txCommit, txReserve } from "../device/tx.ts";
 import { isHostV4 } from "./address.ts";
 import { loadBe16, storeBe16 } from "../wire/bytes.ts";
+import { ETHERNET_TYPE, ETHERTYPE_ARP } from "../wire/headers.ts";
 
-export const ARP_FRAME_BYTES: u32 = 42;
+const ARP_FRAME_BYTES: u32 = 42;
 export const ARP_REQUEST: u32 = 1;
 export const ARP_REPLY: u32 = 2;
 
@@ -26,7 +27,6 @@ export const ARP_TARGET_V4: usize = 38;
 /** Hardware type 1 and protocol type 0x0800, as they lie in memory; address lengths 6 and 4 likewise. */
 const TYPES: u32 = 0x00080100;
 const LENGTHS: u16 = 0x0406;
-const ETHERTYPE_ARP: u32 = 0x0806;
 
 /**
  * Checks every field of a received ARP frame that has a fixed or restricted value. A sender address of 0.0.0.0 is
@@ -54,7 +54,7 @@ export function arpSend(operation: u32, senderV4: u32, destinationMac: usize, ta
   if (destinationMac != 0) memory.copy(frame, destinationMac, 6);
   else memory.fill(frame, 0xff, 6);
   memory.copy(frame + 6, OWN_MAC, 6);
-  storeBe16(frame + 12, ETHERTYPE_ARP);
+  store<u16>(frame, <u16>ETHERTYPE_ARP, ETHERNET_TYPE);
   store<u32>(frame, TYPES, 14);
   store<u16>(frame, LENGTHS, 18);
   storeBe16(frame + ARP_OPERATION, operation);

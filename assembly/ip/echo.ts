@@ -15,8 +15,8 @@ import { checksumOf, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksu
 import { DROP_ECHO_REPLY } from "../../src/layout/counters.ts";
 import { EMSGSIZE, ENOMEM, OK } from "../../src/layout/status.ts";
 import { isV4Mapped } from "../wire/addressKind.ts";
-import { ipv4Route, ipv4RouteMark, ipv4SendRouted, PROTOCOL_ICMP } from "./ipv4.ts";
-import { PROTOCOL_ICMPV6 } from "./ipv6Header.ts";
+import { PROTOCOL_ICMP, PROTOCOL_ICMPV6, V4_MAPPED } from "../wire/headers.ts";
+import { ipv4Route, ipv4RouteMark, ipv4SendRouted } from "./ipv4.ts";
 import { ipv6Route, ipv6RouteMark, ipv6RouteSource, ipv6SendRouted } from "./ipv6.ts";
 
 const SLOTS: u32 = 32;
@@ -101,7 +101,7 @@ const mapped: usize = memory.data(16, 16);
 
 /** An echo reply, or an error about a request of ours, over IPv4. @param from in memory order. */
 export function echoHeard(echo: usize, from: u32, bytes: u32, ttl: u32, status: i32): void {
-  store<u32>(mapped, 0xffff0000, 8);
+  store<u32>(mapped, V4_MAPPED, 8);
   store<u32>(mapped, from, 12);
   keep(echo, mapped, bytes, ttl, status);
 }

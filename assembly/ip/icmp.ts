@@ -4,8 +4,6 @@
  */
 import {
   CODE_FRAGMENTATION_NEEDED,
-  ICMP_CHECKSUM,
-  ICMP_HEADER_BYTES,
   ICMP_PARAMETER_PROBLEM,
   ICMP_TIME_EXCEEDED,
   ICMP_UNREACHABLE,
@@ -19,28 +17,27 @@ import { nextHopV4 } from "./nextHop.ts";
 import { addressFindV4, addressMaskV4, addressV4, isBroadcastV4, isHostV4 } from "./address.ts";
 import { redirectLearn } from "./redirects.ts";
 import { echoHeard, echoWaits, isEchoRequest } from "./echo.ts";
+import { ipv4Route, ipv4SendRouted, ipv4Transmit, ipv4WriteChecksum, ipv4WriteHeader } from "./ipv4.ts";
+import { OPTIONS_BYTES_MAX, optionsReflect } from "./options.ts";
+import { loadBe16, loadBe32 } from "../wire/bytes.ts";
+import { checksumOf, sumAdd, sumBytes } from "../wire/checksum.ts";
 import {
   ETHERNET_BYTES,
   FRAGMENT_OFFSET_MASK,
+  ICMP_CHECKSUM,
+  ICMP_HEADER_BYTES,
+  IPV4_HEADER_BYTES,
   IP_DESTINATION,
   IP_FRAGMENT,
   IP_PROTOCOL,
   IP_SOURCE,
   IP_TOS,
   IP_TTL,
-  IPV4_HEADER_BYTES,
-  ipv4Route,
-  ipv4SendRouted,
-  ipv4Transmit,
-  ipv4WriteChecksum,
-  ipv4WriteHeader,
   PROTOCOL_ICMP,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
-} from "./ipv4.ts";
-import { OPTIONS_BYTES_MAX, optionsReflect } from "./options.ts";
-import { loadBe16, loadBe32 } from "../wire/bytes.ts";
-import { checksumOf, sumAdd, sumBytes } from "../wire/checksum.ts";
+  V4_MAPPED,
+} from "../wire/headers.ts";
 import {
   DROP_BROADCAST,
   DROP_ICMP_CHECKSUM,
@@ -55,9 +52,9 @@ import {
 } from "../../src/layout/counters.ts";
 import { OK } from "../../src/layout/status.ts";
 
-export const ICMP_ECHO_REPLY: u32 = 0;
+const ICMP_ECHO_REPLY: u32 = 0;
 const ICMP_REDIRECT: u32 = 5;
-export const ICMP_ECHO_REQUEST: u32 = 8;
+const ICMP_ECHO_REQUEST: u32 = 8;
 
 const ICMP_NEXT_HOP_MTU: usize = 6;
 /** Of a quoted transport header: ports, and the sequence number of TCP. */
@@ -193,7 +190,7 @@ function redirected(icmp: usize, icmpBytes: u32, from: u32): void {
     count(DROP_ICMP_REDIRECT);
     return;
   }
-  for (let i: usize = 0; i < 2; i++) store<u32>(redirect + (i << 4), 0xffff0000, 8);
+  for (let i: usize = 0; i < 2; i++) store<u32>(redirect + (i << 4), V4_MAPPED, 8);
   store<u32>(redirect, destination, 12);
   store<u32>(redirect, gateway, 28);
   redirectLearn(redirect, redirect + 16);

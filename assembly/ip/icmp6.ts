@@ -4,8 +4,6 @@
  */
 import {
   CODE6_PORT_UNREACHABLE,
-  ICMP_CHECKSUM,
-  ICMP_HEADER_BYTES,
   quotedProtocol,
   quotedTransport,
   TYPE_ECHO_REQUEST,
@@ -21,11 +19,21 @@ import { addressFindV6 } from "./address.ts";
 import { controlQueueQuery } from "./control.ts";
 import { echoHeardV6, echoWaits, isEchoRequest } from "./echo.ts";
 import { pathMtuLearn } from "./pathMtu.ts";
-import { IPV6_MTU_MIN, PROTOCOL_ICMPV6, V6_DESTINATION, V6_HOP_LIMIT, V6_SOURCE } from "./ipv6Header.ts";
 import { ipv6Route, ipv6SendRouted } from "./ipv6.ts";
 import { ND_REDIRECT, ND_ROUTER_SOLICITATION, ndpInput } from "./ndp.ts";
 import { loadBe32 } from "../wire/bytes.ts";
 import { checksumOf, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
+import {
+  ICMP_CHECKSUM,
+  ICMP_HEADER_BYTES,
+  IPV6_MTU_MIN,
+  PROTOCOL_ICMPV6,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  V6_DESTINATION,
+  V6_HOP_LIMIT,
+  V6_SOURCE,
+} from "../wire/headers.ts";
 import {
   DROP_BROADCAST,
   DROP_ICMP_CHECKSUM,
@@ -42,8 +50,6 @@ const TYPE_ECHO_REPLY: u32 = 129;
 const TYPE_LISTENER_QUERY: u32 = 130;
 
 const CODE_NO_ROUTE: u32 = 0;
-const PROTOCOL_TCP: u32 = 6;
-const PROTOCOL_UDP: u32 = 17;
 
 /**
  * A whole IPv6 packet of protocol 58 for us.

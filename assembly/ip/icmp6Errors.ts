@@ -2,26 +2,29 @@
 import { txReserve } from "../device/tx.ts";
 import { addressFindV6 } from "./address.ts";
 import { icmpTakeToken } from "./icmpErrors.ts";
-import {
-  FRAGMENT_HEADER_BYTES,
-  HEADER_DESTINATION,
-  HEADER_FRAGMENT,
-  HEADER_HOP_BY_HOP,
-  HEADER_ROUTING,
-  IPV6_HEADER_BYTES,
-  IPV6_MTU_MIN,
-  ipv6WriteHeader,
-  PROTOCOL_ICMPV6,
-  V6_DESTINATION,
-  V6_NEXT_HEADER,
-  V6_SOURCE,
-} from "./ipv6Header.ts";
+import { ipv6WriteHeader } from "./ipv6Header.ts";
 import { ipv6Route, ipv6RouteMtu, ipv6RouteSource, ipv6Transmit } from "./ipv6.ts";
 import { ND_REDIRECT } from "./ndp.ts";
 import { count } from "../stats.ts";
 import { isHostV6, isMulticastV6 } from "../wire/addressKind.ts";
 import { storeBe32 } from "../wire/bytes.ts";
 import { checksumOf, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
+import {
+  ETHERNET_BYTES,
+  FRAGMENT_HEADER_BYTES,
+  HEADER_DESTINATION,
+  HEADER_FRAGMENT,
+  HEADER_HOP_BY_HOP,
+  HEADER_ROUTING,
+  ICMP_CHECKSUM,
+  ICMP_HEADER_BYTES,
+  IPV6_HEADER_BYTES,
+  IPV6_MTU_MIN,
+  PROTOCOL_ICMPV6,
+  V6_DESTINATION,
+  V6_NEXT_HEADER,
+  V6_SOURCE,
+} from "../wire/headers.ts";
 import { ICMP_ERRORS_SENT, ICMP_RATE_LIMITED } from "../../src/layout/counters.ts";
 import { OK } from "../../src/layout/status.ts";
 
@@ -39,10 +42,6 @@ export const CODE_OPTION: u32 = 2;
 /** RFC 7112 5: the first fragment lacks headers. */
 export const CODE_FIRST_FRAGMENT: u32 = 3;
 const CODE_REASSEMBLY_TIME: u32 = 1;
-
-const ETHERNET_BYTES: u32 = 14;
-export const ICMP_HEADER_BYTES: u32 = 8;
-export const ICMP_CHECKSUM: usize = 2;
 
 /** Reports a packet that no socket takes. */
 export function icmp6SendUnreachable(packet: usize, totalBytes: u32, code: u32): void {

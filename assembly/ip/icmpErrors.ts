@@ -1,25 +1,24 @@
 /** ICMP errors that we send over IPv4 (RFC 792, RFC 1122 3.2.2), and the limit for those of both families. */
 import { txReserve } from "../device/tx.ts";
 import { addressFindV4, isHostV4 } from "./address.ts";
+import { ipv4Problem, ipv4Route, ipv4Transmit, ipv4WriteHeader } from "./ipv4.ts";
+import { count } from "../stats.ts";
+import { nowNs } from "../time.ts";
+import { loadBe16 } from "../wire/bytes.ts";
+import { checksumOf, copyAndSum, sumAdd } from "../wire/checksum.ts";
 import {
   ETHERNET_BYTES,
   FRAGMENT_OFFSET_MASK,
+  ICMP_CHECKSUM,
+  ICMP_HEADER_BYTES,
+  IPV4_HEADER_BYTES,
   IP_DESTINATION,
   IP_FRAGMENT,
   IP_PROTOCOL,
   IP_SOURCE,
   IP_TOTAL_LENGTH,
-  IPV4_HEADER_BYTES,
-  ipv4Problem,
-  ipv4Route,
-  ipv4Transmit,
-  ipv4WriteHeader,
   PROTOCOL_ICMP,
-} from "./ipv4.ts";
-import { count } from "../stats.ts";
-import { nowNs } from "../time.ts";
-import { loadBe16 } from "../wire/bytes.ts";
-import { checksumOf, copyAndSum, sumAdd } from "../wire/checksum.ts";
+} from "../wire/headers.ts";
 import { ICMP_ERRORS_SENT, ICMP_RATE_LIMITED } from "../../src/layout/counters.ts";
 import { OK } from "../../src/layout/status.ts";
 
@@ -33,8 +32,6 @@ export const CODE_PORT_UNREACHABLE: u32 = 3;
 export const CODE_FRAGMENTATION_NEEDED: u32 = 4;
 const CODE_REASSEMBLY_TIME: u32 = 1;
 
-export const ICMP_HEADER_BYTES: u32 = 8;
-export const ICMP_CHECKSUM: usize = 2;
 /** RFC 1812 4.3.2.3: as much of the packet as fits in 576 bytes. */
 const QUOTE_BYTES_MAX: u32 = 548;
 

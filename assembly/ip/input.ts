@@ -32,6 +32,31 @@ import { tcbAt, tcbTouch } from "../tcp/tcb.ts";
 import { udpInput } from "../udp/udp.ts";
 import { loadBe16 } from "../wire/bytes.ts";
 import { isHostV6, isLoopbackV4, isLoopbackV6, isMulticastV4 } from "../wire/addressKind.ts";
+import {
+  ETHERNET_BYTES,
+  ETHERNET_SOURCE,
+  ETHERNET_TYPE,
+  ETHERTYPE_ARP,
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  FRAGMENT_BITS,
+  IPV4_HEADER_BYTES,
+  IPV6_HEADER_BYTES,
+  IP_DESTINATION,
+  IP_FRAGMENT,
+  IP_PROTOCOL,
+  IP_SOURCE,
+  IP_TOTAL_LENGTH,
+  PROTOCOL_ICMP,
+  PROTOCOL_IGMP,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  TCP_HEADER_BYTES,
+  V6_DESTINATION,
+  V6_NEXT_HEADER,
+  V6_PAYLOAD_LENGTH,
+  V6_SOURCE,
+} from "../wire/headers.ts";
 import { addressFindV4, addressFindV6, isBroadcastV4, isOursOrBroadcastV4 } from "./address.ts";
 import { nextHopV4 } from "./nextHop.ts";
 import { neighborInput } from "./arpInput.ts";
@@ -43,17 +68,6 @@ import { ipv4Check } from "./ipv4.ts";
 import { multicastIsOursV4 } from "./multicast.ts";
 import { neighborSeen } from "./neighbor.ts";
 import { reassemblyInput } from "./reassembly.ts";
-
-const ETH_BYTES: u32 = 14;
-/** Offset of the source address in a frame. */
-const SOURCE_MAC: u32 = 6;
-const TYPE_IPV4: u32 = 0x0008;
-const TYPE_IPV6: u32 = 0xdd86;
-const TYPE_ARP: u32 = 0x0608;
-const PROTOCOL_ICMP: u32 = 1;
-const PROTOCOL_IGMP: u32 = 2;
-const PROTOCOL_TCP: u32 = 6;
-const PROTOCOL_UDP: u32 = 17;
 
 const BATCH_MAX: u32 = 32;
 
@@ -139,9 +153,11 @@ function loopBatch(): u32 {
     }
     const frame = record + FRAME_OFFSET;
     const checksumKnown = (<u32>load<u8>(record, FRAME_VNET_FLAGS) & (VNET_NEEDS_CSUM | VNET_DATA_VALID)) != 0;
-    const packet = frame + ETH_BYTES;
-    if (<u32>load<u16>(frame, 12) == TYPE_IPV6) packetInputV6(packet, length - ETH_BYTES, checksumKnown, false, true);
-    else packetInput(packet, length - ETH_BYTES, checksumKnown, false, true);
+    const packet = frame + ETHERNET_BYTES;
+    const bytes = length - ETHERNET_BYTES;
+    if (<u32>load<u16>(frame, ETHERNET_TYPE) == ETHERTYPE_IPV6)
+      packetInputV6(packet, bytes, checksumKnown, false, true);
+    else packetInput(packet, bytes, checksumKnown, false, true);
     head += (FRAME_OFFSET + length + FRAME_ALIGN_BYTES - 1) & -FRAME_ALIGN_BYTES;
     frames++;
   }
@@ -223,44 +239,49 @@ function parse(s: Staged, record: usize, frameBytes: u32): void {
   s.segmentBytes = 0;
   s.hash = 0;
   s.checksumKnown = <u32>load<u8>(record, FRAME_VNET_FLAGS) & (VNET_NEEDS_CSUM | VNET_DATA_VALID);
-  if (frameBytes < ETH_BYTES + 40) return;
+  if (frameBytes < ETHERNET_BYTES + IPV4_HEADER_BYTES + TCP_HEADER_BYTES) return;
   if (load<u32>(frame) != load<u32>(OWN_MAC) || load<u16>(frame, 4) != load<u16>(OWN_MAC, 4)) return;
-  const packet = frame + ETH_BYTES;
+  const packet = frame + ETHERNET_BYTES;
   // Type IPv4, version 4, header of 20 bytes; protocol TCP; neither MF nor an offset.
-  if (load<u16>(frame, 12) != TYPE_IPV4 || load<u8>(packet) != 0x45) {
-    if (<u32>load<u16>(frame, 12) == TYPE_IPV6) parseV6(s, packet, frameBytes - ETH_BYTES);
+  if (load<u16>(frame, ETHERNET_TYPE) != ETHERTYPE_IPV4 || load<u8>(packet) != 0x45) {
+    if (<u32>load<u16>(frame, ETHERNET_TYPE) == ETHERTYPE_IPV6) parseV6(s, packet, frameBytes - ETHERNET_BYTES);
     return;
   }
-  if (load<u8>(packet, 9) != PROTOCOL_TCP || (load<u16>(packet, 6) & 0xff3f) != 0) return;
-  const totalBytes = loadBe16(packet + 2);
-  if (totalBytes < 40 || totalBytes > frameBytes - ETH_BYTES) return;
+  if (load<u8>(packet, IP_PROTOCOL) != PROTOCOL_TCP || (load<u16>(packet, IP_FRAGMENT) & FRAGMENT_BITS) != 0) return;
+  const totalBytes = loadBe16(packet + IP_TOTAL_LENGTH);
+  if (totalBytes < IPV4_HEADER_BYTES + TCP_HEADER_BYTES || totalBytes > frameBytes - ETHERNET_BYTES) return;
   if (!headerSumIsValid(packet)) return;
-  const remote = load<u32>(packet, 12);
-  const local = load<u32>(packet, 16);
+  const remote = load<u32>(packet, IP_SOURCE);
+  const local = load<u32>(packet, IP_DESTINATION);
   // Sources that no host has: 0/8, 127/8, 224/3 are left to the slow way, which counts them.
   const firstOctet = remote & 0xff;
   if (firstOctet == 0 || firstOctet == 127 || firstOctet >= 224) return;
   const localIndex = addressFindV4(local);
   if (localIndex < 0 || isLoopbackV4(local) || isOursOrBroadcastV4(remote)) return;
   s.localIndex = localIndex;
-  s.headerBytes = 20;
-  s.segmentBytes = totalBytes - 20;
-  s.hash = flowHashV4(remote, local, load<u32>(packet, 20));
+  s.headerBytes = IPV4_HEADER_BYTES;
+  s.segmentBytes = totalBytes - IPV4_HEADER_BYTES;
+  s.hash = flowHashV4(remote, local, load<u32>(packet, IPV4_HEADER_BYTES));
 }
 
 /** Likewise over IPv6: no extension headers. Everything that is wrong is left to the slow way, which counts it. */
 function parseV6(s: Staged, packet: usize, bytesAvailable: u32): void {
-  if (bytesAvailable < 60 || load<u8>(packet) >> 4 != 6 || load<u8>(packet, 6) != PROTOCOL_TCP) return;
-  const segmentBytes = loadBe16(packet + 4);
-  if (segmentBytes < 20 || segmentBytes > bytesAvailable - 40) return;
-  const remote = packet + 8;
-  const local = packet + 24;
+  if (
+    bytesAvailable < IPV6_HEADER_BYTES + TCP_HEADER_BYTES ||
+    load<u8>(packet) >> 4 != 6 ||
+    load<u8>(packet, V6_NEXT_HEADER) != PROTOCOL_TCP
+  )
+    return;
+  const segmentBytes = loadBe16(packet + V6_PAYLOAD_LENGTH);
+  if (segmentBytes < TCP_HEADER_BYTES || segmentBytes > bytesAvailable - IPV6_HEADER_BYTES) return;
+  const remote = packet + V6_SOURCE;
+  const local = packet + V6_DESTINATION;
   const localIndex = addressFindV6(local);
   if (localIndex < 0 || isLoopbackV6(local) || !isHostV6(remote) || addressFindV6(remote) >= 0) return;
   s.localIndex = localIndex;
-  s.headerBytes = 40;
+  s.headerBytes = IPV6_HEADER_BYTES;
   s.segmentBytes = segmentBytes;
-  s.hash = flowHashV6(remote, local, load<u32>(packet, 40));
+  s.hash = flowHashV6(remote, local, load<u32>(packet, IPV6_HEADER_BYTES));
 }
 
 /** Checksum of a header of exactly 20 bytes. */
@@ -283,7 +304,7 @@ function takeRun(lead: u32, frames: u32): u32 {
   while (last + 1 < frames) {
     const s = stagedAt(last + 1);
     if (s.candidate != stagedAt(lead).candidate) break;
-    if (!coalesceTake(s.frame + ETH_BYTES, s.headerBytes, s.segmentBytes, s.checksumKnown != 0)) break;
+    if (!coalesceTake(s.frame + ETHERNET_BYTES, s.headerBytes, s.segmentBytes, s.checksumKnown != 0)) break;
     last++;
   }
   return last;
@@ -291,11 +312,12 @@ function takeRun(lead: u32, frames: u32): u32 {
 
 function process(s: Staged): void {
   if (s.segmentBytes != 0) {
-    const packet: usize = s.frame + ETH_BYTES;
-    const mac: usize = s.frame + SOURCE_MAC;
+    const packet: usize = s.frame + ETHERNET_BYTES;
+    const mac: usize = s.frame + ETHERNET_SOURCE;
     const known = s.checksumKnown != 0;
-    if (s.headerBytes == 20) tcpPacket(packet, mac, 20, s.segmentBytes, s.localIndex, s.hash, s.candidate, known);
-    else tcpPacketV6(packet, mac, 40, s.segmentBytes, s.localIndex, s.hash, s.candidate, known);
+    if (s.headerBytes == IPV4_HEADER_BYTES)
+      tcpPacket(packet, mac, IPV4_HEADER_BYTES, s.segmentBytes, s.localIndex, s.hash, s.candidate, known);
+    else tcpPacketV6(packet, mac, IPV6_HEADER_BYTES, s.segmentBytes, s.localIndex, s.hash, s.candidate, known);
     return;
   }
   frameInput(s.frame, s.frameBytes, s.checksumKnown != 0);
@@ -303,7 +325,7 @@ function process(s: Staged): void {
 
 /** The slow way: everything that is not a plain TCP segment, and whatever is wrong with one. */
 function frameInput(frame: usize, frameBytes: u32, checksumKnown: bool): void {
-  if (frameBytes < ETH_BYTES) {
+  if (frameBytes < ETHERNET_BYTES) {
     count(C.DROP_FRAME_SHORT);
     return;
   }
@@ -313,13 +335,13 @@ function frameInput(frame: usize, frameBytes: u32, checksumKnown: bool): void {
     count(C.DROP_NOT_FOR_US);
     return;
   }
-  const type = <u32>load<u16>(frame, 12);
-  if (type == TYPE_ARP) {
+  const type = <u32>load<u16>(frame, ETHERNET_TYPE);
+  if (type == ETHERTYPE_ARP) {
     neighborInput(frame, frameBytes);
-  } else if (type == TYPE_IPV4) {
-    packetInput(frame + ETH_BYTES, frameBytes - ETH_BYTES, checksumKnown, toGroup, false);
-  } else if (type == TYPE_IPV6) {
-    packetInputV6(frame + ETH_BYTES, frameBytes - ETH_BYTES, checksumKnown, toGroup, false);
+  } else if (type == ETHERTYPE_IPV4) {
+    packetInput(frame + ETHERNET_BYTES, frameBytes - ETHERNET_BYTES, checksumKnown, toGroup, false);
+  } else if (type == ETHERTYPE_IPV6) {
+    packetInputV6(frame + ETHERNET_BYTES, frameBytes - ETHERNET_BYTES, checksumKnown, toGroup, false);
   } else {
     count(C.DROP_ETHERTYPE_UNKNOWN);
   }
@@ -332,8 +354,8 @@ function packetInput(packet: usize, bytesAvailable: u32, checksumKnown: bool, to
     icmpReportProblem(packet, toGroup);
     return;
   }
-  const totalBytes = loadBe16(packet + 2);
-  const local = load<u32>(packet, 16);
+  const totalBytes = loadBe16(packet + IP_TOTAL_LENGTH);
+  const local = load<u32>(packet, IP_DESTINATION);
   const localIndex = addressFindV4(local);
   const toMulticast = isMulticastV4(local);
   const toBroadcast = toGroup || toMulticast || isBroadcastV4(local);
@@ -346,17 +368,17 @@ function packetInput(packet: usize, bytesAvailable: u32, checksumKnown: bool, to
     count(toGroup ? C.DROP_BROADCAST : C.DROP_IP_DESTINATION);
     return;
   }
-  if ((load<u16>(packet, 6) & 0xff3f) == 0) {
-    const sourceMac: usize = fromLoop ? 0 : packet - ETH_BYTES + SOURCE_MAC;
-    if (!toBroadcast && localIndex >= 0 && !fromLoop)
-      neighborSeen(nextHopV4(localIndex, load<u32>(packet, 12)), sourceMac);
+  if ((load<u16>(packet, IP_FRAGMENT) & FRAGMENT_BITS) == 0) {
+    const sourceMac: usize = fromLoop ? 0 : packet - ETHERNET_BYTES + ETHERNET_SOURCE;
+    const isFromNeighbor = !toBroadcast && localIndex >= 0 && !fromLoop;
+    if (isFromNeighbor) neighborSeen(nextHopV4(localIndex, load<u32>(packet, IP_SOURCE)), sourceMac);
     transportInput(packet, sourceMac, headerBytes, totalBytes, localIndex, checksumKnown, toBroadcast);
     return;
   }
   const whole = reassemblyInput(packet, headerBytes, totalBytes);
   if (whole == 0) return;
   const wholeHeaderBytes = (<u32>load<u8>(whole) & 15) << 2;
-  transportInput(whole, 0, wholeHeaderBytes, loadBe16(whole + 2), localIndex, false, toBroadcast);
+  transportInput(whole, 0, wholeHeaderBytes, loadBe16(whole + IP_TOTAL_LENGTH), localIndex, false, toBroadcast);
 }
 
 function transportInput(
@@ -368,16 +390,16 @@ function transportInput(
   checksumKnown: bool,
   toBroadcast: bool,
 ): void {
-  const protocol = <u32>load<u8>(packet, 9);
+  const protocol = <u32>load<u8>(packet, IP_PROTOCOL);
   if (protocol == PROTOCOL_TCP) {
     // RFC 9293 3.9.2.3: TCP does not speak to groups.
     if (localIndex < 0 || toBroadcast) {
       count(C.DROP_BROADCAST);
-    } else if (totalBytes < headerBytes + 20) {
+    } else if (totalBytes < headerBytes + TCP_HEADER_BYTES) {
       count(C.DROP_TCP_HEADER);
     } else {
       const ports = load<u32>(packet + headerBytes);
-      const hash = flowHashV4(load<u32>(packet, 12), load<u32>(packet, 16), ports);
+      const hash = flowHashV4(load<u32>(packet, IP_SOURCE), load<u32>(packet, IP_DESTINATION), ports);
       tcpPacket(packet, sourceMac, headerBytes, totalBytes - headerBytes, localIndex, hash, -1, checksumKnown);
     }
   } else if (protocol == PROTOCOL_UDP) {

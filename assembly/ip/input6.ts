@@ -10,19 +10,18 @@ import {
   isUnspecifiedV6,
   isLoopbackV6,
 } from "../wire/addressKind.ts";
+import { PROTOCOL_ICMPV6, PROTOCOL_TCP, V6_DESTINATION, V6_SOURCE } from "../wire/headers.ts";
 import { nextHopV6 } from "./nextHop.ts";
 import { addressFindV6, speaksV6 } from "./address.ts";
 import { icmp6Input } from "./icmp6.ts";
 import { tcpPacketV6 } from "./segments.ts";
 import { ipv6Check, ipv6Walk, v6Protocol, v6Transport } from "./ipv6Input.ts";
-import { PROTOCOL_ICMPV6, V6_DESTINATION, V6_SOURCE } from "./ipv6Header.ts";
 import { multicastFind } from "./multicast.ts";
 import { neighborSeenV6 } from "./neighbor.ts";
 import { reassemblyInputV6 } from "./reassembly.ts";
 
 /** From a packet back to the source address of its frame. */
 const SOURCE_MAC_BEFORE: usize = 8;
-const PROTOCOL_TCP: u32 = 6;
 
 /** @param toGroup the frame was an Ethernet multicast or broadcast. @param fromLoop we have sent it. */
 export function packetInputV6(

@@ -17,6 +17,16 @@ import { OPTIONS_FINE, optionsCheck } from "./options.ts";
 import { loadBe16 } from "../wire/bytes.ts";
 import { checksumOf, sumBytes } from "../wire/checksum.ts";
 import {
+  ETHERNET_BYTES,
+  FRAGMENT_MORE,
+  IPV4_HEADER_BYTES,
+  IPV4_PACKET_BYTES_MAX,
+  IP_CHECKSUM,
+  IP_DESTINATION,
+  IP_SOURCE,
+  IP_TOTAL_LENGTH,
+} from "../wire/headers.ts";
+import {
   DROP_IP_CHECKSUM,
   DROP_IP_HEADER,
   DROP_IP_LENGTH,
@@ -25,27 +35,6 @@ import {
   DROP_NO_ROUTE,
 } from "../../src/layout/counters.ts";
 import { EADDRNOTAVAIL, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, ENOBUFS, OK } from "../../src/layout/status.ts";
-
-export const ETHERNET_BYTES: u32 = 14;
-export const IPV4_HEADER_BYTES: u32 = 20;
-export const IPV4_PACKET_BYTES_MAX: u32 = 65535;
-export const PROTOCOL_ICMP: u32 = 1;
-export const PROTOCOL_TCP: u32 = 6;
-export const PROTOCOL_UDP: u32 = 17;
-
-export const IP_TOS: usize = 1;
-export const IP_TOTAL_LENGTH: usize = 2;
-export const IP_IDENTIFICATION: usize = 4;
-export const IP_FRAGMENT: usize = 6;
-export const IP_TTL: usize = 8;
-export const IP_PROTOCOL: usize = 9;
-export const IP_CHECKSUM: usize = 10;
-export const IP_SOURCE: usize = 12;
-export const IP_DESTINATION: usize = 16;
-
-/** Of the big-endian fragment field. */
-export const FRAGMENT_MORE: u32 = 0x2000;
-export const FRAGMENT_OFFSET_MASK: u32 = 0x1fff;
 
 /** "Don't fragment", as the fragment field lies in memory. */
 const DONT_FRAGMENT: u32 = 0x0040;

@@ -2,17 +2,7 @@
  * IPv6 (RFC 8200) that goes out: writing headers, sending for ICMPv6 and UDP. TCP writes its own frames (tcp/output.ts)
  * with the same ipv6WriteHeader. What comes in is checked in ipv6Input.ts.
  */
-import {
-  ETHERNET_BYTES,
-  FRAGMENT_HEADER_BYTES,
-  HEADER_FRAGMENT,
-  IPV6_HEADER_BYTES,
-  ipv6WriteHeader,
-  V6_DESTINATION,
-  V6_HOP_LIMIT,
-  V6_SOURCE,
-  writeEthernetSource,
-} from "./ipv6Header.ts";
+import { ipv6WriteHeader, writeEthernetSource } from "./ipv6Header.ts";
 import { hopLimit, kernelId, mtuBytes } from "../config.ts";
 import { loopSend } from "../device/loop.ts";
 import { txCommit, txReserve } from "../device/tx.ts";
@@ -27,6 +17,15 @@ import { multicastFind } from "./multicast.ts";
 import { NEIGHBOR_OWN, neighborFindV6, neighborIsFailed, neighborSend } from "./neighbor.ts";
 import { pathMtuOf } from "./pathMtu.ts";
 import { storeBe16 } from "../wire/bytes.ts";
+import {
+  ETHERNET_BYTES,
+  FRAGMENT_HEADER_BYTES,
+  HEADER_FRAGMENT,
+  IPV6_HEADER_BYTES,
+  V6_DESTINATION,
+  V6_HOP_LIMIT,
+  V6_SOURCE,
+} from "../wire/headers.ts";
 import { DROP_NO_ROUTE } from "../../src/layout/counters.ts";
 import { EADDRNOTAVAIL, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, ENOBUFS, OK } from "../../src/layout/status.ts";
 

@@ -1,22 +1,16 @@
 /** Header of IPv6 (RFC 8200 3), and of the Ethernet frame around it. */
 import { hopLimit, OWN_MAC } from "../config.ts";
 import { storeBe16, storeBe32 } from "../wire/bytes.ts";
-
-export const ETHERNET_BYTES: u32 = 14;
-export const IPV6_HEADER_BYTES: u32 = 40;
-/** RFC 8200 5: every link carries this. */
-export const IPV6_MTU_MIN: u32 = 1280;
-export const PROTOCOL_ICMPV6: u32 = 58;
-export const V6_PAYLOAD_LENGTH: usize = 4;
-export const V6_NEXT_HEADER: usize = 6;
-export const V6_HOP_LIMIT: usize = 7;
-export const V6_SOURCE: usize = 8;
-export const V6_DESTINATION: usize = 24;
-export const HEADER_HOP_BY_HOP: u32 = 0;
-export const HEADER_ROUTING: u32 = 43;
-export const HEADER_FRAGMENT: u32 = 44;
-export const HEADER_DESTINATION: u32 = 60;
-export const FRAGMENT_HEADER_BYTES: u32 = 8;
+import {
+  ETHERNET_SOURCE,
+  ETHERNET_TYPE,
+  ETHERTYPE_IPV6,
+  V6_DESTINATION,
+  V6_HOP_LIMIT,
+  V6_NEXT_HEADER,
+  V6_PAYLOAD_LENGTH,
+  V6_SOURCE,
+} from "../wire/headers.ts";
 
 /**
  * Writes the fixed header.
@@ -41,7 +35,7 @@ export function ipv6WriteHeader(
 
 /** Source and EtherType of a frame of IPv6. */
 export function writeEthernetSource(frame: usize): void {
-  store<u32>(frame, load<u32>(OWN_MAC), 6);
-  store<u16>(frame, load<u16>(OWN_MAC, 4), 10);
-  store<u16>(frame, 0xdd86, 12);
+  store<u32>(frame, load<u32>(OWN_MAC), ETHERNET_SOURCE);
+  store<u16>(frame, load<u16>(OWN_MAC, 4), ETHERNET_SOURCE + 4);
+  store<u16>(frame, <u16>ETHERTYPE_IPV6, ETHERNET_TYPE);
 }

@@ -1,6 +1,9 @@
 /** IPv6 that comes in (RFC 8200): its fixed header, and extension headers within limits. */
 import { addressFindV6 } from "./address.ts";
 import { icmp6SendProblem, CODE_HEADER_FIELD, CODE_NEXT_HEADER, CODE_OPTION } from "./icmp6Errors.ts";
+import { count } from "../stats.ts";
+import { isHostV6, isUnspecifiedV6 } from "../wire/addressKind.ts";
+import { loadBe16 } from "../wire/bytes.ts";
 import {
   FRAGMENT_HEADER_BYTES,
   HEADER_DESTINATION,
@@ -9,13 +12,12 @@ import {
   HEADER_ROUTING,
   IPV6_HEADER_BYTES,
   PROTOCOL_ICMPV6,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
   V6_NEXT_HEADER,
   V6_PAYLOAD_LENGTH,
   V6_SOURCE,
-} from "./ipv6Header.ts";
-import { count } from "../stats.ts";
-import { isHostV6, isUnspecifiedV6 } from "../wire/addressKind.ts";
-import { loadBe16 } from "../wire/bytes.ts";
+} from "../wire/headers.ts";
 import {
   DROP_IP6_EXTENSION,
   DROP_IP6_HEADER,
@@ -28,8 +30,6 @@ import {
 const EXTENSION_HEADERS_MAX: u32 = 8;
 const OPTIONS_PER_HEADER_MAX: u32 = 8;
 const HEADER_NONE: u32 = 59;
-const PROTOCOL_TCP: u32 = 6;
-const PROTOCOL_UDP: u32 = 17;
 
 /** Made by ipv6Walk: the packet's protocol, and where its header stands, from the packet's start. */
 export let v6Protocol: u32 = 0;

@@ -6,9 +6,9 @@
 import { arenaAlloc } from "../mem/arena.ts";
 import { EINVAL, ENOBUFS } from "../../src/layout/status.ts";
 import { isMulticastV6, isV4Mapped, isAllHostsV4, isMulticastV4 } from "../wire/addressKind.ts";
+import { V4_MAPPED } from "../wire/headers.ts";
 
 const GROUPS_MAX: u32 = 64;
-const V4_MAPPED: u64 = 0xffff0000;
 const NONE: i32 = -1;
 
 @unmanaged
@@ -46,7 +46,7 @@ function find(high: u64, low: u64): i32 {
 
 /** Index of a group that we are in, -1: we are not. @param v4 in memory order. */
 export function multicastFindV4(v4: u32): i32 {
-  return find(0, V4_MAPPED | ((<u64>v4) << 32));
+  return find(0, <u64>V4_MAPPED | ((<u64>v4) << 32));
 }
 
 /** @param address 16 bytes. */

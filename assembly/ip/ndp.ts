@@ -33,10 +33,10 @@ import {
   isStationMac,
   macEqual,
 } from "../wire/addressKind.ts";
+import { V6_DESTINATION, V6_HOP_LIMIT, V6_SOURCE } from "../wire/headers.ts";
 import { nextHopV6 } from "./nextHop.ts";
 import { addressFindV6 } from "./address.ts";
 import { controlQueue } from "./control.ts";
-import { V6_DESTINATION, V6_HOP_LIMIT, V6_SOURCE } from "./ipv6Header.ts";
 import { neighborAdvertised, neighborSolicited } from "./neighbor.ts";
 import {
   DROP_ICMP_REDIRECT,

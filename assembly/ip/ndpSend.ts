@@ -2,24 +2,23 @@
 import { OWN_MAC } from "../config.ts";
 import { txCommit, txReserve } from "../device/tx.ts";
 import { addressAt } from "./address.ts";
-import {
-  IPV6_HEADER_BYTES,
-  ipv6WriteHeader,
-  PROTOCOL_ICMPV6,
-  V6_DESTINATION,
-  V6_HOP_LIMIT,
-  V6_SOURCE,
-  writeEthernetSource,
-} from "./ipv6Header.ts";
+import { ipv6WriteHeader, writeEthernetSource } from "./ipv6Header.ts";
 import { sourceForV6 } from "./nextHop.ts";
 import { count } from "../stats.ts";
 import { storeBe32 } from "../wire/bytes.ts";
 import { checksumOf, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
+import {
+  ETHERNET_BYTES,
+  IPV6_HEADER_BYTES,
+  PROTOCOL_ICMPV6,
+  V6_DESTINATION,
+  V6_HOP_LIMIT,
+  V6_SOURCE,
+} from "../wire/headers.ts";
 import { ND_ADVERTISEMENTS_SENT, ND_SOLICITATIONS_SENT } from "../../src/layout/counters.ts";
 
 export const ND_NEIGHBOR_SOLICITATION: u32 = 135;
 export const ND_NEIGHBOR_ADVERTISEMENT: u32 = 136;
-const ETHERNET_BYTES: u32 = 14;
 export const ND_TARGET: usize = 8;
 export const ND_OPTIONS: u32 = 24;
 export const ND_OPTION_SOURCE_MAC: u32 = 1;

@@ -23,6 +23,7 @@ import { arenaAlloc } from "../mem/arena.ts";
 import { count } from "../stats.ts";
 import { nowTick, tickReached, ticksOfMs } from "../time.ts";
 import { isHostV6, isLinkLocalV6, isStationMac, macEqual } from "../wire/addressKind.ts";
+import { ETHERNET_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, V4_MAPPED } from "../wire/headers.ts";
 import { nextHopV4, nextHopV6, sourceForV4 } from "./nextHop.ts";
 import { addressFindV4, addressFindV6, addressV4, firstV4, isHostV4 } from "./address.ts";
 import { ARP_REQUEST, arpSend } from "./arp.ts";
@@ -56,9 +57,6 @@ export const NEIGHBOR_OWN: i32 = -2;
 /** Entries looked at to find the one that was used longest ago. */
 const EVICTION_SAMPLE: u32 = 16;
 
-const V4_MAPPED: u64 = 0xffff0000;
-const ETHERTYPE_IPV4_MEMORY_ORDER: u16 = 0x0008;
-const ETHERTYPE_IPV6_MEMORY_ORDER: u16 = 0xdd86;
 const NONE: i32 = -1;
 
 /** A list of entries with the same waiting time, oldest deadline first. */
@@ -163,11 +161,11 @@ function setState(index: i32, state: u8, delayMs: u32): void {
 // Table.
 
 function keyOf(v4: u32): u64 {
-  return V4_MAPPED | ((<u64>v4) << 32);
+  return <u64>V4_MAPPED | ((<u64>v4) << 32);
 }
 
 function isV4(entry: Neighbor): bool {
-  return entry.keyHigh == 0 && <u32>entry.keyLow == <u32>V4_MAPPED;
+  return entry.keyHigh == 0 && <u32>entry.keyLow == V4_MAPPED;
 }
 
 function isResolved(entry: Neighbor): bool {
@@ -402,7 +400,7 @@ function learn(index: i32, mac: usize, validMs: u32): void {
   const header = changetype<usize>(entry) + NEIGHBOR_ETHERNET;
   memory.copy(header, mac, 6);
   memory.copy(header + 6, OWN_MAC, 6);
-  store<u16>(header, isV4(entry) ? ETHERTYPE_IPV4_MEMORY_ORDER : ETHERTYPE_IPV6_MEMORY_ORDER, 12);
+  store<u16>(header, <u16>(isV4(entry) ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6), ETHERNET_TYPE);
   entry.confirmedTick = nowTick - (reachableTicks - ticksOfMs(validMs));
   entry.requests = 0;
   if (validMs == REACHABLE_MS) {

@@ -5,9 +5,9 @@
 import { sipHash } from "../flow/hash.ts";
 import { nowMs } from "../time.ts";
 import { storeBe32 } from "../wire/bytes.ts";
+import { IP_SOURCE } from "../wire/headers.ts";
 
 const HEADER_BYTES: u32 = 20;
-const IP_SOURCE: usize = 12;
 export const OPTIONS_BYTES_MAX: u32 = 40;
 const OPTION_END: u32 = 0;
 const OPTION_NOP: u32 = 1;

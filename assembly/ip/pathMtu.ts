@@ -6,6 +6,7 @@ import { mtuBytes, seedWord } from "../config.ts";
 import { count } from "../stats.ts";
 import { nowTick, tickReached, ticksOfMs } from "../time.ts";
 import { PATH_MTU_LEARNT } from "../../src/layout/counters.ts";
+import { V4_MAPPED } from "../wire/headers.ts";
 
 /** Destinations remembered; two that meet in a place forget each other, which costs one packet. */
 const ENTRIES: u32 = 256;
@@ -51,15 +52,7 @@ export function pathMtuLearn(address: usize, mtu: u32): void {
 /** As pathMtuOf, for an IPv4 address in memory order. */
 export function pathMtuOfV4(v4: u32): u32 {
   if (isEmpty) return mtuBytes;
-  return pathMtuOf(mapped(v4));
-}
-
-export function pathMtuLearnV4(v4: u32, mtu: u32): void {
-  pathMtuLearn(mapped(v4), mtu);
-}
-
-function mapped(v4: u32): usize {
-  store<u32>(v4Scratch, 0xffff0000, 8);
+  store<u32>(v4Scratch, V4_MAPPED, 8);
   store<u32>(v4Scratch, v4, 12);
-  return v4Scratch;
+  return pathMtuOf(v4Scratch);
 }

@@ -10,9 +10,17 @@ import { reassemblyBytesMax } from "../config.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { count, counterSet, countBy } from "../stats.ts";
 import { nowTick, tickReached, ticksOfMs } from "../time.ts";
+import { ipv4WriteChecksum } from "./ipv4.ts";
+import { icmpSendReassemblyTimeout } from "./icmpErrors.ts";
+import { icmp6SendProblem, icmp6SendReassemblyTimeout, CODE_HEADER_FIELD, CODE_FIRST_FRAGMENT } from "./icmp6Errors.ts";
+import { v6ProtocolAt } from "./ipv6Input.ts";
+import { loadBe16, storeBe16 } from "../wire/bytes.ts";
 import {
+  FRAGMENT_HEADER_BYTES,
   FRAGMENT_MORE,
   FRAGMENT_OFFSET_MASK,
+  IPV4_PACKET_BYTES_MAX,
+  IPV6_HEADER_BYTES,
   IP_DESTINATION,
   IP_FRAGMENT,
   IP_IDENTIFICATION,
@@ -20,23 +28,15 @@ import {
   IP_SOURCE,
   IP_TOS,
   IP_TOTAL_LENGTH,
-  IPV4_PACKET_BYTES_MAX,
-  ipv4WriteChecksum,
+  PROTOCOL_ICMPV6,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
-} from "./ipv4.ts";
-import { icmpSendReassemblyTimeout } from "./icmpErrors.ts";
-import { icmp6SendProblem, icmp6SendReassemblyTimeout, CODE_HEADER_FIELD, CODE_FIRST_FRAGMENT } from "./icmp6Errors.ts";
-import { v6ProtocolAt } from "./ipv6Input.ts";
-import {
-  FRAGMENT_HEADER_BYTES,
-  IPV6_HEADER_BYTES,
-  PROTOCOL_ICMPV6,
+  TCP_HEADER_BYTES,
+  V4_MAPPED,
   V6_DESTINATION,
   V6_PAYLOAD_LENGTH,
   V6_SOURCE,
-} from "./ipv6Header.ts";
-import { loadBe16, storeBe16 } from "../wire/bytes.ts";
+} from "../wire/headers.ts";
 import {
   DROP_FRAGMENT_INVALID,
   DROP_FRAGMENT_LIMIT,
@@ -55,8 +55,6 @@ const FRAGMENTS_PER_PACKET_MAX: u32 = 256;
 const TIMEOUT_MS: u32 = 15000;
 /** RFC 8200 4.5; identifications have 32 bits there. */
 const TIMEOUT_V6_MS: u32 = 60000;
-/** RFC 1858 3.2: a first fragment carries the transport header up to the flags at least; ours up to its end. */
-const TCP_HEADER_BYTES: u32 = 20;
 
 const BLOCK_SIZE_BYTES: usize = 2048;
 /** Next block of the packet, 0 at the end. */
@@ -177,9 +175,9 @@ let keyIsV6: bool = false;
 /** RFC 791 2.3. As IPv4-mapped addresses, which are let in as no IPv6 address: the two never meet. */
 function keyFromV4(packet: usize): void {
   keySourceHigh = 0;
-  keySourceLow = 0xffff0000 | ((<u64>load<u32>(packet, IP_SOURCE)) << 32);
+  keySourceLow = <u64>V4_MAPPED | ((<u64>load<u32>(packet, IP_SOURCE)) << 32);
   keyDestinationHigh = 0;
-  keyDestinationLow = 0xffff0000 | ((<u64>load<u32>(packet, IP_DESTINATION)) << 32);
+  keyDestinationLow = <u64>V4_MAPPED | ((<u64>load<u32>(packet, IP_DESTINATION)) << 32);
   keyIdentification = load<u16>(packet, IP_IDENTIFICATION);
   keyProtocol = load<u8>(packet, IP_PROTOCOL);
   keyIsV6 = false;
@@ -326,6 +324,7 @@ export function reassemblyInputV6(packet: usize, fragmentAt: u32, totalBytes: u3
 
 /** RFC 7112 5: the first fragment has all headers; what other headers hide is seen when the packet is whole. */
 function transportBytesMin(protocol: u32): u32 {
+  // RFC 1858 3.2: the transport header up to the flags at least; ours up to its end.
   if (protocol == PROTOCOL_TCP) return TCP_HEADER_BYTES;
   return protocol == PROTOCOL_UDP || protocol == PROTOCOL_ICMPV6 ? 8 : 1;
 }

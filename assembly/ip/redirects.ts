@@ -4,6 +4,7 @@
  * forgotten (gateways.ts), and the next packet goes the old way.
  */
 import { nowTick, tickReached, ticksOfMs } from "../time.ts";
+import { V4_MAPPED } from "../wire/headers.ts";
 
 const REDIRECTS_MAX: u32 = 32;
 const LIFETIME_MS: u32 = 600000;
@@ -52,7 +53,7 @@ const v4Key: usize = memory.data(16, 16);
 
 /** Likewise for an IPv4 address, in memory order, as is the result. */
 export function redirectFindV4(destination: u32): u32 {
-  store<u32>(v4Key, 0xffff0000, 8);
+  store<u32>(v4Key, V4_MAPPED, 8);
   store<u32>(v4Key, destination, 12);
   const nextHop = redirectFind(v4Key);
   return nextHop == 0 ? 0 : load<u32>(nextHop, 12);

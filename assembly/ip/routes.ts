@@ -7,6 +7,7 @@ import { CONFIG_BASE } from "../../src/layout/kernelMemory.ts";
 import { CONFIG_GATEWAY } from "../../src/layout/config.ts";
 import { EINVAL, ENOBUFS, OK } from "../../src/layout/status.ts";
 import { isV4Mapped, prefixEqual } from "../wire/addressKind.ts";
+import { V4_MAPPED } from "../wire/headers.ts";
 
 const ROUTES_MAX: u32 = 64;
 /** +0 16 bytes prefix, +16 16 bytes gateway (all zero: on the link), +32 u32 prefix length of 128. */
@@ -30,7 +31,7 @@ function routeAt(index: u32): usize {
 export function routesBoot(): void {
   routes = 0;
   v4Routes = 0;
-  store<u32>(v4Scratch, 0xffff0000, 8);
+  store<u32>(v4Scratch, V4_MAPPED, 8);
   const gateway: usize = CONFIG_BASE + CONFIG_GATEWAY;
   if ((load<u64>(gateway) | load<u64>(gateway, 8)) == 0 || isV4Mapped(gateway)) return;
   memory.fill(routeAt(0), 0, ROUTE_SIZE_BYTES);

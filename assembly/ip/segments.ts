@@ -1,11 +1,11 @@
 /** TCP segments, on both ways through IP: what the fast one has not checked, and on to tcp/input.ts. */
 import { addressAt } from "./address.ts";
-import { PROTOCOL_TCP } from "./ipv4.ts";
 import * as C from "../../src/layout/counters.ts";
 import { count } from "../stats.ts";
 import { tcpInput } from "../tcp/input.ts";
 import { segmentPlace } from "../tcp/segment.ts";
 import { pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
+import { IP_DESTINATION, IP_SOURCE, PROTOCOL_TCP, TCP_HEADER_BYTES, V6_SOURCE } from "../wire/headers.ts";
 
 /** Checks what the fast path has not, and hands the segment on. */
 export function tcpPacket(
@@ -20,12 +20,12 @@ export function tcpPacket(
 ): void {
   const tcp = packet + headerBytes;
   const tcpHeaderBytes = (<u32>load<u8>(tcp, 12) >> 4) << 2;
-  if (tcpHeaderBytes < 20 || tcpHeaderBytes > segmentBytes) {
+  if (tcpHeaderBytes < TCP_HEADER_BYTES || tcpHeaderBytes > segmentBytes) {
     count(C.DROP_TCP_HEADER);
     return;
   }
-  const remote = load<u32>(packet, 12);
-  const local = load<u32>(packet, 16);
+  const remote = load<u32>(packet, IP_SOURCE);
+  const local = load<u32>(packet, IP_DESTINATION);
   if (!checksumKnown) {
     const sum = sumAdd(pseudoHeaderSumV4(remote, local, PROTOCOL_TCP, segmentBytes), sumBytes(tcp, segmentBytes));
     if (sum != 0xffff) {
@@ -55,11 +55,11 @@ export function tcpPacketV6(
 ): void {
   const tcp = packet + headerBytes;
   const tcpHeaderBytes = (<u32>load<u8>(tcp, 12) >> 4) << 2;
-  if (tcpHeaderBytes < 20 || tcpHeaderBytes > segmentBytes) {
+  if (tcpHeaderBytes < TCP_HEADER_BYTES || tcpHeaderBytes > segmentBytes) {
     count(C.DROP_TCP_HEADER);
     return;
   }
-  const remote = packet + 8;
+  const remote = packet + V6_SOURCE;
   const local = addressAt(localIndex);
   if (!checksumKnown) {
     const sum = sumAdd(pseudoHeaderSumV6(remote, local, PROTOCOL_TCP, segmentBytes), sumBytes(tcp, segmentBytes));

@@ -8,10 +8,6 @@
 
 /** Input bytes of the longest tuple (IPv6 with ports). */
 export const TOEPLITZ_INPUT_BYTES_MAX: u32 = 36;
-/** Bytes of all tables: 36 x 256 words. An IPv4 hash touches the first 12 KiB only. */
-export const TOEPLITZ_TABLES_BYTES: usize = 36864;
-/** Key bytes that the longest tuple uses; longer keys (52 bytes) are for longer inputs than these. */
-export const TOEPLITZ_KEY_BYTES: u32 = 40;
 
 /** The 32 key bits from bit `bit` on, most significant first. Preconditions: bit <= 288. */
 function keyWindow(key: usize, bit: u32): u32 {
@@ -21,7 +17,10 @@ function keyWindow(key: usize, bit: u32): u32 {
   return shift == 0 ? word : (word << shift) | (<u32>load<u8>(at, 4) >> (8 - shift));
 }
 
-/** Fills TOEPLITZ_TABLES_BYTES at `tables` from the 40 key bytes at `key`. */
+/**
+ * Fills the 36 x 256 words at `tables`, of which an IPv4 hash touches the first 12 KiB only, from 40 bytes at `key`.
+ * So much of it the longest tuple uses; keys of 52 bytes are for longer inputs than these.
+ */
 export function toeplitzBuild(tables: usize, key: usize): void {
   for (let byte: u32 = 0; byte < TOEPLITZ_INPUT_BYTES_MAX; byte++) {
     const table = tables + ((<usize>byte) << 10);

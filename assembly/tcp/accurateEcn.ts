@@ -8,6 +8,7 @@ import { connectionsMax, ecnMode } from "../config.ts";
 import { ECN_ACCURATE } from "../../src/layout/config.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { loadBe16, storeBe16 } from "../wire/bytes.ts";
+import { CE, ECT_0, ECT_1 } from "../wire/headers.ts";
 import { announcedMss } from "./sizes.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as S from "./segment.ts";
@@ -15,9 +16,6 @@ import { Tcb, coldOf, tcbIndex } from "./tcb.ts";
 import * as T from "./tcb.ts";
 
 const NOT_ECT: u32 = 0;
-const ECT_1: u32 = 1;
-const ECT_0: u32 = 2;
-const CE: u32 = 3;
 
 /** r.cep and s.cep begin with this (RFC 9768 3.2.1). */
 const CE_PACKETS_INITIAL: u32 = 5;
@@ -49,7 +47,7 @@ const BIT_OPTION_WRONG: u8 = 64;
 const BIT_OPTION_OFF: u8 = 128;
 
 @unmanaged
-export class AccurateEcn {
+class AccurateEcn {
   /** Packets received with CE (r.cep), and payload bytes by codepoint. */
   receivedCe: u32;
   receivedE0Bytes: u32;
@@ -70,7 +68,7 @@ export class AccurateEcn {
   cePending: u8;
 }
 
-export const ACCURATE_SIZE_BYTES: u32 = 32;
+const ACCURATE_SIZE_BYTES: u32 = 32;
 if (offsetof<AccurateEcn>() > ACCURATE_SIZE_BYTES) ERROR("AccurateEcn does not fit its record");
 
 let records: usize = 0;

@@ -21,9 +21,7 @@ import { DROP_NO_ROUTE } from "../../src/layout/counters.ts";
 import { count } from "../stats.ts";
 import * as S from "./segment.ts";
 import { Tcb } from "./tcb.ts";
-
-const IPV4_BYTES: u32 = 20;
-const IPV6_BYTES: u32 = 40;
+import { IPV4_HEADER_BYTES, IPV6_HEADER_BYTES } from "../wire/headers.ts";
 
 /** Where the 16 bytes of a connection's remote address lie. */
 export function remoteAt(tcb: Tcb): usize {
@@ -36,7 +34,7 @@ export function isV6(tcb: Tcb): bool {
 
 /** Bytes of the IP header from address number `localIndex`. */
 export function ipBytesOf(localIndex: u32): u32 {
-  return addressIsV6(localIndex) ? IPV6_BYTES : IPV4_BYTES;
+  return addressIsV6(localIndex) ? IPV6_HEADER_BYTES : IPV4_HEADER_BYTES;
 }
 
 /** Two addresses as one word, to be hashed. @param remote where its 16 bytes lie. */

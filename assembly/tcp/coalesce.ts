@@ -18,22 +18,30 @@ import { rcvBufferFor, ringWrite } from "../socket/buffers.ts";
 import { count } from "../stats.ts";
 import { loadBe32 } from "../wire/bytes.ts";
 import { copyAndSum, pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
+import {
+  CE,
+  IP_DESTINATION,
+  IP_SOURCE,
+  IPV4_HEADER_BYTES,
+  PROTOCOL_TCP,
+  TCP_HEADER_BYTES,
+  TIMESTAMP_BYTES,
+  V6_DESTINATION,
+  V6_SOURCE,
+} from "../wire/headers.ts";
 import { accountOf } from "./account.ts";
 import { accurateContinued } from "./accurateEcn.ts";
 import * as S from "./segment.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf, tcbAt } from "./tcb.ts";
 
-const PROTOCOL_TCP: u32 = 6;
-/** Codepoint of congestion (RFC 3168 5). */
-const CE: u32 = 3;
 /** AE, CWR, ECE: a number where ECN is accurate (RFC 9768 3.2.1). */
-const ACE_FLAGS: u32 = 7 << 6;
+const ACE_FLAGS: u32 = S.FLAG_AE | S.FLAG_CWR | S.FLAG_ECE;
 /** PSH in the word of a TCP header that has the flags, as it lies in memory: it may differ. */
 const PSH_IN_MEMORY: u32 = 0x0800;
 /** Header lengths that a run can have: without options, and with timestamps alone. */
-const HEADER_PLAIN_BYTES: u32 = 20;
-const HEADER_TIMESTAMPS_BYTES: u32 = 32;
+const HEADER_PLAIN_BYTES: u32 = TCP_HEADER_BYTES;
+const HEADER_TIMESTAMPS_BYTES: u32 = TCP_HEADER_BYTES + TIMESTAMP_BYTES;
 
 /** Connection of the present run, and its lead's packet and TCP header. */
 let runTcb: Tcb = changetype<Tcb>(0);
@@ -102,12 +110,13 @@ export function coalesceTake(packet: usize, headerBytes: u32, segmentBytes: u32,
 function saysTheSame(packet: usize, header: usize, headerBytes: u32): bool {
   if (<u32>(runHeader - runPacket) != headerBytes) return false;
   // Version and TOS (IPv6: traffic class and flow label); addresses; ports.
-  if (headerBytes == 20) {
-    if (load<u16>(packet) != load<u16>(runPacket) || load<u64>(packet, 12) != load<u64>(runPacket, 12)) return false;
+  if (headerBytes == IPV4_HEADER_BYTES) {
+    if (load<u16>(packet) != load<u16>(runPacket) || load<u64>(packet, IP_SOURCE) != load<u64>(runPacket, IP_SOURCE))
+      return false;
   } else {
     const addresses = v128.or(
-      v128.xor(v128.load(packet, 8), v128.load(runPacket, 8)),
-      v128.xor(v128.load(packet, 24), v128.load(runPacket, 24)),
+      v128.xor(v128.load(packet, V6_SOURCE), v128.load(runPacket, V6_SOURCE)),
+      v128.xor(v128.load(packet, V6_DESTINATION), v128.load(runPacket, V6_DESTINATION)),
     );
     if (load<u32>(packet) != load<u32>(runPacket) || v128.any_true(addresses)) return false;
   }
@@ -126,9 +135,9 @@ function saysTheSame(packet: usize, header: usize, headerBytes: u32): bool {
 function copyChecked(tcb: Tcb, packet: usize, headerBytes: u32, header: usize, tcpHeaderBytes: u32, bytes: u32): bool {
   const segmentBytes = tcpHeaderBytes + bytes;
   const pseudo =
-    headerBytes == 20
-      ? pseudoHeaderSumV4(load<u32>(packet, 12), load<u32>(packet, 16), PROTOCOL_TCP, segmentBytes)
-      : pseudoHeaderSumV6(packet + 8, packet + 24, PROTOCOL_TCP, segmentBytes);
+    headerBytes == IPV4_HEADER_BYTES
+      ? pseudoHeaderSumV4(load<u32>(packet, IP_SOURCE), load<u32>(packet, IP_DESTINATION), PROTOCOL_TCP, segmentBytes)
+      : pseudoHeaderSumV6(packet + V6_SOURCE, packet + V6_DESTINATION, PROTOCOL_TCP, segmentBytes);
   const data = header + tcpHeaderBytes;
   const size = (<u32>1) << tcb.rcvBufOrder;
   const at = tcb.rcvNxt & (size - 1);

@@ -94,7 +94,7 @@ function epochBegin(f: Flight, cwnd: f64, mss: f64): void {
 }
 
 /** Newton's iteration; exact to a millionth for what windows can be. @param x > 0. */
-export function cubeRoot(x: f64): f64 {
+function cubeRoot(x: f64): f64 {
   // A third of the exponent is a start within a factor of two.
   let y = reinterpret<f64>(reinterpret<u64>(x) / 3 + 0x2a9f7893782da1ce);
   for (let i = 0; i < 4; i++) y = (2.0 * y + x / (y * y)) / 3.0;

@@ -22,9 +22,8 @@ import * as S from "./segment.ts";
 import { seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
+import { CE, ECT_0 } from "../wire/headers.ts";
 
-const ECT_0: u32 = 2;
-const CE: u32 = 3;
 /** ECN_ACCURATE + 1, Linux's number: accurate ECN is agreed to, RFC 3168's asked for. */
 const MODE_ACCURATE_AND_ASK: u32 = 4;
 

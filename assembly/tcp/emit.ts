@@ -14,7 +14,7 @@ import { nextHopV4 } from "../ip/nextHop.ts";
 import { copyBytes } from "../mem/copy.ts";
 import { streamFreeBytes } from "../mem/streamPool.ts";
 import { count } from "../stats.ts";
-import { accountOf } from "./account.ts";
+import { accountSent } from "./account.ts";
 import { accurateOptionBytes, accurateWrite } from "./accurateEcn.ts";
 import { neighborOfV6, remoteAt } from "./addresses.ts";
 import { ecnCodepoint, ecnFlags, ecnNone } from "./ecn.ts";
@@ -23,20 +23,12 @@ import { marksApply, marksOf } from "./marks.ts";
 import { sackOptionBytes, sackWrite } from "./sack.ts";
 import { seqGt, seqLt, seqMax } from "./seq.ts";
 import { settingsCount } from "./settings.ts";
-import {
-  ETH_BYTES,
-  FLOW_LABEL_MASK,
-  PROTOCOL_TCP,
-  segmentMss,
-  TCP_BYTES,
-  TIMESTAMP_BYTES,
-  TIMESTAMPS_ALONE,
-} from "./sizes.ts";
+import { FLOW_LABEL_MASK, segmentMss } from "./sizes.ts";
 import * as T from "./tcb.ts";
 import { coldOf, Tcb, TcbCold } from "./tcb.ts";
 import { urgentMark } from "./urgent.ts";
 import { userTimeoutOptionBytes, userTimeoutWrite } from "./userTimeout.ts";
-import { nowMs, nowTick } from "../time.ts";
+import { nowMs } from "../time.ts";
 import { storeBe16, storeBe32 } from "../wire/bytes.ts";
 import {
   checksumOf,
@@ -47,6 +39,15 @@ import {
   sumBytes,
   sumSwap,
 } from "../wire/checksum.ts";
+import {
+  ETHERNET_BYTES,
+  IPV4_HEADER_BYTES,
+  IPV6_HEADER_BYTES,
+  PROTOCOL_TCP,
+  TCP_HEADER_BYTES,
+  TIMESTAMPS_ALONE,
+  TIMESTAMP_BYTES,
+} from "../wire/headers.ts";
 import { DROP_NO_ROUTE, TCP_SEGMENTS_SENT } from "../../src/layout/counters.ts";
 import {
   FRAME_OFFSET,
@@ -88,11 +89,11 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
     const room = bytes + ecnBytes < full ? full - bytes - ecnBytes : 0;
     timeoutBytes = userTimeoutOptionBytes(tcb, optionBytes + sackBytes + ecnBytes, room);
   }
-  const headerBytes = TCP_BYTES + optionBytes + sackBytes + ecnBytes + timeoutBytes;
+  const headerBytes = TCP_HEADER_BYTES + optionBytes + sackBytes + ecnBytes + timeoutBytes;
   // Before reserving: a look-up may send a request of its own.
   const neighbor = neighborOf(tcb);
   const isV6 = addressIsV6(tcb.localIndex);
-  const headersBytes = (isV6 ? ETH_BYTES + 40 : ETH_BYTES + 20) + headerBytes;
+  const headersBytes = (isV6 ? ETHERNET_BYTES + IPV6_HEADER_BYTES : ETHERNET_BYTES + IPV4_HEADER_BYTES) + headerBytes;
   const frame = txReserve(headersBytes + bytes);
   if (frame == 0) return false;
   const tcp = frame + headersBytes - headerBytes;
@@ -114,8 +115,8 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
     storeBe32(tcp + 24, nowMs + offset);
     storeBe32(tcp + 28, tcb.tsRecent);
   }
-  if (sackBytes != 0) sackWrite(tcb, tcp + TCP_BYTES + optionBytes, sackBytes);
-  if (ecnBytes != 0) accurateWrite(tcb, tcp + TCP_BYTES + optionBytes + sackBytes, ecnBytes);
+  if (sackBytes != 0) sackWrite(tcb, tcp + TCP_HEADER_BYTES + optionBytes, sackBytes);
+  if (ecnBytes != 0) accurateWrite(tcb, tcp + TCP_HEADER_BYTES + optionBytes + sackBytes, ecnBytes);
   if (timeoutBytes != 0) userTimeoutWrite(tcb, tcp + headerBytes - timeoutBytes);
   if (settingsCount != 0) urgentMark(tcb, tcp, seq);
   tcb.flags &= ~(T.F_ACK_NOW | T.F_ACK_PENDING);
@@ -124,19 +125,24 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
     ? pseudoHeaderSumV6(addressAt(tcb.localIndex), remoteAt(tcb), PROTOCOL_TCP, tcpBytes)
     : pseudoHeaderSumV4(addressV4(tcb.localIndex), tcb.remoteV4, PROTOCOL_TCP, tcpBytes);
   seal(tcb, frame, tcp, pseudo, isV6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4, tcpBytes, seq, bytes);
-  const packet = frame + ETH_BYTES;
+  const packet = frame + ETHERNET_BYTES;
   if (isV6) {
     const classAndLabel = (ecnCodepoint << 20) | (tcb.hash & FLOW_LABEL_MASK);
     ipv6WriteHeader(packet, tcpBytes, PROTOCOL_TCP, addressAt(tcb.localIndex), remoteAt(tcb), classAndLabel);
   } else {
-    ipv4WriteHeader(packet, 20 + tcpBytes, PROTOCOL_TCP, addressV4(tcb.localIndex), tcb.remoteV4, ecnCodepoint);
+    ipv4WriteHeader(
+      packet,
+      IPV4_HEADER_BYTES + tcpBytes,
+      PROTOCOL_TCP,
+      addressV4(tcb.localIndex),
+      tcb.remoteV4,
+      ecnCodepoint,
+    );
   }
   if (settingsCount != 0) marksApply(marksOf(tcb), packet, isV6);
   count(TCP_SEGMENTS_SENT);
   if (bytes != 0) {
-    const account = accountOf(tcb);
-    account.segmentsOut += bytes <= <u32>tcb.sndMss ? 1 : (bytes - 1) / segmentMss(tcb) + 1;
-    account.lastSentTick = nowTick;
+    accountSent(tcb, bytes <= <u32>tcb.sndMss ? 1 : (bytes - 1) / segmentMss(tcb) + 1);
     if (seqLt(seq, tcb.sndMax)) historyResent(tcb, min(bytes, tcb.sndMax - seq));
   }
   if (neighbor >= 0) neighborSend(neighbor, frame, headersBytes + bytes);
@@ -167,7 +173,7 @@ function seal(
     store<u8>(record, VNET_NEEDS_CSUM, FRAME_VNET_FLAGS);
     store<u16>(record, <u16>(tcp - frame), FRAME_VNET_CSUM_START);
     store<u16>(record, 16, FRAME_VNET_CSUM_OFFSET);
-    const mss = <u32>tcb.sndMss - (headerBytes - TCP_BYTES - (tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0));
+    const mss = <u32>tcb.sndMss - (headerBytes - TCP_HEADER_BYTES - (tcb.flags & T.F_TIMESTAMPS ? TIMESTAMP_BYTES : 0));
     if (bytes > mss && !isWhole) {
       store<u8>(record, <u8>gsoType, FRAME_VNET_GSO_TYPE);
       store<u16>(record, <u16>(payload - frame), FRAME_VNET_HDR_LEN);

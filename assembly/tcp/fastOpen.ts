@@ -25,7 +25,7 @@ import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 
 /** Length of the cookies that we give out. */
-export const FAST_OPEN_COOKIE_BYTES: u32 = 8;
+const FAST_OPEN_COOKIE_BYTES: u32 = 8;
 const ROTATION_MS: u32 = 6 * 3600 * 1000;
 /** Keeps these keys apart from what else is drawn from the stack's seed. */
 const KEY_LABEL: u64 = 0x66617374206f706e;

@@ -33,13 +33,11 @@ import * as S from "./segment.ts";
 import { seqGt, seqLt } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
+import { TCP_HEADER_BYTES, TCP_OPTION_BYTES_MAX } from "../wire/headers.ts";
 
 const SETS: u32 = 128;
 const WAYS: u32 = 4;
 const ENTRY_SIZE_BYTES: u32 = 64;
-const TCP_BYTES: u32 = 20;
-/** Room that the options of a SYN may take. */
-const OPTION_BYTES_MAX: u32 = 40;
 /** A host that refused is not asked for one, two, four, … minutes, a day at most. */
 const REFUSAL_MS: u32 = 60000;
 const REFUSAL_DOUBLINGS_MAX: u32 = 10;
@@ -128,10 +126,10 @@ function hasCookie(entry: Entry): bool {
 function synRoom(tcb: Tcb, entry: Entry): u32 {
   if (!mayAsk(entry) || (!hasCookie(entry) && !(fastOpenMode & FAST_OPEN_CLIENT_NO_COOKIE))) return 0;
   const remote = remoteAt(tcb);
-  let mss = min(announcedMss(tcb), mtuTo(remote, tcb.localIndex) - ipBytesOf(tcb.localIndex) - TCP_BYTES);
+  let mss = min(announcedMss(tcb), mtuTo(remote, tcb.localIndex) - ipBytesOf(tcb.localIndex) - TCP_HEADER_BYTES);
   // The server's last one (RFC 7413 4.1.3.1).
   if (changetype<usize>(entry) != 0 && entry.mss != 0) mss = min<u32>(mss, entry.mss);
-  return mss - OPTION_BYTES_MAX;
+  return mss - TCP_OPTION_BYTES_MAX;
 }
 
 /**

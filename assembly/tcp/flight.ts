@@ -92,7 +92,7 @@ export function flightAckBegin(tcb: Tcb): void {
   ackHasRun = false;
 }
 
-export function ackNoteLost(bytes: u32): void {
+function ackNoteLost(bytes: u32): void {
   ackLost += bytes;
 }
 
@@ -264,7 +264,7 @@ function split(tcb: Tcb, i: u32, at: u32, reserve: u32): bool {
 }
 
 /** First run that ends after `seq`; count: none. */
-export function runFind(f: Flight, seq: u32): u32 {
+function runFind(f: Flight, seq: u32): u32 {
   let low: u32 = 0;
   let high: u32 = f.count;
   while (low < high) {
@@ -284,7 +284,7 @@ function joinRuns(f: Flight, i: u32, j: u32): void {
   f.count -= <u16>(j - i);
 }
 
-export function noteMinRtt(f: Flight, rttUs: u32): void {
+function noteMinRtt(f: Flight, rttUs: u32): void {
   // A minimum of five minutes ago says little (as in Linux).
   if (rttUs <= f.minRttUs || nowUs - f.minRttAtUs > 300000000) {
     f.minRttUs = rttUs;

@@ -2,7 +2,6 @@
 import { flowHashV4 } from "../flow/hash.ts";
 import { flowFindV4 } from "../flow/table.ts";
 import { addressFindV4 } from "../ip/address.ts";
-import { IPV6_MTU_MIN } from "../ip/ipv6Header.ts";
 import { pathMtuLearn } from "../ip/pathMtu.ts";
 import { TCP_CONNECT_FAILED, TCP_PATH_MTU_REDUCED } from "../../src/layout/counters.ts";
 import { STATE_ESTABLISHED, STATE_SYN_SENT } from "../../src/layout/option.ts";
@@ -18,6 +17,7 @@ import { softErrorNote } from "./softError.ts";
 import * as T from "./tcb.ts";
 import { Tcb } from "./tcb.ts";
 import { goBack } from "./timeouts.ts";
+import { IPV6_MTU_MIN } from "../wire/headers.ts";
 
 const DESTINATION_UNREACHABLE: u32 = 3;
 const FRAGMENTATION_NEEDED: u32 = 4;

@@ -350,8 +350,6 @@ function afterAck(tcb: Tcb): bool {
     case ST.STATE_LAST_ACK:
       tcpDrop(tcb, 0);
       return false;
-    case ST.STATE_TIME_WAIT:
-      return true;
     default:
       return true;
   }

@@ -2,13 +2,10 @@
  * 5. Output: what a socket has asked its packets to be marked with: TOS or traffic class (RFC 9293, MUST-48), TTL or
  * hop limit (MUST-49). Few have; the IP header is written without and changed afterwards.
  */
-import { IP_CHECKSUM, IP_TOS, IP_TTL } from "../ip/ipv4.ts";
-import { V6_HOP_LIMIT } from "../ip/ipv6Header.ts";
 import { checksumOf, sumBytes } from "../wire/checksum.ts";
+import { IPV4_HEADER_BYTES, IP_CHECKSUM, IP_TOS, IP_TTL, V6_HOP_LIMIT } from "../wire/headers.ts";
 import { settingsCount, settingsFind } from "./settings.ts";
 import { Tcb, tcbIndex } from "./tcb.ts";
-
-const IPV4_HEADER_BYTES: u32 = 20;
 
 /** TOS in bits 0 to 7, TTL in 8 to 15; 0: nothing was asked for. */
 export function marksOf(tcb: Tcb): u32 {

@@ -17,6 +17,7 @@ import { groupOpened } from "../flow/groups.ts";
 import { sipHash } from "../flow/hash.ts";
 import { flowInsert } from "../flow/table.ts";
 import { isHostV6, isLoopbackV6, isV4Mapped } from "../wire/addressKind.ts";
+import { TCP_HEADER_BYTES } from "../wire/headers.ts";
 import { nextHopV4, nextHopV6, sourceForV4, sourceForV6 } from "../ip/nextHop.ts";
 import { addressAt, addressCount, addressFind, addressIsV6, isHostV4 } from "../ip/address.ts";
 import * as C from "../../src/layout/counters.ts";
@@ -67,7 +68,6 @@ import { loadOrdered } from "../mem/ordered.ts";
 
 /** Smaller announcements are taken for this: a few bytes per packet would be an attack on us (CVE-2019-11479). */
 const MSS_MIN: u32 = 64;
-const TCP_BYTES: u32 = 20;
 /** Ports tried before an active open is refused. */
 const PORT_TRIES_MAX: u32 = 4096;
 /** RSTs per kernel and second for SYNs to closed ports. */
@@ -152,7 +152,7 @@ export function startFromSyn(tcb: Tcb): void {
 function setMss(tcb: Tcb, announced: u32): void {
   const options: u32 = tcb.flags & T.F_TIMESTAMPS ? 12 : 0;
   // What the path is known to carry counts as what the peer announces.
-  const pathMss = mtuTo(remoteAt(tcb), tcb.localIndex) - ipBytesOf(tcb.localIndex) - TCP_BYTES;
+  const pathMss = mtuTo(remoteAt(tcb), tcb.localIndex) - ipBytesOf(tcb.localIndex) - TCP_HEADER_BYTES;
   tcb.sndMss = <u16>(min(min(max(announced, MSS_MIN), announcedMss(tcb)), pathMss) - options);
   congestionStart(tcb);
 }

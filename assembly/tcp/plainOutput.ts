@@ -17,6 +17,14 @@ import { count } from "../stats.ts";
 import { nowMs } from "../time.ts";
 import { storeBe16, storeBe32 } from "../wire/bytes.ts";
 import { checksumOf, pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
+import {
+  ETHERNET_BYTES,
+  IPV4_HEADER_BYTES,
+  PROTOCOL_TCP,
+  TCP_HEADER_BYTES,
+  TIMESTAMPS_ALONE,
+  TIMESTAMP_BYTES,
+} from "../wire/headers.ts";
 import { accountSent } from "./account.ts";
 import { flowHash, ipBytesOf, neighborTo, remoteAt, timestampOffsetTo } from "./addresses.ts";
 import {
@@ -38,18 +46,7 @@ import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { rtoArm, rttTimingStart } from "./timers.ts";
 import { USER_TIMEOUT_OPTION_BYTES, userTimeoutSynWord } from "./userTimeout.ts";
-import {
-  ETH_BYTES,
-  TCP_BYTES,
-  TIMESTAMP_BYTES,
-  PROTOCOL_TCP,
-  FLOW_LABEL_MASK,
-  TIMESTAMPS_ALONE,
-  announcedMss,
-  ownWscale,
-  pureSeq,
-  timestampOf,
-} from "./sizes.ts";
+import { FLOW_LABEL_MASK, announcedMss, ownWscale, pureSeq, timestampOf } from "./sizes.ts";
 import { copyPayload } from "./emit.ts";
 
 /** SACK-permitted(2) TIMESTAMPS(10). */
@@ -152,15 +149,15 @@ export function emitSyn(
   const optionBytes: u32 =
     4 + (wscale >= 0 ? 4 : 0) + (withTimestamps ? TIMESTAMP_BYTES : sackPermitted ? 4 : 0) + fastOpenOptionBytes;
   const timeoutBytes = synTimeoutWord == 0 ? 0 : USER_TIMEOUT_OPTION_BYTES;
-  const headerBytes = TCP_BYTES + optionBytes + accurateBytes + timeoutBytes;
+  const headerBytes = TCP_HEADER_BYTES + optionBytes + accurateBytes + timeoutBytes;
   const tcpBytes = headerBytes + synDataBytes;
   const neighbor = neighborTo(localIndex, remote, (flags & S.FLAG_ACK) != 0);
   const ipBytes = ipBytesOf(localIndex);
-  const frame = txReserve(ETH_BYTES + ipBytes + tcpBytes);
+  const frame = txReserve(ETHERNET_BYTES + ipBytes + tcpBytes);
   if (frame == 0) return false;
-  const tcp = frame + ETH_BYTES + ipBytes;
+  const tcp = frame + ETHERNET_BYTES + ipBytes;
   writeHeader(tcp, rotl<u32>(ports, 16), seq, ack, headerBytes, flags, wndField);
-  let option = tcp + TCP_BYTES;
+  let option = tcp + TCP_HEADER_BYTES;
   storeBe32(option, 0x02040000 | mss);
   option += 4;
   if (withTimestamps) {
@@ -177,7 +174,7 @@ export function emitSyn(
     option += 4;
   }
   if (fastOpenOptionBytes != 0) fastOpenWrite(option);
-  if (accurateBytes != 0) accurateWrite(synAccurateOf, tcp + TCP_BYTES + optionBytes, accurateBytes);
+  if (accurateBytes != 0) accurateWrite(synAccurateOf, tcp + TCP_HEADER_BYTES + optionBytes, accurateBytes);
   if (timeoutBytes != 0) storeBe32(tcp + headerBytes - timeoutBytes, synTimeoutWord);
   if (synDataBytes != 0) copyPayload(synDataOf, tcp + headerBytes, seq + 1, synDataBytes);
   sealPlain(neighbor, frame, localIndex, remote, tcpBytes, marks);
@@ -196,7 +193,7 @@ function writeHeader(tcp: usize, ports: u32, seq: u32, ack: u32, headerBytes: u3
 /** Checksum and IP header of a segment of `tcpBytes` that has, perhaps, no TCB; sends it. */
 function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: usize, tcpBytes: u32, marks: u32): void {
   const isV6 = addressIsV6(localIndex);
-  const packet = frame + ETH_BYTES;
+  const packet = frame + ETHERNET_BYTES;
   const tcp = packet + ipBytesOf(localIndex);
   let pseudo: u32;
   if (isV6) {
@@ -208,7 +205,7 @@ function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: usize, 
     const local = addressV4(localIndex);
     const remoteV4 = load<u32>(remote, 12);
     pseudo = pseudoHeaderSumV4(local, remoteV4, PROTOCOL_TCP, tcpBytes);
-    ipv4WriteHeader(packet, 20 + tcpBytes, PROTOCOL_TCP, local, remoteV4, 0);
+    ipv4WriteHeader(packet, IPV4_HEADER_BYTES + tcpBytes, PROTOCOL_TCP, local, remoteV4, 0);
   }
   marksApply(marks, packet, isV6);
   store<u16>(tcp, checksumOf(sumAdd(pseudo, sumBytes(tcp, tcpBytes))), 16);
@@ -258,10 +255,10 @@ function emitPlain(
 ): void {
   const neighbor = neighborTo(localIndex, remote, true);
   const ipBytes = ipBytesOf(localIndex);
-  const headerBytes = TCP_BYTES + optionBytes;
-  const frame = txReserve(ETH_BYTES + ipBytes + headerBytes);
+  const headerBytes = TCP_HEADER_BYTES + optionBytes;
+  const frame = txReserve(ETHERNET_BYTES + ipBytes + headerBytes);
   if (frame == 0) return;
-  const tcp = frame + ETH_BYTES + ipBytes;
+  const tcp = frame + ETHERNET_BYTES + ipBytes;
   writeHeader(tcp, rotl<u32>(ports, 16), seq, ack, headerBytes, flags, 0);
   if (optionBytes != 0) {
     store<u32>(tcp, TIMESTAMPS_ALONE, 20);

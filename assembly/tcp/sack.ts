@@ -5,6 +5,7 @@
 import { DROP_TCP_SACK_INVALID, TCP_DSACK_RECEIVED, TCP_DSACK_SENT } from "../../src/layout/counters.ts";
 import { count } from "../stats.ts";
 import { loadBe32, storeBe32 } from "../wire/bytes.ts";
+import { TCP_OPTION_BYTES_MAX } from "../wire/headers.ts";
 import { duplicateTold } from "./duplicates.ts";
 import { FLIGHT_DSACK, FLIGHT_UNDO, flightOf } from "./flightRecord.ts";
 import { flightSacked } from "./flight.ts";
@@ -22,9 +23,6 @@ import * as S from "./segment.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
 import { TRAIT_SACK, Tcb, coldOf } from "./tcb.ts";
 
-/** Room for options in a header. */
-const OPTION_BYTES_MAX: u32 = 40;
-
 /** The ACK being processed has a D-SACK block. */
 export let ackHasDsack: bool = false;
 /** That block ends where the tail loss probe does. */
@@ -36,7 +34,7 @@ export let ackDsackEnd: u32 = 0;
  */
 export function sackOptionBytes(tcb: Tcb, optionBytes: u32): u32 {
   if (tcb.ext == 0 || !(coldOf(tcb).traits & TRAIT_SACK)) return 0;
-  const blocks = min(reassemblyBlocks(tcb), (OPTION_BYTES_MAX - optionBytes - 4) >> 3);
+  const blocks = min(reassemblyBlocks(tcb), (TCP_OPTION_BYTES_MAX - optionBytes - 4) >> 3);
   return blocks == 0 ? 0 : 4 + (blocks << 3);
 }
 

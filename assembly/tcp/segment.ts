@@ -3,6 +3,7 @@
  * Names are those of RFC 9293 3.3.1 (SEG.SEQ is `segSeq`).
  */
 import { loadBe16, loadBe32 } from "../wire/bytes.ts";
+import { TIMESTAMPS_ALONE, V4_MAPPED } from "../wire/headers.ts";
 
 export const FLAG_FIN: u32 = 1;
 export const FLAG_SYN: u32 = 2;
@@ -71,8 +72,6 @@ export let segUserTimeout: usize = 0;
 export let segAccurate: usize = 0;
 export let segAccurateBytes: u32 = 0;
 
-/** NOP NOP TIMESTAMPS(10), as it stands in memory: how every stack sends it. */
-const TIMESTAMPS_ALONE: u32 = 0x0a080101;
 /** RFC 5482 3. */
 export const OPTION_USER_TIMEOUT: u32 = 28;
 /** Accurate ECN (RFC 9768 3.2.3), by the counter that comes first. */
@@ -118,7 +117,7 @@ const mapped: usize = memory.data(16, 8);
 /** Where the 16 bytes of the remote address lie, IPv4-mapped, for the time being. */
 export function segmentRemoteAt(): usize {
   if (segRemoteV6 != 0) return segRemoteV6;
-  store<u32>(mapped, 0xffff0000, 8);
+  store<u32>(mapped, V4_MAPPED, 8);
   store<u32>(mapped, segRemote, 12);
   return mapped;
 }

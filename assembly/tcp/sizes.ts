@@ -8,19 +8,14 @@ import { settingsFind } from "./settings.ts";
 import * as T from "./tcb.ts";
 import { Tcb } from "./tcb.ts";
 import { nowMs } from "../time.ts";
+import { TCP_HEADER_BYTES, TIMESTAMP_BYTES } from "../wire/headers.ts";
 
-export const ETH_BYTES: u32 = 14;
-export const TCP_BYTES: u32 = 20;
-export const TIMESTAMP_BYTES: u32 = 12;
-export const PROTOCOL_TCP: u32 = 6;
 /** Twenty bits of the flow's hash are its flow label (RFC 6437 3). */
 export const FLOW_LABEL_MASK: u32 = 0xfffff;
-/** NOP NOP TIMESTAMPS(10), as it stands in memory. */
-export const TIMESTAMPS_ALONE: u32 = 0x0a080101;
 
 /** MSS that we announce: what fits into a packet without options (RFC 9293 3.7.1, RFC 6691). */
 export function ownMss(localIndex: u32): u32 {
-  return mtuBytes - ipBytesOf(localIndex) - TCP_BYTES;
+  return mtuBytes - ipBytesOf(localIndex) - TCP_HEADER_BYTES;
 }
 
 /** Likewise for this connection, which may have been told a smaller one (TCP_MAXSEG). */

@@ -205,8 +205,7 @@ function isKeepaliveOver(tcb: Tcb, idleTicks: u32): bool {
 }
 
 /**
- * RFC 5482: has data been unacknowledged, or a window shut, for as long as the user lets it? Else the timer that was
- * just armed is cut short where it would fire after that.
+ * RFC 5482: has data been unacknowledged, or a window shut, for as long as the user lets it?
  * @param waitedUs how long the timer that is due has run.
  */
 function isUserTimeoutOver(tcb: Tcb, waitedUs: u32): bool {
@@ -219,7 +218,7 @@ function isUserTimeoutOver(tcb: Tcb, waitedUs: u32): bool {
   return nowTick - settings.userTimeoutTick >= ticksOfMs(settings.userTimeoutMs);
 }
 
-/** Not later than the user timeout. */
+/** The timer that was just armed is cut short where it would fire after the user timeout. */
 function cutToUserTimeout(tcb: Tcb): void {
   const settings = settingsFind(T.tcbIndex(tcb));
   if (changetype<usize>(settings) == 0 || settings.userTimeoutMs == 0 || !(tcb.flags & MAIN_TIMERS)) return;

@@ -23,21 +23,13 @@ import {
 } from "../ip/icmpErrors.ts";
 import { CODE6_PORT_UNREACHABLE, icmp6SendUnreachable } from "../ip/icmp6Errors.ts";
 import {
-  ETHERNET_BYTES,
-  IP_DESTINATION,
-  IP_SOURCE,
-  IP_TOS,
-  IP_TTL,
-  IPV4_HEADER_BYTES,
   ipv4Route,
   ipv4RouteMark,
   ipv4RouteSource,
   ipv4SendRouted,
   ipv4Transmit,
   ipv4WriteRouted,
-  PROTOCOL_UDP,
 } from "../ip/ipv4.ts";
-import { IPV6_HEADER_BYTES, V6_DESTINATION, V6_HOP_LIMIT, V6_SOURCE } from "../ip/ipv6Header.ts";
 import {
   ipv6Route,
   ipv6RouteMark,
@@ -71,6 +63,21 @@ import {
 import { isMember, membershipAdd, membershipBoot, membershipDrop, membershipDropAll } from "./memberships.ts";
 import { loadBe16, storeBe16 } from "../wire/bytes.ts";
 import { checksumOf, copyAndSum, pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
+import {
+  ETHERNET_BYTES,
+  IPV4_HEADER_BYTES,
+  IPV6_HEADER_BYTES,
+  IP_DESTINATION,
+  IP_SOURCE,
+  IP_TOS,
+  IP_TTL,
+  PROTOCOL_UDP,
+  UDP_HEADER_BYTES,
+  V4_MAPPED,
+  V6_DESTINATION,
+  V6_HOP_LIMIT,
+  V6_SOURCE,
+} from "../wire/headers.ts";
 import {
   DROP_UDP_CHECKSUM,
   DROP_UDP_LENGTH,
@@ -109,7 +116,6 @@ import {
   OK,
 } from "../../src/layout/status.ts";
 
-const UDP_HEADER_BYTES: u32 = 8;
 const PAYLOAD_BYTES_MAX: u32 = 65507;
 const UDP_LENGTH: usize = 4;
 const UDP_CHECKSUM: usize = 6;
@@ -492,9 +498,9 @@ export function udpInput(
     if (!toBroadcast) icmpSendUnreachable(packet, headerBytes, totalBytes, CODE_PORT_UNREACHABLE);
     return false;
   }
-  store<u32>(mapped, 0xffff0000, 8);
+  store<u32>(mapped, V4_MAPPED, 8);
   store<u32>(mapped, source, 12);
-  store<u32>(mapped, 0xffff0000, 24);
+  store<u32>(mapped, V4_MAPPED, 24);
   store<u32>(mapped, destination, 28);
   queueDatagram(index, udp, udpBytes - UDP_HEADER_BYTES, mapped, load<u8>(packet, IP_TOS), load<u8>(packet, IP_TTL));
   return true;

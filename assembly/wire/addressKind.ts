@@ -1,7 +1,8 @@
 /** What kind of address it is, whoever has it. IPv4 in memory order; IPv6 and Ethernet by where they lie. */
+import { V4_MAPPED } from "./headers.ts";
 
 export function isV4Mapped(address: usize): bool {
-  return load<u64>(address) == 0 && load<u32>(address, 8) == 0xffff0000;
+  return load<u64>(address) == 0 && load<u32>(address, 8) == V4_MAPPED;
 }
 
 /** Are the first `bits` bits of two addresses equal? @param bits 0..128. */
@@ -54,7 +55,7 @@ export function isSolicitedNodeGroup(at: usize): bool {
 export function isHostV6(at: usize): bool {
   if (load<u64>(at) == 0) {
     const low = load<u64>(at, 8);
-    if (low == 0 || low == 0x0100000000000000 || <u32>low == 0xffff0000) return false;
+    if (low == 0 || low == 0x0100000000000000 || <u32>low == V4_MAPPED) return false;
   }
   return load<u8>(at) != 0xff;
 }

@@ -1,12 +1,10 @@
 /** A queue pair without a kernel: sends given frames into a device and takes what comes back, for replays. */
-import { FRAME_OFFSET, RING_BASE, RING_CONTROL_SIZE_BYTES, RING_SIZE } from "../layout/frameRing.ts";
+import { RING_BASE, RING_CONTROL_SIZE_BYTES, RING_SIZE } from "../layout/frameRing.ts";
 import { RX_CONTROL_BASE, STATIC_DATA_BASE, TX_CONTROL_BASE } from "../layout/kernelMemory.ts";
 import { FrameRing, recordBytes } from "../views/frameRing.ts";
 import type { Device, DevicePort, QueuePair } from "./device.ts";
 
 const RING_BYTES = 1 << 18;
-/** Largest frame that can be sent: the ring must hold two of them. */
-export const SOURCE_FRAME_BYTES_MAX = RING_BYTES / 2 - FRAME_OFFSET - 32;
 
 export class FrameSource {
   readonly #pair: QueuePair;

@@ -5,7 +5,7 @@
 import { NetPopcornError } from "../errors.ts";
 
 export const ADDRESS_BYTES = 16;
-export const MAC_BYTES = 6;
+const MAC_BYTES = 6;
 
 export type AddressFamily = 4 | 6;
 

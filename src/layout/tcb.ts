@@ -8,9 +8,7 @@ export const TCB_REMOTE_ADDRESS = 0;
 export const TCB_PORTS = 16;
 /** u32 */
 export const TCB_FLAGS = 24;
-/** Bit of TCB_FLAGS: we opened it. It is the sign bit. */
-export const TCB_FLAG_ACTIVE_OPEN_BIT = 31;
-/** Bits of it: the application knows the handle; the connection stands in the flow table. */
+/** Bits of TCB_FLAGS: the application knows the handle; the connection stands in the flow table. */
 export const TCB_FLAG_APP = 4;
 export const TCB_FLAG_IN_FLOW_TABLE = 268435456;
 /** u8: index of the local address. */

@@ -23,7 +23,7 @@ function round(v: [bigint, bigint, bigint, bigint]): void {
 }
 
 /** SipHash-2-4 (Aumasson, Bernstein 2012). @param bytes a multiple of eight of them. */
-export function sipHash24(k0: bigint, k1: bigint, bytes: Uint8Array): bigint {
+function sipHash24(k0: bigint, k1: bigint, bytes: Uint8Array): bigint {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const blocks: bigint[] = [];
   for (let at = 0; at < bytes.length; at += 8) blocks.push(view.getBigUint64(at, true));

@@ -8,7 +8,7 @@ export const ETHERTYPE_ARP = 0x0806;
 export const ETHERTYPE_IPV6 = 0x86dd;
 
 export const KERNEL_MAC = Uint8Array.of(2, 0, 0, 0, 0, 1);
-export const GATEWAY_MAC = Uint8Array.of(2, 0, 0, 0, 0, 2);
+const GATEWAY_MAC = Uint8Array.of(2, 0, 0, 0, 0, 2);
 
 /** A frame from the gateway to the kernel. */
 export function frameToKernel(etherType: number, payload: Uint8Array): Uint8Array<ArrayBuffer> {

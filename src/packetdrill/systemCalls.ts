@@ -52,7 +52,7 @@ export function startCall(context: CallContext, call: Call, line: number): Attem
 }
 
 /** The descriptor of the first argument, or undefined: EBADF. */
-export function descriptorOf(context: CallContext, args: Args): Descriptor | undefined {
+function descriptorOf(context: CallContext, args: Args): Descriptor | undefined {
   return context.fds.get(args.number(0));
 }
 

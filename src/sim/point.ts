@@ -42,7 +42,7 @@ type WorkloadDefaults = Pick<
  * `web-accept`: Apache's processes. `proxy`: HAProxy; 23k connections/s on one core of 2.7 GHz (ASPLOS 2016, figure 4b)
  * leave 65k cycles. `rpc`: a 64-byte echo.
  */
-export const WORKLOAD_DEFAULTS: Readonly<Record<WorkloadName, WorkloadDefaults>> = {
+const WORKLOAD_DEFAULTS: Readonly<Record<WorkloadName, WorkloadDefaults>> = {
   "web-epoll": {
     appCycles: 48_000,
     procsPerCore: 1,

@@ -186,6 +186,3 @@ export type RunHooks = {
   readonly wallNs?: () => number;
   readonly signal?: AbortSignal;
 };
-
-/** runPoint of run.ts. @throws NetPopcornError ERR_SIM_ABORTED, ERR_SIM, or of a kernel. */
-export type RunPoint = (point: SimPoint, hooks?: RunHooks) => Promise<PointResult>;

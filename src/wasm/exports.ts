@@ -20,7 +20,7 @@ export type KernelExports = {
    * @returns number of event records at MAP_EVENTS (valid until the next poll).
    */
   poll(nowNs: number, budgetFrames: number): number;
-  /** Sends what commands since the last poll have made sendable. @returns frames put on the TX ring. */
+  /** Sends what input, timers and commands have made sendable. @returns connections served. */
   flush(): number;
   // For who takes the frames before anything else happens, on the kernel's own thread.
   /** poll, then flush. @returns as poll. */

@@ -15,7 +15,7 @@ const KIB = 1024;
 const MEMORY_BYTES = 4096 * KIB;
 const PAGE_BYTES = 65536;
 /** Coverage counters: behind the kernel's memory. */
-export const COVERAGE_BASE = MEMORY_BYTES;
+const COVERAGE_BASE = MEMORY_BYTES;
 export const OWN_MAC = Uint8Array.of(2, 0, 0, 0, 0, 1);
 export const PEER_MAC = Uint8Array.of(2, 0, 0, 0, 0, 2);
 /** 10.0.0.1 */

@@ -38,7 +38,7 @@ const OPTIONS_RANDOM = 4;
 const OPTION_KINDS = 8;
 
 /** What a program does wrong, or rather the kernel with it. */
-export class Fault extends Error {}
+class Fault extends Error {}
 
 export class Interpreter {
   readonly kernel: FuzzKernel;

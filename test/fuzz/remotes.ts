@@ -16,7 +16,7 @@ export const LISTEN_PORT = 80;
 export const CLOSED = 0;
 /** The kernel has sent a SYN. */
 export const CALLED = 1;
-export const OPEN = 2;
+const OPEN = 2;
 
 /** One entry per remote: 10.0.0.(HOST_FIRST + index) or fd00::(HOST_FIRST + index), port PORT_FIRST + index. */
 export class Remotes {

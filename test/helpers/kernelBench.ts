@@ -47,12 +47,10 @@ export const OWN_MAC = "02:00:00:00:00:01";
 export const PEER_MAC = "02:00:00:00:00:02";
 export const OWN = "10.0.0.1";
 export const PEER = "10.0.0.2";
-/** Timers run in ticks of this length: nothing comes earlier than asked for, nor later than two ticks after. */
-export const TICK_MS = 0.065536;
 const MIB = 1 << 20;
 const PAGE_BYTES = 65536;
 
-export const STATE_NAMES = [
+const STATE_NAMES = [
   "FREE",
   "SYN_SENT",
   "SYN_RECEIVED",
@@ -605,7 +603,7 @@ export class Peer {
   }
 }
 
-export function describeSegment(segment: Sent): string {
+function describeSegment(segment: Sent): string {
   return `<${segment.flags}> seq ${segment.seq} ack ${segment.ack} win ${segment.window} ${segment.payload.length} B`;
 }
 

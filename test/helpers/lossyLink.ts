@@ -28,7 +28,7 @@ export async function openLossyLink(
   return new LossyLink([await open(left.name), await open(right.name)], impairments, seed);
 }
 
-export class LossyLink implements AsyncDisposable {
+class LossyLink implements AsyncDisposable {
   readonly #ways: readonly ImpairedLink[];
   readonly #ends: readonly [End, End];
   readonly #devices: readonly Device[];

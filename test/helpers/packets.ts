@@ -15,7 +15,7 @@ export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
 export const BROADCAST_MAC = "ff:ff:ff:ff:ff:ff";
 
-export const ETHERNET_HEADER_BYTES = 14;
+const ETHERNET_HEADER_BYTES = 14;
 
 // Bytes.
 
@@ -365,7 +365,7 @@ export type TcpFields = TransportFields & {
 };
 
 /** Options as Linux writes them: each 32-bit aligned with NOPs in front. */
-export function tcpOptionBytes(options: TcpOptions): Uint8Array<ArrayBuffer> {
+function tcpOptionBytes(options: TcpOptions): Uint8Array<ArrayBuffer> {
   const parts: Uint8Array[] = [];
   const fixed = (head: string, size: number, write: (data: DataView) => void) => {
     const body = new Uint8Array(size);

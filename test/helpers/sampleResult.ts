@@ -5,7 +5,7 @@
 import { type PointResult, SHARES, type ShareName, type Shares, type SimPoint } from "../../src/sim/types.ts";
 
 /** @param busy 0..1; the rest is idle. */
-export function sampleShares(busy: number): Shares {
+function sampleShares(busy: number): Shares {
   const parts: Partial<Record<ShareName, number>> = { app: 0.5, stack: 0.3, lockSpin: 0.1, cacheMiss: 0.1, idle: 0 };
   const shares = SHARES.map((name) => [name, name === "idle" ? 1 - busy : busy * (parts[name] ?? 0)] as const);
   return Object.fromEntries(shares) as Record<ShareName, number>;

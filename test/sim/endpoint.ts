@@ -47,7 +47,7 @@ export class Buffers {
 }
 
 /** Where a stream starts in the pattern: different for every connection and direction. */
-export function patternOffset(id: number, towardsServer: boolean): number {
+function patternOffset(id: number, towardsServer: boolean): number {
   return (id * 7919 + (towardsServer ? 0 : 31_337)) % PATTERN_BYTES;
 }
 

@@ -6,9 +6,9 @@ import { ClientApplication, type Plan, ServerApplication } from "./application.t
 import { type Behaviour, PATTERN_BYTES } from "./endpoint.ts";
 import { SERVER_ADDRESS, World } from "./world.ts";
 
-export const RATE_BITS_PER_SECOND = 100e6;
+const RATE_BITS_PER_SECOND = 100e6;
 export const QUEUE_BYTES = 262_144;
-export const TRANSFER_BYTES = 8 << 20;
+const TRANSFER_BYTES = 8 << 20;
 export const LOSSES_PPM = [0, 1000, 10_000, 50_000] as const;
 export const RTTS_MS = [1, 20, 100] as const;
 export const BUFFERS_BYTES = [1 << 16, 1 << 20] as const;

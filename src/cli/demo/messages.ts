@@ -36,7 +36,6 @@ export type ClientTotals = {
 };
 
 export type DemoTotals = KernelTotals | ClientTotals;
-export type DemoMessage = DemoRequest | DemoTotals;
 
 /** Counts failures by code. */
 export class FailureCounts {

@@ -9,7 +9,7 @@ import { BALANCER_POLICIES, DESIGNS, type DesignName, OS_VERSIONS, PROTOCOLS, WO
 import { choiceOption, integerOption, numberOption, SEED_MAX } from "../options.ts";
 
 export const CORES_MAX = 128;
-export const JOBS_MAX = 256;
+const JOBS_MAX = 256;
 const REPEATS_MAX = 1000;
 
 /** The five designs that are compared when none is named. */
@@ -95,7 +95,7 @@ const systemOptions = (): Option[] => [
 ];
 
 /** NAME=VALUE with commas between them; values are numbers of at least 0. More than once: all of them. */
-export function constantsOption(
+function constantsOption(
   text: string,
   previous?: ReadonlyMap<ConstantName, number>,
 ): ReadonlyMap<ConstantName, number> {

@@ -11,7 +11,7 @@ import type { SimCommandOptions } from "./plan.ts";
 /** Attribute names of the options that stand on the command line. */
 export type GivenOptions = ReadonlySet<string>;
 
-export function givenOptions(command: Command): GivenOptions {
+function givenOptions(command: Command): GivenOptions {
   const names = command.options.map((option) => option.attributeName());
   return new Set(names.filter((name) => command.getOptionValueSource(name) === "cli"));
 }

@@ -68,7 +68,7 @@ export function coresOf(machine: Machine): number {
 }
 
 /** @throws NetPopcornError ERR_SIM_MACHINE, or the errno's name when the file cannot be read. */
-export async function readMachine(name: string): Promise<string | Machine> {
+async function readMachine(name: string): Promise<string | Machine> {
   if (!/\.json$|[/\\]/i.test(name)) {
     machineNamed(name);
     return name;

@@ -29,7 +29,7 @@ export async function createSweepView(): Promise<SweepView> {
 export const silentView: SweepView = { show() {}, note() {}, around: (print) => print(), close() {} };
 
 /** "about 3 min left", or why nobody knows. */
-export function leftText(leftMs: number | undefined): string {
+function leftText(leftMs: number | undefined): string {
   return leftMs === undefined ? "time left not known yet" : `about ${formatTimeLeft(leftMs)} left`;
 }
 

@@ -82,7 +82,7 @@ function rowLine(row: SensitivityRow): string {
   return row.constant.padEnd(NAME_CELLS) + row.ratio.padEnd(RATIO_CELLS) + cells.join("");
 }
 
-export function sensitivityTable(rows: readonly SensitivityRow[]): Table {
+function sensitivityTable(rows: readonly SensitivityRow[]): Table {
   return {
     title: "Sensitivity",
     caption: `Ratios of connections per second when one constant of the machine is ${percent} % lower or higher.`,

@@ -180,7 +180,7 @@ function titleOf([first]: readonly ClaimRow[]): string {
   return first?.checked ? `${title}: checked, not held out` : title;
 }
 
-export function claimTable(rows: readonly ClaimRow[], caption: string): Table {
+function claimTable(rows: readonly ClaimRow[], caption: string): Table {
   return {
     title: titleOf(rows),
     caption,

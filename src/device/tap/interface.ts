@@ -20,7 +20,7 @@ const AF_INET = 2;
 const AF_INET6 = 10;
 
 /** `struct ifreq`: a 16-byte name and a union of 24. */
-export const IFREQ_SIZE_BYTES = 40;
+const IFREQ_SIZE_BYTES = 40;
 export const IFREQ_VALUE = 16;
 /** Longest interface name: IFNAMSIZ without the terminating zero. */
 export const INTERFACE_NAME_BYTES_MAX = 15;

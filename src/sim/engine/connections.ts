@@ -37,7 +37,7 @@ export class Column {
 }
 
 /** Two words of all records: an instant, ns. */
-export class TimeColumn {
+class TimeColumn {
   readonly #times: Float64Array;
   readonly #at: number;
 

@@ -6,7 +6,7 @@ import { NetPopcornError } from "../../errors.ts";
 
 /** `measured`: printed by its source for this machine. `derived`: computed from such. `prior`: of a like machine, or
  * remembered. `fitted`: adjusted until published curves came out; on which, the source says. */
-export const CONFIDENCES = ["measured", "derived", "prior", "fitted"] as const;
+const CONFIDENCES = ["measured", "derived", "prior", "fitted"] as const;
 export type Confidence = (typeof CONFIDENCES)[number];
 
 export type Constant = {

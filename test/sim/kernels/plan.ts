@@ -247,7 +247,7 @@ export function drawRun(seed: number): RunPlan {
 const RECKLESS_NS = 10 * SECOND;
 
 /** Moves groups for no reason, those that have connections above all, with and without pins. */
-export function recklessPolicy(prng: Prng): Policy {
+function recklessPolicy(prng: Prng): Policy {
   return {
     name: "reckless",
     periodNs: pick(prng, [5 * MS, 20 * MS, 100 * MS]),
