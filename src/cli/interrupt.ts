@@ -2,7 +2,7 @@
 import { NetPopcornError } from "../errors.ts";
 
 /** Exit status of a process that SIGINT ended, as shells report it. */
-const EXIT_INTERRUPTED = 130;
+export const EXIT_INTERRUPTED = 130;
 
 export type Interrupt = {
   readonly signal: AbortSignal;

@@ -4,6 +4,7 @@ import { readFileSync, realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Command, CommanderError, Option } from "commander";
 import { NetPopcornError } from "../errors.ts";
+import { EXIT_INTERRUPTED } from "./interrupt.ts";
 import {
   choiceOption,
   DEMO_KERNELS_MAX,
@@ -18,8 +19,6 @@ import { simCommand, workerCommand } from "./sim/definition.ts";
 
 /** Exit status when the result is bad: failed connections, wrong bytes. Errors of use and set-up have 1 as well. */
 const EXIT_FAILURE = 1;
-/** As shells report a process that SIGINT has ended. */
-const EXIT_INTERRUPTED = 130;
 
 function packageVersion(): string {
   const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");

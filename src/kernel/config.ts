@@ -16,7 +16,7 @@ import type { NetworkOptions } from "./networkControl.ts";
 
 /** All options that are numbers. Integers; the unit is the name's ending. */
 export type Tuning = {
-  /** Memory of one kernel, reserved at start, provided when used; a multiple of 64 KiB. 4 MiB..4 GiB - 64 KiB. */
+  /** Memory of one kernel, reserved at start, provided when used; a multiple of 64 KiB. */
   readonly memoryBytes: number;
   /** TCP connections of one kernel, those in TIME_WAIT too. */
   readonly connectionsMax: number;

@@ -167,6 +167,13 @@ test("files that documents and comments name exist", () => {
   expect(missing).toEqual([]);
 });
 
+test("docs/errors.md has every error code there is, and no other", () => {
+  const codesIn = (files: readonly string[]) =>
+    new Set(files.flatMap((file) => [...textOf(file).matchAll(/\bERR_[A-Z][A-Z_]+\b/g)].map(([code]) => code)));
+  const thrown = codesIn(code.filter((file) => file.startsWith("src/")));
+  expect([...codesIn(["docs/errors.md"])].sort()).toEqual([...thrown].sort());
+});
+
 test("commands in documents exist", () => {
   const manifest = JSON.parse(textOf("package.json")) as { scripts: Record<string, string> };
   const builtIn = new Set(["ci", "install", "pack", "start", "test"]);
