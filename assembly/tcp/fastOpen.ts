@@ -21,6 +21,7 @@ import { remoteAt } from "./addresses.ts";
 import { eventPost } from "./events.ts";
 import { Listener, listenerAcceptAdd, listenerFind } from "./listener.ts";
 import * as S from "./segment.ts";
+import { syn, synFastOpen } from "./syn.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 
@@ -153,35 +154,15 @@ export function fastOpenArrived(tcb: Tcb): void {
   if (changetype<usize>(listener) != 0) listener.fastOpenCount++;
 }
 
-// The option of a SYN or SYN-ACK about to be built (plainOutput.ts): set before, taken back after.
-
-/** Bytes that the option takes with its padding, 0: none. */
-export let fastOpenOptionBytes: u32 = 0;
-let optionCookie: usize = 0;
-let optionCookieBytes: u32 = 0;
-let optionExperimental: bool = false;
-
-/** @param cookie where it lies. @param bytes of it, 0: a request. */
-export function fastOpenOption(cookie: usize, bytes: u32, experimental: bool): void {
-  optionCookie = cookie;
-  optionCookieBytes = bytes;
-  optionExperimental = experimental;
-  fastOpenOptionBytes = ((experimental ? 4 : 2) + bytes + 3) & ~3;
-}
-
-export function fastOpenNoOption(): void {
-  fastOpenOptionBytes = 0;
-}
-
-/** Writes the option, NOPs behind it. */
+/** Writes the option that `syn` has, NOPs behind it. */
 export function fastOpenWrite(at: usize): void {
-  const headBytes: u32 = optionExperimental ? 4 : 2;
-  store<u8>(at, optionExperimental ? 254 : 34);
-  store<u8>(at, <u8>(headBytes + optionCookieBytes), 1);
-  if (optionExperimental) store<u16>(at, bswap<u16>(<u16>S.FAST_OPEN_MAGIC), 2);
-  const end = headBytes + optionCookieBytes;
-  if (optionCookieBytes != 0) memory.copy(at + headBytes, optionCookie, optionCookieBytes);
-  for (let i = end; i < fastOpenOptionBytes; i++) store<u8>(at + i, 1);
+  const headBytes: u32 = syn.cookieIsExperimental ? 4 : 2;
+  const end = headBytes + syn.cookieBytes;
+  store<u8>(at, syn.cookieIsExperimental ? 254 : 34);
+  store<u8>(at, <u8>end, 1);
+  if (syn.cookieIsExperimental) store<u16>(at, bswap<u16>(<u16>S.FAST_OPEN_MAGIC), 2);
+  if (syn.cookieBytes != 0) memory.copy(at + headBytes, syn.cookie, syn.cookieBytes);
+  for (let i = end; i < syn.fastOpenBytes; i++) store<u8>(at + i, 1);
 }
 
 const offered: usize = memory.data(8, 8);
@@ -191,6 +172,6 @@ export function fastOpenOffer(tcb: Tcb): void {
   const traits = coldOf(tcb).traits;
   if (!(traits & T.TRAIT_FAST_OPEN_OFFER)) return;
   store<u64>(offered, fastOpenCookie(remoteAt(tcb), tcb.localIndex, 0));
-  fastOpenOption(offered, FAST_OPEN_COOKIE_BYTES, (traits & T.TRAIT_FAST_OPEN_EXPERIMENTAL) != 0);
+  synFastOpen(offered, FAST_OPEN_COOKIE_BYTES, (traits & T.TRAIT_FAST_OPEN_EXPERIMENTAL) != 0);
   count(C.TCP_FAST_OPEN_COOKIES_SENT);
 }

@@ -25,12 +25,12 @@ import { nowMs } from "../time.ts";
 import { accountDrained } from "./account.ts";
 import { addressPair, ipBytesOf, mtuTo, remoteAt } from "./addresses.ts";
 import { eventPost } from "./events.ts";
-import { fastOpenOption } from "./fastOpen.ts";
 import { historyFastOpenFailed, historyResent } from "./history.ts";
 import { mssDefault, announcedMss } from "./sizes.ts";
 import { outputMark } from "./outputQueue.ts";
 import * as S from "./segment.ts";
 import { seqGt, seqLt } from "./seq.ts";
+import { synFastOpen } from "./syn.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { TCP_HEADER_BYTES, TCP_OPTION_BYTES_MAX } from "../wire/headers.ts";
@@ -176,9 +176,9 @@ export function fastOpenSyn(tcb: Tcb): u32 {
   const needsCookie = !(fastOpenMode & FAST_OPEN_CLIENT_NO_COOKIE);
   if (needsCookie && hasCookie(entry)) {
     const cookie = changetype<usize>(entry) + offsetof<Entry>("cookieHigh");
-    fastOpenOption(cookie, entry.cookieBytes, entry.experimental != 0);
+    synFastOpen(cookie, entry.cookieBytes, entry.experimental != 0);
   } else if (needsCookie) {
-    fastOpenOption(0, 0, false);
+    synFastOpen(0, 0, false);
     historyFastOpenFailed(tcb, TCPI_FAST_OPEN_COOKIE_UNAVAILABLE);
     return 0;
   }

@@ -60,6 +60,7 @@ import { outputMark } from "./outputQueue.ts";
 import * as S from "./segment.ts";
 import { seqGt, seqLeq, seqLt } from "./seq.ts";
 import { settingsFind } from "./settings.ts";
+import { syn, synBegin, synTimestamps } from "./syn.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { rtoArm } from "./timers.ts";
@@ -239,31 +240,21 @@ function sendCookie(listener: Listener): void {
   count(C.DROP_SYN_QUEUE_FULL);
   listener.cookiesActive = 1;
   listener.cookieMs = nowMs;
-  const withTimestamps = timestamps && S.segHasTimestamps;
-  // Without timestamps there is no place to remember the window scale.
-  const wscale = withTimestamps && S.segOptions & S.SYN_OPTION_WSCALE ? <i32>ownWscale() : -1;
-  const ack = S.segSeq + 1;
-  const flags = S.FLAG_SYN | S.FLAG_ACK | (withTimestamps ? ecnCookieFlags() : 0);
-  const wnd = min<u32>(rcvBufferBytesMax, 65535);
-  const sent = emitSyn(
-    S.segLocalIndex,
-    S.segmentRemoteAt(),
-    S.segPorts,
-    cookieSeq(),
-    ack,
-    flags,
-    wnd,
-    ownMss(S.segLocalIndex),
-    wscale,
-    cookieTsVal(),
-    S.segTsVal,
-    withTimestamps,
-    // Likewise for SACK.
-    withTimestamps && sackEnabled && (S.segOptions & S.SYN_OPTION_SACK) != 0,
-    // A listener's marks are its connections'; a cookie has none yet.
-    0,
-  );
-  if (sent) count(C.SYN_COOKIES_SENT);
+  synBegin(S.segLocalIndex, S.segmentRemoteAt(), S.segPorts);
+  syn.seq = cookieSeq();
+  syn.ack = S.segSeq + 1;
+  syn.flags = S.FLAG_SYN | S.FLAG_ACK;
+  syn.wndField = min<u32>(rcvBufferBytesMax, 65535);
+  syn.mss = ownMss(S.segLocalIndex);
+  if (timestamps && S.segHasTimestamps) {
+    // Without timestamps there is no place to remember the window scale, SACK and ECN.
+    synTimestamps(cookieTsVal(), S.segTsVal);
+    syn.flags |= ecnCookieFlags();
+    if (S.segOptions & S.SYN_OPTION_WSCALE) syn.wscale = ownWscale();
+    syn.sackPermitted = sackEnabled && (S.segOptions & S.SYN_OPTION_SACK) != 0;
+  }
+  // A listener's marks are its connections'; a cookie has none yet.
+  if (emitSyn()) count(C.SYN_COOKIES_SENT);
 }
 
 /** True while this kernel has sent cookies lately, or another may have whose connections come here now. */

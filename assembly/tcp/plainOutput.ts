@@ -14,7 +14,6 @@ import { TCP_RETRANSMITS, TCP_RST_SENT, TCP_RST_WITHHELD, TCP_SEGMENTS_SENT } fr
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../../src/layout/kernelMemory.ts";
 import { STATE_SYN_SENT } from "../../src/layout/option.ts";
 import { count } from "../stats.ts";
-import { nowMs } from "../time.ts";
 import { storeBe16, storeBe32 } from "../wire/bytes.ts";
 import { checksumOf, pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
 import {
@@ -26,7 +25,7 @@ import {
   TIMESTAMP_BYTES,
 } from "../wire/headers.ts";
 import { accountSent } from "./account.ts";
-import { flowHash, ipBytesOf, neighborTo, remoteAt, timestampOffsetTo } from "./addresses.ts";
+import { flowHash, ipBytesOf, neighborTo, remoteAt } from "./addresses.ts";
 import {
   accurateHandshakeAgain,
   accurateOf,
@@ -36,12 +35,13 @@ import {
   ACCURATE_SYN_OPTION_BYTES,
 } from "./accurateEcn.ts";
 import { ecnAskFlags } from "./ecn.ts";
-import { fastOpenNoOption, fastOpenOffer, fastOpenOptionBytes, fastOpenWrite } from "./fastOpen.ts";
+import { fastOpenOffer, fastOpenWrite } from "./fastOpen.ts";
 import { fastOpenSyn, fastOpenWaits } from "./fastOpenClient.ts";
 import * as S from "./segment.ts";
 import { seqLt } from "./seq.ts";
 import { settingsCount } from "./settings.ts";
 import { marksApply, marksOf } from "./marks.ts";
+import { syn, synBegin, synIsCrowded, synTimestamps } from "./syn.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { rtoArm, rttTimingStart } from "./timers.ts";
@@ -57,37 +57,18 @@ export function sendSyn(tcb: Tcb): bool {
   const active = tcb.state == STATE_SYN_SENT;
   const cold = coldOf(tcb);
   if (active && fastOpenWaits(tcb)) return true;
-  synDataBytes = active ? fastOpenSyn(tcb) : 0;
-  if (!active) fastOpenOffer(tcb);
-  const dataBytes = synDataBytes;
-  const withTimestamps = active ? timestamps : (tcb.flags & T.F_TIMESTAMPS) != 0;
-  const withWscale = active || (<u32>cold.synOptions & S.SYN_OPTION_WSCALE) != 0;
-  const flags = active ? S.FLAG_SYN | ecnAskFlags(tcb.backoff) : S.FLAG_SYN | S.FLAG_ACK | synAckEcn(tcb);
+  synBegin(tcb.localIndex, remoteAt(tcb), tcb.ports);
   const held = tcb.rcvNxt - tcb.rcvRead;
   const wnd = min<u32>(min<u32>(((<u32>1) << cold.rcvLimitOrder) - held, streamFreeBytes() >> 1), 65535);
-  if (dataBytes != 0) synDataOf = tcb;
-  if (settingsCount != 0 && fastOpenOptionBytes <= 4) synTimeoutWord = userTimeoutSynWord(tcb);
-  const ok = emitSyn(
-    tcb.localIndex,
-    remoteAt(tcb),
-    tcb.ports,
-    cold.recover,
-    active ? 0 : tcb.rcvNxt,
-    flags,
-    wnd,
-    announcedMss(tcb),
-    withWscale ? <i32>ownWscale() : -1,
-    withTimestamps ? nowMs + timestampOffsetTo(remoteAt(tcb), tcb.localIndex) : 0,
-    tcb.tsRecent,
-    withTimestamps,
-    active ? sackEnabled : (cold.traits & T.TRAIT_SACK) != 0,
-    marksOf(tcb),
-  );
-  fastOpenNoOption();
-  synDataBytes = 0;
-  synAccurateOf = changetype<Tcb>(0);
-  synTimeoutWord = 0;
-  if (!ok) return false;
+  syn.seq = cold.recover;
+  syn.wndField = wnd;
+  syn.mss = announcedMss(tcb);
+  syn.marks = marksOf(tcb);
+  if (active) enterSyn(tcb);
+  else enterSynAck(tcb);
+  if (settingsCount != 0 && !synIsCrowded()) syn.timeoutWord = userTimeoutSynWord(tcb);
+  if (!emitSyn()) return false;
+  const dataBytes = syn.dataBytes;
   if (dataBytes != 0) accountSent(tcb, 1);
   tcb.flags &= ~(T.F_SYN_DUE | T.F_ACK_NOW | T.F_ACK_PENDING);
   if (!active) tcb.rcvAdv = tcb.rcvNxt + wnd;
@@ -101,84 +82,92 @@ export function sendSyn(tcb: Tcb): bool {
   return true;
 }
 
-/** Flags with which a SYN-ACK agrees to ECN. Sets synAccurateOf. */
+/** What a SYN of ours offers. */
+function enterSyn(tcb: Tcb): void {
+  syn.dataBytes = fastOpenSyn(tcb);
+  syn.dataOf = tcb;
+  syn.flags = S.FLAG_SYN | ecnAskFlags(tcb.backoff);
+  syn.wscale = ownWscale();
+  syn.sackPermitted = sackEnabled;
+  if (timestamps) synTimestamps(timestampOf(tcb), tcb.tsRecent);
+}
+
+/** What our SYN-ACK agrees to, and offers. */
+function enterSynAck(tcb: Tcb): void {
+  fastOpenOffer(tcb);
+  syn.flags = S.FLAG_SYN | S.FLAG_ACK | synAckEcn(tcb);
+  syn.ack = tcb.rcvNxt;
+  if (<u32>coldOf(tcb).synOptions & S.SYN_OPTION_WSCALE) syn.wscale = ownWscale();
+  syn.sackPermitted = (coldOf(tcb).traits & T.TRAIT_SACK) != 0;
+  if (tcb.flags & T.F_TIMESTAMPS) synTimestamps(timestampOf(tcb), tcb.tsRecent);
+}
+
+/** Flags with which a SYN-ACK agrees to ECN, and whether its option goes with it. */
 function synAckEcn(tcb: Tcb): u32 {
   const traits = coldOf(tcb).traits;
   if (!(traits & T.TRAIT_ACCURATE_ECN)) return traits & T.TRAIT_ECN ? S.FLAG_ECE : 0;
   if (tcb.backoff > 0) accurateHandshakeAgain(tcb);
-  // Fast open's option may need the room.
-  if (accurateOffers(tcb) && fastOpenOptionBytes <= 4) synAccurateOf = tcb;
+  if (accurateOffers(tcb) && !synIsCrowded()) syn.accurateOf = tcb;
   // From the second repetition on nothing: the path may be what drops it (RFC 9768 3.1.4.2).
   return tcb.backoff > 1 ? 0 : accurateEcho(accurateOf(tcb).synCodepoint) << 6;
 }
 
-/** User timeout option of the SYN being built; 0: none. */
-let synTimeoutWord: u32 = 0;
-
-/** The connection whose accurate ECN option goes with the SYN-ACK being built, or null. */
-let synAccurateOf: Tcb = changetype<Tcb>(0);
-
-/** Data that goes with the SYN being built (RFC 7413), and whose. */
-let synDataBytes: u32 = 0;
-let synDataOf: Tcb = changetype<Tcb>(0);
-
-/**
- * Builds a segment with SYN from plain values; SYN cookies have no TCB.
- * @param remote where the 16 bytes lie. @param ports as in a segment from the peer.
- * @param wscale -1: leave the option out. @param marks see marksOf.
- * @returns false: the TX ring is full.
- */
-export function emitSyn(
-  localIndex: u32,
-  remote: usize,
-  ports: u32,
-  seq: u32,
-  ack: u32,
-  flags: u32,
-  wndField: u32,
-  mss: u32,
-  wscale: i32,
-  tsVal: u32,
-  tsEcr: u32,
-  withTimestamps: bool,
-  sackPermitted: bool,
-  marks: u32,
-): bool {
-  // In Linux's order, which packs SACK-permitted and timestamps into twelve bytes.
-  const accurateBytes = changetype<usize>(synAccurateOf) == 0 ? 0 : ACCURATE_SYN_OPTION_BYTES;
+/** Builds and sends the segment that `syn` describes. @returns false: the TX ring is full. */
+export function emitSyn(): bool {
+  const accurateBytes = changetype<usize>(syn.accurateOf) == 0 ? 0 : ACCURATE_SYN_OPTION_BYTES;
+  const timeoutBytes = syn.timeoutWord == 0 ? 0 : USER_TIMEOUT_OPTION_BYTES;
   const optionBytes: u32 =
-    4 + (wscale >= 0 ? 4 : 0) + (withTimestamps ? TIMESTAMP_BYTES : sackPermitted ? 4 : 0) + fastOpenOptionBytes;
-  const timeoutBytes = synTimeoutWord == 0 ? 0 : USER_TIMEOUT_OPTION_BYTES;
-  const headerBytes = TCP_HEADER_BYTES + optionBytes + accurateBytes + timeoutBytes;
-  const tcpBytes = headerBytes + synDataBytes;
-  const neighbor = neighborTo(localIndex, remote, (flags & S.FLAG_ACK) != 0);
-  const ipBytes = ipBytesOf(localIndex);
+    4 +
+    (syn.withTimestamps ? TIMESTAMP_BYTES : syn.sackPermitted ? 4 : 0) +
+    (syn.wscale >= 0 ? 4 : 0) +
+    syn.fastOpenBytes +
+    accurateBytes +
+    timeoutBytes;
+  const headerBytes = TCP_HEADER_BYTES + optionBytes;
+  const tcpBytes = headerBytes + syn.dataBytes;
+  const neighbor = neighborTo(syn.localIndex, syn.remote, (syn.flags & S.FLAG_ACK) != 0);
+  const ipBytes = ipBytesOf(syn.localIndex);
   const frame = txReserve(ETHERNET_BYTES + ipBytes + tcpBytes);
   if (frame == 0) return false;
   const tcp = frame + ETHERNET_BYTES + ipBytes;
-  writeHeader(tcp, rotl<u32>(ports, 16), seq, ack, headerBytes, flags, wndField);
-  let option = tcp + TCP_HEADER_BYTES;
-  storeBe32(option, 0x02040000 | mss);
+  writeHeader(tcp, rotl<u32>(syn.ports, 16), syn.seq, syn.ack, headerBytes, syn.flags, syn.wndField);
+  const end = writeSynOptions(tcp + TCP_HEADER_BYTES, accurateBytes);
+  if (syn.dataBytes != 0) copyPayload(syn.dataOf, end, syn.seq + 1, syn.dataBytes);
+  sealPlain(neighbor, frame, syn.localIndex, syn.remote, tcpBytes, syn.marks);
+  return true;
+}
+
+/** In Linux's order, which packs SACK-permitted and timestamps into twelve bytes. @returns where they end. */
+function writeSynOptions(at: usize, accurateBytes: u32): usize {
+  let option = at;
+  storeBe32(option, 0x02040000 | syn.mss);
   option += 4;
-  if (withTimestamps) {
-    store<u32>(option, sackPermitted ? TIMESTAMPS_AND_SACK_PERMITTED : TIMESTAMPS_ALONE);
-    storeBe32(option + 4, tsVal);
-    storeBe32(option + 8, tsEcr);
+  if (syn.withTimestamps) {
+    store<u32>(option, syn.sackPermitted ? TIMESTAMPS_AND_SACK_PERMITTED : TIMESTAMPS_ALONE);
+    storeBe32(option + 4, syn.tsVal);
+    storeBe32(option + 8, syn.tsEcr);
     option += TIMESTAMP_BYTES;
-  } else if (sackPermitted) {
+  } else if (syn.sackPermitted) {
     storeBe32(option, 0x01010402);
     option += 4;
   }
-  if (wscale >= 0) {
-    storeBe32(option, 0x01030300 | <u32>wscale);
+  if (syn.wscale >= 0) {
+    storeBe32(option, 0x01030300 | <u32>syn.wscale);
     option += 4;
   }
-  if (fastOpenOptionBytes != 0) fastOpenWrite(option);
-  if (accurateBytes != 0) accurateWrite(synAccurateOf, tcp + TCP_HEADER_BYTES + optionBytes, accurateBytes);
-  if (timeoutBytes != 0) storeBe32(tcp + headerBytes - timeoutBytes, synTimeoutWord);
-  if (synDataBytes != 0) copyPayload(synDataOf, tcp + headerBytes, seq + 1, synDataBytes);
-  sealPlain(neighbor, frame, localIndex, remote, tcpBytes, marks);
-  return true;
+  if (syn.fastOpenBytes != 0) {
+    fastOpenWrite(option);
+    option += syn.fastOpenBytes;
+  }
+  if (accurateBytes != 0) {
+    accurateWrite(syn.accurateOf, option, accurateBytes);
+    option += accurateBytes;
+  }
+  if (syn.timeoutWord != 0) {
+    storeBe32(option, syn.timeoutWord);
+    option += USER_TIMEOUT_OPTION_BYTES;
+  }
+  return option;
 }
 
 function writeHeader(tcp: usize, ports: u32, seq: u32, ack: u32, headerBytes: u32, flags: u32, wndField: u32): void {
