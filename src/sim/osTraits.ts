@@ -19,28 +19,71 @@ export type OsTraits = {
   readonly listenerLocked: boolean;
   /** One lock for the wheel of all connections in TIME-WAIT: until 4.1 (789f558c). */
   readonly timeWaitLocked: boolean;
+  /**
+   * Frames that may come to a socket's backlog while its owner processes it: any number before 2.6.34; then as many as
+   * have room in its receive buffer of 87,380 bytes (6b03a53a), from 3.5 on in its send buffer of 16 KiB too (da882c1f,
+   * also in RHEL's 2.6.32). ixgbe's buffers for small frames, with their sk_buff: 560 bytes, in 3.2 1,280, later 960.
+   */
+  readonly backlogFramesMax: number;
   /** Look-up in a SO_REUSEPORT group: each listener is scored (3.9), or an array is indexed (4.5, c125e80b). */
   readonly reuseport: "none" | "scan" | "index";
 };
 
 const OS_TRAITS: Readonly<Record<OsVersion, OsTraits>> = {
-  "2.6.24": { spinLock: "unfair", globalVfsLocks: true, listenerLocked: true, timeWaitLocked: true, reuseport: "none" },
-  "2.6.32": { spinLock: "ticket", globalVfsLocks: true, listenerLocked: true, timeWaitLocked: true, reuseport: "none" },
+  "2.6.24": {
+    spinLock: "unfair",
+    globalVfsLocks: true,
+    listenerLocked: true,
+    backlogFramesMax: Number.POSITIVE_INFINITY,
+    timeWaitLocked: true,
+    reuseport: "none",
+  },
+  "2.6.32": {
+    spinLock: "ticket",
+    globalVfsLocks: true,
+    listenerLocked: true,
+    backlogFramesMax: 185,
+    timeWaitLocked: true,
+    reuseport: "none",
+  },
   // As patched for Affinity-Accept's comparison (the MOSBENCH patches): without the global VFS locks.
   "2.6.35": {
     spinLock: "ticket",
     globalVfsLocks: false,
     listenerLocked: true,
+    backlogFramesMax: 156,
     timeWaitLocked: true,
     reuseport: "none",
   },
-  "3.2": { spinLock: "ticket", globalVfsLocks: false, listenerLocked: true, timeWaitLocked: true, reuseport: "none" },
-  "3.10": { spinLock: "ticket", globalVfsLocks: false, listenerLocked: true, timeWaitLocked: true, reuseport: "scan" },
-  "3.13": { spinLock: "ticket", globalVfsLocks: false, listenerLocked: true, timeWaitLocked: true, reuseport: "scan" },
+  "3.2": {
+    spinLock: "ticket",
+    globalVfsLocks: false,
+    listenerLocked: true,
+    backlogFramesMax: 68,
+    timeWaitLocked: true,
+    reuseport: "none",
+  },
+  "3.10": {
+    spinLock: "ticket",
+    globalVfsLocks: false,
+    listenerLocked: true,
+    backlogFramesMax: 108,
+    timeWaitLocked: true,
+    reuseport: "scan",
+  },
+  "3.13": {
+    spinLock: "ticket",
+    globalVfsLocks: false,
+    listenerLocked: true,
+    backlogFramesMax: 108,
+    timeWaitLocked: true,
+    reuseport: "scan",
+  },
   "4.6": {
     spinLock: "queued",
     globalVfsLocks: false,
     listenerLocked: false,
+    backlogFramesMax: 108,
     timeWaitLocked: false,
     reuseport: "index",
   },
@@ -48,6 +91,7 @@ const OS_TRAITS: Readonly<Record<OsVersion, OsTraits>> = {
     spinLock: "queued",
     globalVfsLocks: false,
     listenerLocked: false,
+    backlogFramesMax: 108,
     timeWaitLocked: false,
     reuseport: "index",
   },

@@ -108,6 +108,12 @@ export class FrameQueue {
     return passed;
   }
 
+  /** The oldest frame is lost. Preconditions: count > 0. */
+  drop(): void {
+    this.dropped++;
+    this.#drop();
+  }
+
   #drop(): void {
     if (--this.count === 0) {
       this.#head = 0;

@@ -66,7 +66,11 @@ export class KernelCores {
   step(core: number, now: number): number {
     const world = this.#world;
     const readyNs = this.readyNs(core);
-    if (readyNs <= now && ((this.#inARow[core] as number) < NETDEV_BUDGET || !this.#runnable(core))) {
+    if (
+      readyNs <= now &&
+      !this.#softirqsOff(core) &&
+      ((this.#inARow[core] as number) < NETDEV_BUDGET || !this.#runnable(core))
+    ) {
       const end = this.#packet(core, now);
       world.freeNs[core] = end;
       world.softirqNs += end - now;
@@ -136,6 +140,11 @@ export class KernelCores {
     // Nothing more there: back to interrupts.
     if (queue.headNs > t) this.#polling[core] = 0;
     return t;
+  }
+
+  /** The process of the core is in release_sock: packets wait. */
+  #softirqsOff(core: number): boolean {
+    return this.#current[core]?.releasing === true;
   }
 
   #runnable(core: number): boolean {

@@ -88,6 +88,8 @@ export class Process {
   peer = -1;
   /** Listener whose lock it owns. */
   owns = -1;
+  /** It is in release_sock, where it processes the backlog with softirqs off. */
+  releasing = false;
   /** Listener whose lock it was woken for, -1: none. */
   waitsFor = -1;
   /** It is inside accept4, in which it has slept: what comes before the listener is done. */
@@ -155,6 +157,8 @@ export type Listener = {
   readonly waiters: Process[];
   /** Frames that came while a process owned it: the owner processes them. */
   readonly backlog: FrameQueue;
+  /** Frames that have come to the backlog since it was last empty and free. */
+  backlogged: number;
   /** Processes in a blocking accept(), to be woken one at a time. */
   readonly sleepers: Process[];
   /** Processes whose epoll instances watch it. */

@@ -339,9 +339,14 @@ export class Processes {
   #release(process: Process, now: number): number {
     const world = this.#world;
     const listener = world.listeners[process.owns] as Listener;
-    if (listener.backlog.count > 0) return this.#softirq.backlogFrame(process.core, now, listener.backlog);
+    if (listener.backlog.count > 0) {
+      process.releasing = true;
+      return this.#softirq.backlogFrame(process.core, now, listener.backlog);
+    }
+    process.releasing = false;
     let t = world.lock(listener.spin, process.core, now);
     listener.owned = false;
+    listener.backlogged = 0;
     process.owns = -1;
     const next = listener.waiters.shift();
     if (next) t = this.#softirq.wake(next, process.core, t);

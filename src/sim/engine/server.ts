@@ -20,7 +20,7 @@ import type { SpinLock } from "./lock.ts";
 import { IN_ACCEPT, type Listener, OP_ACCEPT, OP_WAIT, Process, RUNNABLE, RunQueue } from "./process.ts";
 import { type LockPlans, Processes } from "./processes.ts";
 import { ServerKernel } from "./serverKernel.ts";
-import { BACKLOG_FRAMES, Softirq } from "./softirq.ts";
+import { Softirq } from "./softirq.ts";
 import { SteeringDevice } from "./steeringDevice.ts";
 import { ROUND_PACKETS, UserCores } from "./userCores.ts";
 import { UserProxy } from "./userProxy.ts";
@@ -217,7 +217,8 @@ function createListeners(world: World, perKernel: number): Listener[] {
       owned: false,
       lastCore: -1,
       waiters: [],
-      backlog: new FrameQueue(BACKLOG_FRAMES),
+      backlog: new FrameQueue(),
+      backlogged: 0,
       sleepers: [],
       watchers: [],
       acceptCount: 0,

@@ -29,8 +29,6 @@ const PACKET_LINES = 6;
 const REQUEST_LINES = 5;
 /** Queueing a frame to a socket's backlog. */
 const BACKLOG_CYCLES_SHARE = 0.1;
-/** Frames that a socket's backlog holds (its receive buffer, by the sizes of their buffers). */
-export const BACKLOG_FRAMES = 256;
 
 export class Softirq {
   readonly #world: World;
@@ -256,7 +254,14 @@ export class Softirq {
   #toBacklog(listener: Listener, core: number, now: number, queue: FrameQueue): number {
     const { accounts, ns } = this.#world;
     const t = now + accounts.spend(core, STACK, ns.segmentCycles * BACKLOG_CYCLES_SHARE);
-    if (!queue.passOn(listener.backlog, t)) this.#world.backlogFull++;
+    // What counts is not what waits, but what has come since the owner began to process it (sk_backlog.len).
+    if (listener.backlogged < this.#world.traits.backlogFramesMax) {
+      listener.backlogged++;
+      queue.passOn(listener.backlog, t);
+    } else {
+      queue.drop();
+      this.#world.backlogFull++;
+    }
     listener.lastCore = core;
     listener.spin.release(core, t);
     return t;

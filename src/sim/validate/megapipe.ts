@@ -35,6 +35,8 @@ const OWN_PAPER = { source: "OSDI 2012, abstract (another machine of 8 cores)", 
 const OWN_CODE =
   "its published code takes 30k cycles a connection on one core and 43k on eight, where it takes 26k and 29k here: " +
   "what a kernel of 3.1 shares beside listeners, files and the port's list (routes, memory) is not modelled";
+const SHARED_LISTENER = "as MT1: eight threads at one listener fall less here than there";
+
 export const MEGAPIPE_CLAIMS: readonly Claim[] = [
   held("HM1", "mtcp / megapipe, 8 cores", echo("mtcp", 8), echo("megapipe", 8), 3, {
     source: "NSDI 2014, abstract (its figure: 2.75)",
@@ -50,7 +52,7 @@ export const MEGAPIPE_CLAIMS: readonly Claim[] = [
   }),
   held("HM5", "lighttpd, mtcp / megapipe, 8 cores", lighttpd("mtcp"), lighttpd("megapipe"), 4.02 / 2.69, {}),
   held("HM6", "megapipe / linux, 8 cores, one message to a connection", echo("megapipe", 8), echo("linux", 8), 6.82, {
-    ...OWN_PAPER,
+    ...{ ...OWN_PAPER, missReason: SHARED_LISTENER },
   }),
   checked(
     "HM7",

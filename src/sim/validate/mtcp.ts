@@ -31,8 +31,8 @@ function ratio(id: string, what: string, a: PointInput, b: PointInput, published
 
 /** What IX's authors measured of Linux, 188k/s on eight cores, is SO_REUSEPORT (heldOut.ts): no word on this. */
 const SHARED_LISTENER =
-  "eight threads at one listener fall less here than there: its owner serves all handshakes, at 20k cycles each, " +
-  "and half of the 15.6 µs from one connection to the next in the figure are not known to the model";
+  "one, two and four threads at one listener serve about what they do there; eight fall there and not here: of the " +
+  "15.6 µs from one connection to the next in the figure, more than half are not known to the model";
 
 export const MTCP_CLAIMS: readonly Claim[] = [
   ratio("MT1", "mtcp / linux, shared listener, 8 cores", echo("mtcp", 8), echo("linux", 8), 23.7, {
