@@ -3,11 +3,13 @@
 import { execFile } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
+import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { wasmModules } from "./wasmModules.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const asc = fileURLToPath(new URL("../node_modules/assemblyscript/bin/asc.js", import.meta.url));
+const wasmOpt = fileURLToPath(new URL("../node_modules/binaryen/bin/wasm-opt", import.meta.url));
 
 const wanted = process.argv.slice(2);
 const jobs = wasmModules.filter(
@@ -16,14 +18,18 @@ const jobs = wasmModules.filter(
 
 mkdirSync(`${root}/build`, { recursive: true });
 
-function compile({ name, source, file, flags }) {
-  const args = [asc, source, "--outFile", file, ...flags];
+function run(tool, name, args) {
   return new Promise((resolve, reject) => {
-    execFile(process.execPath, args, { cwd: root, maxBuffer: 1 << 24 }, (error, stdout, stderr) => {
-      if (error) reject(new Error(`asc ${name} failed\n${stdout}${stderr}`));
+    execFile(process.execPath, [tool, ...args], { cwd: root, maxBuffer: 1 << 24 }, (error, stdout, stderr) => {
+      if (error) reject(new Error(`${basename(tool)} ${name} failed\n${stdout}${stderr}`));
       else resolve();
     });
   });
+}
+
+async function compile({ name, source, file, flags, optimizerFlags }) {
+  await run(asc, name, [source, "--outFile", file, ...flags]);
+  if (optimizerFlags) await run(wasmOpt, name, [file, "-o", file, ...optimizerFlags]);
 }
 
 const queue = [...jobs];

@@ -20,8 +20,8 @@ type PairName = keyof typeof PAIRS;
 const AGAIN_MAX = 2;
 
 /**
- * Over a long link a transfer is mostly its beginning, and whether slow start overshoots the link's buffer makes it 42 or
- * 57 Mbit/s, Linux's own, too: one run says nothing.
+ * Over a long link a transfer is mostly its beginning, and whether slow start overshoots the link's buffer makes it 42
+ * or 57 Mbit/s, Linux's own, too: one run says nothing.
  */
 const LONG_RUNS = 3;
 
