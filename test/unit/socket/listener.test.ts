@@ -33,7 +33,7 @@ describe("Listener", () => {
       for await (const connection of listener) seen.push(connection.remotePort);
     })();
     const clients = await Promise.all([connectTo(80), connectTo(80), connectTo(80)]);
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await expect.poll(() => seen.length).toBe(3);
     await listener.close();
     await iterating;
     expect(seen.sort()).toEqual(clients.map(({ localPort }) => localPort).sort());
@@ -121,13 +121,11 @@ describe("Listener", () => {
     const attempts = Array.from({ length: 12 }, () =>
       pair.client.connect({ address: "10.7.0.2", port: 80, signal: controller.signal }).then(() => open++),
     );
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    const { total } = await server.stats();
-    expect(total.tcpPassiveOpens).toBeLessThanOrEqual(4);
-    expect(total.dropAcceptQueueFull).toBeGreaterThan(0);
+    await expect.poll(async () => (await server.stats()).total.dropAcceptQueueFull).toBeGreaterThan(0);
+    await expect.poll(() => open).toBeGreaterThanOrEqual(4);
+    expect((await server.stats()).total.tcpPassiveOpens).toBeLessThanOrEqual(4);
     controller.abort(new Error("done"));
     await Promise.allSettled(attempts);
-    expect(open).toBeGreaterThanOrEqual(4);
   });
 });
 
