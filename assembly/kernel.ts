@@ -35,7 +35,6 @@ import { echoConsume, echoPeek, echoSend, echoWait } from "./ip/echo.ts";
 import { ipv4Boot } from "./ip/ipv4.ts";
 import { ipv6Boot, packetSend } from "./ip/ipv6.ts";
 import { multicastBoot, multicastList, multicastRevision } from "./ip/multicast.ts";
-import { ndpAnnounce } from "./ip/ndpSend.ts";
 import { gatewayAdd, gatewayRemove, gatewaysBoot } from "./ip/gateways.ts";
 import { redirectsBoot } from "./ip/redirects.ts";
 import { routeRemove, routesBoot, routeSet } from "./ip/routes.ts";
@@ -141,7 +140,6 @@ export {
   fastOpenForget,
   gatewayAdd,
   gatewayRemove,
-  ndpAnnounce,
   packetSend,
   routeRemove,
   routeSet,

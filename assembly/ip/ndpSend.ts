@@ -54,11 +54,6 @@ export function ndpSolicit(target: usize, mac: usize): void {
   if (send(ND_NEIGHBOR_SOLICITATION, 0, source, destination, mac, target)) count(ND_SOLICITATIONS_SENT);
 }
 
-/** See KernelExports.neighborAnnounceV6: all neighbours' entries for our address number `index` are put right. */
-export function ndpAnnounce(index: u32): void {
-  ndpAdvertise(ND_ALL_NODES, 0, addressAt(index), ND_FLAG_OVERRIDE);
-}
-
 /** @returns false when the TX ring is full. */
 function send(type: u32, flags: u32, source: usize, destination: usize, mac: usize, target: usize): bool {
   const frameBytes = ETHERNET_BYTES + IPV6_HEADER_BYTES + MESSAGE_BYTES;

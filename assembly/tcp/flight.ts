@@ -10,7 +10,7 @@
  * (counted): what they report is sent again at worst.
  *
  * ```
- * block from the stream pool, 1 to 32 KiB:   +0 Flight   +FLIGHT_HEADER_BYTES runs, RUN_SIZE_BYTES each
+ * block from the stream pool, 1 to 32 KiB:   +0 Flight   +FLIGHT_HEADER_BYTES runs, 1 << RUN_SHIFT bytes each
  * ```
  * No pointers in it: it can be copied as it is.
  */

@@ -133,7 +133,7 @@ export const REGION_SCRATCH = 2048;
 export const REGION_TALLY_BYTES = 1280;
 export const REGION_TALLY_FRAMES = 1536;
 export const REGION_TALLY_FILL = 1792;
-/** u8 per record of the run: receiving port, PORT_NONE or REGION_FLOOD. */
+/** u8 per record of the run: receiving port, PORT_NONE or TARGET_FLOOD. */
 export const REGION_TARGETS = 4096;
 export const TARGET_FLOOD = 254;
 /** Target of a record that goes to every queue of its card. */

@@ -44,8 +44,8 @@ export const CONFIG_NEIGHBORS_MAX = 132;
 export const CONFIG_REASSEMBLY_BYTES_MAX = 136;
 export const CONFIG_ADDRESS_COUNT = 140;
 /**
- * ADDRESS_COUNT records of ADDRESS_SIZE_BYTES: +0 16 bytes address (IPv4 as ::ffff:a.b.c.d), +16 u8 prefix length in
- * the family's own bits, +17 u8 ADDRESS_* flags.
+ * CONFIG_ADDRESS_COUNT records of ADDRESS_SIZE_BYTES: +0 16 bytes address (IPv4 as ::ffff:a.b.c.d), +16 u8 prefix
+ * length in the family's own bits, +17 u8 ADDRESS_* flags.
  */
 export const CONFIG_ADDRESSES = 160;
 export const ADDRESS_SIZE_BYTES = 20;
@@ -82,7 +82,7 @@ export const CONFIG_QUICK_ACKS = 912;
 export const CONFIG_SLOW_START_AFTER_IDLE = 916;
 /** FAST_OPEN_*: bits by Linux's numbers. */
 export const CONFIG_FAST_OPEN = 960;
-/** u32 x 4, twice: key of the cookies given out, and one that is still taken; all 0: drawn from STACK_SEED. */
+/** u32 x 4, twice: key of the cookies given out, and one that is still taken; all 0: drawn from CONFIG_STACK_SEED. */
 export const CONFIG_FAST_OPEN_KEYS = 964;
 /** 1: find the path MTU where routers are silent (RFC 4821). */
 export const CONFIG_MTU_PROBING = 1016;

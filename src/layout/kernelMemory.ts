@@ -21,7 +21,7 @@ export const LAYOUT_VERSION = 1;
 export const CONFIG_BASE = 1024;
 
 export const MAP_BASE = 2048;
-/** u32: address of the event array (layout/event.ts), EVENT_SLOTS records. */
+/** u32: address of the event array (layout/event.ts), CONFIG_EVENT_SLOTS records. */
 export const MAP_EVENTS = 0;
 /** u32: first byte of the arena that is still free. */
 export const MAP_ARENA_FREE = 4;

@@ -4,9 +4,9 @@
  *
  * A ring's control record is that of a frame ring (layout/frameRing.ts): RING_TAIL written by the sender, RING_HEAD by
  * the receiver, RING_BASE and RING_SIZE by boot(); RING_BASE is 0 until the receiver has booted. Two words more:
- * MESSAGE_WAITING, and MESSAGE_BELL for all rings of a kernel together.
+ * MESSAGE_WAITING, and MESSAGE_BELL_BASE for all rings of a kernel together.
  *
- * A record, a multiple of MESSAGE_ALIGN_BYTES, never wraps; a record of type MESSAGE_PAD fills the end of the ring:
+ * A record, a multiple of MESSAGE_ALIGN_BYTES, never wraps; one of type MESSAGE_TYPE_PAD fills the end of the ring:
  * ```
  *  +0  u32 payload bytes
  *  +4  u16 type, MESSAGE_TYPE_*   +6 u16 version of that type's payload

@@ -92,8 +92,6 @@ export type KernelExports = {
   /** Oldest record (assembly/ip/echo.ts), 0: none. */
   echoPeek(): number;
   echoConsume(): void;
-  /** Tells all neighbours our Ethernet address for own IPv6 address number `index`. */
-  ndpAnnounce(index: number): void;
   /**
    * Probes for an IPv4 address (RFC 5227 2.1.1), 16 bytes, and watches for it until the next call; 0: no longer.
    * @returns 1 when the probe is on its way.

@@ -16,7 +16,7 @@ export type Constant = {
   readonly confidence: Confidence;
 };
 
-/** Every constant that a machine must have, with its unit: constants.ts says what each means. */
+/** Every constant that a machine must have, with its unit; docs/simulator.md says what each means. */
 export const CONSTANT_UNITS = {
   clockGhz: "GHz",
   sockets: "1",
