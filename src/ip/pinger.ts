@@ -4,7 +4,7 @@
  * group are listened at while anybody waits.
  */
 import { NetPopcornError, statusError } from "../errors.ts";
-import { checkInteger } from "../kernel/config.ts";
+import { checkInteger } from "../optionRange.ts";
 import { SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
 import { ENOBUFS, ETIMEDOUT, OK } from "../layout/status.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";

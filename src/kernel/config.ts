@@ -10,6 +10,7 @@ import { HANDLE_INDEX_MASK } from "../layout/event.ts";
 import { CONFIG_BASE, LAYOUT_VERSION, RX_LANES_MAX } from "../layout/kernelMemory.ts";
 import { MESSAGE_KERNELS_MAX } from "../layout/message.ts";
 import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../layout/option.ts";
+import { checkInteger, optionError } from "../optionRange.ts";
 import type { PortRange } from "../rss/toeplitz.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { NetworkOptions } from "./networkControl.ts";
@@ -220,18 +221,6 @@ export type KernelConfig = {
   readonly noDelay: boolean;
   readonly tuning: Tuning;
 };
-
-function optionError(name: string, value: unknown, rule: string): NetPopcornError {
-  return new NetPopcornError("ERR_OPTION_RANGE", `option ${name} is ${String(value)}; it must be ${rule}`);
-}
-
-/** @throws NetPopcornError ERR_OPTION_RANGE unless `value` is an integer in min..max. */
-export function checkInteger(name: string, value: unknown, min: number, max: number): number {
-  if (typeof value !== "number" || !Number.isInteger(value) || value < min || value > max) {
-    throw optionError(name, value, `an integer from ${min} to ${max}`);
-  }
-  return value;
-}
 
 function isPowerOfTwo(value: number): boolean {
   return Number.isInteger(Math.log2(value));

@@ -1,5 +1,5 @@
 /** Seeds: whatever the user gives becomes 128 bits for each kernel. */
-import { checkInteger } from "./config.ts";
+import { checkInteger } from "../optionRange.ts";
 
 /** An integer 0..2^53-1, any text, or bytes. */
 export type Seed = number | string | Uint8Array;

@@ -8,7 +8,7 @@ import { NetPopcornError } from "../errors.ts";
 import { GAUGE_CONNECTIONS, GAUGE_STREAM_BYTES, GAUGE_TIME_WAIT } from "../layout/counters.ts";
 import type { KernelStatus } from "../types.ts";
 import { addCounters, type Counters, type KernelMemory } from "../views/kernelMemory.ts";
-import { checkInteger } from "./config.ts";
+import { checkInteger } from "../optionRange.ts";
 import type { KernelLife, StackPlan } from "./stackPlan.ts";
 import {
   type KernelEvent,

@@ -8,7 +8,7 @@
  */
 import type { Device } from "../device/device.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
-import { checkInteger } from "../kernel/config.ts";
+import { checkInteger } from "../optionRange.ts";
 import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { HEALTH_BASE, HEALTH_MIGRATIONS } from "../layout/kernelMemory.ts";
 import { EOPNOTSUPP, OK } from "../layout/status.ts";

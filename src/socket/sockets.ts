@@ -10,7 +10,7 @@ import { NetPopcornError, statusError } from "../errors.ts";
 import { formatAddress, parseAddress } from "../ip/address.ts";
 import { Pinger, type PingOptions, type PingReply } from "../ip/pinger.ts";
 import { ownAddress, ownAddressIndex, speaks } from "../ip/ownAddresses.ts";
-import { checkInteger } from "../kernel/config.ts";
+import { checkInteger } from "../optionRange.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import type { Reactor } from "../kernel/reactor.ts";
 import { OPTION_FAST_OPEN_CONNECT } from "../layout/option.ts";

@@ -1,7 +1,7 @@
 /** A UDP socket at the Web level. Datagrams wait in the kernels' bounded queues until somebody asks. */
 import { NetPopcornError, statusError } from "../errors.ts";
 import { formatAddress, parseAddress } from "../ip/address.ts";
-import { checkInteger } from "../kernel/config.ts";
+import { checkInteger } from "../optionRange.ts";
 import type { EventSink, KernelHost } from "../kernel/host.ts";
 import { EVENT_DATAGRAM } from "../layout/event.ts";
 import { RESULT_BASE } from "../layout/kernelMemory.ts";
