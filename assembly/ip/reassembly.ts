@@ -163,35 +163,51 @@ function showHeldBytes(): void {
 
 // Packets.
 
-/** Key of the fragment at hand. */
-let keySourceHigh: u64 = 0;
-let keySourceLow: u64 = 0;
-let keyDestinationHigh: u64 = 0;
-let keyDestinationLow: u64 = 0;
-let keyIdentification: u32 = 0;
-let keyProtocol: u8 = 0;
-let keyIsV6: bool = false;
+/** The fragment at hand: of which packet it is, and what it brings. */
+@unmanaged
+class Fragment {
+  sourceHigh: u64;
+  sourceLow: u64;
+  destinationHigh: u64;
+  destinationLow: u64;
+  identification: u32;
+  protocol: u8;
+  isV6: bool;
+  /** It is not the last one. */
+  more: bool;
+  /** ECN code point. */
+  ecn: u8;
+  /** What stands before it, kept when it is the first. */
+  header: usize;
+  headerBytes: u32;
+  payload: usize;
+  /** First and last+1 byte of the payload in the packet. */
+  start: u32;
+  end: u32;
+}
+const fragment = changetype<Fragment>(memory.data(96, 16));
+if (offsetof<Fragment>() > 96) ERROR("Fragment does not fit its record");
 
 /** RFC 791 2.3. As IPv4-mapped addresses, which are let in as no IPv6 address: the two never meet. */
 function keyFromV4(packet: usize): void {
-  keySourceHigh = 0;
-  keySourceLow = <u64>V4_MAPPED | ((<u64>load<u32>(packet, IP_SOURCE)) << 32);
-  keyDestinationHigh = 0;
-  keyDestinationLow = <u64>V4_MAPPED | ((<u64>load<u32>(packet, IP_DESTINATION)) << 32);
-  keyIdentification = load<u16>(packet, IP_IDENTIFICATION);
-  keyProtocol = load<u8>(packet, IP_PROTOCOL);
-  keyIsV6 = false;
+  fragment.sourceHigh = 0;
+  fragment.sourceLow = <u64>V4_MAPPED | ((<u64>load<u32>(packet, IP_SOURCE)) << 32);
+  fragment.destinationHigh = 0;
+  fragment.destinationLow = <u64>V4_MAPPED | ((<u64>load<u32>(packet, IP_DESTINATION)) << 32);
+  fragment.identification = load<u16>(packet, IP_IDENTIFICATION);
+  fragment.protocol = load<u8>(packet, IP_PROTOCOL);
+  fragment.isV6 = false;
 }
 
 /** RFC 8200 4.5: addresses and identification, whatever the next header says. */
 function keyFromV6(packet: usize, fragmentAt: u32): void {
-  keySourceHigh = load<u64>(packet, V6_SOURCE);
-  keySourceLow = load<u64>(packet, V6_SOURCE + 8);
-  keyDestinationHigh = load<u64>(packet, V6_DESTINATION);
-  keyDestinationLow = load<u64>(packet, V6_DESTINATION + 8);
-  keyIdentification = load<u32>(packet + fragmentAt, 4);
-  keyProtocol = 0;
-  keyIsV6 = true;
+  fragment.sourceHigh = load<u64>(packet, V6_SOURCE);
+  fragment.sourceLow = load<u64>(packet, V6_SOURCE + 8);
+  fragment.destinationHigh = load<u64>(packet, V6_DESTINATION);
+  fragment.destinationLow = load<u64>(packet, V6_DESTINATION + 8);
+  fragment.identification = load<u32>(packet + fragmentAt, 4);
+  fragment.protocol = 0;
+  fragment.isV6 = true;
 }
 
 function findPacket(): i32 {
@@ -200,12 +216,12 @@ function findPacket(): i32 {
   while (index != NONE) {
     const entry = at(index);
     if (
-      entry.identification == keyIdentification &&
-      entry.sourceLow == keySourceLow &&
-      entry.sourceHigh == keySourceHigh &&
-      entry.destinationLow == keyDestinationLow &&
-      entry.destinationHigh == keyDestinationHigh &&
-      entry.protocol == keyProtocol
+      entry.identification == fragment.identification &&
+      entry.sourceLow == fragment.sourceLow &&
+      entry.sourceHigh == fragment.sourceHigh &&
+      entry.destinationLow == fragment.destinationLow &&
+      entry.destinationHigh == fragment.destinationHigh &&
+      entry.protocol == fragment.protocol
     ) {
       return index;
     }
@@ -220,13 +236,13 @@ function createPacket(timeoutMs: u32): i32 {
   while (at(index).inUse != 0) index++;
   const entry = at(index);
   memory.fill(changetype<usize>(entry), 0, PACKET_HEADER);
-  entry.sourceHigh = keySourceHigh;
-  entry.sourceLow = keySourceLow;
-  entry.destinationHigh = keyDestinationHigh;
-  entry.destinationLow = keyDestinationLow;
-  entry.identification = keyIdentification;
-  entry.protocol = keyProtocol;
-  entry.isV6 = keyIsV6;
+  entry.sourceHigh = fragment.sourceHigh;
+  entry.sourceLow = fragment.sourceLow;
+  entry.destinationHigh = fragment.destinationHigh;
+  entry.destinationLow = fragment.destinationLow;
+  entry.identification = fragment.identification;
+  entry.protocol = fragment.protocol;
+  entry.isV6 = fragment.isV6;
   entry.inUse = 1;
   entry.deadlineTick = nowTick + ticksOfMs(timeoutMs);
   entry.older = newest;
@@ -276,16 +292,19 @@ function condemn(index: i32): void {
  */
 export function reassemblyInput(packet: usize, headerBytes: u32, totalBytes: u32): usize {
   const field = loadBe16(packet + IP_FRAGMENT);
-  const more = (field & FRAGMENT_MORE) != 0;
-  const start = (field & FRAGMENT_OFFSET_MASK) << 3;
-  const end = start + totalBytes - headerBytes;
-  if (!isPlausible(packet, headerBytes, start, end, more)) {
+  keyFromV4(packet);
+  fragment.more = (field & FRAGMENT_MORE) != 0;
+  fragment.ecn = load<u8>(packet, IP_TOS) & 3;
+  fragment.header = packet;
+  fragment.headerBytes = headerBytes;
+  fragment.payload = packet + headerBytes;
+  fragment.start = (field & FRAGMENT_OFFSET_MASK) << 3;
+  fragment.end = fragment.start + totalBytes - headerBytes;
+  if (!isPlausible()) {
     count(DROP_FRAGMENT_INVALID);
     return 0;
   }
-  keyFromV4(packet);
-  const ecn = <u32>load<u8>(packet, IP_TOS) & 3;
-  return place(packet, headerBytes, packet + headerBytes, start, end, more, ecn, TIMEOUT_MS);
+  return place(TIMEOUT_MS);
 }
 
 /**
@@ -293,13 +312,13 @@ export function reassemblyInput(packet: usize, headerBytes: u32, totalBytes: u32
  * @param fragmentAt offset of the fragment header, from ipv6Walk. @param totalBytes of the packet.
  */
 export function reassemblyInputV6(packet: usize, fragmentAt: u32, totalBytes: u32): usize {
-  const fragment = packet + fragmentAt;
-  const field = loadBe16(fragment + 2);
+  const fragmentHeader = packet + fragmentAt;
+  const field = loadBe16(fragmentHeader + 2);
   const more = (field & 1) != 0;
   const start = field & ~7;
   const payloadAt = fragmentAt + FRAGMENT_HEADER_BYTES;
   const end = start + totalBytes - payloadAt;
-  const nextHeader = <u32>load<u8>(fragment);
+  const nextHeader = <u32>load<u8>(fragmentHeader);
   if (end == start || fragmentAt > PACKET_HEADER_BYTES_MAX) {
     count(DROP_FRAGMENT_INVALID);
     return 0;
@@ -318,8 +337,14 @@ export function reassemblyInputV6(packet: usize, fragmentAt: u32, totalBytes: u3
   keyFromV6(packet, fragmentAt);
   // The header before names the one behind: our copy is made from this packet, which is ours to write.
   store<u8>(packet + v6ProtocolAt, <u8>nextHeader);
-  const ecn = (<u32>load<u8>(packet, 1) >> 4) & 3;
-  return place(packet, fragmentAt, packet + payloadAt, start, end, more, ecn, TIMEOUT_V6_MS);
+  fragment.more = more;
+  fragment.ecn = (load<u8>(packet, 1) >> 4) & 3;
+  fragment.header = packet;
+  fragment.headerBytes = fragmentAt;
+  fragment.payload = packet + payloadAt;
+  fragment.start = start;
+  fragment.end = end;
+  return place(TIMEOUT_V6_MS);
 }
 
 /** RFC 7112 5: the first fragment has all headers; what other headers hide is seen when the packet is whole. */
@@ -329,49 +354,34 @@ function transportBytesMin(protocol: u32): u32 {
   return protocol == PROTOCOL_UDP || protocol == PROTOCOL_ICMPV6 ? 8 : 1;
 }
 
-/** @param header of `headerBytes`, kept when this is the first fragment. @param ecn code point. */
-function place(
-  header: usize,
-  headerBytes: u32,
-  payload: usize,
-  start: u32,
-  end: u32,
-  more: bool,
-  ecn: u32,
-  timeoutMs: u32,
-): usize {
+function place(timeoutMs: u32): usize {
   let index = findPacket();
   if (index == NONE) index = createPacket(timeoutMs);
   else if (at(index).condemned != 0) {
     count(DROP_FRAGMENT_INVALID);
     return 0;
   }
-  const whole = insert(index, header, headerBytes, payload, start, end, more, ecn);
+  const whole = insert(index);
   showHeldBytes();
   return whole;
 }
 
-function isPlausible(packet: usize, headerBytes: u32, start: u32, end: u32, more: bool): bool {
-  if (end == start || (more && ((end - start) & 7) != 0)) return false;
+function isPlausible(): bool {
+  const start = fragment.start;
+  const end = fragment.end;
+  if (end == start || (fragment.more && ((end - start) & 7) != 0)) return false;
   // A packet that would end beyond the largest there can be.
-  if (end + headerBytes > IPV4_PACKET_BYTES_MAX) return false;
-  if (<u32>load<u8>(packet, IP_PROTOCOL) != PROTOCOL_TCP) return true;
+  if (end + fragment.headerBytes > IPV4_PACKET_BYTES_MAX) return false;
+  if (<u32>fragment.protocol != PROTOCOL_TCP) return true;
   // RFC 1858 3.2 and RFC 3128 3: no TCP header in pieces.
   return start == 0 ? end >= TCP_HEADER_BYTES : start >= TCP_HEADER_BYTES;
 }
 
-/** Puts a fragment in its place; see reassemblyInput for the result. */
-function insert(
-  index: i32,
-  header: usize,
-  headerBytes: u32,
-  payload: usize,
-  start: u32,
-  end: u32,
-  more: bool,
-  ecn: u32,
-): usize {
+/** Puts the fragment in its place; see reassemblyInput for the result. */
+function insert(index: i32): usize {
   const entry = at(index);
+  const start = fragment.start;
+  const end = fragment.end;
   // The last block that begins before the fragment; the usual case is the very last one.
   let before: usize = 0;
   if (entry.lastBlock != 0 && load<u32>(entry.lastBlock, BLOCK_START) < start) before = entry.lastBlock;
@@ -383,10 +393,10 @@ function insert(
     }
   }
   const after = before == 0 ? entry.firstBlock : load<usize>(before, BLOCK_NEXT);
-  if (isDuplicate(after, start, end, more, entry.payloadBytes)) return 0;
+  if (isDuplicate(after, entry.payloadBytes)) return 0;
   const overlaps =
     (before != 0 && load<u32>(before, BLOCK_END) > start) || (after != 0 && load<u32>(after, BLOCK_START) < end);
-  if (overlaps || endContradicts(entry, end, more)) {
+  if (overlaps || endContradicts(entry)) {
     entry.fragments++;
     condemn(index);
     return 0;
@@ -396,33 +406,36 @@ function insert(
     removePacket(index);
     return 0;
   }
-  if (!keep(index, before, after, payload, start, end)) return 0;
+  if (!keep(index, before, after)) return 0;
   entry.fragments++;
   entry.presentBytes += end - start;
-  entry.ecnSeen |= <u8>((<u32>1) << ecn);
-  if (!more) entry.payloadBytes = end;
+  entry.ecnSeen |= <u8>((<u32>1) << (<u32>fragment.ecn));
+  if (!fragment.more) entry.payloadBytes = end;
   if (start == 0) {
-    entry.headerBytes = headerBytes;
-    memory.copy(changetype<usize>(entry) + PACKET_HEADER, header, headerBytes);
+    entry.headerBytes = fragment.headerBytes;
+    memory.copy(changetype<usize>(entry) + PACKET_HEADER, fragment.header, fragment.headerBytes);
   }
   return entry.payloadBytes != 0 && entry.presentBytes == entry.payloadBytes ? finish(index) : 0;
 }
 
 /** The same fragment again: same start, same end, and last exactly when the first was. */
-function isDuplicate(after: usize, start: u32, end: u32, more: bool, payloadBytes: u32): bool {
-  if (after == 0 || load<u32>(after, BLOCK_START) != start || load<u32>(after, BLOCK_FRAGMENT_END) != end) return false;
-  return more != (payloadBytes == end);
+function isDuplicate(after: usize, payloadBytes: u32): bool {
+  const end = fragment.end;
+  if (after == 0 || load<u32>(after, BLOCK_START) != fragment.start) return false;
+  return load<u32>(after, BLOCK_FRAGMENT_END) == end && fragment.more != (payloadBytes == end);
 }
 
 /** A second end that differs from the first, or bytes beyond the end. */
-function endContradicts(entry: Packet, end: u32, more: bool): bool {
-  if (entry.payloadBytes != 0) return !more || end > entry.payloadBytes;
-  return !more && entry.lastBlock != 0 && load<u32>(entry.lastBlock, BLOCK_END) > end;
+function endContradicts(entry: Packet): bool {
+  if (entry.payloadBytes != 0) return !fragment.more || fragment.end > entry.payloadBytes;
+  return !fragment.more && entry.lastBlock != 0 && load<u32>(entry.lastBlock, BLOCK_END) > fragment.end;
 }
 
-/** Copies a fragment's payload into blocks between `before` and `after`; false: no room, counted, nothing is kept. */
-function keep(index: i32, before: usize, after: usize, payload: usize, start: u32, end: u32): bool {
+/** Copies the payload into blocks between `before` and `after`; false: no room, counted, nothing is kept. */
+function keep(index: i32, before: usize, after: usize): bool {
   const entry = at(index);
+  const start = fragment.start;
+  const end = fragment.end;
   const blocksNeeded = (end - start + BLOCK_PAYLOAD_BYTES - 1) / BLOCK_PAYLOAD_BYTES;
   while (blockCount - blocksHeld < blocksNeeded && oldest != index) evictOldest();
   if (blockCount - blocksHeld < blocksNeeded) {
@@ -437,7 +450,7 @@ function keep(index: i32, before: usize, after: usize, payload: usize, start: u3
     store<u32>(block, offset, BLOCK_START);
     store<u32>(block, blockEnd, BLOCK_END);
     store<u32>(block, offset == start ? end : 0, BLOCK_FRAGMENT_END);
-    memory.copy(block + BLOCK_PAYLOAD, payload + (offset - start), blockEnd - offset);
+    memory.copy(block + BLOCK_PAYLOAD, fragment.payload + (offset - start), blockEnd - offset);
     if (last == 0) entry.firstBlock = block;
     else store<usize>(last, block, BLOCK_NEXT);
     last = block;
