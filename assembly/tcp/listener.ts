@@ -12,6 +12,7 @@ import { GAUGE_ACCEPT_QUEUE, GAUGE_ACCEPT_QUEUE_MAX, TCP_ACCEPTED } from "../../
 import { arenaAlloc } from "../mem/arena.ts";
 import { readyPush } from "../socket/ready.ts";
 import { count, countBy } from "../stats.ts";
+import { nowUs } from "../time.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 
@@ -208,10 +209,21 @@ export function listenerSynDone(tcb: Tcb): void {
   if (listener.port == bswap<u16>(<u16>(tcb.ports >> 16)) && listener.synCount > 0) listener.synCount--;
 }
 
-/** The handshake is complete: to the end of the accept queue. Preconditions: listenerAcceptRoom. */
+/** Since when the connection waits that was queued last. */
+let lastSinceUs: u32 = 0;
+/** So far may those instants, each of which is another, run ahead of the clock. */
+const AHEAD_US_MAX: u32 = 1 << 20;
+
+/**
+ * The handshake is complete: to the end of the accept queue. No two begin to wait at one instant, so that their order
+ * is known wherever they meet again. Preconditions: listenerAcceptRoom; nothing is being timed, but of fast open.
+ */
 export function listenerAcceptAdd(listener: Listener, tcb: Tcb): void {
-  const cold = coldOf(tcb);
   const index = T.tcbIndex(tcb);
+  const later = lastSinceUs + 1;
+  lastSinceUs = later - nowUs < AHEAD_US_MAX ? later : nowUs;
+  const cold = coldOf(tcb);
+  cold.waitsSinceUs = lastSinceUs;
   cold.listener = <u16>listenerIndex(listener);
   cold.acceptNext = T.TCB_NONE;
   if (listener.acceptTail == T.TCB_NONE) listener.acceptHead = index;
@@ -220,15 +232,38 @@ export function listenerAcceptAdd(listener: Listener, tcb: Tcb): void {
   acceptable(listener, tcb);
 }
 
-/** One that was taken out returns to the head of the accept queue. */
-export function listenerAcceptReturn(listener: Listener, tcb: Tcb): void {
+/**
+ * One that has waited in another kernel, or was about to, takes its place: behind all that have waited as long. Kernels
+ * count time from one instant; what has waited 35 minutes longer than others may stand behind them.
+ * @param near where to begin: TCB_NONE, or one that stands in some queue.
+ */
+export function listenerAcceptPlace(listener: Listener, tcb: Tcb, near: u32): void {
   const cold = coldOf(tcb);
-  const index = T.tcbIndex(tcb);
+  const sinceUs = cold.waitsSinceUs;
   cold.listener = <u16>listenerIndex(listener);
-  cold.acceptNext = listener.acceptHead;
-  if (listener.acceptHead == T.TCB_NONE) listener.acceptTail = index;
-  listener.acceptHead = index;
+  let before = near != T.TCB_NONE && waitsHere(listener, near) && !waitsLonger(sinceUs, near) ? near : T.TCB_NONE;
+  let next = before == T.TCB_NONE ? listener.acceptHead : coldOf(T.tcbAt(before)).acceptNext;
+  while (next != T.TCB_NONE && !waitsLonger(sinceUs, next)) {
+    before = next;
+    next = coldOf(T.tcbAt(next)).acceptNext;
+  }
+  const index = T.tcbIndex(tcb);
+  cold.acceptNext = next;
+  if (before == T.TCB_NONE) listener.acceptHead = index;
+  else coldOf(T.tcbAt(before)).acceptNext = index;
+  if (next == T.TCB_NONE) listener.acceptTail = index;
+  // What comes next here is younger, also where the other kernel's turn began later.
+  if (sinceUs - lastSinceUs < AHEAD_US_MAX) lastSinceUs = sinceUs;
   acceptable(listener, tcb);
+}
+
+function waitsHere(listener: Listener, index: u32): bool {
+  return coldOf(T.tcbAt(index)).listener == <u16>listenerIndex(listener);
+}
+
+/** Than the connection of this slot. */
+function waitsLonger(sinceUs: u32, index: u32): bool {
+  return <i32>(sinceUs - coldOf(T.tcbAt(index)).waitsSinceUs) < 0;
 }
 
 function acceptable(listener: Listener, tcb: Tcb): void {

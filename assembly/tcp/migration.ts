@@ -58,9 +58,8 @@ import { readableBytes, tcpDrop } from "./close.ts";
 import { HISTORY_SIZE_BYTES, hasHistory, historyOf } from "./history.ts";
 import {
   Listener,
-  listenerAcceptAdd,
+  listenerAcceptPlace,
   listenerAcceptRemove,
-  listenerAcceptReturn,
   listenerAt,
   listenerFind,
   listenerSynAdd,
@@ -128,7 +127,7 @@ export function migrationFreeze(group: u32, first: i32, budget: u32): i32 {
   return <i32>(high - scanNext);
 }
 
-/** First, and oldest first, so that they come to stand in the other kernel's queue in their order. */
+/** First, and oldest first: so each finds its place in the other kernel's queue near the one before. */
 function freezeAcceptQueues(): void {
   for (let i: u32 = 0; i < listenersMax; i++) {
     const listener = listenerAt(i);
@@ -187,11 +186,13 @@ function localPortOf(tcb: Tcb): u32 {
   return <u32>bswap<u16>(<u16>(tcb.ports >> 16));
 }
 
+/** The connection that was put into an accept queue last: the next one's place is near, for they come in order. */
+let placedLast: u32 = T.TCB_NONE;
+
 /** See KernelExports.migrationThaw. */
 export function migrationThaw(arrived: i32): i32 {
   const thawed = frozenCount;
-  // What stays was the oldest of its queue when it was stolen: it goes back to the head, the youngest first.
-  if (arrived == 0) reverseFrozen();
+  placedLast = T.TCB_NONE;
   while (frozenCount > 0) thaw(takeFrozen(), arrived != 0);
   if (arrived != 0) {
     countBy(MIGRATED_IN, thawed);
@@ -200,20 +201,6 @@ export function migrationThaw(arrived: i32): i32 {
     storeOrdered(migrations, load<u32>(migrations) + 1);
   }
   return <i32>thawed;
-}
-
-function reverseFrozen(): void {
-  let index = frozenHead;
-  let before = T.TCB_NONE;
-  frozenTail = frozenHead;
-  while (index != T.TCB_NONE) {
-    const tcb = T.tcbAt(index);
-    const next = tcb.timerNext;
-    tcb.timerNext = before;
-    before = index;
-    index = next;
-  }
-  frozenHead = before;
 }
 
 function thaw(tcb: Tcb, arrived: bool): void {
@@ -235,7 +222,7 @@ function thaw(tcb: Tcb, arrived: bool): void {
   else groupArrived(tcb);
   if (state == STATE_SYN_RECEIVED && isFastOpenChild(tcb)) fastOpenArrived(tcb);
   const listener = listenerFind(localPortOf(tcb), tcb.localIndex);
-  if (flags & T.F_IN_ACCEPT_QUEUE && !toAcceptQueue(tcb, listener, arrived)) return;
+  if (flags & T.F_IN_ACCEPT_QUEUE && !toAcceptQueue(tcb, listener)) return;
   // Half-open without a listener: its ACK will find that nobody listens any more.
   if (flags & T.F_IN_SYN_QUEUE && changetype<usize>(listener) != 0) listenerSynAdd(listener, tcb);
   // At the next tick timeouts.ts looks at all of its timers, whichever they are, and links it for the next one.
@@ -245,11 +232,11 @@ function thaw(tcb: Tcb, arrived: bool): void {
 }
 
 /** @returns false when the listener is closed here already: the connection is reset, as it would have been there. */
-function toAcceptQueue(tcb: Tcb, listener: Listener, arrived: bool): bool {
+function toAcceptQueue(tcb: Tcb, listener: Listener): bool {
   if (changetype<usize>(listener) != 0) {
     // The backlog is no reason to refuse: the connection has been let in before.
-    if (arrived) listenerAcceptAdd(listener, tcb);
-    else listenerAcceptReturn(listener, tcb);
+    listenerAcceptPlace(listener, tcb, placedLast);
+    placedLast = T.tcbIndex(tcb);
     return true;
   }
   resetIfSynchronized(tcb);

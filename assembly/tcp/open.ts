@@ -343,13 +343,13 @@ export function handshakeAck(tcb: Tcb): bool {
       return false;
     }
     listenerSynDone(tcb);
-    listenerAcceptAdd(listener, tcb);
   }
   tcb.sndUna = S.segAck;
   tcb.sndWnd = S.segWndField << coldOf(tcb).sndWscale;
   coldOf(tcb).sndWndMax = max(coldOf(tcb).sndWndMax, tcb.sndWnd);
   tcb.sndWl1 = S.segSeq;
   established(tcb);
+  if (changetype<usize>(listener) != 0) listenerAcceptAdd(listener, tcb);
   return true;
 }
 

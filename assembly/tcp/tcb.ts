@@ -186,6 +186,7 @@ export class TcbCold {
   /** Largest window the peer has offered (RFC 9293 3.8.6.2.1). */
   sndWndMax: u32;
   rttSeq: u32;
+  /** When what is, or was last, being timed was sent. In the accept queue: since when it waits (listener.ts). */
   rttStartUs: u32;
   retransmits: u16;
   /** Status for the application. */
@@ -200,6 +201,14 @@ export class TcbCold {
   /** Keep-alive or window probes since the last sign of life. */
   unanswered: u8;
   synOptions: u8;
+
+  get waitsSinceUs(): u32 {
+    return this.rttStartUs;
+  }
+
+  set waitsSinceUs(value: u32) {
+    this.rttStartUs = value;
+  }
 
   /** Bytes; 0: none yet. */
   get wMaxBytes(): u32 {

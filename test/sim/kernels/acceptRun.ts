@@ -1,8 +1,8 @@
 /**
- * The accept queues of a stack against a plain model: a list per kernel of the connections whose handshakes it has
- * completed, in that order. An accept must return the head of one of the lists; no connection is returned twice, and
- * none is lost but with its kernel or its listener. A steal takes the first of a list, a flow group that moves with its
- * connections takes its own out of it, and both put them to the end of another list in their order.
+ * The accept queues of a stack against a plain model: of each connection whose handshake is over, which kernel has
+ * completed it, and when. An accept must return one than which none that waits in the same kernel is older; no
+ * connection is returned twice, and none is lost but with its kernel or its listener. A steal takes the oldest that can
+ * go, a flow group takes its own along; wherever they come, or come back, they are as old as they were.
  */
 
 import { affinityAccept } from "../../../src/balancer/affinityAccept.ts";
@@ -11,7 +11,7 @@ import { groupOfPorts, groupRuleOf } from "../../../src/device/flowGroups.ts";
 import { NetPopcornError } from "../../../src/errors.ts";
 import { parseAddress } from "../../../src/ip/address.ts";
 import type { EventSink, KernelHost } from "../../../src/kernel/host.ts";
-import { SYN_COOKIES_ACCEPTED } from "../../../src/layout/counters.ts";
+import { LATE_FRAMES_FORWARDED, MIGRATION_FRAMES_HELD, SYN_COOKIES_ACCEPTED } from "../../../src/layout/counters.ts";
 import { EVENT_CLOSED, EVENT_CONNECTED } from "../../../src/layout/event.ts";
 import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS, SCRATCH_BASE } from "../../../src/layout/kernelMemory.ts";
 import {
@@ -26,7 +26,6 @@ import { Prng } from "../../../src/sim/prng.ts";
 import type { Connection, OpenConnection } from "../../../src/socket/connection.ts";
 import type { Listener } from "../../../src/socket/listener.ts";
 import type { Sockets } from "../../../src/socket/sockets.ts";
-import type { KernelMemory } from "../../../src/views/kernelMemory.ts";
 import type { ModuleBuild } from "../../../src/wasm/load.ts";
 import { type Blow, drawRun, type RunPlan, thievishPolicy } from "./plan.ts";
 import { isStart, sideOptions, strike } from "./run.ts";
@@ -158,10 +157,23 @@ function publishedPolicy(prng: Prng): Policy {
   };
 }
 
-/** One that waits. Those whose order nobody has seen have the same rank. */
-type Waiting = { readonly port: number; readonly rank: number };
-/** It was accepted in another kernel before it came: whoever has asked for it has not heard yet. */
-const RANK_ACCEPTED = 0;
+/** One that waits, and when its handshake was completed. */
+type Waiting = {
+  readonly port: number;
+  readonly completedBy: KernelHost;
+  /** Of those of one kernel; what nobody has seen the order of has the same. */
+  readonly rank: number;
+  readonly earliestNs: number;
+  readonly latestNs: number;
+  /** The look at which it has come to the kernel where it is. */
+  joined: number;
+  /** Who has given it to the application, which may hear of it later. */
+  acceptedBy: KernelHost | undefined;
+};
+/** A connection of a kernel's table. */
+type Entry = { readonly slot: number; readonly port: number; readonly state: number; readonly isAccepted: boolean };
+/** Each handshake of a kernel has an instant of its own: those of one moment run ahead of the clock. */
+const AHEAD_NS = 0.1 * MS;
 
 class AcceptRun {
   readonly #plan: RunPlan;
@@ -171,7 +183,10 @@ class AcceptRun {
   readonly #prng: Prng;
   readonly #visitors: Visitor[] = [];
   readonly #queues = new Map<KernelHost, Waiting[]>();
-  #lastRank = RANK_ACCEPTED;
+  #lastRank = 0;
+  #looks = 0;
+  /** Of the last two turns of each kernel. */
+  readonly #turns = new WeakMap<KernelHost, readonly [beforeNs: number, lastNs: number]>();
   /** What has gone from kernel to kernel ("0 2") since a steal was told, and what cannot have gone with its group. */
   readonly #gone = new Map<string, { all: number; stolen: number }>();
   #moved = 0;
@@ -192,7 +207,9 @@ class AcceptRun {
     this.#steps = drawSteps(plan.seed, plan);
     this.#backlog = 1 + this.#prng.below(12);
     stage.onTurn = (side, host) => {
-      if (side === SERVER) this.#look(host);
+      if (side !== SERVER) return;
+      this.#turns.set(host, [this.#turns.get(host)?.[1] ?? 0, stage.nowNs]);
+      this.#look();
     };
     stage.onSteal = (side, steal) => {
       if (side === SERVER) this.#steal(steal);
@@ -348,18 +365,19 @@ class AcceptRun {
       const { remotePort, kernelId } = connection;
       this.#stage.trace(`server${kernelId}`, `accepts ${remotePort}`);
       const host = (this.#stage.sides[SERVER] as Side).stack.kernels[kernelId] as KernelHost;
-      this.#look(host);
+      this.#look();
       const queue = this.#queueOf(host);
-      const first = Math.min(...queue.map(({ rank }) => rank).filter((rank) => rank !== RANK_ACCEPTED));
       const at = queue.findIndex(({ port }) => port === remotePort);
-      const isOldest = queue[at]?.rank === first || queue[at]?.rank === RANK_ACCEPTED;
-      const oldest = queue.filter(({ rank }) => rank === first).map(({ port }) => port);
-      if (at >= 0) queue.splice(at, 1);
+      const [taken] = at >= 0 ? queue.splice(at, 1) : [];
       // Asked for and given in the turn in which its listener or its kernel has ended.
       const isGone = !this.#listener || !this.#stage.hostsUp(SERVER).includes(host);
-      if (!isOldest && !isGone) {
-        throw new Error(`kernel ${kernelId} gives the connection from ${remotePort}, but the oldest is from ${oldest}`);
-      }
+      if (!taken && !isGone) throw new Error(`kernel ${kernelId} gives the connection from ${remotePort}: from where?`);
+      // Those that were accepted in one kernel at one moment come in their order.
+      if (taken)
+        this.#checkAccepted(
+          taken,
+          queue.filter(({ acceptedBy }) => acceptedBy === taken.acceptedBy),
+        );
       const visitor = this.#visitors.find(({ port }) => port === remotePort);
       if (!visitor) throw new Error(`a connection from ${remotePort}, which nobody has opened`);
       // The price of SYN cookies: a belated copy of a first segment opens its connection again.
@@ -371,34 +389,61 @@ class AcceptRun {
     }
   }
 
-  /** After a turn of this kernel, or what an accept of it has brought. */
-  #look(host: KernelHost): void {
-    const rankBefore = this.#lastRank;
-    if (this.#follow(rankBefore)) for (const other of this.#stage.hostsUp(SERVER)) this.#scan(other, rankBefore);
-    this.#scan(host, rankBefore);
+  /** After a turn of a kernel, or what an accept has brought. */
+  #look(): void {
+    this.#looks++;
+    const tables = new Map(this.#stage.hostsUp(SERVER).map((host) => [host, tableOf(host)]));
+    this.#follow(tables);
+    for (const [host, table] of tables) this.#scan(host, table);
+    for (const [host, table] of tables) this.#noteAccepted(host, table);
   }
 
-  /** Connections that have completed their handshake since the last look join the model's queue. */
-  #scan(host: KernelHost, rankBefore: number): void {
-    const { memory } = host;
-    const seen = this.#seen.get(host) ?? new Map<number, number>();
+  /** Connections that have completed their handshake since the last look. */
+  #scan(host: KernelHost, table: readonly Entry[]): void {
+    const before = this.#seen.get(host);
+    const seen = new Map<number, number>();
     this.#seen.set(host, seen);
     const queue = this.#queueOf(host);
-    const fresh: number[] = [];
-    tcbsOf(memory).forEach((at, slot) => {
-      const state = memory.bytes[at + TCB_STATE] as number;
-      const remotePort = portAt(memory, at);
-      if (state === STATE_FREE || state < STATE_ESTABLISHED) seen.delete(slot);
-      else if (seen.get(slot) !== remotePort && state < STATE_CLOSED) {
-        seen.set(slot, remotePort);
-        // Come from another kernel, it is there already.
-        if (!queue.some(({ port }) => port === remotePort)) fresh.push(remotePort);
-      }
+    const rank = this.#lastRank + 1;
+    const birth = { completedBy: host, rank, ...this.#sinceLast(host), joined: this.#looks, acceptedBy: undefined };
+    for (const { slot, port, state } of table) {
+      if (state < STATE_ESTABLISHED) continue;
+      const isKnown = before?.get(slot) === port;
+      if (!isKnown && state >= STATE_CLOSED) continue;
+      seen.set(slot, port);
+      // Come from another kernel, it is there already.
+      if (isKnown || queue.some((waiting) => waiting.port === port)) continue;
+      this.#lastRank = rank;
+      queue.push({ port, ...birth });
+    }
+  }
+
+  /** Connections that were accepted since the last look: of those that have come since, before or after they came. */
+  #noteAccepted(host: KernelHost, table: readonly Entry[]): void {
+    const queue = this.#queueOf(host);
+    const waits = queue.filter(({ acceptedBy }) => !acceptedBy);
+    const accepted = waits.filter(({ port }) => table.some((entry) => entry.port === port && entry.isAccepted));
+    for (const waiting of accepted) waiting.acceptedBy = host;
+    const left = waits.filter(({ acceptedBy, joined }) => !acceptedBy && joined < this.#looks);
+    for (const waiting of accepted) this.#checkAccepted(waiting, left);
+  }
+
+  #checkAccepted(accepted: Waiting, others: readonly Waiting[]): void {
+    const older = others.filter((other) => isOlder(other, accepted)).map(({ port }) => port);
+    if (older.length === 0) return;
+    const kernelId = accepted.acceptedBy?.kernelId;
+    this.#failure ??= new Error(`kernel ${kernelId} gives the connection from ${accepted.port}, but older is ${older}`);
+  }
+
+  /** When something that is found in a kernel now may have happened, by its clock. */
+  #sinceLast(host: KernelHost): { earliestNs: number; latestNs: number } {
+    const { nowNs } = this.#stage;
+    const [beforeNs, lastNs] = this.#turns.get(host) ?? [0, 0];
+    // Frames that were laid aside are processed between turns, when the clock is that of the turn before.
+    const laidAside = this.#stage.hostsUp(SERVER).some(({ memory }) => {
+      return memory.counter(MIGRATION_FRAMES_HELD) + memory.counter(LATE_FRAMES_FORWARDED) > 0;
     });
-    if (fresh.length === 0) return;
-    const rank = ++this.#lastRank;
-    // What has come from another kernel in this turn has come before or after them: the model cannot tell.
-    this.#queues.set(host, [...levelled(queue, rankBefore, rank), ...fresh.map((port) => ({ port, rank }))]);
+    return { earliestNs: laidAside ? beforeNs : lastNs, latestNs: nowNs };
   }
 
   #queueOf(host: KernelHost): Waiting[] {
@@ -407,48 +452,40 @@ class AcceptRun {
     return queue;
   }
 
-  /** Connections that wait in another kernel than before change queues. @returns true when there were any. */
-  #follow(rankBefore: number): boolean {
-    let haveMoved = false;
+  /** Connections that wait in another kernel than before change queues. */
+  #follow(tables: ReadonlyMap<KernelHost, readonly Entry[]>): void {
     for (const [from, queue] of [...this.#queues]) {
-      const left = queue.filter(({ port }) => !this.#has(from, port));
-      for (const to of left.length > 0 ? this.#stage.hostsUp(SERVER) : []) {
-        const moved = left.filter(({ port }) => to !== from && this.#has(to, port));
-        if (moved.length === 0) continue;
-        this.#moveTo(to, from, moved, rankBefore);
-        haveMoved = true;
+      const there = new Set(tables.get(from)?.map(({ port }) => port) ?? tableOf(from).map(({ port }) => port));
+      const left = queue.filter(({ port }) => !there.has(port));
+      if (left.length === 0) continue;
+      for (const [to, table] of tables) {
+        const moved = left.filter(({ port }) => to !== from && table.some((entry) => entry.port === port));
+        if (moved.length > 0) this.#moveTo(to, from, moved, table);
       }
     }
-    return haveMoved;
   }
 
-  /** @param moved in their order. */
-  #moveTo(to: KernelHost, from: KernelHost, moved: readonly Waiting[], rankBefore: number): void {
-    const withGroup = moved.filter(({ port }) => this.#homeOf(port) === to.kernelId);
-    const stolen = moved.filter((waiting) => !withGroup.includes(waiting));
+  #moveTo(to: KernelHost, from: KernelHost, moved: readonly Waiting[], table: readonly Entry[]): void {
+    const stolen = moved.filter(({ port }) => this.#homeOf(port) !== to.kernelId);
     this.#checkOldest(from, stolen);
     const key = `${from.kernelId} ${to.kernelId}`;
     const gone = this.#gone.get(key) ?? { all: 0, stolen: 0 };
     this.#gone.set(key, { all: gone.all + moved.length, stolen: gone.stolen + stolen.length });
     this.#moved += moved.length;
-    this.#queues.set(
-      from,
-      this.#queueOf(from).filter((waiting) => !moved.includes(waiting)),
-    );
-    const queue = this.#queueOf(to);
-    // A group and what was stolen, or what comes from two kernels in one turn: the model cannot tell what came first.
-    const isOrdered = (withGroup.length === 0 || stolen.length === 0) && queue.every(({ rank }) => rank <= rankBefore);
-    const rankOfAll = ++this.#lastRank;
-    const come = moved.map(({ port }) => {
-      const rank = isOrdered ? ++this.#lastRank : rankOfAll;
-      return { port, rank: this.#isApplications(to, port) ? RANK_ACCEPTED : rank };
-    });
-    this.#queues.set(to, [...levelled(queue, rankBefore, rankOfAll), ...come]);
+    const stay = this.#queueOf(from).filter((waiting) => !moved.includes(waiting));
+    this.#queues.set(from, stay);
+    for (const waiting of moved) {
+      waiting.joined = this.#looks;
+      const isAccepted = table.some((entry) => entry.port === waiting.port && entry.isAccepted);
+      if (isAccepted) waiting.acceptedBy ??= from;
+    }
+    this.#queueOf(to).push(...moved);
   }
 
   #checkOldest(from: KernelHost, stolen: readonly Waiting[]): void {
-    const rankMax = Math.max(...stolen.map(({ rank }) => rank));
-    const passed = this.#queueOf(from).find(({ port, rank }) => rank < rankMax && this.#waitsIn(from, port));
+    const isPassed = (waiting: Waiting) =>
+      !stolen.includes(waiting) && stolen.some((other) => isOlder(waiting, other)) && this.#waitsIn(from, waiting.port);
+    const passed = this.#queueOf(from).find(isPassed);
     if (!passed) return;
     throw new Error(`${stolen.map(({ port }) => port).join(", ")} are stolen, but ${passed.port} is older`);
   }
@@ -459,7 +496,7 @@ class AcceptRun {
   }
 
   #steal({ from, to, connections }: StealMove): void {
-    this.#follow(this.#lastRank);
+    this.#look();
     const key = `${from} ${to}`;
     const { all, stolen } = this.#gone.get(key) ?? { all: 0, stolen: 0 };
     // Those of a step of the balancer are told together: what is too much for this one is the next one's.
@@ -470,43 +507,32 @@ class AcceptRun {
     this.#stolen += connections;
   }
 
-  #has({ memory }: KernelHost, remotePort: number): boolean {
-    return tcbsOf(memory).some(
-      (at) => portAt(memory, at) === remotePort && memory.bytes[at + TCB_STATE] !== STATE_FREE,
-    );
-  }
-
   /** It could have been stolen: it is not over, nor accepted (which the model hears of later). */
-  #waitsIn({ memory }: KernelHost, remotePort: number): boolean {
-    return tcbsOf(memory).some((at) => {
-      const state = memory.bytes[at + TCB_STATE] as number;
-      return portAt(memory, at) === remotePort && !hasApplication(memory, at) && isPending(state);
-    });
-  }
-
-  #isApplications({ memory }: KernelHost, remotePort: number): boolean {
-    return tcbsOf(memory).some((at) => portAt(memory, at) === remotePort && hasApplication(memory, at));
+  #waitsIn(host: KernelHost, remotePort: number): boolean {
+    return tableOf(host).some(({ port, state, isAccepted }) => port === remotePort && !isAccepted && isPending(state));
   }
 }
 
-/** Those of a rank above `rankBefore` get the same. */
-function levelled(queue: readonly Waiting[], rankBefore: number, rank: number): Waiting[] {
-  return queue.map((waiting) => (waiting.rank > rankBefore ? { ...waiting, rank } : waiting));
-}
-
-function hasApplication(memory: KernelMemory, tcb: number): boolean {
-  return (memory.loadU32(tcb + TCB_FLAGS) & TCB_FLAG_APP) !== 0;
+/** For certain. */
+function isOlder(one: Waiting, other: Waiting): boolean {
+  if (one.completedBy === other.completedBy) return one.rank < other.rank;
+  return one.latestNs + AHEAD_NS < other.earliestNs;
 }
 
 function isPending(state: number): boolean {
   return state >= STATE_ESTABLISHED && state < STATE_CLOSED;
 }
 
-function tcbsOf(memory: KernelMemory): number[] {
+function tableOf({ memory }: KernelHost): Entry[] {
+  const { bytes } = memory;
   const first = memory.loadU32(MAP_BASE + MAP_TCBS);
-  return Array.from({ length: memory.loadU32(MAP_BASE + MAP_TCB_HIGH_WATER) }, (_, i) => first + i * TCB_SIZE_BYTES);
-}
-
-function portAt({ bytes }: KernelMemory, tcb: number): number {
-  return ((bytes[tcb + TCB_PORTS] as number) << 8) | (bytes[tcb + TCB_PORTS + 1] as number);
+  const table: Entry[] = [];
+  for (let slot = 0; slot < memory.loadU32(MAP_BASE + MAP_TCB_HIGH_WATER); slot++) {
+    const at = first + slot * TCB_SIZE_BYTES;
+    const state = bytes[at + TCB_STATE] as number;
+    if (state === STATE_FREE) continue;
+    const port = ((bytes[at + TCB_PORTS] as number) << 8) | (bytes[at + TCB_PORTS + 1] as number);
+    table.push({ slot, port, state, isAccepted: (memory.loadU32(at + TCB_FLAGS) & TCB_FLAG_APP) !== 0 });
+  }
+  return table;
 }

@@ -85,17 +85,28 @@ describe.each(KERNEL_BUILDS)("stealing, %s build", (build) => {
     return { pair, here, there, peers };
   }
 
-  test("the oldest go, behind those of the thief, with what has come for them", () => {
-    const { pair, here, there, peers } = start(5);
-    openPending(pair.target, 20_000);
+  test("the oldest go, to their places among those of the thief, with what has come for them", () => {
+    const { pair, here, there } = start(0);
+    const openAt = (bench: KernelBench, ms: number, port: number) => {
+      bench.nowNs = ms * 1e6;
+      return openPending(bench, port);
+    };
+    for (const [ms, port] of [
+      [10, 20_000],
+      [40, 20_017],
+      [60, 20_034],
+    ] as const)
+      openAt(pair.target, ms, port);
+    const peers = [20, 30, 50, 70, 80].map((ms, i) => openAt(pair.source, ms, 30_000 + 17 * i));
     expect(startSteal(pair, peers.slice(0, 3), 3)).toBe(3);
     commit(pair);
+    openAt(pair.target, 90, 20_051);
     const accepted = acceptAll(pair.target, there);
-    expect(ports(accepted)).toEqual([20_000, 30_000, 30_017, 30_034]);
+    expect(ports(accepted)).toEqual([20_000, 30_000, 30_017, 20_017, 30_034, 20_034, 20_051]);
     expect(Buffer.from(pair.target.read(accepted[2]?.handle as number))).toEqual(Buffer.from(pattern(8, 30_017)));
     expect(ports(acceptAll(pair.source, here))).toEqual([30_051, 30_068]);
     expect(pair.source.counters()).toMatchObject({ gaugeAcceptQueue: 0, migratedOut: 3, tcpRstSent: 0 });
-    expect(pair.target.counters()).toMatchObject({ migratedIn: 3, tcpRstSent: 0, gaugeConnections: 4 });
+    expect(pair.target.counters()).toMatchObject({ migratedIn: 3, tcpRstSent: 0, gaugeConnections: 7 });
   });
 
   test("no more than wait, than it is told, or of addresses and families that have no filters", () => {
@@ -130,7 +141,33 @@ describe.each(KERNEL_BUILDS)("stealing, %s build", (build) => {
     expect(ports(acceptAll(pair.source, here))[0]).toBe(30_000);
   });
 
-  test("given back, they are the oldest again, in their order, and their frames have waited", () => {
+  test("what comes to the thief later is younger, although the other kernel's clock was ahead of its own", () => {
+    const { pair, there } = start(0);
+    pair.source.nowNs += 50e6;
+    startSteal(pair, [openPending(pair.source, 30_000)], 1);
+    commit(pair);
+    openPending(pair.target, 20_000);
+    expect(ports(acceptAll(pair.target, there))).toEqual([30_000, 20_000]);
+  });
+
+  test("given back, they pass none that was older and could not go", () => {
+    const { pair, here, peers } = start(4);
+    peers[0]?.send({ flags: "rst" });
+    peers[2]?.send({ flags: "rst" });
+    expect(startSteal(pair, [peers[1] as Peer, peers[3] as Peer], 2)).toBe(2);
+    pair.source.wasm.stealDetour(MOVE, GROUP_STEADY);
+    pair.source.wasm.migrationThaw(0);
+    expect(ports(acceptAll(pair.source, here))).toEqual([30_000, 30_017, 30_034, 30_051]);
+  });
+
+  test("of a group that is given back, too", () => {
+    const { pair, here } = start(3);
+    expect(pair.source.wasm.migrationFreeze(groupOf(30_017), 1, ALL)).toBe(0);
+    pair.source.wasm.migrationThaw(0);
+    expect(ports(acceptAll(pair.source, here))).toEqual([30_000, 30_017, 30_034]);
+  });
+
+  test("given back, they are in their order again, and their frames have waited", () => {
     const { pair, here, peers } = start(5);
     expect(startSteal(pair, peers, 3)).toBe(3);
     peers[1]?.send({ flags: "psh ack", payload: pattern(50, 1) });
