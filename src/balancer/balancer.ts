@@ -11,6 +11,7 @@ import type { GroupRefusal } from "../control/ownedDevice.ts";
 import type { Device } from "../device/device.ts";
 import { groupOfPorts, groupRuleOf, initialQueue } from "../device/flowGroups.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
+import { WITHHOLD_RST_BALANCER } from "../layout/kernelMemory.ts";
 import { forEachConnection } from "../views/connections.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { StealOrder } from "../migration/steal.ts";
@@ -58,6 +59,8 @@ export type BalancerOptions = {
   readonly isGroupMoving?: (group: number) => boolean;
   /** The kernel would take a new connection of the group elsewhere, as late frames: the group does not move there. */
   readonly isForwarding?: (kernel: number, group: number) => boolean;
+  /** Somebody else's filter (control/rehoming.ts) leads this flow to this kernel. */
+  readonly isPinnedElsewhere?: (flow: PinnedFlow) => boolean;
 };
 
 /** One step that has moved or refused something. */
@@ -152,9 +155,11 @@ export class Balancer {
       device,
       pins: this.#pins,
       kernels,
+      withholdBit: WITHHOLD_RST_BALANCER,
+      homeOf: (group) => this.#queueOf(group),
       memoryOf: options.runningMemoryOf ?? options.memoryOf,
       forEachFlow: (...args) => this.#forEachFlow(...args),
-      isOnTheWay: (flow) => this.#stealing.isOnTheWay(flow),
+      isOthers: (flow) => this.#stealing.isOnTheWay(flow) || options.isPinnedElsewhere?.(flow) === true,
       stuck: ({ group, from }) => this.#reunite(group, from),
     });
     for (let group = 0; group < device.capabilities.flowGroups; group++) {
@@ -171,6 +176,11 @@ export class Balancer {
     this.#policy = staticPolicy;
     this.#waiting.clear();
     this.#waitAtNs = Number.POSITIVE_INFINITY;
+  }
+
+  /** Kernels are silent for the sake of what has been moved: it is to be looked at, however idle they are. */
+  get isSettling(): boolean {
+    return !this.#settling.isOver;
   }
 
   /** When step() has something to do, ns. */
@@ -344,7 +354,7 @@ export class Balancer {
       const removed = this.#pins.remove(flow);
       // Until that is written its segments still come to the thief.
       if (removed) this.#settle([{ group, from: removed.kernel }], this.#nowNs);
-    } else if (!this.#pins.add(flow, 0)) this.#reunite(group, kernel);
+    } else if (!this.#pins.add(flow, this.#nowNs)) this.#reunite(group, kernel);
   }
 
   #queueOf(group: number): number | undefined {
@@ -357,13 +367,19 @@ export class Balancer {
   unpin(group: number): () => void {
     const flows = this.#pins.takeGroup(group);
     return () => {
-      for (const { flow, sinceNs } of flows) this.#pins.add(flow, sinceNs);
+      // Since now: they are still frozen, and not seen to live.
+      for (const { flow } of flows) this.#pins.add(flow, this.#nowNs);
     };
   }
 
   /** The group's connections that filters keep in a kernel. */
   pinnedOf(group: number): PinnedFlow[] {
     return this.#pins.find((flow) => flow.group === group);
+  }
+
+  /** A filter of ours keeps the connection in this kernel, or it is being stolen. */
+  isPinned(flow: PinnedFlow): boolean {
+    return this.#pins.holds(flow) || this.#stealing.isOnTheWay(flow);
   }
 
   /** Takes its filters out of the device; the groups stay where they are. */
@@ -392,7 +408,7 @@ export class Balancer {
     }
     const guard = (flow: PinnedFlow) => {
       const move = wanted.get(flow.group);
-      if (move?.from !== flow.kernel) return;
+      if (move?.from !== flow.kernel || this.#options.isPinnedElsewhere?.(flow)) return;
       if (move.pin !== true) refuse(flow.group, "arriving");
       else if (!this.#pins.add(flow, nowNs)) refuse(flow.group, "filters");
     };
@@ -401,7 +417,7 @@ export class Balancer {
     if (wanted.size === 0) return refused;
     this.#trustCookies(nowNs);
     const threads = kernels.some((kernel) => this.#options.memoryOf(kernel)?.shared);
-    if (threads) this.#settling.prepare();
+    if (threads) this.#settling.prepare([...wanted.values()].flatMap(({ from, to }) => [from, to]));
     for (const { group, from, to } of wanted.values()) {
       this.#observer.settle(from, group, to);
       device.moveFlowGroup?.(group, to, true);
@@ -447,7 +463,8 @@ export class Balancer {
     this.#forEachFlow(this.#pins.kernels(), (flow) => living.add(`${flow.kernel} ${flowKey(flow)}`));
     // On their way they are in no kernel.
     for (const flow of this.#stealing.onTheWay()) living.add(`${flow.kernel} ${flowKey(flow)}`);
-    const isNeeded = (key: string, kernel: number) => living.has(`${kernel} ${key}`) || this.#stealing.isForwarded(key);
+    const isNeeded = (key: string, kernel: number) =>
+      living.has(`${kernel} ${key}`) || this.#stealing.isForwarded(key) || this.#stealing.isVictim(kernel);
     const ended = this.#pins.sweep(nowNs - SWEEP_NS, isNeeded);
     // The peer may just have opened its next connection from the same port, by the filter.
     const elsewhere = ended.filter(({ kernel, group }) => this.#queueOf(group) !== kernel);

@@ -27,6 +27,7 @@ export type BalancingOptions = {
   readonly isMigrating: NonNullable<BalancerOptions["isMigrating"]>;
   readonly isGroupMoving: NonNullable<BalancerOptions["isGroupMoving"]>;
   readonly isForwarding: NonNullable<BalancerOptions["isForwarding"]>;
+  readonly isPinnedElsewhere: NonNullable<BalancerOptions["isPinnedElsewhere"]>;
   readonly steal: NonNullable<BalancerOptions["steal"]>;
 };
 
@@ -56,6 +57,7 @@ export class Balancing {
       isMigrating: options.isMigrating,
       isGroupMoving: options.isGroupMoving,
       isForwarding: options.isForwarding,
+      isPinnedElsewhere: options.isPinnedElsewhere,
       steal: options.steal,
     });
   }
@@ -102,6 +104,11 @@ export class Balancing {
     this.#balancer?.filtersRefused(flows);
   }
 
+  /** See Balancer.isPinned. */
+  isPinned(flow: PinnedFlow): boolean {
+    return this.#balancer?.isPinned(flow) ?? false;
+  }
+
   /** See MigratorOptions.unpin. */
   unpin(group: number): () => void {
     return this.#balancer?.unpin(group) ?? (() => {});
@@ -135,7 +142,7 @@ export class Balancing {
         this.step(clock.nowNs());
         this.#schedule();
       },
-      Math.max(dueMs, this.#idleMs, 1),
+      Math.max(dueMs, balancer.isSettling ? 1 : this.#idleMs, 1),
     );
     // Balancing is no reason for the process to stay. Browsers return a number.
     if (typeof this.#timer === "object") this.#timer.unref();

@@ -1,9 +1,11 @@
 /**
  * What has to become of a flow group's connections after the device has ceased to steer the group, or some flow of it,
- * to a kernel that runs on a thread of its own. Nobody sees all threads and the device at one instant: a SYN may have
- * been on its way, a connection may end while its filter is being written, and the peer may open the next one from the
- * same port at home. So the kernels and what is pinned are compared, mended and compared again, until nothing is left
- * to mend; and until then no kernel answers what it does not know with RST.
+ * to a kernel: of the balancer's groups, and of the re-homing's entries (control/rehoming.ts). Nobody sees all threads
+ * and the device at one instant: a SYN may have been on its way, a connection may end while its filter is being
+ * written, and the peer may open the next one from the same port at home. So the kernels and what is pinned are
+ * compared, mended and compared again, until nothing is left
+ * to mend; and until then
+ * the kernels concerned do not answer what they do not know with RST.
  *
  * ```
  *  begin() ──▶ the owner writes ──▶ both kernels read what lay before them ──▶ look ──nothing to mend──▶ over
@@ -30,13 +32,16 @@ const LOOK_NS = 10e6;
 /** A kernel that does not come to its turn is not waited for any longer; the supervisor finds it. */
 const READ_MS_MAX = 500;
 const NS_PER_MS = 1e6;
-/** Bit of HEALTH_WITHHOLD_RST that is ours; the others belong to the supervisor (control/rehoming.ts). */
-const WITHHOLD_BALANCER = 2;
+const WITHHOLD_WORD = (HEALTH_BASE + HEALTH_WITHHOLD_RST) >> 2;
 
 export type SettlingOptions = {
   readonly device: Device;
   readonly pins: Pins;
   readonly kernels: number;
+  /** Bit of HEALTH_WITHHOLD_RST that is this settling's. */
+  readonly withholdBit: number;
+  /** Where the device steers the group. */
+  readonly homeOf: (group: number) => number | undefined;
   readonly memoryOf: (kernel: number) => KernelMemory | undefined;
   /** Connections and waiting SYNs of the kernels, of wanted groups. */
   readonly forEachFlow: (
@@ -44,8 +49,10 @@ export type SettlingOptions = {
     visit: (flow: PinnedFlow) => void,
     isWanted: (group: number) => boolean,
   ) => void;
-  /** The flow's connection is being stolen: the end of its steal says where it belongs. */
-  readonly isOnTheWay: (flow: PinnedFlow) => boolean;
+  /** The flow's connection is being stolen, or somebody else's filter keeps it: it is not ours to lead. */
+  readonly isOthers: (flow: PinnedFlow) => boolean;
+  /** The group moves with its connections: what is found says nothing. It is looked at again. */
+  readonly isMoving?: (group: number) => boolean;
   /** There is no filter for some connection of the group in `from`. The pair settles no longer. */
   readonly stuck: (pair: Pair) => void;
 };
@@ -53,8 +60,8 @@ export type SettlingOptions = {
 /** A flow group and a kernel to which it, or some flow of it, is no longer steered. */
 export type Pair = { readonly group: number; readonly from: number };
 
-/** Pairs that wait for the same writes and frames. */
-type Round = { readonly backlog: Backlog; lookAtNs: number };
+/** Pairs that wait for the same writes and frames, and the kernels that those may bring something unknown to. */
+type Round = { readonly backlog: Backlog; readonly kernels: readonly number[]; lookAtNs: number };
 
 type Settled = { readonly pair: Pair; readonly round: Round };
 
@@ -78,15 +85,24 @@ export class Settling {
     return this.#pairs.has(pairKey(kernel, group));
   }
 
-  /** Before the steering is changed: kernels are silent until begin() and what follows from it. */
-  prepare(): void {
-    this.#withhold(true);
+  /** True while anything may turn up in the kernel although it is elsewhere that its group is steered to. */
+  hasAny(kernel: number): boolean {
+    for (const { pair } of this.#pairs.values()) if (pair.from === kernel) return true;
+    return false;
+  }
+
+  get isOver(): boolean {
+    return this.#pairs.size === 0;
+  }
+
+  /** Before the steering is changed, by which these kernels get what others got: they are silent until begin(). */
+  prepare(kernels: Iterable<number>): void {
+    this.#withhold(kernels);
   }
 
   /** The steering has been changed for these, as far as it is up to us: the owner may not have written it yet. */
   begin(pairs: readonly Pair[], nowNs: number): void {
     if (pairs.length > 0) {
-      this.#withhold(true);
       const round = this.#newRound(pairs, nowNs);
       for (const pair of pairs) this.#pairs.set(pairKey(pair.from, pair.group), { pair, round });
     }
@@ -101,7 +117,10 @@ export class Settling {
     const past = new Set([...rounds].filter((round) => isPast(round, nowNs)));
     const { mended, stuck } = this.#look(new Map([...due].map(([key, { pair }]) => [key, pair])), nowNs);
     for (const round of rounds) round.lookAtNs = nowNs + LOOK_NS;
-    for (const [key, { round }] of due) if (stuck.has(key) || past.has(round)) this.#pairs.delete(key);
+    for (const [key, { pair, round }] of due) {
+      const isDone = past.has(round) && this.#options.isMoving?.(pair.group) !== true;
+      if (stuck.has(key) || isDone) this.#pairs.delete(key);
+    }
     this.begin(
       [...mended].filter(([key]) => !stuck.has(key)).map(([, pair]) => pair),
       nowNs,
@@ -116,17 +135,26 @@ export class Settling {
   }
 
   #planNext(): void {
-    if (this.#pairs.size === 0) this.#withhold(false);
     let deadlineNs = Number.POSITIVE_INFINITY;
-    for (const { round } of this.#pairs.values()) deadlineNs = Math.min(deadlineNs, round.lookAtNs);
+    const involved = new Set<number>();
+    for (const round of new Set([...this.#pairs.values()].map((settled) => settled.round))) {
+      deadlineNs = Math.min(deadlineNs, round.lookAtNs);
+      for (const kernel of round.kernels) involved.add(kernel);
+    }
     this.#deadlineNs = deadlineNs;
+    this.#withhold(involved);
+    for (let kernel = 0; kernel < this.#options.kernels; kernel++) {
+      const memory = involved.has(kernel) ? undefined : this.#options.memoryOf(kernel);
+      if (memory) Atomics.and(memory.words, WITHHOLD_WORD, ~this.#options.withholdBit);
+    }
   }
 
   #newRound(pairs: readonly Pair[], nowNs: number): Round {
     const { device, memoryOf } = this.#options;
     const backlog = new Backlog({ device, memoryOf });
-    backlog.note(this.#kernelsOf(pairs), nowNs / NS_PER_MS);
-    return { backlog, lookAtNs: nowNs + LOOK_NS };
+    const kernels = this.#kernelsOf(pairs);
+    backlog.note(kernels, nowNs / NS_PER_MS);
+    return { backlog, kernels, lookAtNs: nowNs + LOOK_NS };
   }
 
   /** Those that the pairs' groups have left, those where they are, and those where filters keep some of their flows. */
@@ -136,21 +164,18 @@ export class Settling {
     for (const { group, from } of pairs) {
       kernels.add(from);
       groups.add(group);
-      const home = this.#homeOf(group);
+      const home = this.#options.homeOf(group);
       if (home !== undefined) kernels.add(home);
     }
     this.#options.pins.forEachPair((kernel, group) => groups.has(group) && kernels.add(kernel));
     return [...kernels];
   }
 
-  #homeOf(group: number): number | undefined {
-    return this.#options.device.flowGroupQueue?.(group);
-  }
-
   /** @returns pairs, by pairKey, for which something was changed, and those for which there was no filter. */
   #look(due: ReadonlyMap<number, Pair>, nowNs: number): { mended: Map<number, Pair>; stuck: Map<number, Pair> } {
-    const { forEachFlow, isOnTheWay, pins } = this.#options;
+    const { forEachFlow, isMoving, isOthers, pins } = this.#options;
     const groups = new Set([...due.values()].map(({ group }) => group));
+    for (const group of [...groups]) if (isMoving?.(group)) groups.delete(group);
     const found = new Map<string, PinnedFlow[]>();
     const gather = (flow: PinnedFlow) => {
       const flows = found.get(flowKey(flow));
@@ -162,8 +187,8 @@ export class Settling {
     const stuck = new Map<number, Pair>();
     for (const flows of found.values()) {
       const [first] = flows as [PinnedFlow];
-      if (isOnTheWay(first) || flows.some((flow) => pins.holds(flow))) continue;
-      const home = this.#homeOf(first.group);
+      if (flows.some((flow) => isOthers(flow) || pins.holds(flow))) continue;
+      const home = this.#options.homeOf(first.group);
       if (flows.some(({ kernel }) => kernel === home)) {
         const misled = pins.remove(first);
         if (misled) note(mended, misled);
@@ -175,13 +200,10 @@ export class Settling {
     return { mended, stuck };
   }
 
-  #withhold(withhold: boolean): void {
-    const word = (HEALTH_BASE + HEALTH_WITHHOLD_RST) >> 2;
-    for (let kernel = 0; kernel < this.#options.kernels; kernel++) {
+  #withhold(kernels: Iterable<number>): void {
+    for (const kernel of kernels) {
       const memory = this.#options.memoryOf(kernel);
-      if (!memory?.shared) continue;
-      if (withhold) Atomics.or(memory.words, word, WITHHOLD_BALANCER);
-      else Atomics.and(memory.words, word, ~WITHHOLD_BALANCER);
+      if (memory) Atomics.or(memory.words, WITHHOLD_WORD, this.#options.withholdBit);
     }
   }
 }

@@ -64,6 +64,12 @@ export class Stealing {
     return this.#onTheWay.has(flowKey(flow));
   }
 
+  /** True while some of the kernel's connections may be frozen, so that nobody sees that they live. */
+  isVictim(kernel: number): boolean {
+    for (const { from, underWay } of this.#tallies.values()) if (from === kernel && underWay > 0) return true;
+    return false;
+  }
+
   /**
    * True while some kernel forwards what comes late for the flow. Its filter has to outlive that: the peer's next
    * connection of the same port would be taken for something late.

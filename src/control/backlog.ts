@@ -35,6 +35,8 @@ export class Backlog {
   #queues: readonly number[] = [];
   #noted: Noted[] = [];
   #sinceMs = 0;
+  /** Writes of the device's tables that had been made when it was noted. */
+  #writes = 0;
   #isUnwritten = false;
 
   constructor(options: BacklogOptions) {
@@ -44,7 +46,7 @@ export class Backlog {
   /** Something has been changed for these queues, just now. */
   note(queues: Iterable<number>, nowMs: number): void {
     this.#queues = [...new Set(queues)];
-    this.#isUnwritten = true;
+    this.#writes = this.#options.device.writes ?? 0;
     this.#look(nowMs);
   }
 
@@ -65,7 +67,7 @@ export class Backlog {
 
   #look(nowMs: number): void {
     const { device, memoryOf } = this.#options;
-    this.#isUnwritten = (device.pendingWrites ?? 0) > 0;
+    this.#isUnwritten = device.hasWritten?.(this.#writes) === false;
     this.#sinceMs = nowMs;
     this.#noted = this.#queues.flatMap((queue) => {
       const memory = memoryOf(queue);

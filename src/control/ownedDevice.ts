@@ -48,11 +48,14 @@ const BATCH_BYTES_MAX = 1900;
 
 type Batch = {
   readonly sequence: number;
+  /** Number of its first write. */
+  readonly first: number;
   readonly offered: boolean;
   readonly complete: boolean;
   readonly writes: readonly TableWrite[];
 };
-type Collected = { readonly write: TableWrite; readonly offered: boolean };
+/** `number`: which write it is, of all; of one that has taken the place of another, that one's. */
+type Collected = { readonly write: TableWrite; readonly offered: boolean; readonly number: number };
 type EntryWrite = Extract<TableWrite, { op: "place" | "group" }>;
 type KeptWrite = Collected & { readonly write: EntryWrite };
 type Filter = {
@@ -94,6 +97,7 @@ export class OwnedDevice implements Device {
   /** Sent, and not answered. */
   readonly #sent = new Map<number, Batch>();
   #lastSequence = 0;
+  writes = 0;
   #waiters: Waiter[] = [];
   #filterWaiters: FilterWaiter[] = [];
   /** How entries will be, and by which batch. 0: not sent yet. */
@@ -146,11 +150,12 @@ export class OwnedDevice implements Device {
     this.#channel = channel;
     if (!channel) return;
     const unanswered = [...this.#sent.values()];
+    const first = Math.min(this.#firstPending(), this.writes);
     this.#sent.clear();
     // Answers may come at once: what follows from them is sent last.
     const nested = this.#committing;
     this.#committing = true;
-    this.#tellFilters();
+    this.#tellFilters(first);
     for (const batch of unanswered)
       this.#send({ ...batch, writes: batch.writes.filter((w) => this.#counts(w, batch)) });
     this.#committing = nested;
@@ -184,8 +189,20 @@ export class OwnedDevice implements Device {
     for (const { flow } of this.#device.filters?.() ?? []) this.#device.clearFilter?.(flow);
   }
 
+  /** Writes and batches that have not been answered. */
   get pendingWrites(): number {
     return this.#sent.size + this.#collected.length + this.#kept.size;
+  }
+
+  hasWritten(writes: number): boolean {
+    return this.#firstPending() > writes;
+  }
+
+  #firstPending(): number {
+    let first = Number.POSITIVE_INFINITY;
+    for (const { number } of [...this.#collected, ...this.#kept.values()]) first = Math.min(first, number);
+    for (const batch of this.#sent.values()) first = Math.min(first, batch.first);
+    return first;
   }
 
   /** @param then called when all but filters, and what is guarded by them, has taken effect. */
@@ -217,7 +234,7 @@ export class OwnedDevice implements Device {
       const end = endOfBatch(collected, first);
       const { offered } = collected[first] as Collected;
       const writes = collected.slice(first, end).map(({ write }) => write);
-      this.#sendNew(writes, offered, false);
+      this.#sendNew(writes, offered, false, Math.min(...collected.slice(first, end).map(({ number }) => number)));
       first = end;
     }
   }
@@ -289,7 +306,7 @@ export class OwnedDevice implements Device {
       this.#collect(write, offered);
       return;
     }
-    this.#kept.set(entry, { write, offered });
+    this.#kept.set(entry, { write, offered, number: this.#kept.get(entry)?.number ?? ++this.writes });
     this.#commitSoon();
   }
 
@@ -301,7 +318,7 @@ export class OwnedDevice implements Device {
 
   #collect(write: TableWrite, offered = false): void {
     this.#commitSoon();
-    this.#collected.push({ write, offered });
+    this.#collected.push({ write, offered, number: ++this.writes });
   }
 
   #commitSoon(): void {
@@ -313,23 +330,26 @@ export class OwnedDevice implements Device {
     });
   }
 
-  /** All filters, in as many batches as it takes; the last one says that this was all. */
-  #tellFilters(): void {
+  /**
+   * All filters, in as many batches as it takes; the last one says that this was all.
+   * @param number of the first write that has not been answered, or of the last one.
+   */
+  #tellFilters(number: number): void {
     for (const filter of this.#filters.values()) this.#unset.add(filter);
     const filters = [...this.#filters.values()].map(({ flow, queue }) => ({ op: "set", flow, queue }) as const);
     const perBatch = Math.floor((BATCH_BYTES_MAX - WRITE_BATCH_BYTES) / 39);
     for (let first = 0; first === 0 || first < filters.length; first += perBatch) {
-      this.#sendNew(filters.slice(first, first + perBatch), false, first + perBatch >= filters.length);
+      this.#sendNew(filters.slice(first, first + perBatch), false, first + perBatch >= filters.length, number);
     }
   }
 
-  #sendNew(writes: readonly TableWrite[], offered: boolean, complete: boolean): void {
+  #sendNew(writes: readonly TableWrite[], offered: boolean, complete: boolean, first: number): void {
     const sequence = ++this.#lastSequence;
     for (const write of writes) {
       const written = write.op === "set" ? this.#filters.get(filterKey(write.flow)) : this.#entryWritten(write);
       if (written) written.sequence = sequence;
     }
-    this.#send({ sequence, offered, complete, writes });
+    this.#send({ sequence, first, offered, complete, writes });
   }
 
   #send(batch: Batch): void {

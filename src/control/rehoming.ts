@@ -8,37 +8,38 @@
  *            retire(queue)                       restore(queue)
  *  at home ───────────────▶ displaced, home down ─────────────▶ displaced, home up
  *     ▲                                                               │ no connection of it at the stand-in
- *     │ still none after SETTLE_MS                                    ▼
+ *     │ nothing is left to mend                                       ▼
  *     └───────────────────────────────────────────────────────── settling ──▶ displaced again, if there is one
  * ```
- * A SYN may be on its way to the old queue at the moment of the change. Therefore the kernel that gets an entry answers
- * unknown segments with silence, not RST, until the old one has been looked at once more. What is found there gets an
- * exact filter, where the device has some; otherwise the entry goes back.
+ * A SYN may be on its way to the old queue at the moment of the change. Therefore every change settles, as the
+ * balancer's do (../balancer/settling.ts): the kernels concerned answer unknown segments with silence, not RST, until a
+ * look has found nothing to mend. A connection at the old queue gets an exact filter, where the device has some; otherwise
+ * the entry goes back.
  */
 import { flowKey, type PinnedFlow, Pins } from "../balancer/pins.ts";
+import { type Pair, Settling } from "../balancer/settling.ts";
 import type { Device, Placement } from "../device/device.ts";
 import { groupOfPorts, groupRuleOf } from "../device/flowGroups.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
-import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
+import {
+  HEALTH_BASE,
+  HEALTH_WITHHOLD_RST,
+  WITHHOLD_RST_ENDING,
+  WITHHOLD_RST_REHOMING,
+} from "../layout/kernelMemory.ts";
 import type { StealOrder } from "../migration/steal.ts";
 import { forEachConnection } from "../views/connections.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
-import { Backlog } from "./backlog.ts";
 import { trustCookies } from "./cookieTrust.ts";
 
-/** How long frames that were steered the old way may take to become connections. */
-const SETTLE_MS = 10;
-/** How often that is waited for when a thread does not come to its turn, or the owner not to its writing. */
-const SETTLE_ROUNDS_MAX = 50;
 /** How often entries that could not be given back are looked at again. */
 const RETRY_MS = 200;
 /** The same while a kernel is to leave. */
 const LEAVE_RETRY_MS = 20;
+/** A filter is not looked at again before: its connection may be on its way back to where it was. */
+const SWEEP_MS = 100;
 
-const WITHHOLD_WORD = (HEALTH_BASE + HEALTH_WITHHOLD_RST) >> 2;
-/** Bits of HEALTH_WITHHOLD_RST that are ours (the other is the balancer's): for a time, and to the end of the life. */
-const WITHHOLD_REHOMING = 1;
-const WITHHOLD_ENDING = 4;
+const NS_PER_MS = 1e6;
 
 export type RehomingOptions = {
   readonly device: Device;
@@ -51,8 +52,20 @@ export type RehomingOptions = {
 };
 
 type Displaced = { readonly home: number; readonly standIn: number };
-/** An entry that has just been given to `to`. `goesHome`: it belongs there. */
-type Settling = { readonly entry: number; readonly from: number; readonly to: number; readonly goesHome: boolean };
+
+/** What others have of the device's entries; in place of a device's group, as everywhere here, an entry. */
+export type OtherSteering = {
+  /** The entry's connections, or some, are on their way (src/migration): it is left alone. */
+  readonly isMigrating: (entry: number) => boolean;
+  /** All of them are. */
+  readonly isGroupMoving: (entry: number) => boolean;
+  /** The kernel would take a new connection of the entry elsewhere, as late frames: the entry is not given to it. */
+  readonly isForwarding: (queue: number, entry: number) => boolean;
+  /** A filter of the balancer's keeps the connection in that kernel, or it is being stolen. */
+  readonly isPinned: (flow: PinnedFlow) => boolean;
+  /** Some of the kernel's connections may be frozen, so that nobody sees that they live. */
+  readonly isStolenFrom: (queue: number) => boolean;
+};
 
 /**
  * Why a queue is not one of those that entries are given to: its kernel is gone and will be back, is about to leave, or
@@ -68,27 +81,41 @@ export class Rehoming {
   /** Queue without a kernel -> the queue whose port takes in what still comes there. */
   readonly #loans = new Map<number, number>();
   readonly #pins: Pins;
-  #settling: Settling[] = [];
-  #settledAtMs = Number.POSITIVE_INFINITY;
-  #settleRounds = 0;
-  /** What lay before those that gave entries away: they must have got past it. */
-  readonly #givers: Backlog;
+  readonly #settling: Settling;
+  /** Where entries that have been given home were before: they are displaced again if they do not come to be there. */
+  readonly #goingHome = new Map<number, Displaced>();
   #retryAtMs = Number.POSITIVE_INFINITY;
   #torn = 0;
-  /** Kernels that answer unknown segments with silence: until they have got past what came before the last change. */
-  readonly #silent = new Set<number>();
-  readonly #takers: Backlog;
-  #releaseAtMs = Number.POSITIVE_INFINITY;
-  #releaseRounds = 0;
-  /** Set by the stack: an entry that is on its way with its connections (src/migration) is left alone. */
-  isMigrating: (entry: number) => boolean = () => false;
+  /** Of the last call that has told. */
+  #nowMs = 0;
+  /** Set by the stack. */
+  others: OtherSteering = {
+    isMigrating: () => false,
+    isGroupMoving: () => false,
+    isForwarding: () => false,
+    isPinned: () => false,
+    isStolenFrom: () => false,
+  };
 
   constructor(options: RehomingOptions) {
     this.#options = options;
     this.#placement = options.device.placement;
     this.#pins = new Pins(options.device, options.device.capabilities.exactFilters >> 2);
-    this.#givers = new Backlog(options);
-    this.#takers = new Backlog(options);
+    this.#settling = new Settling({
+      device: options.device,
+      pins: this.#pins,
+      kernels: options.queues,
+      withholdBit: WITHHOLD_RST_REHOMING,
+      homeOf: (entry) => this.#placement?.queueOf(entry),
+      memoryOf: (queue) => (this.#isGone(queue) ? undefined : options.memoryOf(queue)),
+      forEachFlow: (queues, visit, isWanted) =>
+        this.#forEachFlow((flow, entry, kernel) => {
+          if (isWanted(entry)) visit({ ...flow, remote: flow.remote.slice(), kernel, group: entry });
+        }, queues),
+      isOthers: (flow) => this.others.isPinned(flow),
+      isMoving: (entry) => this.others.isGroupMoving(entry),
+      stuck: (pair) => this.#stuck(pair),
+    });
   }
 
   /** False for a queue that nothing new is sent to. */
@@ -108,7 +135,8 @@ export class Rehoming {
 
   /** When step() has something to do, ms; Infinity: never. */
   get deadlineMs(): number {
-    return Math.min(this.#releaseAtMs, this.#settling.length > 0 ? this.#settledAtMs : this.#retryAtMs);
+    const { deadlineNs, isOver } = this.#settling;
+    return Math.min(deadlineNs / NS_PER_MS, isOver ? this.#retryAtMs : Number.POSITIVE_INFINITY);
   }
 
   /**
@@ -116,6 +144,7 @@ export class Rehoming {
    * @param forGood nobody expects it back. @returns entries moved.
    */
   retire(queue: number, nowMs: number, forGood = false): number {
+    this.#nowMs = nowMs;
     this.#out.set(queue, forGood ? "absent" : "down");
     if (!forGood && this.#standIns().length > 0) this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + RETRY_MS);
     this.#placement?.dropFilters?.(queue);
@@ -125,9 +154,10 @@ export class Rehoming {
 
   /** The kernel of `queue` is about to leave: its entries are given away as they become free, none is given to it. */
   leave(queue: number, nowMs: number): void {
+    this.#nowMs = nowMs;
     if (this.#out.has(queue)) return;
     this.#out.set(queue, "leaving");
-    if (this.#settling.length > 0) this.#retryAtMs = nowMs;
+    if (!this.#settling.isOver) this.#retryAtMs = nowMs;
     else this.#rearrange(nowMs);
   }
 
@@ -137,12 +167,12 @@ export class Rehoming {
    */
   silence(queue: number): void {
     const memory = this.#options.memoryOf(queue);
-    if (memory) Atomics.or(memory.words, WITHHOLD_WORD, WITHHOLD_ENDING);
+    if (memory) Atomics.or(memory.words, (HEALTH_BASE + HEALTH_WITHHOLD_RST) >> 2, WITHHOLD_RST_ENDING);
   }
 
   /** Nothing new comes to this queue any more. */
   hasLeft(queue: number): boolean {
-    if (this.#settling.some(({ from }) => from === queue)) return false;
+    if (this.#settling.hasAny(queue)) return false;
     const placement = this.#placement;
     for (let entry = 0; placement && entry < placement.entries; entry++) {
       if (placement.queueOf(entry) === queue) return false;
@@ -154,7 +184,8 @@ export class Rehoming {
   unpin(group: number): () => void {
     const pins = this.#pins.take(this.#isOf(group));
     return () => {
-      for (const { flow, sinceNs } of pins) this.#pins.add(flow, sinceNs);
+      // Since now: they are still frozen, and not seen to live.
+      for (const { flow } of pins) this.#pins.add(flow, this.#nowMs * NS_PER_MS);
     };
   }
 
@@ -179,19 +210,26 @@ export class Rehoming {
     return { ...order, pin };
   }
 
+  /** A filter of ours keeps the connection in this kernel. */
+  isPinned({ kernel, ...flow }: PinnedFlow): boolean {
+    return this.#pins.holds({ ...flow, kernel });
+  }
+
   /** Takes its filters out of the device. */
   unpinAll(): void {
+    this.#settling.close();
     this.#pins.clear();
   }
 
   /** The kernel of `queue` is there: it gets back what was its own, as that becomes free. */
   restore(queue: number, nowMs: number): void {
+    this.#nowMs = nowMs;
     this.#out.delete(queue);
     this.#lend();
     // After a time without any kernel others' entries may still name a queue that is down.
     this.#spread();
     // One batch after the other.
-    if (this.#settling.length > 0) this.#retryAtMs = nowMs;
+    if (!this.#settling.isOver) this.#retryAtMs = nowMs;
     else this.#rearrange(nowMs);
   }
 
@@ -219,7 +257,10 @@ export class Rehoming {
 
   /** An entry that has been given to `to` returns to `from`, where a connection of it lives. */
   #takeBack(entry: number, from: number, to: number): void {
+    this.#goingHome.delete(entry);
+    this.#settling.prepare([from, to]);
     this.#placement?.place(entry, from);
+    this.#settling.begin([{ group: entry, from: to }], this.#nowMs * NS_PER_MS);
     const home = this.#displaced.get(entry)?.home ?? to;
     if (home === from) this.#displaced.delete(entry);
     else this.#displaced.set(entry, { home, standIn: from });
@@ -281,34 +322,52 @@ export class Rehoming {
 
   /** Does what is due. */
   step(nowMs: number): void {
-    if (nowMs >= this.#releaseAtMs) {
-      if (!this.#takers.isPast(nowMs) && ++this.#releaseRounds < SETTLE_ROUNDS_MAX)
-        this.#releaseAtMs = nowMs + SETTLE_MS;
-      else this.#release();
-    }
-    if (nowMs >= this.#settledAtMs) {
-      if (!this.#givers.isPast(nowMs) && ++this.#settleRounds < SETTLE_ROUNDS_MAX)
-        this.#settledAtMs = nowMs + SETTLE_MS;
-      else this.#settle(nowMs);
+    this.#nowMs = nowMs;
+    const nowNs = nowMs * NS_PER_MS;
+    if (nowNs >= this.#settling.deadlineNs) {
+      // Late SYNs may have been answered with cookies meanwhile.
+      this.#trustCookies(nowMs);
+      this.#displaceAgain();
+      this.#settling.step(nowNs);
+      if (this.#settling.isOver) this.#settled(nowMs);
     }
     // One batch after the other.
-    if (nowMs >= this.#retryAtMs && this.#settling.length === 0) {
+    if (nowMs >= this.#retryAtMs && this.#settling.isOver) {
       // The balancer may have moved something to a queue that is down.
       if (this.#out.size > 0) this.#spread();
       this.#rearrange(nowMs);
     }
   }
 
+  #settled(nowMs: number): void {
+    this.#goingHome.clear();
+    if ([...this.#out.values()].includes("leaving")) this.#retryAtMs = nowMs;
+    else if (this.#pins.count > 0 || this.#displaced.size > 0)
+      this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + RETRY_MS);
+  }
+
+  /** Entries that have not gone home, for want of filters: it is tried again. */
+  #displaceAgain(): void {
+    for (const [entry, displaced] of this.#goingHome) {
+      if (this.#placement?.queueOf(entry) === displaced.standIn) this.#displaced.set(entry, displaced);
+    }
+  }
+
+  /** There is no filter for a connection of the entry in `from`: it goes back, unless others have connections there. */
+  #stuck({ group: entry, from }: Pair): void {
+    const now = this.#placement?.queueOf(entry);
+    if (now === undefined || now === from || this.#isGone(from)) return;
+    const occupied = this.#occupied((other) => other === entry);
+    if (occupied.has(this.#key(entry, now)) || this.others.isForwarding(from, entry)) this.#torn++;
+    else this.#takeBack(entry, from, now);
+  }
+
   /** Gives entries back to their homes, and away from kernels that are to leave, where no connection needs them. */
   #rearrange(nowMs: number): void {
-    this.#sweepPins(nowMs);
-    this.#giveBack(nowMs);
-    this.#empty(nowMs);
-    this.#settleRounds = 0;
-    this.#givers.note(
-      this.#settling.map(({ from }) => from),
-      nowMs,
-    );
+    const pairs = [...this.#sweepPins(), ...this.#giveBack(), ...this.#empty()];
+    if (pairs.length > 0) this.#trustCookies(nowMs);
+    // Of entries that stay with those who have them, nothing is on its way anywhere else.
+    this.#settling.begin(pairs, nowMs * NS_PER_MS);
     const absences = [...this.#out.values()];
     const waiting = [...this.#displaced.values()].some(({ home }) => !this.#isGone(home));
     const expected = absences.some((absence) => absence !== "absent") || waiting || this.#pins.count > 0;
@@ -316,7 +375,9 @@ export class Rehoming {
     if (absences.includes("leaving")) this.#retryAtMs = nowMs + LEAVE_RETRY_MS;
   }
 
-  #giveBack(nowMs: number): void {
+  /** @returns what has been given away. */
+  #giveBack(): Pair[] {
+    const given: Pair[] = [];
     const occupied = this.#occupied((entry) => this.#displaced.has(entry));
     for (const [entry, { home, standIn }] of this.#displaced) {
       if (this.#placement?.queueOf(entry) !== standIn) {
@@ -324,88 +385,45 @@ export class Rehoming {
         this.#displaced.delete(entry);
         continue;
       }
-      if (this.#out.has(home) || occupied.has(this.#key(entry, standIn)) || this.isMigrating(entry)) continue;
-      this.#displaced.delete(entry);
-      this.#give({ entry, from: standIn, to: home, goesHome: true }, nowMs);
+      if (this.#out.has(home) || occupied.has(this.#key(entry, standIn))) continue;
+      if (this.others.isMigrating(entry) || this.others.isForwarding(home, entry)) continue;
+      given.push(this.#give(entry, standIn, home, true));
     }
+    return given;
   }
 
-  #empty(nowMs: number): void {
+  /** Of kernels that are to leave. @returns what has been given away. */
+  #empty(): Pair[] {
     const placement = this.#placement;
     const targets = this.#standIns().filter((queue) => !this.#out.has(queue));
     const leaving = [...this.#out.keys()].filter((queue) => this.#out.get(queue) === "leaving");
-    if (!placement || leaving.length === 0 || targets.length === 0) return;
+    if (!placement || leaving.length === 0 || targets.length === 0) return [];
     const named = new Map<number, number>();
     for (let entry = 0; entry < placement.entries; entry++) {
       const queue = placement.queueOf(entry);
-      if (queue !== undefined && leaving.includes(queue) && !this.isMigrating(entry)) named.set(entry, queue);
+      if (queue !== undefined && leaving.includes(queue) && !this.others.isMigrating(entry)) named.set(entry, queue);
     }
     const stuck = this.#pin(named);
-    let moved = 0;
+    const given: Pair[] = [];
     for (const [entry, from] of named) {
       if (stuck.has(this.#key(entry, from))) continue;
       const home = this.#displaced.get(entry)?.home;
       const goesHome = home !== undefined && targets.includes(home);
-      const to = goesHome ? home : (targets[moved++ % targets.length] as number);
-      if (goesHome) this.#displaced.delete(entry);
-      else this.#displaced.set(entry, { home: home ?? from, standIn: to });
-      this.#give({ entry, from, to, goesHome }, nowMs);
+      const to = goesHome ? home : (targets[given.length % targets.length] as number);
+      if (!this.others.isForwarding(to, entry)) given.push(this.#give(entry, from, to, goesHome));
     }
+    return given;
   }
 
-  #give(settling: Settling, nowMs: number): void {
-    this.#watch(settling, nowMs);
-    this.#placement?.place(settling.entry, settling.to, true);
-  }
-
-  /** Connections that turn up where the entry has been are looked for, and not reset where it is. */
-  #watch(settling: Settling, nowMs: number): void {
-    if (this.#settling.length === 0) {
-      this.#settledAtMs = nowMs + SETTLE_MS;
-      this.#trustCookies(nowMs);
-    }
-    this.#withhold(settling.to);
-    this.#settling.push(settling);
-  }
-
-  /**
-   * Looks for connections that were being opened at the old queue when their entry went. Once: unlike the balancer's
-   * settling it does not look again when the filters are written. In threads a connection that ends meanwhile, and
-   * whose ports the peer uses again within these milliseconds, leaves a filter that leads the next one away from its
-   * home, where it was opened; it is reset, or the filter is swept first (RETRY_MS).
-   */
-  #settle(nowMs: number): void {
-    const placement = this.#placement as Placement;
-    // Late SYNs may have been answered with cookies meanwhile.
-    this.#trustCookies(nowMs);
-    // Also of entries that somebody (the balancer, the end of another kernel) has given to a third kernel meanwhile.
-    for (const { entry, from, to, goesHome } of this.#settling) {
-      // Not moved, for want of filters: it is tried again.
-      if (goesHome && placement.queueOf(entry) === from) this.#displaced.set(entry, { home: to, standIn: from });
-    }
-    const present = this.#settling.filter(
-      ({ entry, from }) => placement.queueOf(entry) !== from && !this.#isGone(from),
-    );
-    const entries = new Map(present.map((settling) => [settling.entry, settling]));
-    const occupied = this.#occupied((entry) => entries.has(entry));
-    const late = present.filter(({ entry, from }) => occupied.has(this.#key(entry, from)));
-    const stuck = this.#pin(new Map(late.map(({ entry, from }) => [entry, from])));
-    for (const { entry, from, to } of late) {
-      if (!stuck.has(this.#key(entry, from))) continue;
-      if (occupied.has(this.#key(entry, to)) || placement.queueOf(entry) !== to) {
-        this.#torn++;
-        continue;
-      }
-      this.#takeBack(entry, from, to);
-    }
-    // What had been steered before the filters were written may still lie before the new one.
-    this.#releaseAtMs = nowMs + SETTLE_MS;
-    this.#releaseRounds = 0;
-    this.#takers.note(this.#silent, nowMs);
-    this.#settling = [];
-    this.#settledAtMs = Number.POSITIVE_INFINITY;
-    if ([...this.#out.values()].includes("leaving")) this.#retryAtMs = nowMs;
-    else if (this.#pins.count > 0) this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + RETRY_MS);
+  #give(entry: number, from: number, to: number, goesHome: boolean): Pair {
+    const home = this.#displaced.get(entry)?.home ?? from;
+    if (goesHome) {
+      this.#displaced.delete(entry);
+      this.#goingHome.set(entry, { home: to, standIn: from });
+    } else this.#displaced.set(entry, { home, standIn: to });
+    this.#settling.prepare([from, to]);
+    this.#placement?.place(entry, to, true);
+    return { group: entry, from };
   }
 
   /**
@@ -418,22 +436,25 @@ export class Rehoming {
     this.#forEachFlow((flow, entry, queue) => {
       if (wanted.get(entry) !== queue) return;
       const pinned = { ...flow, remote: flow.remote.slice(), kernel: queue, group: entry };
-      if (!this.#pins.add(pinned, 0)) stuck.add(this.#key(entry, queue));
+      if (!this.others.isPinned(pinned) && !this.#pins.add(pinned, this.#nowMs * NS_PER_MS))
+        stuck.add(this.#key(entry, queue));
     });
     return stuck;
   }
 
-  #sweepPins(nowMs: number): void {
-    if (this.#pins.count === 0) return;
+  /** @returns what filters of ended connections have led astray: the peer may just have opened its next one there. */
+  #sweepPins(): Pair[] {
+    if (this.#pins.count === 0) return [];
     const living = new Set<string>();
     this.#forEachFlow((flow, _entry, queue) => living.add(`${queue} ${flowKey(flow)}`));
-    const ended = this.#pins.sweep(Number.POSITIVE_INFINITY, (key, kernel) => living.has(`${kernel} ${key}`));
-    // The peer may just have opened its next connection from the same port, by the filter.
-    for (const { group: entry, kernel: from } of ended) {
-      const to = this.#placement?.queueOf(entry);
-      if (to !== undefined && to !== from && !this.#isGone(from))
-        this.#watch({ entry, from, to, goesHome: false }, nowMs);
-    }
+    const isNeeded = (key: string, kernel: number) =>
+      living.has(`${kernel} ${key}`) || this.others.isStolenFrom(kernel);
+    const ended = this.#pins.sweep((this.#nowMs - SWEEP_MS) * NS_PER_MS, isNeeded);
+    const elsewhere = ended.filter(({ group, kernel }) => {
+      const to = this.#placement?.queueOf(group);
+      return to !== undefined && to !== kernel && !this.#isGone(kernel);
+    });
+    return elsewhere.map(({ group, kernel }) => ({ group, from: kernel }));
   }
 
   /** Which of the wanted entries have a connection in which kernel. */
@@ -446,10 +467,14 @@ export class Rehoming {
   }
 
   /** Connections of all kernels that are there, with the entry that places them; valid during the call only. */
-  #forEachFlow(visit: (flow: ReplyTuple, entry: number, queue: number) => void): void {
-    const { addresses, memoryOf, queues } = this.#options;
+  #forEachFlow(
+    visit: (flow: ReplyTuple, entry: number, queue: number) => void,
+    queues: Iterable<number> = Array(this.#options.queues).keys(),
+  ): void {
+    const { addresses, memoryOf } = this.#options;
     const placement = this.#placement;
-    for (let queue = 0; placement && queue < queues; queue++) {
+    if (!placement) return;
+    for (const queue of queues) {
       const memory = this.#isGone(queue) ? undefined : memoryOf(queue);
       if (!memory) continue;
       forEachConnection(memory, (remote, remotePort, localIndex, localPort) => {
@@ -471,23 +496,5 @@ export class Rehoming {
       Array.from({ length: queues }, (_, queue) => memoryOf(queue)),
       nowMs,
     );
-  }
-
-  #withhold(queue: number): void {
-    const memory = this.#options.memoryOf(queue);
-    if (!memory) return;
-    this.#silent.add(queue);
-    Atomics.or(memory.words, WITHHOLD_WORD, WITHHOLD_REHOMING);
-  }
-
-  #release(): void {
-    this.#releaseAtMs = Number.POSITIVE_INFINITY;
-    this.#releaseRounds = 0;
-    for (const queue of this.#silent) {
-      if (this.#settling.some(({ to }) => to === queue)) continue;
-      this.#silent.delete(queue);
-      const memory = this.#options.memoryOf(queue);
-      if (memory) Atomics.and(memory.words, WITHHOLD_WORD, ~WITHHOLD_REHOMING);
-    }
   }
 }

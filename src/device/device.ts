@@ -174,8 +174,10 @@ export interface Device {
    * when all of it has taken effect. Missing: a write takes effect at once.
    */
   commitTables?(then?: () => void): void;
-  /** Writes that have not taken effect yet. */
-  readonly pendingWrites?: number;
+  /** How often the tables have been written so far. Missing: each write takes effect at once. */
+  readonly writes?: number;
+  /** The first so many writes have taken effect, been refused, or been overtaken by later ones. */
+  hasWritten?(writes: number): boolean;
   /** Frames that the device has delivered to each queue. */
   queueFrames(): number[];
   /** Frames among them that software has placed (steered/device.ts); missing: none. */

@@ -71,6 +71,7 @@ class ThreadStack extends StackBase implements Stack {
       isMigrating: (group) => this.#migrator.isMoving(group),
       isGroupMoving: (group) => this.#migrator.isGroupMoving(group),
       isForwarding: (kernelId, group) => this.#migrator.forwards(kernelId, group),
+      isPinnedElsewhere: (flow) => this.#supervision.rehoming.isPinned(flow),
       steal: (order) => this.#migrator.steal(this.#supervision.rehoming.handPinsTo(order)),
     });
     this.#migrator = createMigrator(plan, {
@@ -86,7 +87,13 @@ class ThreadStack extends StackBase implements Stack {
       },
       pinned: (group) => [...this.#balancing.pinnedOf(group), ...this.#supervision.rehoming.pinnedOf(group)],
     });
-    this.#supervision.rehoming.isMigrating = (entry) => this.#migrator.isMovingEntry(entry);
+    this.#supervision.rehoming.others = {
+      isMigrating: (entry) => this.#migrator.isMovingEntry(entry),
+      isGroupMoving: (entry) => this.#migrator.isGroupMovingEntry(entry),
+      isForwarding: (queue, entry) => this.#migrator.forwardsEntry(queue, entry),
+      isPinned: (flow) => this.#balancing.isPinned(flow),
+      isStolenFrom: (queue) => this.#migrator.isStealingFrom(queue),
+    };
     this.#device.onGroupsRefused = (groups, why) => {
       this.#balancing.refused(groups, why);
       this.#supervision.groupsRefused();

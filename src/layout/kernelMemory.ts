@@ -46,11 +46,13 @@ export const HEALTH_SLEEPING = 4;
 /** u32, atomic: polls so far; stands still when the kernel hangs. */
 export const HEALTH_HEARTBEAT = 8;
 /**
- * u32: not 0 while this kernel takes flow groups back from others: a segment that belongs to no connection here may
- * belong to one there that was opened at that moment, so it is dropped instead of answered with RST. Written by the
- * owner.
+ * u32, atomic, bits: not 0 while the device's steering changes, or this kernel is about to end: a segment that belongs
+ * to no connection here may belong to one elsewhere, so it is dropped instead of answered with RST. Written by the stack.
  */
 export const HEALTH_WITHHOLD_RST = 12;
+export const WITHHOLD_RST_REHOMING = 1;
+export const WITHHOLD_RST_BALANCER = 2;
+export const WITHHOLD_RST_ENDING = 4;
 /** u32, microseconds, wraps: time that the kernel's thread has worked for it. Written by whoever drives the kernel. */
 export const HEALTH_BUSY_US = 16;
 /**

@@ -129,10 +129,27 @@ export class Migrator {
     return this.#forwarding.some((steal) => steal.forwards(kernelId, group));
   }
 
-  /** As isMoving(), by the group's entry of the device's placement. */
-  isMovingEntry(entry: number): boolean {
+  /** Connections of the kernel may be frozen, to be stolen. */
+  isStealingFrom(kernelId: number): boolean {
+    return this.#stealing?.order.from === kernelId;
+  }
+
+  /** As forwards(), by the group's entry of the device's placement. */
+  forwardsEntry(kernelId: number, entry: number): boolean {
     const { placement } = this.#options.device;
-    if (this.#stealing?.touchesEntry(entry)) return true;
+    for (const undone of this.#undone) {
+      if (undone.kernelId === kernelId && placement?.entryOfGroup?.(undone.group) === entry) return true;
+    }
+    return this.#forwarding.some((steal) => steal.forwardsEntry(kernelId, entry));
+  }
+
+  /** As isMoving() and isGroupMoving(), by the group's entry of the device's placement. */
+  isMovingEntry(entry: number): boolean {
+    return this.#stealing?.touchesEntry(entry) === true || this.isGroupMovingEntry(entry);
+  }
+
+  isGroupMovingEntry(entry: number): boolean {
+    const { placement } = this.#options.device;
     for (const { group } of [...(this.#active ? [this.#active] : []), ...this.#ending]) {
       if (placement?.entryOfGroup?.(group) === entry) return true;
     }

@@ -88,6 +88,11 @@ export class Steal {
     return this.#forwarder === kernelId && this.#groups.has(group);
   }
 
+  /** As forwards(), by an entry of the device's placement. */
+  forwardsEntry(kernelId: number, entry: number): boolean {
+    return this.#forwarder === kernelId && this.#hasGroupOf(entry);
+  }
+
   get isForwarding(): boolean {
     return this.#forwarder !== undefined;
   }
@@ -97,7 +102,13 @@ export class Steal {
     const { placement } = this.#options.device;
     if (this.#phase === "over") return false;
     if (this.#phase === "freeze") return placement?.queueOf(entry) === this.order.from;
-    return [...this.#groups].some((group) => placement?.entryOfGroup?.(group) === entry);
+    return this.#hasGroupOf(entry);
+  }
+
+  #hasGroupOf(entry: number): boolean {
+    const { placement } = this.#options.device;
+    for (const group of this.#groups) if (placement?.entryOfGroup?.(group) === entry) return true;
+    return false;
   }
 
   /** A kernel has ended: nothing more comes from it. */

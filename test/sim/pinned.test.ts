@@ -1,7 +1,7 @@
 /**
  * Goal: wherever threads stand still, whatever has not been written yet, no connection is reset because the balancer
- * has moved its group, pinned it, stolen it, or removed its filter; and in the end nothing is pinned, and every kernel
- * answers again. Method: pinnedRun.ts.
+ * has moved its group, pinned it, stolen it, or removed its filter, or because a kernel has left or come back; and in
+ * the end nothing is pinned, and every kernel answers again. Method: pinnedRun.ts.
  * Replay: SEED=… npx vitest run --project fast test/sim/pinned
  */
 import { describe, expect, test } from "vitest";
@@ -27,7 +27,7 @@ test.runIf(given !== undefined)(`replay of seed ${given ?? "(SEED is not set)"}`
 
 describe.runIf(given === undefined)("pinned and stolen connections on threads that stand still", () => {
   const firsts = Array.from({ length: Math.ceil(SEEDS / SEEDS_PER_TEST) }, (_, i) => FIRST_SEED + i * SEEDS_PER_TEST);
-  const sums = { connections: 0, moves: 0, stolen: 0, withheld: 0 };
+  const sums = { connections: 0, moves: 0, stolen: 0, withheld: 0, left: 0 };
 
   test.each(firsts)("seeds from %i on", { timeout: 300_000 }, async (first) => {
     for (let seed = first; seed < Math.min(first + SEEDS_PER_TEST, FIRST_SEED + SEEDS); seed++) {
@@ -40,6 +40,7 @@ describe.runIf(given === undefined)("pinned and stolen connections on threads th
     expect(sums.moves).toBeGreaterThan(1000);
     expect(sums.stolen).toBeGreaterThan(1000);
     expect(sums.withheld).toBeGreaterThan(0);
+    expect(sums.left).toBeGreaterThan(100);
   });
 
   test("the same seed gives the same run", async () => {

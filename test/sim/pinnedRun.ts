@@ -2,12 +2,15 @@
  * From a seed to a run in which kernels, the device's owner and the balancer come to their turns as threads do on a
  * busy machine: any of them may stand still for tens of milliseconds, and what the balancer writes takes effect when
  * the owner comes to it. Groups move with pinned connections, waiting connections are stolen, and the peer opens its
- * few ports again and again, at once. Real kernels, the real balancer and migrator, virtual time, no promises.
+ * few ports again and again, at once. In every other run kernels also leave, one at a time, and come back: the
+ * re-homing gives their entries away and back. Real kernels, the real balancer, migrator and re-homing, virtual time, no
+ * promises.
  */
 import { Balancer } from "../../src/balancer/balancer.ts";
 import type { Move, Policy, StealMove } from "../../src/balancer/policy.ts";
 import { decodeWriteBatch, encodeWriteAnswer, type TableWrite } from "../../src/control/deviceMessages.ts";
 import { OwnedDevice } from "../../src/control/ownedDevice.ts";
+import { Rehoming } from "../../src/control/rehoming.ts";
 import type { Card } from "../../src/device/card/card.ts";
 import { createSegment } from "../../src/device/card/segment.ts";
 import { parseAddress } from "../../src/ip/address.ts";
@@ -43,6 +46,8 @@ export type PinnedRun = {
   readonly moves: number;
   readonly stolen: number;
   readonly withheld: number;
+  /** How often a kernel has been emptied, and come back. */
+  readonly left: number;
   readonly virtualNs: number;
 };
 
@@ -66,7 +71,13 @@ class World {
   readonly balancer: Balancer;
   readonly owned: OwnedDevice;
   nowNs = 1e9;
+  readonly rehoming: Rehoming;
   wantsMoves = true;
+  left = 0;
+  /** Draws who leaves, and when; undefined: nobody does. */
+  readonly #leaves: Prng | undefined;
+  /** The kernel that is leaving or has left. */
+  #away: number | undefined;
   readonly #card: Card;
   readonly #prng: Prng;
   readonly #hosts: readonly KernelHost[];
@@ -75,43 +86,65 @@ class World {
   readonly #writes: (() => void)[] = [];
   readonly #asked: (() => void)[][] = Array.from({ length: KERNELS }, () => []);
 
-  constructor(card: Card, server: Stack, prng: Prng) {
+  constructor(card: Card, server: Stack, prng: Prng, leaves?: Prng) {
     this.#card = card;
     this.#prng = prng;
+    this.#leaves = leaves;
     this.#hosts = server.kernels;
     this.owned = new OwnedDevice(card);
     this.owned.attach((payload, onWritten) => this.#writes.push(() => onWritten(this.#write(payload))));
     const agentOf = (kernelId: number): MigrationAgent | undefined =>
       this.#hosts[kernelId]?.migrationAgent(new CallCarrier(kernelId, (other) => agentOf(other)));
-    const isRunning = () => true;
+    const memoryOf = (kernel: number) => this.#hosts[kernel]?.memory;
+    this.rehoming = new Rehoming({ device: this.owned, queues: KERNELS, memoryOf, addresses: [SERVER] });
+    this.rehoming.others = {
+      isMigrating: (entry) => this.#migrator.isMovingEntry(entry),
+      isGroupMoving: (entry) => this.#migrator.isGroupMovingEntry(entry),
+      isForwarding: (queue, entry) => this.#migrator.forwardsEntry(queue, entry),
+      isPinned: (flow) => this.balancer.isPinned(flow),
+      isStolenFrom: (queue) => this.#migrator.isStealingFrom(queue),
+    };
     this.#migrator = new Migrator({
       device: this.owned,
       kernels: () => KERNELS,
-      isUp: isRunning,
-      isRunning,
+      isUp: (kernelId) => kernelId !== this.#away,
+      isRunning: () => true,
       ask: (kernelId, request, reply) => {
         this.#asked[kernelId]?.push(() => agentOf(kernelId)?.handle(request, reply));
       },
       commitsOf: (kernelId) => this.#hosts[kernelId]?.memory.loadU32(HEALTH_BASE + HEALTH_MIGRATIONS) ?? 0,
       nowNs: () => this.nowNs,
       addresses: [SERVER],
-      unpin: (group) => this.balancer.unpin(group),
-      pinned: (group) => this.balancer.pinnedOf(group),
+      unpin: (group) => {
+        const repins = [this.balancer.unpin(group), this.rehoming.unpin(group)];
+        return () => {
+          for (const repin of repins) repin();
+        };
+      },
+      pinned: (group) => [...this.balancer.pinnedOf(group), ...this.rehoming.pinnedOf(group)],
     });
     this.balancer = new Balancer({
       device: this.owned,
       policy: this.#policy(),
       kernels: KERNELS,
       rxLanes: card.rxLanes,
-      memoryOf: (kernel) => this.#hosts[kernel]?.memory,
+      memoryOf: (kernel) => (kernel === this.#away ? undefined : memoryOf(kernel)),
+      runningMemoryOf: memoryOf,
       addresses: [SERVER],
+      isPinnedElsewhere: (flow) => this.rehoming.isPinned(flow),
       isMigrating: (group) => this.#migrator.isMoving(group),
       isGroupMoving: (group) => this.#migrator.isGroupMoving(group),
       isForwarding: (kernel, group) => this.#migrator.forwards(kernel, group),
-      steal: (order) => this.#migrator.steal(order),
+      steal: (order) => this.#migrator.steal(this.rehoming.handPinsTo(order)),
     });
-    this.owned.onGroupsRefused = (groups, why) => this.balancer.refused(groups, why);
-    this.owned.onFiltersRefused = (flows) => this.balancer.filtersRefused(flows);
+    this.owned.onGroupsRefused = (groups, why) => {
+      this.balancer.refused(groups, why);
+      this.rehoming.refused();
+    };
+    this.owned.onFiltersRefused = (flows) => {
+      this.balancer.filtersRefused(flows);
+      this.rehoming.filtersRefused(flows);
+    };
   }
 
   threads(): Thread[] {
@@ -132,8 +165,24 @@ class World {
   }
 
   balancerTurn(): void {
+    const nowMs = this.nowNs / MS;
+    this.#leaveAndReturn(nowMs);
+    if (nowMs >= this.rehoming.deadlineMs) this.rehoming.step(nowMs);
     if (this.nowNs >= this.balancer.deadlineNs) this.balancer.step(this.nowNs);
     this.owned.commitTables();
+  }
+
+  #leaveAndReturn(nowMs: number): void {
+    if (!this.#leaves || this.#leaves.below(40) > 0) return;
+    if (this.#away === undefined) {
+      if (!this.wantsMoves) return;
+      this.#away = this.#leaves.below(KERNELS);
+      this.rehoming.leave(this.#away, nowMs);
+    } else if (this.rehoming.hasLeft(this.#away)) {
+      this.rehoming.restore(this.#away, nowMs);
+      this.#away = undefined;
+      this.left++;
+    }
   }
 
   /** Everybody comes to a turn. */
@@ -175,7 +224,8 @@ class World {
   }
 
   #apply(write: TableWrite): void {
-    if (write.op === "group") this.#card.moveFlowGroup(write.group, write.queue);
+    if (write.op === "place") this.#card.placement.place(write.entry, write.queue);
+    else if (write.op === "group") this.#card.moveFlowGroup(write.group, write.queue);
     else if (write.op === "clear") this.#card.clearFilter(write.flow);
     else if (write.op !== "set") throw new Error(`nobody has asked for "${write.op}"`);
     else if (!this.#card.setFilter(write.flow, write.queue)) throw new Error("the card has run out of filters");
@@ -281,7 +331,7 @@ export async function runPinned(seed: number): Promise<PinnedRun> {
 
 async function run(seed: number, card: Card, server: Stack, client: Stack): Promise<PinnedRun> {
   const prng = new Prng(seed);
-  const world = new World(card, server, new Prng(seed, 1));
+  const world = new World(card, server, new Prng(seed, 1), seed % 2 === 1 ? new Prng(seed, 2) : undefined);
   const clientHost = client.kernels[0] as KernelHost;
   const accepts = server.kernels.map(serve);
   const peer = new Peer(clientHost);
@@ -313,7 +363,17 @@ async function run(seed: number, card: Card, server: Stack, client: Stack): Prom
     world.allTurn();
   }
   const { stolen, moves, pinned, strays } = world.balancer.stats();
-  const rest = { pinned, strays, filters: card.registers.filterCount, withholding: 0, connections: 0, resets: 0 };
+  const { displacedEntries: displaced, tornEntries: torn } = world.rehoming;
+  const rest = {
+    pinned,
+    strays,
+    displaced,
+    torn,
+    filters: card.registers.filterCount,
+    withholding: 0,
+    connections: 0,
+    resets: 0,
+  };
   const { total } = await server.stats();
   rest.connections = total.gaugeConnections ?? 0;
   rest.resets = (await client.stats()).total.tcpRstReceived ?? 0;
@@ -326,6 +386,7 @@ async function run(seed: number, card: Card, server: Stack, client: Stack): Prom
     moves: Object.values(moves).reduce((sum, count) => sum + count, 0),
     stolen: stolen.reduce((sum, count) => sum + count, 0),
     withheld: total.tcpRstWithheld ?? 0,
+    left: world.left,
     virtualNs,
   };
 }
