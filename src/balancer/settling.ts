@@ -3,9 +3,8 @@
  * to a kernel: of the balancer's groups, and of the re-homing's entries (control/rehoming.ts). Nobody sees all threads
  * and the device at one instant: a SYN may have been on its way, a connection may end while its filter is being
  * written, and the peer may open the next one from the same port at home. So the kernels and what is pinned are
- * compared, mended and compared again, until nothing is left
- * to mend; and until then
- * the kernels concerned do not answer what they do not know with RST.
+ * compared, mended and compared again, until nothing is left to mend; and until then the kernels concerned do not
+ * answer what they do not know with RST.
  *
  * ```
  *  begin() ──▶ the owner writes ──▶ both kernels read what lay before them ──▶ look ──nothing to mend──▶ over

@@ -13,8 +13,8 @@
  * ```
  * A SYN may be on its way to the old queue at the moment of the change. Therefore every change settles, as the
  * balancer's do (../balancer/settling.ts): the kernels concerned answer unknown segments with silence, not RST, until a
- * look has found nothing to mend. A connection at the old queue gets an exact filter, where the device has some; otherwise
- * the entry goes back.
+ * look has found nothing to mend. A connection at the old queue gets an exact filter, where the device has some;
+ * otherwise the entry goes back.
  */
 import { flowKey, type PinnedFlow, Pins } from "../balancer/pins.ts";
 import { type Pair, Settling } from "../balancer/settling.ts";

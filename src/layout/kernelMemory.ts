@@ -47,7 +47,8 @@ export const HEALTH_SLEEPING = 4;
 export const HEALTH_HEARTBEAT = 8;
 /**
  * u32, atomic, bits: not 0 while the device's steering changes, or this kernel is about to end: a segment that belongs
- * to no connection here may belong to one elsewhere, so it is dropped instead of answered with RST. Written by the stack.
+ * to no connection here may belong to one elsewhere, so it is dropped instead of answered with RST. Written by the
+ * stack.
  */
 export const HEALTH_WITHHOLD_RST = 12;
 export const WITHHOLD_RST_REHOMING = 1;

@@ -3,8 +3,8 @@
  * busy machine: any of them may stand still for tens of milliseconds, and what the balancer writes takes effect when
  * the owner comes to it. Groups move with pinned connections, waiting connections are stolen, and the peer opens its
  * few ports again and again, at once. In every other run kernels also leave, one at a time, and come back: the
- * re-homing gives their entries away and back. Real kernels, the real balancer, migrator and re-homing, virtual time, no
- * promises.
+ * re-homing gives their entries away and back. Real kernels, the real balancer, migrator and re-homing, virtual time,
+ * no promises.
  */
 import { Balancer } from "../../src/balancer/balancer.ts";
 import type { Move, Policy, StealMove } from "../../src/balancer/policy.ts";
