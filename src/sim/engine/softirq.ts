@@ -78,6 +78,8 @@ export class Softirq {
         stackNs += ns.synCycles;
         locks++;
       } else if (connections.halfOpen.get(slot) === 1) {
+        // What comes behind it in the same burst finds the child.
+        connections.halfOpen.set(slot, 0);
         own[acks++] = slot;
         stackNs += ns.childCycles;
         locks++;
@@ -102,12 +104,12 @@ export class Softirq {
     const accepted = Math.min(kernel.acceptQueue - before, acks);
     for (let i = 0; i < accepted; i++) {
       const slot = own[i] as number;
-      connections.halfOpen.set(slot, 0);
       connections.lastCore.set(slot, core);
       connections.lastDataCore.set(slot, core);
       listener.acceptCount++;
       t = this.#wakeAcceptors(listener, core, t);
     }
+    for (let i = accepted; i < acks; i++) connections.halfOpen.set(own[i] as number, 1);
     return this.#follow(kernel, events, core, t, -1);
   }
 
