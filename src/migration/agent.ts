@@ -46,7 +46,10 @@ const AREA_BYTES = 68 * 1024;
 type Draining = { readonly reply: Reply; turns: number };
 type Freezing = { readonly group: number; readonly to: number; readonly reply: Reply; first: number };
 type Leaving = {
-  readonly untilNs: number;
+  /** What was cancelled, until the device's tables are written; then, and of what has gone, undefined. */
+  unwritten: MoveId | undefined;
+  /** Undefined until the first turn after that: a kernel that sleeps does not know what time it is. */
+  untilNs: number | undefined;
   readonly reply: Reply;
   /** Its frames are as all others again. */
   readonly over: () => void;
@@ -145,6 +148,10 @@ export class MigrationAgent implements Parcels {
         this.#stay(request.group);
         reply({ status: OK });
         break;
+      case "written":
+        this.#written(request.move);
+        reply({ status: OK });
+        break;
     }
     this.#host.requestTurn();
   }
@@ -153,7 +160,9 @@ export class MigrationAgent implements Parcels {
   get deadlineNs(): number {
     if (this.#draining || this.#freezing || this.#transfer) return this.#host.nowNs;
     let deadlineNs = Number.POSITIVE_INFINITY;
-    for (const { untilNs } of this.#left.values()) deadlineNs = Math.min(deadlineNs, untilNs);
+    for (const { unwritten, untilNs } of this.#left.values()) {
+      if (unwritten === undefined) deadlineNs = Math.min(deadlineNs, untilNs ?? this.#host.nowNs);
+    }
     return deadlineNs;
   }
 
@@ -263,9 +272,13 @@ export class MigrationAgent implements Parcels {
     this.#forward(group, reply, () => this.#host.exports.migrationSetGroup(group, GROUP_STEADY));
   }
 
-  /** Late frames are forwarded for a while. */
-  #forward(key: number, reply: Reply, over: () => void): void {
-    this.#left.set(key, { untilNs: this.#host.nowNs + LATE_NS, reply, over, frames: 0, turnsOver: 0 });
+  /** Late frames are forwarded for a while. @param unwritten which begins when that is written. */
+  #forward(key: number, reply: Reply, over: () => void, unwritten?: MoveId): void {
+    this.#left.set(key, { unwritten, untilNs: undefined, reply, over, frames: 0, turnsOver: 0 });
+  }
+
+  #written(move: MoveId): void {
+    for (const leaving of this.#left.values()) if (leaving.unwritten === move) leaving.unwritten = undefined;
   }
 
   #stay(group: number): void {
@@ -307,6 +320,8 @@ export class MigrationAgent implements Parcels {
       if (leaving) leaving.frames++;
     }
     for (const [group, leaving] of this.#left) {
+      if (leaving.unwritten !== undefined) continue;
+      leaving.untilNs ??= nowNs + LATE_NS;
       if (nowNs < leaving.untilNs) continue;
       // A thread that was not run for long has frames before it that have come in time: they are looked at first.
       const turns = leaving.turnsOver++;
@@ -409,10 +424,11 @@ export class MigrationAgent implements Parcels {
     }
     exports.migrationSetGroup(group, GROUP_LEFT + back);
     exports.migrationReplayHeld(group);
-    this.#forward(group, reply, () => {
+    const over = () => {
       exports.migrationSetGroup(group, GROUP_STEADY);
       exports.stealDetour(move, GROUP_STEADY);
-    });
+    };
+    this.#forward(group, reply, over, move);
   }
 
   /** @param use gets where the remote address lies, and the ports as they stand in a segment. */
@@ -498,7 +514,7 @@ export class MigrationAgent implements Parcels {
     }
     exports.stealDetour(move, GROUP_LEFT + back);
     exports.migrationReplayHeld(FLOW_GROUPS);
-    this.#forward(stealKey(move), reply, () => exports.stealDetour(move, GROUP_STEADY));
+    this.#forward(stealKey(move), reply, () => exports.stealDetour(move, GROUP_STEADY), move);
   }
 
   #flowOf(handle: number): Flow {

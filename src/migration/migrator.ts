@@ -15,7 +15,7 @@ import { EOPNOTSUPP, OK } from "../layout/status.ts";
 import type { StackPlan } from "../kernel/stackPlan.ts";
 import type { PinnedFlow } from "../balancer/pins.ts";
 import type { Arrival, MigrationAnswer, MigrationRequest, MoveId, PinnedTo, Reply } from "./request.ts";
-import { Steal, type StealOrder } from "./steal.ts";
+import { Steal, type StealOrder, tellWritten } from "./steal.ts";
 
 const MOVE_ID_MAX = 0xffffffff;
 
@@ -426,6 +426,7 @@ export class Migrator {
         const undone = { group, kernelId: to };
         this.#undone.add(undone);
         ask(to, { ask: "cancel", move: id, group, back, pinned }, () => this.#undone.delete(undone));
+        tellWritten(this.#options, to, id);
       }
     }
     this.#end(move, () => move.reject(error));

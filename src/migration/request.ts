@@ -46,7 +46,7 @@ export type StealRequest =
   | { readonly ask: "stealCommit"; readonly move: MoveId; readonly from: number }
   /** Forget what has gone; answered when late frames are no longer forwarded. */
   | { readonly ask: "stealGone"; readonly move: MoveId }
-  /** Nothing will come. Frames laid aside go to kernel `back`, if it is there; answered as stealGone is. */
+  /** Nothing will come. Frames laid aside go to kernel `back`, if it is there; answered a while after "written". */
   | { readonly ask: "stealCancel"; readonly move: MoveId; readonly back: number | undefined }
   /** What is frozen stays. */
   | { readonly ask: "stealStay"; readonly move: MoveId };
@@ -70,7 +70,7 @@ export type MigrationRequest =
   | { readonly ask: "gone"; readonly group: number }
   /**
    * Nothing will come. Frames laid aside go to kernel `back`, if it is known; those of `pinned` flows, to theirs.
-   * Answered as "gone" is.
+   * Answered a while after "written".
    */
   | {
       readonly ask: "cancel";
@@ -80,7 +80,9 @@ export type MigrationRequest =
       readonly pinned: readonly PinnedTo[];
     }
   /** What is frozen stays. */
-  | { readonly ask: "stay"; readonly group: number };
+  | { readonly ask: "stay"; readonly group: number }
+  /** The device brings nothing here any more of what was cancelled: late frames are forwarded for a while yet. */
+  | { readonly ask: "written"; readonly move: MoveId };
 
 export type MigrationAnswer = {
   /** 0, or a negative errno: EOPNOTSUPP for connections that cannot leave their application. */

@@ -231,6 +231,7 @@ export class Steal {
     for (const flow of this.#pinned) unpin(flow);
     if (thiefKnows && isRunning(to)) {
       this.#forward(to, { ask: "stealCancel", move: this.id, back: lives ? from : undefined });
+      tellWritten(this.#options, to, this.id);
     }
     this.#end({ connections: 0, refusal });
   }
@@ -260,4 +261,11 @@ export class Steal {
     this.#release();
     this.#ended();
   }
+}
+
+/** The kernel forwards what comes for a cancelled move until the tables say so, and for a while after. */
+export function tellWritten({ ask, device }: MigratorOptions, kernelId: number, move: MoveId): void {
+  const tell = () => ask(kernelId, { ask: "written", move }, () => {});
+  if (device.commitTables) device.commitTables(tell);
+  else tell();
 }

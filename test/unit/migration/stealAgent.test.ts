@@ -198,7 +198,11 @@ describe("the agents of a steal, with traffic at every step", () => {
       pair.ask(0, { ask: "stealStay", move: MOVE });
       if (when !== "before the thief knows") {
         pair.ask(1, { ask: "stealCancel", move: MOVE, back: 0 });
+        // However late it is that the device brings them to the old kernel again.
+        pair.settle(3 * LATE_NS);
+        pair.talk();
         pair.filter(undefined);
+        pair.ask(1, { ask: "written", move: MOVE });
       }
       pair.settle(2 * LATE_NS);
       expect(pair.acceptAll(0)).toEqual([pair.sent, pair.sent, pair.sent, pair.sent]);
