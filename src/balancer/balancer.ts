@@ -413,7 +413,8 @@ export class Balancer {
       else if (!this.#pins.add(flow, nowNs)) refuse(flow.group, "filters");
     };
     const kernels = [...new Set(moves.map(({ from }) => from))];
-    this.#forEachFlow(kernels, guard);
+    const isWanted = (group: number) => wanted.has(group);
+    this.#forEachFlow(kernels, guard, isWanted);
     if (wanted.size === 0) return refused;
     this.#trustCookies(nowNs);
     const threads = kernels.some((kernel) => this.#options.memoryOf(kernel)?.shared);
@@ -429,7 +430,7 @@ export class Balancer {
     // Only other threads can have done anything since.
     if (threads) {
       const moved = [...wanted.values()];
-      this.#forEachFlow(kernels, guard);
+      this.#forEachFlow(kernels, guard, isWanted);
       const back = moved.filter(({ group }) => !wanted.has(group));
       for (const { group, from } of back) device.moveFlowGroup?.(group, from);
       this.#settling.begin([...wanted.values(), ...back.map(({ group, to }) => ({ group, from: to }))], nowNs);
@@ -460,7 +461,10 @@ export class Balancer {
   #sweep(nowNs: number): void {
     this.#sweepAtNs = nowNs + SWEEP_NS;
     const living = new Set<string>();
-    this.#forEachFlow(this.#pins.kernels(), (flow) => living.add(`${flow.kernel} ${flowKey(flow)}`));
+    const groups = new Set<number>();
+    this.#pins.forEachPair((_kernel, group) => groups.add(group));
+    const note = (flow: PinnedFlow) => living.add(`${flow.kernel} ${flowKey(flow)}`);
+    this.#forEachFlow(this.#pins.kernels(), note, (group) => groups.has(group));
     // On their way they are in no kernel.
     for (const flow of this.#stealing.onTheWay()) living.add(`${flow.kernel} ${flowKey(flow)}`);
     const isNeeded = (key: string, kernel: number) =>
@@ -480,7 +484,8 @@ export class Balancer {
     visit: (flow: PinnedFlow) => void,
     isWanted: (group: number) => boolean = () => true,
   ): void {
-    const { addresses, memoryOf, runningMemoryOf = memoryOf } = this.#options;
+    const { addresses, device, memoryOf, runningMemoryOf = memoryOf } = this.#options;
+    const rule = groupRuleOf(device.capabilities);
     for (const kernel of kernels) {
       const memory = runningMemoryOf(kernel);
       if (!memory) continue;
@@ -491,11 +496,15 @@ export class Balancer {
           if (isWanted(group)) visit({ ...tuple, kernel, group });
         });
       }
-      forEachConnection(memory, (remote, remotePort, localIndex, localPort) => {
-        const local = addresses[localIndex];
-        const group = this.#groupOf({ remotePort, localPort });
-        if (local && isWanted(group)) visit({ remote: remote.slice(), remotePort, local, localPort, kernel, group });
-      });
+      forEachConnection(
+        memory,
+        (remote, remotePort, localIndex, localPort) => {
+          const local = addresses[localIndex];
+          const group = groupOfPorts(remotePort, localPort, rule);
+          if (local) visit({ remote: remote.slice(), remotePort, local, localPort, kernel, group });
+        },
+        (remotePort, localPort) => isWanted(groupOfPorts(remotePort, localPort, rule)),
+      );
     }
   }
 

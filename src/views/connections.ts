@@ -23,8 +23,13 @@ export type VisitConnection = (remote: Uint8Array, remotePort: number, localInde
 /**
  * Calls `visit` for each connection that would break if its segments went elsewhere: not those in TIME-WAIT. The kernel
  * may be at work meanwhile, so a connection that comes or goes just now may be missed or told with mixed values.
+ * @param isWanted by the ports: what nobody wants costs half as much as the rest.
  */
-export function forEachConnection(kernel: KernelMemory, visit: VisitConnection): void {
+export function forEachConnection(
+  kernel: KernelMemory,
+  visit: VisitConnection,
+  isWanted: (remotePort: number, localPort: number) => boolean = () => true,
+): void {
   const { bytes } = kernel;
   const first = kernel.loadU32(MAP_BASE + MAP_TCBS);
   if (first === 0) return;
@@ -32,13 +37,11 @@ export function forEachConnection(kernel: KernelMemory, visit: VisitConnection):
   for (let at = first; at < end; at += TCB_SIZE_BYTES) {
     const state = bytes[at + TCB_STATE] as number;
     if (state === STATE_FREE || state === STATE_TIME_WAIT || state === STATE_CLOSED) continue;
+    const remotePort = portAt(bytes, at + TCB_PORTS);
+    const localPort = portAt(bytes, at + TCB_PORTS + 2);
+    if (!isWanted(remotePort, localPort)) continue;
     const remote = bytes.subarray(at + TCB_REMOTE_ADDRESS, at + TCB_REMOTE_ADDRESS + 16);
-    visit(
-      remote,
-      portAt(bytes, at + TCB_PORTS),
-      bytes[at + TCB_LOCAL_INDEX] as number,
-      portAt(bytes, at + TCB_PORTS + 2),
-    );
+    visit(remote, remotePort, bytes[at + TCB_LOCAL_INDEX] as number, localPort);
   }
 }
 
