@@ -2,6 +2,7 @@
 import { parseAddress } from "../../ip/address.ts";
 import { SCRATCH_BASE } from "../../layout/kernelMemory.ts";
 import { BACKEND_PORT, BACKENDS, backendAddress } from "./clients.ts";
+import * as F from "./connectionFields.ts";
 import type { ServerKernel } from "./serverKernel.ts";
 import type { World } from "./world.ts";
 
@@ -39,10 +40,10 @@ export class ActiveOpens {
       handle = kernel.exports.tcpConnect(0, port, ADDRESS_AT, BACKEND_PORT);
       if (handle < 0) continue;
       const source = 10 | (7 << 8) | (1 << 16) | ((backend + 1) << 24);
-      connections.hash.set(active, steering.hash(source, BACKEND_PORT, SERVER_WORD, port) | 0);
-      connections.group.set(active, port & 4095);
+      connections.set(active, F.HASH, steering.hash(source, BACKEND_PORT, SERVER_WORD, port) | 0);
+      connections.set(active, F.GROUP, port & 4095);
       // With ports of its own choice the card brings the replies to this core.
-      connections.home.set(active, core);
+      connections.set(active, F.HOME, core);
       this.#slots[(backend << 16) | port] = active;
     }
     return handle;

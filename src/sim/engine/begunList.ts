@@ -2,6 +2,7 @@
  * Connections in the order in which they were begun, for those that wait too long: a ring of slot and start. Those that
  * have ended are dropped once they are the oldest.
  */
+import * as F from "./connectionFields.ts";
 import type { Connections } from "./connections.ts";
 import { ZERO } from "./doubles.ts";
 
@@ -10,13 +11,13 @@ const SIZE_MIN = 1024;
 export class BegunList {
   /** Start of the connection that oldest() returned. */
   oldestNs = ZERO;
-  readonly #connections: Pick<Connections, "startedNs" | "finished">;
+  readonly #connections: Connections;
   #slots = new Int32Array(SIZE_MIN);
   #startsNs = new Float64Array(SIZE_MIN);
   #head = 0;
   #tail = 0;
 
-  constructor(connections: Pick<Connections, "startedNs" | "finished">) {
+  constructor(connections: Connections) {
     this.#connections = connections;
   }
 
@@ -34,13 +35,13 @@ export class BegunList {
 
   /** Slot of the oldest connection that has not ended; -1: none. */
   oldest(): number {
-    const { finished, startedNs } = this.#connections;
+    const connections = this.#connections;
     const mask = this.#slots.length - 1;
     while (this.#head < this.#tail) {
       const slot = this.#slots[this.#head & mask] as number;
       const startNs = this.#startsNs[this.#head & mask] as number;
       // A slot may have another life since.
-      if (startedNs.get(slot) === startNs && finished.get(slot) === 0) {
+      if (connections.getNs(slot, F.STARTED_NS) === startNs && connections.get(slot, F.FINISHED) === 0) {
         this.oldestNs = startNs;
         return slot;
       }

@@ -26,6 +26,7 @@ import { Prng } from "../prng.ts";
 import type { SimPoint, WorkloadName } from "../types.ts";
 import { bootKernel, memoryFor, ringBytesFor } from "./boot.ts";
 import { BegunList } from "./begunList.ts";
+import * as F from "./connectionFields.ts";
 import type { Connections } from "./connections.ts";
 import { ZERO } from "./doubles.ts";
 import type { FrameQueue } from "./frameQueue.ts";
@@ -322,8 +323,8 @@ export class Clients {
     if (mask & EVENT_ACCEPTABLE) {
       for (let fresh = exports.tcpAccept(handle); fresh >= 0; fresh = exports.tcpAccept(handle)) {
         const index = fresh & HANDLE_INDEX_MASK;
-        this.#options.connections.startedNs.set(index, BACKEND);
-        this.#options.connections.clientBytes.set(index, 0);
+        this.#options.connections.setNs(index, F.STARTED_NS, BACKEND);
+        this.#options.connections.set(index, F.CLIENT_BYTES, 0);
         // What has come before it was accepted is told by no event.
         this.#backend(fresh, index, EVENT_READABLE);
       }
@@ -331,7 +332,7 @@ export class Clients {
     }
     const slot = handle & HANDLE_INDEX_MASK;
     const { connections } = this.#options;
-    const startedNs = connections.startedNs.get(slot);
+    const startedNs = connections.getNs(slot, F.STARTED_NS);
     if (startedNs === BACKEND_ANSWERS) {
       this.#answer(handle, slot, mask);
       return;
@@ -341,7 +342,7 @@ export class Clients {
       return;
     }
     // What was closed before has no one waiting for it.
-    if (startedNs <= 0 || connections.finished.get(slot) === 1) return;
+    if (startedNs <= 0 || connections.get(slot, F.FINISHED) === 1) return;
     if (mask & EVENT_ERROR) {
       exports.tcpClose(handle);
       this.#end(slot, false);
@@ -349,9 +350,9 @@ export class Clients {
     }
     if (mask & EVENT_CONNECTED) this.#request(slot, handle);
     if (mask & EVENT_READABLE) this.#receive(slot, handle);
-    if (mask & (EVENT_PEER_CLOSED | EVENT_CLOSED) && connections.finished.get(slot) === 0) {
+    if (mask & (EVENT_PEER_CLOSED | EVENT_CLOSED) && connections.get(slot, F.FINISHED) === 0) {
       exports.tcpClose(handle);
-      this.#end(slot, connections.requestsLeft.get(slot) === 0);
+      this.#end(slot, connections.get(slot, F.REQUESTS_LEFT) === 0);
     }
   }
 
@@ -360,17 +361,17 @@ export class Clients {
     const { connections, point } = this.#options;
     if (mask & EVENT_READABLE && !(mask & EVENT_ERROR)) {
       const received = this.#exports.tcpRecv(handle, this.#area, AREA_BYTES);
-      const bytes = connections.clientBytes.get(slot) + Math.max(received, 0);
-      connections.clientBytes.set(slot, bytes);
+      const bytes = connections.get(slot, F.CLIENT_BYTES) + Math.max(received, 0);
+      connections.set(slot, F.CLIENT_BYTES, bytes);
       if (bytes >= point.messageBytes) {
-        connections.startedNs.set(slot, BACKEND_ANSWERS);
-        connections.clientBytes.set(slot, point.responseBytes);
+        connections.setNs(slot, F.STARTED_NS, BACKEND_ANSWERS);
+        connections.set(slot, F.CLIENT_BYTES, point.responseBytes);
         this.#answer(handle, slot, mask);
         return;
       }
     }
     if (mask & (EVENT_PEER_CLOSED | EVENT_ERROR | EVENT_CLOSED)) {
-      connections.startedNs.set(slot, -1);
+      connections.setNs(slot, F.STARTED_NS, -1);
       this.#exports.tcpClose(handle);
     }
   }
@@ -378,15 +379,15 @@ export class Clients {
   /** Sends what is left of a back end's answer, as far as its send buffer takes it. */
   #answer(handle: number, slot: number, mask: number): void {
     const { connections } = this.#options;
-    const left = connections.clientBytes.get(slot);
+    const left = connections.get(slot, F.CLIENT_BYTES);
     const sent = this.#exports.tcpSend(handle, this.#area, left);
     if (sent >= 0 && sent < left && !(mask & (EVENT_ERROR | EVENT_CLOSED))) {
       // The rest follows when there is room (EVENT_WRITABLE).
-      connections.clientBytes.set(slot, left - sent);
+      connections.set(slot, F.CLIENT_BYTES, left - sent);
       return;
     }
     // Without keep-alive the back end closes after its answer, so that TIME-WAIT is its own.
-    connections.startedNs.set(slot, -1);
+    connections.setNs(slot, F.STARTED_NS, -1);
     this.#exports.tcpClose(handle);
   }
 
@@ -394,23 +395,23 @@ export class Clients {
     const { point } = this.#options;
     const sent = this.#exports.tcpSend(handle, this.#area, point.messageBytes);
     if (sent !== point.messageBytes) throw new NetPopcornError("ERR_SIM", "a request does not fit a send buffer");
-    this.#options.connections.clientBytes.set(slot, 0);
+    this.#options.connections.set(slot, F.CLIENT_BYTES, 0);
   }
 
   #receive(slot: number, handle: number): void {
     const { connections, point } = this.#options;
     const received = this.#exports.tcpRecv(handle, this.#area, AREA_BYTES);
-    const bytes = connections.clientBytes.get(slot) + Math.max(received, 0);
-    connections.clientBytes.set(slot, bytes);
+    const bytes = connections.get(slot, F.CLIENT_BYTES) + Math.max(received, 0);
+    connections.set(slot, F.CLIENT_BYTES, bytes);
     if (bytes < point.responseBytes) return;
-    connections.clientBytes.set(slot, 0);
-    this.latency.add(this.#nowNs - connections.requestNs.get(slot));
+    connections.set(slot, F.CLIENT_BYTES, 0);
+    this.latency.add(this.#nowNs - connections.getNs(slot, F.REQUEST_NS));
     this.requests++;
-    const left = connections.requestsLeft.get(slot) - 1;
-    connections.requestsLeft.set(slot, left);
+    const left = connections.get(slot, F.REQUESTS_LEFT) - 1;
+    connections.set(slot, F.REQUESTS_LEFT, left);
     if (left > 0) {
       const think = point.thinkMs[point.requestsPerConn - left - 1] ?? 0;
-      connections.requestNs.set(slot, this.#nowNs + think * 1e6);
+      connections.setNs(slot, F.REQUEST_NS, this.#nowNs + think * 1e6);
       if (think > 0) this.#think.add(slot, this.#nowNs + think * 1e6, handle);
       else this.#request(slot, handle);
     } else if (point.workload === "rpc") {
@@ -422,12 +423,12 @@ export class Clients {
   /** A pause is over. */
   #ask(slot: number): void {
     const { connections } = this.#options;
-    if (connections.finished.get(slot) === 0) this.#request(slot, this.#think.handle);
+    if (connections.get(slot, F.FINISHED) === 0) this.#request(slot, this.#think.handle);
   }
 
   #end(slot: number, whole: boolean): void {
     const { connections, point } = this.#options;
-    connections.finished.set(slot, 1);
+    connections.set(slot, F.FINISHED, 1);
     this.inFlight--;
     if (whole) {
       this.completed++;
@@ -447,8 +448,8 @@ export class Clients {
     const { connections } = this.#options;
     const limitNs = this.latency.quantileNs(0.99);
     for (let slot = 0; slot < connections.clientSlots; slot++) {
-      if (connections.startedNs.get(slot) <= 0 || connections.finished.get(slot) === 1) continue;
-      const ageNs = nowNs - connections.requestNs.get(slot);
+      if (connections.getNs(slot, F.STARTED_NS) <= 0 || connections.get(slot, F.FINISHED) === 1) continue;
+      const ageNs = nowNs - connections.getNs(slot, F.REQUEST_NS);
       if (ageNs > limitNs) this.latency.add(ageNs);
     }
   }
@@ -521,15 +522,15 @@ export class Clients {
       connections.begin(slot);
       const source = 10 | (7 << 8) | ((client + 1) << 24);
       const destination = 10 | (7 << 8) | (255 << 16) | ((index + 1) << 24);
-      connections.hash.set(slot, steering.hash(source, port, destination, SERVER_PORT) | 0);
-      connections.group.set(slot, group);
-      connections.startedNs.set(slot, this.#nowNs);
-      connections.requestNs.set(slot, this.#nowNs);
-      connections.clientBytes.set(slot, 0);
-      connections.requestsLeft.set(slot, point.requestsPerConn);
-      connections.finished.set(slot, 0);
+      connections.set(slot, F.HASH, steering.hash(source, port, destination, SERVER_PORT) | 0);
+      connections.set(slot, F.GROUP, group);
+      connections.setNs(slot, F.STARTED_NS, this.#nowNs);
+      connections.setNs(slot, F.REQUEST_NS, this.#nowNs);
+      connections.set(slot, F.CLIENT_BYTES, 0);
+      connections.set(slot, F.REQUESTS_LEFT, point.requestsPerConn);
+      connections.set(slot, F.FINISHED, 0);
       const tuple = ((client + 1) << 16) | port;
-      connections.tuple.set(slot, tuple);
+      connections.set(slot, F.TUPLE, tuple);
       this.#slotAt[tuple] = slot;
       this.#begun.push(slot, this.#nowNs);
       this.inFlight++;
@@ -634,6 +635,6 @@ export class Clients {
   slotOfPeer(addressByte: number, port: number): number {
     const tuple = (addressByte << 16) | port;
     const slot = this.#slotAt[tuple] as number;
-    return this.#options.connections.tuple.get(slot) === tuple ? slot : -1;
+    return this.#options.connections.get(slot, F.TUPLE) === tuple ? slot : -1;
   }
 }

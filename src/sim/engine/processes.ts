@@ -6,6 +6,7 @@ import { NetPopcornError } from "../../errors.ts";
 import type { Affinity } from "../designs/affinity.ts";
 import type { ActiveOpens } from "./activeOpens.ts";
 import type { Clients } from "./clients.ts";
+import * as F from "./connectionFields.ts";
 import { APP, STACK, VFS } from "./core.ts";
 import type { SpinLock } from "./lock.ts";
 import * as P from "./process.ts";
@@ -141,7 +142,7 @@ export class Processes {
     const { op, slot } = process;
     if (op !== P.OP_SERVE && op !== P.OP_RESPOND && op !== P.OP_CLOSE && op !== P.OP_CONNECT) return false;
     const { connections } = this.#world;
-    return connections.handle.get(slot) < 0 || connections.process.get(slot) !== process.id;
+    return connections.get(slot, F.HANDLE) < 0 || connections.get(slot, F.PROCESS) !== process.id;
   }
 
   #stack(process: Process, ns: number): number {
@@ -158,7 +159,7 @@ export class Processes {
 
   #kernelOf(slot: number): ServerKernel {
     const { connections, kernels } = this.#world;
-    return kernels[connections.kernel.get(slot)] as ServerKernel;
+    return kernels[connections.get(slot, F.KERNEL)] as ServerKernel;
   }
 
   /** epoll_wait: reports what is ready, or sleeps. */
@@ -235,8 +236,8 @@ export class Processes {
     for (;;) {
       const slot = process.readable.shift();
       if (slot < 0) return slot;
-      connections.queued.set(slot, 0);
-      if (slot < connections.clientSlots || connections.handle.get(slot) >= 0) return slot;
+      connections.set(slot, F.QUEUED, 0);
+      if (slot < connections.clientSlots || connections.get(slot, F.HANDLE) >= 0) return slot;
       connections.giveActive(slot);
       if (process.batch === 0) return -1;
       process.batch--;
@@ -328,9 +329,9 @@ export class Processes {
       return t;
     }
     kernel.slotOf[handle & 0xffffff] = slot;
-    connections.handle.set(slot, handle);
-    connections.process.set(slot, process.id);
-    connections.kernel.set(slot, listener.kernel);
+    connections.set(slot, F.HANDLE, handle);
+    connections.set(slot, F.PROCESS, process.id);
+    connections.set(slot, F.KERNEL, listener.kernel);
     process.slot = slot;
     return t;
   }
@@ -420,28 +421,28 @@ export class Processes {
     const world = this.#world;
     const { connections, ns, point } = world;
     const { slot } = process;
-    const handle = connections.handle.get(slot);
+    const handle = connections.get(slot, F.HANDLE);
     if (handle < 0) {
       this.#next(process);
       return now;
     }
     const active = slot >= connections.clientSlots;
-    if (active && connections.requestsServed.get(slot) === 0) return this.#askBackend(process, now);
+    if (active && connections.get(slot, F.REQUESTS_SERVED) === 0) return this.#askBackend(process, now);
     const kernel = this.#kernelOf(slot);
     let t = now + this.#stack(process, this.#enter(process) + ns.recvCycles);
     t = world.touchData(slot, process.core, t);
     const received = Math.max(kernel.exports.tcpRecv(handle, kernel.area, AREA_BYTES), 0);
     t += this.#stack(process, received / ns.copyBytesPerCycle / world.costs.clockGhz);
-    const bytes = connections.serverBytes.get(slot) + received;
-    connections.serverBytes.set(slot, bytes);
+    const bytes = connections.get(slot, F.SERVER_BYTES) + received;
+    connections.set(slot, F.SERVER_BYTES, bytes);
     if (bytes >= (active ? point.responseBytes : point.messageBytes)) {
-      connections.serverBytes.set(slot, 0);
+      connections.set(slot, F.SERVER_BYTES, 0);
       if (active) return this.#backendAnswered(process, t);
       if (point.workload === "proxy") this.#plan(process, this.#plans.create, P.OP_CONNECT);
       else this.#plan(process, point.fileOpensPerRequest > 0 ? this.#plans.file : [], P.OP_RESPOND);
       return t;
     }
-    if (connections.ended.get(slot) === 1) {
+    if (connections.get(slot, F.ENDED) === 1) {
       process.op = P.OP_CLOSE;
       return t;
     }
@@ -457,7 +458,7 @@ export class Processes {
       return now;
     }
     // epoll_ctl of a new connection; a read that was asked for in a batch tells when it is done.
-    const fresh = connections.requestsServed.get(process.slot) === 0 && this.#callBatch === 1;
+    const fresh = connections.get(process.slot, F.REQUESTS_SERVED) === 0 && this.#callBatch === 1;
     const t = fresh ? now + this.#stack(process, this.#enter(process) + ns.epollWaitCycles) : now;
     this.#nextAfterAccept(process);
     return t;
@@ -473,8 +474,8 @@ export class Processes {
       t += accounts.spend(core, VFS, point.fileOpensPerRequest * ns.fileOpenCycles);
     }
     t = this.#send(process, slot, point.responseBytes, t);
-    const served = connections.requestsServed.get(slot) + 1;
-    connections.requestsServed.set(slot, served);
+    const served = connections.get(slot, F.REQUESTS_SERVED) + 1;
+    connections.set(slot, F.REQUESTS_SERVED, served);
     if (served < point.requestsPerConn || point.workload === "rpc") return this.#keep(process, t);
     process.op = P.OP_CLOSE;
     return t;
@@ -483,10 +484,10 @@ export class Processes {
   /** The client may ask again. A proxy's connection to the back end has served its request, and is closed. */
   #keep(process: Process, now: number): number {
     const { connections } = this.#world;
-    const active = connections.peer.get(process.slot);
+    const active = connections.get(process.slot, F.PEER);
     if (active < 0) return this.#waitForMore(process, now);
-    connections.peer.set(process.slot, -1);
-    connections.peer.set(active, -1);
+    connections.set(process.slot, F.PEER, -1);
+    connections.set(active, F.PEER, -1);
     process.slot = active;
     process.op = P.OP_CLOSE;
     return now;
@@ -500,7 +501,7 @@ export class Processes {
     let t = now + accounts.spend(core, STACK, this.#enter(process) + ns.sendCycles);
     t += accounts.spend(core, STACK, bytes / ns.copyBytesPerCycle / costs.clockGhz);
     t = world.touchData(slot, core, t);
-    kernel.sendNow(connections.handle.get(slot), bytes);
+    kernel.sendNow(connections.get(slot, F.HANDLE), bytes);
     const frames = world.emit(kernel, core, t);
     t += accounts.spend(core, STACK, frames * ns.txPacketCycles);
     return world.steerSent(core, slot, frames, false, t);
@@ -513,13 +514,13 @@ export class Processes {
     const kernel = this.#kernelOf(slot);
     let t = now + this.#stack(process, this.#enter(process) + ns.closeCycles);
     t = world.touch(slot, process.core, t);
-    kernel.exports.tcpCloseNow(connections.handle.get(slot));
-    connections.handle.set(slot, -1);
+    kernel.exports.tcpCloseNow(connections.get(slot, F.HANDLE));
+    connections.set(slot, F.HANDLE, -1);
     // Once it is closed, a client's slot may have another life.
-    process.peer = connections.peer.get(slot);
-    connections.peer.set(slot, -1);
+    process.peer = connections.get(slot, F.PEER);
+    connections.set(slot, F.PEER, -1);
     // Without a TIME-WAIT: the client has closed first. Ports of connections to back ends are in other buckets.
-    if (slot < connections.clientSlots && connections.ended.get(slot) === 1)
+    if (slot < connections.clientSlots && connections.get(slot, F.ENDED) === 1)
       t = this.#softirq.changePort(process.core, t);
     const frames = world.emit(kernel, process.core, t);
     t += this.#stack(process, frames * ns.txPacketCycles);
@@ -534,10 +535,10 @@ export class Processes {
     const t = now + accounts.spend(process.core, VFS, this.#fdNs);
     const { peer, slot } = process;
     // One that stands in a list of readable connections is taken off there before it has another life.
-    if (slot >= connections.clientSlots && connections.queued.get(slot) === 0) connections.giveActive(slot);
-    if (peer >= 0 && connections.handle.get(peer) >= 0) {
+    if (slot >= connections.clientSlots && connections.get(slot, F.QUEUED) === 0) connections.giveActive(slot);
+    if (peer >= 0 && connections.get(peer, F.HANDLE) >= 0) {
       // A proxy closes both sides.
-      connections.peer.set(peer, -1);
+      connections.set(peer, F.PEER, -1);
       process.slot = peer;
       process.op = P.OP_CLOSE;
     } else {
@@ -554,7 +555,7 @@ export class Processes {
     let t = now + accounts.spend(core, APP, point.appCycles / world.costs.clockGhz);
     t += accounts.spend(core, VFS, this.#fdNs);
     t += this.#stack(process, this.#enter(process) + ns.connectCycles);
-    const kernelId = connections.kernel.get(slot);
+    const kernelId = connections.get(slot, F.KERNEL);
     const kernel = world.kernels[kernelId] as ServerKernel;
     const active = connections.takeActive();
     const handle = active < 0 ? -1 : this.#opens.open(kernel, kernelId, active, core);
@@ -565,13 +566,13 @@ export class Processes {
       return t;
     }
     kernel.slotOf[handle & 0xffffff] = active;
-    connections.handle.set(active, handle);
-    connections.process.set(active, process.id);
-    connections.kernel.set(active, kernelId);
-    connections.lastCore.set(active, core);
-    connections.lastDataCore.set(active, core);
-    connections.peer.set(active, slot);
-    connections.peer.set(slot, active);
+    connections.set(active, F.HANDLE, handle);
+    connections.set(active, F.PROCESS, process.id);
+    connections.set(active, F.KERNEL, kernelId);
+    connections.set(active, F.LAST_CORE, core);
+    connections.set(active, F.LAST_DATA_CORE, core);
+    connections.set(active, F.PEER, slot);
+    connections.set(slot, F.PEER, active);
     const frames = world.flush(kernel, core, t);
     t += this.#stack(process, frames * ns.txPacketCycles);
     t = world.steerSent(core, active, frames, true, t);
@@ -583,8 +584,8 @@ export class Processes {
   #askBackend(process: Process, now: number): number {
     const { connections, point } = this.#world;
     const { slot } = process;
-    connections.requestsServed.set(slot, 1);
-    if (connections.ended.get(slot) === 1) {
+    connections.set(slot, F.REQUESTS_SERVED, 1);
+    if (connections.get(slot, F.ENDED) === 1) {
       process.op = P.OP_CLOSE;
       return now;
     }
@@ -596,9 +597,9 @@ export class Processes {
   /** The back end's answer goes to the client, unless that has gone, and its slot has another life or none. */
   #backendAnswered(process: Process, now: number): number {
     const { connections } = this.#world;
-    const client = connections.peer.get(process.slot);
-    if (client < 0 || connections.handle.get(client) < 0 || connections.peer.get(client) !== process.slot) {
-      connections.peer.set(process.slot, -1);
+    const client = connections.get(process.slot, F.PEER);
+    if (client < 0 || connections.get(client, F.HANDLE) < 0 || connections.get(client, F.PEER) !== process.slot) {
+      connections.set(process.slot, F.PEER, -1);
       process.op = P.OP_CLOSE;
       return now;
     }

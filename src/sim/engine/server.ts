@@ -12,6 +12,7 @@ import type { SimPoint } from "../types.ts";
 import { ActiveOpens } from "./activeOpens.ts";
 import { buffersBytes, memoryFor, ringBytesFor } from "./boot.ts";
 import { CLIENT_MAC, Clients, peerAddresses, SERVER_MAC, SERVER_PORT, serverAddress } from "./clients.ts";
+import * as F from "./connectionFields.ts";
 import { STACK } from "./core.ts";
 import { FrameQueue } from "./frameQueue.ts";
 import { introduce } from "./introductions.ts";
@@ -88,9 +89,9 @@ export function createServer(options: ServerOptions): Server {
     send: (words, at, leavesNs, entry) => toServer(world, words, at, leavesNs, entry),
     onOpen: (slot, index) => {
       const kernel = design.choice === "hash" && world.kernels.length > 1 ? choose.below(world.kernels.length) : 0;
-      connections.listener.set(slot, kernel * listenersPerKernel + index);
+      connections.set(slot, F.LISTENER, kernel * listenersPerKernel + index);
       // The members of a SO_REUSEPORT group are told apart by address here, which the clients draw, not by a hash.
-      if (design.choice === "hash" && world.kernels.length > 1) connections.kernel.set(slot, kernel);
+      if (design.choice === "hash" && world.kernels.length > 1) connections.set(slot, F.KERNEL, kernel);
     },
   });
   const affinity = design.balancer === "affinity" ? new Affinity(point.cores, backlogOf(world)) : undefined;

@@ -11,6 +11,7 @@ import {
   HANDLE_INDEX_MASK,
   HANDLE_KIND_SHIFT,
 } from "../../layout/event.ts";
+import * as F from "./connectionFields.ts";
 import { CACHE_MISS, LOCK_SPIN, STACK, SWITCH } from "./core.ts";
 import type { FrameQueue } from "./frameQueue.ts";
 import type { SpinLock } from "./lock.ts";
@@ -72,20 +73,20 @@ export class Softirq {
       const entry = queue.headSlot;
       const slot = entry & SLOT_MASK;
       if (entry >>> KIND_SHIFT === KIND_SYN) {
-        connections.kernel.set(slot, core);
-        connections.listener.set(slot, core);
-        connections.halfOpen.set(slot, 1);
+        connections.set(slot, F.KERNEL, core);
+        connections.set(slot, F.LISTENER, core);
+        connections.set(slot, F.HALF_OPEN, 1);
         stackNs += ns.synCycles;
         locks++;
-      } else if (connections.halfOpen.get(slot) === 1) {
+      } else if (connections.get(slot, F.HALF_OPEN) === 1) {
         // What comes behind it in the same burst finds the child.
-        connections.halfOpen.set(slot, 0);
+        connections.set(slot, F.HALF_OPEN, 0);
         own[acks++] = slot;
         stackNs += ns.childCycles;
         locks++;
       } else {
         stackNs += ns.segmentCycles;
-        const process = world.processes[connections.process.get(slot)];
+        const process = world.processes[connections.get(slot, F.PROCESS)];
         if (process) {
           world.packets++;
           if (process.core === core) world.localPackets++;
@@ -104,12 +105,12 @@ export class Softirq {
     const accepted = Math.min(kernel.acceptQueue - before, acks);
     for (let i = 0; i < accepted; i++) {
       const slot = own[i] as number;
-      connections.lastCore.set(slot, core);
-      connections.lastDataCore.set(slot, core);
+      connections.set(slot, F.LAST_CORE, core);
+      connections.set(slot, F.LAST_DATA_CORE, core);
       listener.acceptCount++;
       t = this.#wakeAcceptors(listener, core, t);
     }
-    for (let i = accepted; i < acks; i++) connections.halfOpen.set(own[i] as number, 1);
+    for (let i = accepted; i < acks; i++) connections.set(own[i] as number, F.HALF_OPEN, 1);
     return this.#follow(kernel, events, core, t, -1);
   }
 
@@ -128,7 +129,7 @@ export class Softirq {
     t += world.accounts.spend(core, STACK, world.ns.rxPacketCycles);
     t = world.readPacket(core, t);
     if (kind === KIND_SYN) return this.#syn(slot, core, t, queue, false);
-    if (world.connections.halfOpen.get(slot) === 1) return this.#child(slot, core, t, queue, false);
+    if (world.connections.get(slot, F.HALF_OPEN) === 1) return this.#child(slot, core, t, queue, false);
     return this.#segment(slot, kind, core, t, queue);
   }
 
@@ -140,7 +141,7 @@ export class Softirq {
     const from = this.#world.queueOf(slot);
     const t = this.#world.fetch(core, from, PACKET_LINES, now);
     if (entry >>> KIND_SHIFT === KIND_SYN) return this.#syn(slot, core, t, queue, true);
-    if (connections.halfOpen.get(slot) === 1) return this.#child(slot, core, t, queue, true);
+    if (connections.get(slot, F.HALF_OPEN) === 1) return this.#child(slot, core, t, queue, true);
     return this.#segment(slot, entry >>> KIND_SHIFT, core, t, queue);
   }
 
@@ -148,11 +149,11 @@ export class Softirq {
   #targetOf(slot: number, core: number): number {
     const { connections, point, processes, rxQueues } = this.#world;
     if (slot >= connections.clientSlots) {
-      const process = processes[connections.process.get(slot)];
+      const process = processes[connections.get(slot, F.PROCESS)];
       return process ? process.core : core;
     }
     if (rxQueues.length >= point.cores) return core;
-    return (connections.hash.get(slot) >>> 8) % point.cores;
+    return (connections.get(slot, F.HASH) >>> 8) % point.cores;
   }
 
   #handOn(core: number, target: number, now: number, queue: FrameQueue): number {
@@ -169,7 +170,7 @@ export class Softirq {
   #kernelOf(slot: number, core: number): number {
     const { connections, design, kernels } = this.#world;
     if (kernels.length === 1) return 0;
-    const known = connections.kernel.get(slot);
+    const known = connections.get(slot, F.KERNEL);
     if (design.tables === "shared" && known >= 0) return known;
     return design.choice === "local" ? core : known >= 0 ? known : 0;
   }
@@ -179,9 +180,9 @@ export class Softirq {
     const { accounts, connections, ns } = world;
     const kernelId = this.#kernelOf(slot, core);
     const perKernel = world.listeners.length / world.kernels.length;
-    const index = kernelId * perKernel + (connections.listener.get(slot) % perKernel);
-    connections.kernel.set(slot, kernelId);
-    connections.listener.set(slot, index);
+    const index = kernelId * perKernel + (connections.get(slot, F.LISTENER) % perKernel);
+    connections.set(slot, F.KERNEL, kernelId);
+    connections.set(slot, F.LISTENER, index);
     const listener = world.listeners[index] as Listener;
     const kernel = world.kernels[kernelId] as ServerKernel;
     let t = this.#lookUpListener(core, now);
@@ -196,9 +197,9 @@ export class Softirq {
     kernel.deliver(queue, now);
     const frames = world.emit(kernel, core, t + ns.txPacketCycles);
     t += accounts.spend(core, STACK, frames * ns.txPacketCycles);
-    if (frames > 0) connections.halfOpen.set(slot, 1);
+    if (frames > 0) connections.set(slot, F.HALF_OPEN, 1);
     t = world.steerSent(core, slot, frames, true, t);
-    connections.lastCore.set(slot, core);
+    connections.set(slot, F.LAST_CORE, core);
     if (locked) listener.spin.release(core, t);
     return t;
   }
@@ -208,7 +209,7 @@ export class Softirq {
     const world = this.#world;
     const { accounts, connections, ns } = world;
     const kernelId = this.#kernelOf(slot, core);
-    const listener = world.listeners[connections.listener.get(slot)] as Listener;
+    const listener = world.listeners[connections.get(slot, F.LISTENER)] as Listener;
     const kernel = world.kernels[kernelId] as ServerKernel;
     let t = this.#lookUpListener(core, now);
     const locked = world.traits.listenerLocked && !owner;
@@ -217,16 +218,16 @@ export class Softirq {
       if (listener.owned) return this.#toBacklog(listener, core, t, queue);
     }
     t = world.fetch(core, listener.lastCore, 3, t);
-    t = world.fetch(core, connections.lastCore.get(slot), REQUEST_LINES, t);
+    t = world.fetch(core, connections.get(slot, F.LAST_CORE), REQUEST_LINES, t);
     listener.lastCore = core;
     t += accounts.spend(core, STACK, ns.childCycles);
     const before = kernel.acceptQueue;
     const events = kernel.deliver(queue, now);
     if (kernel.acceptQueue > before) {
       t = this.changePort(core, t);
-      connections.halfOpen.set(slot, 0);
-      connections.lastCore.set(slot, core);
-      connections.lastDataCore.set(slot, core);
+      connections.set(slot, F.HALF_OPEN, 0);
+      connections.set(slot, F.LAST_CORE, core);
+      connections.set(slot, F.LAST_DATA_CORE, core);
       listener.acceptCount++;
       t = this.#wakeAcceptors(listener, core, t);
     }
@@ -274,7 +275,7 @@ export class Softirq {
     const { accounts, connections, ns } = world;
     const kernelId = this.#kernelOf(slot, core);
     const kernel = world.kernels[kernelId] as ServerKernel;
-    const process = world.processes[connections.process.get(slot)];
+    const process = world.processes[connections.get(slot, F.PROCESS)];
     if (process) {
       world.packets++;
       if (process.core === core) world.localPackets++;
@@ -334,11 +335,11 @@ export class Softirq {
       if (slot < 0) continue;
       const mask = (words[at + 1] as number) & 0xffff;
       // The application has closed it: nobody waits any more.
-      if (connections.handle.get(slot) !== handle) {
+      if (connections.get(slot, F.HANDLE) !== handle) {
         if (mask & EVENT_CLOSED) slotOf[index] = -1;
         continue;
       }
-      if (mask & (EVENT_ERROR | EVENT_PEER_CLOSED)) connections.ended.set(slot, 1);
+      if (mask & (EVENT_ERROR | EVENT_PEER_CLOSED)) connections.set(slot, F.ENDED, 1);
       if (mask & EVENT_ERROR) this.#world.reset++;
       const readable = (mask & EVENT_READABLE) !== 0 && (words[at + 2] as number) > 0;
       if (readable || mask & (EVENT_ERROR | EVENT_PEER_CLOSED | EVENT_CONNECTED)) t = this.#readable(slot, core, t);
@@ -349,11 +350,11 @@ export class Softirq {
   #readable(slot: number, core: number, now: number): number {
     const world = this.#world;
     const { accounts, connections, ns } = world;
-    const process = world.processes[connections.process.get(slot)];
+    const process = world.processes[connections.get(slot, F.PROCESS)];
     if (!process) return now;
     if (process.state === IN_READ && process.slot === slot) return this.wake(process, core, now);
-    if (world.point.workload === "web-accept" || connections.queued.get(slot) === 1) return now;
-    connections.queued.set(slot, 1);
+    if (world.point.workload === "web-accept" || connections.get(slot, F.QUEUED) === 1) return now;
+    connections.set(slot, F.QUEUED, 1);
     process.readable.push(slot);
     let t = now + accounts.spend(core, STACK, ns.epollCallbackCycles);
     t = world.fetch(core, process.epollCore, 1, t);

@@ -3,6 +3,7 @@ import type { Device, DeviceCapabilities, DevicePort, PortDescription } from "..
 import type { ReplyTuple } from "../../device/replySteering.ts";
 import { NetPopcornError } from "../../errors.ts";
 import { FLOW_GROUPS } from "../../layout/flowGroup.ts";
+import * as F from "./connectionFields.ts";
 import type { Connections } from "./connections.ts";
 import type { Steering } from "./wire.ts";
 
@@ -46,15 +47,15 @@ export class SteeringDevice implements Device {
   setFilter(flow: ReplyTuple, queue: number): boolean {
     const slot = this.#slot(flow);
     if (slot < 0 || this.#filters === EXACT_FILTERS) return false;
-    if (this.#connections.filter.get(slot) === -1) this.#filters++;
-    this.#connections.filter.set(slot, queue);
+    if (this.#connections.get(slot, F.FILTER) === -1) this.#filters++;
+    this.#connections.set(slot, F.FILTER, queue);
     return true;
   }
 
   clearFilter(flow: ReplyTuple): void {
     const slot = this.#slot(flow);
     this.#filters = Math.max(0, this.#filters - 1);
-    if (slot >= 0) this.#connections.filter.set(slot, -1);
+    if (slot >= 0) this.#connections.set(slot, F.FILTER, -1);
   }
 
   #slot({ remote, remotePort }: ReplyTuple): number {

@@ -4,6 +4,7 @@
  * on to the core's own queue. FINs are counted and write none. Filters stay until the table is nearly full; then the
  * driver empties it, and all flows are back with RSS.
  */
+import * as F from "./connectionFields.ts";
 import type { Connections } from "./connections.ts";
 
 /** The card interrupts when so few places are left. */
@@ -39,7 +40,7 @@ export class TransmitSteering {
     if ((!isSyn && count < this.#samplePackets) || core >= this.#rings) return false;
     this.#sent[core] = 0;
     if (this.queueOf(slot) < 0) this.#take();
-    this.#connections.filter.set(slot, (this.#emptied << QUEUE_BITS) | core);
+    this.#connections.set(slot, F.FILTER, (this.#emptied << QUEUE_BITS) | core);
     return true;
   }
 
@@ -50,7 +51,7 @@ export class TransmitSteering {
 
   /** Queue that a filter brings the connection to; -1: there is none. */
   queueOf(slot: number): number {
-    const filter = this.#connections.filter.get(slot);
+    const filter = this.#connections.get(slot, F.FILTER);
     return filter >= 0 && filter >> QUEUE_BITS === this.#emptied ? filter & QUEUE_MASK : -1;
   }
 

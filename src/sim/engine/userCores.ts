@@ -14,6 +14,7 @@ import {
   HANDLE_KIND_SHIFT,
 } from "../../layout/event.ts";
 import type { Clients } from "./clients.ts";
+import * as F from "./connectionFields.ts";
 import { APP, STACK, SWITCH, VFS } from "./core.ts";
 import type { FrameQueue } from "./frameQueue.ts";
 import { type Listener, type Process, SlotList } from "./process.ts";
@@ -114,16 +115,16 @@ export class UserCores {
       const slot = slotOf[index] as number;
       if (slot < 0) continue;
       const mask = (words[at + 1] as number) & 0xffff;
-      if (connections.handle.get(slot) !== handle) {
+      if (connections.get(slot, F.HANDLE) !== handle) {
         if (mask & EVENT_CLOSED) slotOf[index] = -1;
         continue;
       }
-      if (mask & (EVENT_ERROR | EVENT_PEER_CLOSED)) connections.ended.set(slot, 1);
+      if (mask & (EVENT_ERROR | EVENT_PEER_CLOSED)) connections.set(slot, F.ENDED, 1);
       if (mask & EVENT_ERROR) this.#world.reset++;
       const readable = (mask & EVENT_READABLE) !== 0 && (words[at + 2] as number) > 0;
       if (!readable && !(mask & (EVENT_ERROR | EVENT_PEER_CLOSED | EVENT_CONNECTED))) continue;
-      if (connections.queued.get(slot) === 1) continue;
-      connections.queued.set(slot, 1);
+      if (connections.get(slot, F.QUEUED) === 1) continue;
+      connections.set(slot, F.QUEUED, 1);
       list.push(slot);
     }
     return list.count > 0 || kernel.acceptQueue > 0;
@@ -136,7 +137,7 @@ export class UserCores {
     const list = this.#events[core] as SlotList;
     let t = this.#acceptAll(core, now);
     for (let slot = list.shift(); slot >= 0; slot = list.shift()) {
-      connections.queued.set(slot, 0);
+      connections.set(slot, F.QUEUED, 0);
       t += accounts.spend(core, STACK, ns.userEventCycles);
       t = this.#serve(core, slot, t);
     }
@@ -162,9 +163,9 @@ export class UserCores {
         continue;
       }
       kernel.slotOf[handle & HANDLE_INDEX_MASK] = slot;
-      connections.handle.set(slot, handle);
-      connections.process.set(slot, process.id);
-      connections.kernel.set(slot, core);
+      connections.set(slot, F.HANDLE, handle);
+      connections.set(slot, F.PROCESS, process.id);
+      connections.set(slot, F.KERNEL, core);
       t = this.#serve(core, slot, t);
     }
     return t;
@@ -174,7 +175,7 @@ export class UserCores {
   #serve(core: number, slot: number, now: number): number {
     const world = this.#world;
     const { accounts, connections, costs, ns, point } = world;
-    const handle = connections.handle.get(slot);
+    const handle = connections.get(slot, F.HANDLE);
     if (handle < 0) return now;
     if (slot >= connections.clientSlots) {
       this.#asked[core] = 1;
@@ -183,20 +184,20 @@ export class UserCores {
     const kernel = world.kernels[core] as ServerKernel;
     const received = Math.max(kernel.exports.tcpRecv(handle, kernel.area, AREA_BYTES), 0);
     let t = now + accounts.spend(core, STACK, received / ns.copyBytesPerCycle / costs.clockGhz);
-    connections.serverBytes.set(slot, connections.serverBytes.get(slot) + received);
-    if (connections.serverBytes.get(slot) < point.messageBytes) {
-      if (connections.ended.get(slot) === 1) this.#close(core, slot, kernel);
+    connections.set(slot, F.SERVER_BYTES, connections.get(slot, F.SERVER_BYTES) + received);
+    if (connections.get(slot, F.SERVER_BYTES) < point.messageBytes) {
+      if (connections.get(slot, F.ENDED) === 1) this.#close(core, slot, kernel);
       return t;
     }
-    connections.serverBytes.set(slot, 0);
+    connections.set(slot, F.SERVER_BYTES, 0);
     t += accounts.spend(core, APP, point.appCycles / costs.clockGhz);
     this.#asked[core] = 1;
     if (this.#proxy) return this.#proxy.connect(core, slot, t);
     t += accounts.spend(core, VFS, point.fileOpensPerRequest * ns.fileOpenCycles);
     t += accounts.spend(core, STACK, ns.userEventCycles + point.responseBytes / ns.copyBytesPerCycle / costs.clockGhz);
     kernel.send(handle, point.responseBytes);
-    const served = connections.requestsServed.get(slot) + 1;
-    connections.requestsServed.set(slot, served);
+    const served = connections.get(slot, F.REQUESTS_SERVED) + 1;
+    connections.set(slot, F.REQUESTS_SERVED, served);
     if (served >= point.requestsPerConn && point.workload !== "rpc") {
       t += accounts.spend(core, STACK, ns.userEventCycles);
       this.#close(core, slot, kernel);
@@ -206,8 +207,8 @@ export class UserCores {
 
   #close(core: number, slot: number, kernel: ServerKernel): void {
     const { connections } = this.#world;
-    kernel.exports.tcpClose(connections.handle.get(slot));
-    connections.handle.set(slot, -1);
+    kernel.exports.tcpClose(connections.get(slot, F.HANDLE));
+    connections.set(slot, F.HANDLE, -1);
     this.#asked[core] = 1;
   }
 }

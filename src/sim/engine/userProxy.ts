@@ -1,5 +1,6 @@
 /** A proxy over a user-level stack: the application's side of its connections to back ends. */
 import type { ActiveOpens } from "./activeOpens.ts";
+import * as F from "./connectionFields.ts";
 import { STACK } from "./core.ts";
 import type { ServerKernel } from "./serverKernel.ts";
 import type { World } from "./world.ts";
@@ -28,11 +29,11 @@ export class UserProxy {
       return t;
     }
     kernel.slotOf[handle & 0xffffff] = active;
-    connections.handle.set(active, handle);
-    connections.process.set(active, processes[core]?.id ?? -1);
-    connections.kernel.set(active, core);
-    connections.peer.set(active, slot);
-    connections.peer.set(slot, active);
+    connections.set(active, F.HANDLE, handle);
+    connections.set(active, F.PROCESS, processes[core]?.id ?? -1);
+    connections.set(active, F.KERNEL, core);
+    connections.set(active, F.PEER, slot);
+    connections.set(slot, F.PEER, active);
     return t;
   }
 
@@ -40,20 +41,20 @@ export class UserProxy {
   serveActive(core: number, active: number, now: number): number {
     const { accounts, connections, kernels, ns, point } = this.#world;
     const kernel = kernels[core] as ServerKernel;
-    const handle = connections.handle.get(active);
+    const handle = connections.get(active, F.HANDLE);
     let t = now + accounts.spend(core, STACK, ns.userEventCycles);
-    if (connections.requestsServed.get(active) === 0 && connections.ended.get(active) === 0) {
-      connections.requestsServed.set(active, 1);
+    if (connections.get(active, F.REQUESTS_SERVED) === 0 && connections.get(active, F.ENDED) === 0) {
+      connections.set(active, F.REQUESTS_SERVED, 1);
       kernel.send(handle, point.messageBytes);
       return t;
     }
     const received = Math.max(kernel.exports.tcpRecv(handle, kernel.area, AREA_BYTES), 0);
-    const bytes = connections.serverBytes.get(active) + received;
-    connections.serverBytes.set(active, bytes);
-    if (bytes < point.responseBytes && connections.ended.get(active) === 0) return t;
+    const bytes = connections.get(active, F.SERVER_BYTES) + received;
+    connections.set(active, F.SERVER_BYTES, bytes);
+    if (bytes < point.responseBytes && connections.get(active, F.ENDED) === 0) return t;
     // A client that has gone meanwhile may have left its slot to another.
-    const client = connections.peer.get(active);
-    if (client >= 0 && connections.handle.get(client) >= 0 && connections.peer.get(client) === active) {
+    const client = connections.get(active, F.PEER);
+    if (client >= 0 && connections.get(client, F.HANDLE) >= 0 && connections.get(client, F.PEER) === active) {
       t = this.#answer(core, client, t);
     }
     t += accounts.spend(core, STACK, ns.userEventCycles);
@@ -68,10 +69,10 @@ export class UserProxy {
     const kernel = kernels[core] as ServerKernel;
     const copyNs = point.responseBytes / ns.copyBytesPerCycle / costs.clockGhz;
     let t = now + accounts.spend(core, STACK, ns.userEventCycles + copyNs);
-    kernel.send(connections.handle.get(client), point.responseBytes);
-    connections.peer.set(client, -1);
-    const served = connections.requestsServed.get(client) + 1;
-    connections.requestsServed.set(client, served);
+    kernel.send(connections.get(client, F.HANDLE), point.responseBytes);
+    connections.set(client, F.PEER, -1);
+    const served = connections.get(client, F.REQUESTS_SERVED) + 1;
+    connections.set(client, F.REQUESTS_SERVED, served);
     if (served < point.requestsPerConn) return t;
     t += accounts.spend(core, STACK, ns.userEventCycles);
     this.#close(client, kernel);
@@ -80,7 +81,7 @@ export class UserProxy {
 
   #close(slot: number, kernel: ServerKernel): void {
     const { connections } = this.#world;
-    kernel.exports.tcpClose(connections.handle.get(slot));
-    connections.handle.set(slot, -1);
+    kernel.exports.tcpClose(connections.get(slot, F.HANDLE));
+    connections.set(slot, F.HANDLE, -1);
   }
 }

@@ -8,8 +8,9 @@ import { CONSTANT_NAMES, CONSTANT_UNITS, type ConstantName } from "../machines/m
 import type { OsTraits } from "../osTraits.ts";
 import type { SimPoint } from "../types.ts";
 import { ActorHeap } from "./actorHeap.ts";
+import * as F from "./connectionFields.ts";
 import { CACHE_MISS, CoreAccounts, LOCK_SPIN, STACK } from "./core.ts";
-import type { Column, Connections } from "./connections.ts";
+import type { Connections } from "./connections.ts";
 import { Distance } from "./distance.ts";
 import { ZERO } from "./doubles.ts";
 import { FrameQueue } from "./frameQueue.ts";
@@ -168,17 +169,17 @@ export class World {
 
   /** The core writes the lines that opening and closing write. @returns the time after it has them. */
   touch(slot: number, core: number, t: number): number {
-    return this.#touch(this.connections.lastCore, slot, core, t);
+    return this.#touch(F.LAST_CORE, slot, core, t);
   }
 
   /** The same for the lines that data write. */
   touchData(slot: number, core: number, t: number): number {
-    return this.#touch(this.connections.lastDataCore, slot, core, t);
+    return this.#touch(F.LAST_DATA_CORE, slot, core, t);
   }
 
-  #touch(lastCores: Column, slot: number, core: number, t: number): number {
-    const from = lastCores.get(slot);
-    lastCores.set(slot, core);
+  #touch(lastCore: number, slot: number, core: number, t: number): number {
+    const from = this.connections.get(slot, lastCore);
+    this.connections.set(slot, lastCore, core);
     if (from === core || from < 0) return t;
     const lines = this.ns.connectionLines * VISIT_PART;
     return t + this.accounts.spend(core, CACHE_MISS, lines * this.distance.lineNs(from, core));
@@ -219,12 +220,12 @@ export class World {
   /** Queue of the card that brings what the connection receives. */
   queueOf(slot: number): number {
     const { connections, design, steering, transmitSteering } = this;
-    const filter = transmitSteering ? transmitSteering.queueOf(slot) : connections.filter.get(slot);
+    const filter = transmitSteering ? transmitSteering.queueOf(slot) : connections.get(slot, F.FILTER);
     if (filter >= 0) return filter;
     if (slot >= connections.clientSlots && design.ownPorts && !design.rps) {
-      return connections.home.get(slot) % steering.queues;
+      return connections.get(slot, F.HOME) % steering.queues;
     }
-    return steering.queueOf(connections.hash.get(slot) >>> 0, connections.group.get(slot));
+    return steering.queueOf(connections.get(slot, F.HASH) >>> 0, connections.get(slot, F.GROUP));
   }
 
   /** Has a kernel send what it can, and puts that on the link at `nowNs`. @returns frames. */

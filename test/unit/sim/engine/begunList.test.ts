@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { BegunList } from "../../../../src/sim/engine/begunList.ts";
+import * as F from "../../../../src/sim/engine/connectionFields.ts";
 import { Connections } from "../../../../src/sim/engine/connections.ts";
 
 function connections(slots: number) {
@@ -12,12 +13,12 @@ describe("BegunList", () => {
     const list = new BegunList(of);
     expect(list.oldest()).toBe(-1);
     for (let slot = 0; slot < 5000; slot++) {
-      of.startedNs.set(slot, 100 + slot);
+      of.setNs(slot, F.STARTED_NS, 100 + slot);
       list.push(slot, 100 + slot);
     }
     expect(list.oldest()).toBe(0);
     expect(list.oldestNs).toBe(100);
-    for (let slot = 0; slot < 4321; slot++) of.finished.set(slot, 1);
+    for (let slot = 0; slot < 4321; slot++) of.set(slot, F.FINISHED, 1);
     expect(list.oldest()).toBe(4321);
     expect(list.oldestNs).toBe(4421);
     expect(list.count).toBe(5000 - 4321);
@@ -26,14 +27,14 @@ describe("BegunList", () => {
   test("a slot's second life is not taken for its first", () => {
     const of = connections(2);
     const list = new BegunList(of);
-    of.startedNs.set(0, 10);
+    of.setNs(0, F.STARTED_NS, 10);
     list.push(0, 10);
-    of.startedNs.set(1, 20);
+    of.setNs(1, F.STARTED_NS, 20);
     list.push(1, 20);
-    of.startedNs.set(0, 30);
+    of.setNs(0, F.STARTED_NS, 30);
     list.push(0, 30);
     expect(list.oldest()).toBe(1);
-    of.finished.set(1, 1);
+    of.set(1, F.FINISHED, 1);
     expect(list.oldest()).toBe(0);
     expect(list.oldestNs).toBe(30);
   });
@@ -43,9 +44,9 @@ describe("BegunList", () => {
     const list = new BegunList(of);
     let longest = 0;
     for (let i = 0; i < 1 << 16; i++) {
-      of.startedNs.set(i, i);
+      of.setNs(i, F.STARTED_NS, i);
       list.push(i, i);
-      if (i >= 700) of.finished.set(i - 700, 1);
+      if (i >= 700) of.set(i - 700, F.FINISHED, 1);
       list.oldest();
       longest = Math.max(longest, list.count);
     }

@@ -1,25 +1,33 @@
 import { expect, test } from "vitest";
+import * as F from "../../../../src/sim/engine/connectionFields.ts";
 import { Connections } from "../../../../src/sim/engine/connections.ts";
 
 test("every field of every slot has a place of its own", () => {
   const connections = new Connections(7, 3);
-  const columns = Object.values(connections).filter((value) => typeof value === "object" && "get" in value);
-  expect(columns.length).toBe(22);
-  columns.forEach((column, i) => {
-    for (let slot = 0; slot < 10; slot++) column.set(slot, i * 100 + slot + 1);
+  const fields = Object.entries(F).filter(([name]) => !["LINE_WORDS", "RECORD_WORDS"].includes(name));
+  expect(fields.length).toBe(22);
+  const isTime = (name: string) => name.endsWith("_NS");
+  fields.forEach(([name, field], i) => {
+    for (let slot = 0; slot < 10; slot++) {
+      if (isTime(name)) connections.setNs(slot, field, i * 100 + slot + 0.5);
+      else connections.set(slot, field, i * 100 + slot + 1);
+    }
   });
-  columns.forEach((column, i) => {
-    for (let slot = 0; slot < 10; slot++) expect(column.get(slot)).toBe(i * 100 + slot + 1);
+  fields.forEach(([name, field], i) => {
+    for (let slot = 0; slot < 10; slot++) {
+      if (isTime(name)) expect(connections.getNs(slot, field)).toBe(i * 100 + slot + 0.5);
+      else expect(connections.get(slot, field)).toBe(i * 100 + slot + 1);
+    }
   });
 });
 
 test("slots of active connections lie above the clients', go round, and begin anew", () => {
   const connections = new Connections(4, 2);
   expect([connections.takeActive(), connections.takeActive(), connections.takeActive()]).toEqual([4, 5, -1]);
-  connections.handle.set(4, 17);
+  connections.set(4, F.HANDLE, 17);
   connections.giveActive(4);
   expect(connections.takeActive()).toBe(4);
-  expect(connections.handle.get(4)).toBe(-1);
+  expect(connections.get(4, F.HANDLE)).toBe(-1);
 });
 
 test("slots of active connections rest as long as there are fresh ones", () => {
