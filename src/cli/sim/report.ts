@@ -303,6 +303,10 @@ export function sweepCharts(results: readonly CellResult[]): readonly Chart[] {
   return [...rateCharts(grid, results), ...latencyCharts(grid), failureChart(grid), ...timeCharts(grid)];
 }
 
+function namesOfDesigns({ designs }: Grid): string {
+  return designs.length === 1 ? `${designs[0]}` : `${designs.length} designs`;
+}
+
 export function sweepReport({ results, tables, provenance }: ReportParts): ReportDocument {
   const grid = new Grid(results);
   const first = results[0];
@@ -312,8 +316,8 @@ export function sweepReport({ results, tables, provenance }: ReportParts): Repor
     subtitle:
       first === undefined
         ? (tables[0]?.title ?? "")
-        : `${grid.designs.length} designs on ${grid.cores.join(", ")} cores, workload ${first.result.workload} ` +
-          `(${first.result.protocol}), machine ${first.result.machine}.`,
+        : `${namesOfDesigns(grid)} on ${grid.cores.join(", ")} ${grid.cores.at(-1) === 1 ? "core" : "cores"}, ` +
+          `workload ${first.result.workload} (${first.result.protocol}), machine ${first.result.machine}.`,
     verdict: { isGood: true, text: "" },
     // Tables of claims and constants say themselves what they are made of.
     figures:

@@ -86,11 +86,7 @@ export class Softirq {
         locks++;
       } else {
         stackNs += ns.segmentCycles;
-        const process = world.processes[connections.get(slot, F.PROCESS)];
-        if (process) {
-          world.packets++;
-          if (process.core === core) world.localPackets++;
-        }
+        world.notePacket(slot, core);
       }
       kernel.stage(queue);
     }
@@ -272,14 +268,10 @@ export class Softirq {
 
   #segment(slot: number, kind: number, core: number, now: number, queue: FrameQueue): number {
     const world = this.#world;
-    const { accounts, connections, ns } = world;
+    const { accounts, ns } = world;
     const kernelId = this.#kernelOf(slot, core);
     const kernel = world.kernels[kernelId] as ServerKernel;
-    const process = world.processes[connections.get(slot, F.PROCESS)];
-    if (process) {
-      world.packets++;
-      if (process.core === core) world.localPackets++;
-    }
+    world.notePacket(slot, core);
     let t = world.touchData(slot, core, now);
     if (kind !== KIND_DATA) t = world.touch(slot, core, t);
     t += accounts.spend(core, STACK, ns.segmentCycles);

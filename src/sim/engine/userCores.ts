@@ -20,7 +20,7 @@ import type { FrameQueue } from "./frameQueue.ts";
 import { type Listener, type Process, SlotList } from "./process.ts";
 import { EVENT_WORDS, type ServerKernel } from "./serverKernel.ts";
 import type { UserProxy } from "./userProxy.ts";
-import { KIND_SHIFT, KIND_SYN } from "./wire.ts";
+import { KIND_SHIFT, KIND_SYN, SLOT_MASK } from "./wire.ts";
 import type { World } from "./world.ts";
 
 /** mTCP's source: packets of one round. */
@@ -82,7 +82,9 @@ export class UserCores {
     const count = queue.arrived(now, ROUND_PACKETS);
     let opened = 0;
     for (let i = 0; i < count; i++) {
-      if (queue.headSlot >>> KIND_SHIFT === KIND_SYN) opened++;
+      const entry = queue.headSlot;
+      if (entry >>> KIND_SHIFT === KIND_SYN) opened++;
+      world.notePacket(entry & SLOT_MASK, core);
       kernel.stage(queue);
     }
     world.simulatedPackets += count;

@@ -201,6 +201,14 @@ export class World {
     return t + this.accounts.spend(core, CACHE_MISS, count * PACKET_LINES * this.distance.crossSocketNs);
   }
 
+  /** Counts a packet that has come to `core`, if a process has its connection. */
+  notePacket(slot: number, core: number): void {
+    const process = this.processes[this.connections.get(slot, F.PROCESS)];
+    if (!process) return;
+    this.packets++;
+    if (process.core === core) this.localPackets++;
+  }
+
   /** True while the core has nothing to do. */
   isIdle(core: number, nowNs: number): boolean {
     return (this.freeNs[core] as number) <= nowNs && (this.heap.timeNs[core] as number) > nowNs;

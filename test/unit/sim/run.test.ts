@@ -40,6 +40,11 @@ describe("runPoint", () => {
     expect(await joined("rpc", "netpopcorn")).toBe(0);
   });
 
+  test.each(["mtcp", "netpopcorn"] as const)("packets come to the core of their process: %s", async (design) => {
+    const result = await runPoint(parsePoint({ ...small, design, workload: "web-epoll" }));
+    expect(result.localPacketShare).toBe(1);
+  });
+
   test("a stopped run says so", async () => {
     const point = parsePoint({ ...small, design: "linux", workload: "rpc" });
     await expect(runPoint(point, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: "ERR_SIM_ABORTED" });
