@@ -1,14 +1,13 @@
 /**
  * Default gateways beside the first of each family, and which gateways are dead (RFC 1122 3.3.1.5, RFC 4861 6.3.6). A
  * gateway that its neighbours' own probes find silent is passed over for the next that is not, and asked again once a
- * minute until it answers. With one gateway of each family nothing of this is looked at.
+ * minute until it answers (neighbor.ts asks). With one gateway of each family nothing of this is looked at.
  */
 import { nowTick, tickReached, ticksOfMs } from "../time.ts";
 import { CONFIG_GATEWAY } from "../../src/layout/config.ts";
 import { CONFIG_BASE } from "../../src/layout/kernelMemory.ts";
 import { EADDRINUSE, EINVAL, ENOBUFS, OK } from "../../src/layout/status.ts";
 import { isV4Mapped } from "../wire/addressKind.ts";
-import { neighborAsk, neighborFind, neighborFindV6 } from "./neighbor.ts";
 import { redirectsForget } from "./redirects.ts";
 import { routeHasGateway } from "./routes.ts";
 
@@ -19,16 +18,19 @@ const RETRY_MS: u32 = 60000;
 
 /** 16 bytes each, in order of preference. */
 const others: usize = memory.data(128, 16);
-/** Dead gateways: +0 16 bytes, +16 u32 tick at which it is asked again. */
+/** Dead gateways: +0 16 bytes, +16 u32 tick at which it is asked again, +20 u32 1: it is to be asked now. */
 const dead: usize = memory.data(320, 16);
 const DEAD_SIZE_BYTES: u32 = 32;
 let deadCount: u32 = 0;
 /** Gateways beside the first ones. */
 export let otherGateways: u32 = 0;
+/** Dead gateways that are to be asked now. */
+export let gatewaysDue: u32 = 0;
 
 export function gatewaysBoot(): void {
   otherGateways = 0;
   deadCount = 0;
+  gatewaysDue = 0;
 }
 
 function same(a: usize, b: usize): bool {
@@ -79,6 +81,7 @@ export function gatewayLost(address: usize): void {
   if (otherGateways == 0 || deadCount == DEAD_MAX || findDead(address) >= 0 || !isGateway(address)) return;
   v128.store(deadAt(deadCount), v128.load(address));
   store<u32>(deadAt(deadCount), nowTick + ticksOfMs(RETRY_MS), 16);
+  store<u32>(deadAt(deadCount), 0, 20);
   deadCount++;
 }
 
@@ -87,8 +90,18 @@ export function gatewayHeard(address: usize): void {
   if (deadCount == 0) return;
   const index = findDead(address);
   if (index < 0) return;
+  gatewaysDue -= load<u32>(deadAt(index), 20);
   deadCount--;
   memory.copy(deadAt(index), deadAt(deadCount), DEAD_SIZE_BYTES);
+}
+
+/** @returns where the 16 bytes of one that is to be asked lie, once for each time. Preconditions: gatewaysDue != 0. */
+export function gatewayTakeDue(): usize {
+  let index: u32 = 0;
+  while (!load<u32>(deadAt(index), 20)) index++;
+  store<u32>(deadAt(index), 0, 20);
+  gatewaysDue--;
+  return deadAt(index);
 }
 
 /** Is it passed over? Now and then it is asked whether it still does not answer. */
@@ -97,8 +110,8 @@ function isDead(address: usize): bool {
   if (index < 0) return false;
   if (tickReached(load<u32>(deadAt(index), 16), nowTick)) {
     store<u32>(deadAt(index), nowTick + ticksOfMs(RETRY_MS), 16);
-    // It may have asked for us meanwhile, and be known by that; but does it answer?
-    neighborAsk(isV4Mapped(address) ? neighborFind(load<u32>(address, 12), false) : neighborFindV6(address, false));
+    if (!load<u32>(deadAt(index), 20)) gatewaysDue++;
+    store<u32>(deadAt(index), 1, 20);
   }
   return true;
 }

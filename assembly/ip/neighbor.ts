@@ -22,7 +22,7 @@ import { txCommit } from "../device/tx.ts";
 import { arenaAlloc } from "../mem/arena.ts";
 import { count } from "../stats.ts";
 import { nowTick, tickReached, ticksOfMs } from "../time.ts";
-import { isHostV6, isLinkLocalV6, isStationMac, macEqual } from "../wire/addressKind.ts";
+import { isHostV6, isLinkLocalV6, isStationMac, isV4Mapped, macEqual } from "../wire/addressKind.ts";
 import { ETHERNET_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, V4_MAPPED } from "../wire/headers.ts";
 import { nextHopV4, nextHopV6, sourceForV4 } from "./nextHop.ts";
 import { addressFindV4, addressFindV6, addressV4, firstV4, isHostV4 } from "./address.ts";
@@ -34,7 +34,7 @@ import {
   NEIGHBOR_REFUSED,
 } from "../../src/layout/counters.ts";
 import { ndpSolicit } from "./ndpSend.ts";
-import { gatewayHeard, gatewayLost } from "./gateways.ts";
+import { gatewayHeard, gatewayLost, gatewaysDue, gatewayTakeDue } from "./gateways.ts";
 import { dropHeld, hold, holdBoot, holdSlots, sendHeld } from "./neighborHold.ts";
 
 const FREE: u8 = 0;
@@ -526,7 +526,7 @@ export function neighborDoubt(index: i32): void {
 }
 
 /** Has the neighbour asked now whether it is there; one that is being asked, or is not known, is left alone. */
-export function neighborAsk(index: i32): void {
+function neighborAsk(index: i32): void {
   if (<u32>index < entriesUsed && (at(index).state == REACHABLE || at(index).state == DELAY)) probe(index);
 }
 
@@ -553,11 +553,13 @@ export function neighborConfirm(index: i32): void {
 // Timers.
 
 export function neighborHasDeadline(): bool {
+  if (gatewaysDue != 0) return true;
   return LIST_RETRY.head != NONE || LIST_FAILED.head != NONE || LIST_AGING.head != NONE || LIST_DELAY.head != NONE;
 }
 
 /** Preconditions: neighborHasDeadline(). */
 export function neighborNextDeadlineTick(): u32 {
+  if (gatewaysDue != 0) return nowTick;
   // Half the range: a deadline that has passed must still be told from one that is far.
   let next: u32 = nowTick + 0x3fffffff;
   next = earlier(next, LIST_RETRY.head);
@@ -572,10 +574,16 @@ function earlier(tick: u32, index: i32): u32 {
 
 /** Does what is due: at most one step per entry and call. */
 export function neighborTimers(): void {
+  while (gatewaysDue != 0) askGateway(gatewayTakeDue());
   while (isDue(LIST_RETRY.head)) retry(LIST_RETRY.head);
   while (isDue(LIST_FAILED.head)) release(LIST_FAILED.head);
   while (isDue(LIST_DELAY.head)) probe(LIST_DELAY.head);
   while (isDue(LIST_AGING.head)) age(LIST_AGING.head);
+}
+
+/** A dead gateway may have asked for us meanwhile, and be known by that; but does it answer? */
+function askGateway(address: usize): void {
+  neighborAsk(isV4Mapped(address) ? neighborFind(load<u32>(address, 12), false) : neighborFindV6(address, false));
 }
 
 function isDue(index: i32): bool {
