@@ -3,14 +3,15 @@ import { configLoad, memoryBytes, udpSocketsMax } from "./config.ts";
 import { txBoot, txCommit, txPublish, txReserve } from "./device/tx.ts";
 import { loopBoot } from "./device/loop.ts";
 import { hashBoot } from "./flow/hash.ts";
-import { addressBoot, addressFindV4, isBroadcastV4 } from "./ip/address.ts";
+import { addressBoot } from "./ip/address.ts";
 import { neighborAnnounce, neighborInput } from "./ip/arpInput.ts";
+import { packetInput } from "./ip/input.ts";
 import { packetInputV6 } from "./ip/input6.ts";
 import { gatewayAdd } from "./ip/gateways.ts";
 import { routesBoot } from "./ip/routes.ts";
 import { multicastBoot } from "./ip/multicast.ts";
 import { ipv6Boot } from "./ip/ipv6.ts";
-import { icmpReportProblem, icmpSendUnreachable } from "./ip/icmpErrors.ts";
+import { icmpSendUnreachable } from "./ip/icmpErrors.ts";
 import { icmpInput } from "./ip/icmp.ts";
 import { ipv4Boot, ipv4Check, ipv4Route, ipv4Send, ipv4Transmit, ipv4WriteHeader } from "./ip/ipv4.ts";
 import {
@@ -81,30 +82,7 @@ export function inputFrame(frame: usize, frameBytes: u32): void {
   const type = loadBe16(frame + 12);
   if (type == 0x0806) neighborInput(frame, frameBytes);
   if (type == 0x86dd) packetInputV6(frame + 14, frameBytes - 14, false, (load<u8>(frame) & 1) != 0, false);
-  if (type != 0x0800) return;
-  const headerBytes = ipv4Check(frame + 14, frameBytes - 14, false);
-  if (headerBytes < 0) {
-    icmpReportProblem(frame + 14, (load<u8>(frame) & 1) != 0);
-    return;
-  }
-  const toBroadcast = isBroadcastV4(load<u32>(frame, 14 + 16)) || (load<u8>(frame) & 1) != 0;
-  if (!toBroadcast && addressFindV4(load<u32>(frame, 14 + 16)) < 0) return;
-  inputPacket(frame + 14, headerBytes, toBroadcast);
-}
-
-function inputPacket(packet: usize, headerBytes: u32, toBroadcast: bool): void {
-  let whole = packet;
-  if ((loadBe16(packet + 6) & 0x3fff) != 0) {
-    whole = reassemblyInput(packet, headerBytes, loadBe16(packet + 2));
-    if (whole == 0) return;
-    headerBytes = (<u32>load<u8>(whole) & 15) << 2;
-  }
-  const totalBytes = loadBe16(whole + 2);
-  const protocol = load<u8>(whole, 9);
-  if (protocol == 1) icmpInput(whole, headerBytes, totalBytes, toBroadcast);
-  else if (protocol == 17)
-    udpInput(whole, headerBytes, totalBytes, addressFindV4(load<u32>(whole, 16)), false, toBroadcast);
-  else if (!toBroadcast) icmpSendUnreachable(whole, headerBytes, totalBytes, 2);
+  if (type == 0x0800) packetInput(frame + 14, frameBytes - 14, false, (load<u8>(frame) & 1) != 0, false);
 }
 
 /** Sends `packet` to entry `index` the way TCP does: reserve, build, neighborSend. */

@@ -348,7 +348,13 @@ function frameInput(frame: usize, frameBytes: u32, checksumKnown: bool): void {
 }
 
 /** @param toGroup the frame was an Ethernet broadcast or multicast. @param fromLoop we have sent it. */
-function packetInput(packet: usize, bytesAvailable: u32, checksumKnown: bool, toGroup: bool, fromLoop: bool): void {
+export function packetInput(
+  packet: usize,
+  bytesAvailable: u32,
+  checksumKnown: bool,
+  toGroup: bool,
+  fromLoop: bool,
+): void {
   const headerBytes = ipv4Check(packet, bytesAvailable, fromLoop);
   if (headerBytes < 0) {
     icmpReportProblem(packet, toGroup);

@@ -7,6 +7,27 @@ import { segmentPlace } from "../tcp/segment.ts";
 import { pseudoHeaderSumV4, pseudoHeaderSumV6, sumAdd, sumBytes } from "../wire/checksum.ts";
 import { IP_DESTINATION, IP_SOURCE, PROTOCOL_TCP, TCP_HEADER_BYTES, V6_SOURCE } from "../wire/headers.ts";
 
+/** Length and ports (RFC 9293 3.9.2: port 0 is nobody's). */
+function isHeaderSane(tcp: usize, segmentBytes: u32): bool {
+  const tcpHeaderBytes = (<u32>load<u8>(tcp, 12) >> 4) << 2;
+  if (
+    tcpHeaderBytes >= TCP_HEADER_BYTES &&
+    tcpHeaderBytes <= segmentBytes &&
+    load<u16>(tcp) != 0 &&
+    load<u16>(tcp, 2) != 0
+  )
+    return true;
+  count(C.DROP_TCP_HEADER);
+  return false;
+}
+
+/** @param pseudo sum of the pseudo-header. */
+function isChecksumRight(pseudo: u32, tcp: usize, segmentBytes: u32): bool {
+  if (sumAdd(pseudo, sumBytes(tcp, segmentBytes)) == 0xffff) return true;
+  count(C.DROP_TCP_CHECKSUM);
+  return false;
+}
+
 /** Checks what the fast path has not, and hands the segment on. */
 export function tcpPacket(
   packet: usize,
@@ -19,24 +40,11 @@ export function tcpPacket(
   checksumKnown: bool,
 ): void {
   const tcp = packet + headerBytes;
-  const tcpHeaderBytes = (<u32>load<u8>(tcp, 12) >> 4) << 2;
-  if (tcpHeaderBytes < TCP_HEADER_BYTES || tcpHeaderBytes > segmentBytes) {
-    count(C.DROP_TCP_HEADER);
-    return;
-  }
+  if (!isHeaderSane(tcp, segmentBytes)) return;
   const remote = load<u32>(packet, IP_SOURCE);
   const local = load<u32>(packet, IP_DESTINATION);
   if (!checksumKnown) {
-    const sum = sumAdd(pseudoHeaderSumV4(remote, local, PROTOCOL_TCP, segmentBytes), sumBytes(tcp, segmentBytes));
-    if (sum != 0xffff) {
-      count(C.DROP_TCP_CHECKSUM);
-      return;
-    }
-  }
-  // RFC 9293 3.9.2: port 0 is nobody's.
-  if (load<u16>(tcp) == 0 || load<u16>(tcp, 2) == 0) {
-    count(C.DROP_TCP_HEADER);
-    return;
+    if (!isChecksumRight(pseudoHeaderSumV4(remote, local, PROTOCOL_TCP, segmentBytes), tcp, segmentBytes)) return;
   }
   segmentPlace(packet, sourceMac, tcp, remote, local, localIndex, hash, 0);
   tcpInput(segmentBytes, candidate);
@@ -54,23 +62,11 @@ export function tcpPacketV6(
   checksumKnown: bool,
 ): void {
   const tcp = packet + headerBytes;
-  const tcpHeaderBytes = (<u32>load<u8>(tcp, 12) >> 4) << 2;
-  if (tcpHeaderBytes < TCP_HEADER_BYTES || tcpHeaderBytes > segmentBytes) {
-    count(C.DROP_TCP_HEADER);
-    return;
-  }
+  if (!isHeaderSane(tcp, segmentBytes)) return;
   const remote = packet + V6_SOURCE;
   const local = addressAt(localIndex);
   if (!checksumKnown) {
-    const sum = sumAdd(pseudoHeaderSumV6(remote, local, PROTOCOL_TCP, segmentBytes), sumBytes(tcp, segmentBytes));
-    if (sum != 0xffff) {
-      count(C.DROP_TCP_CHECKSUM);
-      return;
-    }
-  }
-  if (load<u16>(tcp) == 0 || load<u16>(tcp, 2) == 0) {
-    count(C.DROP_TCP_HEADER);
-    return;
+    if (!isChecksumRight(pseudoHeaderSumV6(remote, local, PROTOCOL_TCP, segmentBytes), tcp, segmentBytes)) return;
   }
   segmentPlace(packet, sourceMac, tcp, load<u32>(remote, 12), load<u32>(local, 12), localIndex, hash, remote);
   tcpInput(segmentBytes, candidate);
