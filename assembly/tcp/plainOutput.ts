@@ -75,8 +75,11 @@ export function sendSyn(tcb: Tcb): bool {
   const synEnd = cold.recover + 1 + dataBytes;
   // A SYN-ACK that goes again has perhaps data behind it already (RFC 7413).
   if (tcb.flags & T.F_ACTIVE_OPEN || seqLt(tcb.sndNxt, synEnd)) tcb.sndNxt = synEnd;
+  // A SYN-ACK that goes again for a SYN that has come again is not timed (Karn: input.ts, synAgain). A SYN of ours
+  // without back-off is: it goes again where the one before has never left.
+  const isTimed = tcb.backoff == 0 && (active || seqLt(tcb.sndMax, synEnd));
   if (seqLt(tcb.sndMax, synEnd)) tcb.sndMax = synEnd;
-  if (tcb.backoff == 0) rttTimingStart(tcb, tcb.sndNxt);
+  if (isTimed) rttTimingStart(tcb, tcb.sndNxt);
   else count(TCP_RETRANSMITS);
   if (!(tcb.flags & T.F_TIMER_RTO)) rtoArm(tcb);
   return true;
