@@ -10,13 +10,8 @@ import { IP_DESTINATION, IP_SOURCE, PROTOCOL_TCP, TCP_HEADER_BYTES, V6_SOURCE } 
 /** Length and ports (RFC 9293 3.9.2: port 0 is nobody's). */
 function isHeaderSane(tcp: usize, segmentBytes: u32): bool {
   const tcpHeaderBytes = (<u32>load<u8>(tcp, 12) >> 4) << 2;
-  if (
-    tcpHeaderBytes >= TCP_HEADER_BYTES &&
-    tcpHeaderBytes <= segmentBytes &&
-    load<u16>(tcp) != 0 &&
-    load<u16>(tcp, 2) != 0
-  )
-    return true;
+  const isLengthSane = tcpHeaderBytes >= TCP_HEADER_BYTES && tcpHeaderBytes <= segmentBytes;
+  if (isLengthSane && load<u16>(tcp) != 0 && load<u16>(tcp, 2) != 0) return true;
   count(C.DROP_TCP_HEADER);
   return false;
 }
