@@ -17,7 +17,7 @@ import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { StealOrder } from "../migration/steal.ts";
 import { forEachWaitingSyn } from "./flowScan.ts";
 import { Observer, OWNER_NONE } from "./observer.ts";
-import { flowKey, type PinnedFlow, Pins } from "./pins.ts";
+import { type FoundFlow, flowKey, type PinnedFlow, Pins } from "./pins.ts";
 import { countGroups, type Move, type Policy, type StealMove, staticPolicy } from "./policy.ts";
 import { type Pair, Settling } from "./settling.ts";
 import { Stealing } from "./stealing.ts";
@@ -481,7 +481,7 @@ export class Balancer {
   /** Connections and waiting SYNs of the kernels. */
   #forEachFlow(
     kernels: readonly number[],
-    visit: (flow: PinnedFlow) => void,
+    visit: (flow: FoundFlow) => void,
     isWanted: (group: number) => boolean = () => true,
   ): void {
     const { addresses, device, memoryOf, runningMemoryOf = memoryOf } = this.#options;
@@ -493,7 +493,7 @@ export class Balancer {
       for (const lane of this.#observer.lanesOf(kernel)) {
         forEachWaitingSyn(lane, (tuple) => {
           const group = this.#groupOf(tuple);
-          if (isWanted(group)) visit({ ...tuple, kernel, group });
+          if (isWanted(group)) visit({ ...tuple, kernel, group, isWaiting: true });
         });
       }
       forEachConnection(

@@ -6,6 +6,8 @@ import type { Device } from "../device/device.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
 
 export type PinnedFlow = ReplyTuple & { readonly kernel: number; readonly group: number };
+/** `isWaiting`: no connection yet, but a SYN that the kernel has not read. */
+export type FoundFlow = PinnedFlow & { readonly isWaiting?: boolean };
 
 type Pin = { readonly flow: PinnedFlow; readonly sinceNs: number };
 

@@ -15,6 +15,7 @@
  *  1. it lives where a filter leads it: good;
  *  2. it lives at home, where its group is: no filter leads it away;
  *  3. it lives in the kernel that the group has left: a filter leads it there.
+ * A SYN that a kernel has not read counts where there is no connection: it may be the copy of an old one.
  * Invariant: while no pair settles, every connection gets the segments of its flow. For a connection that does not get
  * them cannot end, so the next look finds it; and a look that finds none, in kernels that have read all that was
  * steered before the last write, is followed by no change of the steering. New connections are then opened where the
@@ -24,7 +25,7 @@ import { Backlog } from "../control/backlog.ts";
 import type { Device } from "../device/device.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
-import { flowKey, type PinnedFlow, type Pins, pairKey } from "./pins.ts";
+import { type FoundFlow, flowKey, type PinnedFlow, type Pins, pairKey } from "./pins.ts";
 
 /** Frames that a sending thread was about to place are in a lane, and looked for there, after this. */
 const LOOK_NS = 10e6;
@@ -45,7 +46,7 @@ export type SettlingOptions = {
   /** Connections and waiting SYNs of the kernels, of wanted groups. */
   readonly forEachFlow: (
     kernels: readonly number[],
-    visit: (flow: PinnedFlow) => void,
+    visit: (flow: FoundFlow) => void,
     isWanted: (group: number) => boolean,
   ) => void;
   /** The flow's connection is being stolen, or somebody else's filter keeps it: it is not ours to lead. */
@@ -175,8 +176,8 @@ export class Settling {
     const { forEachFlow, isMoving, isOthers, pins } = this.#options;
     const groups = new Set([...due.values()].map(({ group }) => group));
     for (const group of [...groups]) if (isMoving?.(group)) groups.delete(group);
-    const found = new Map<string, PinnedFlow[]>();
-    const gather = (flow: PinnedFlow) => {
+    const found = new Map<string, FoundFlow[]>();
+    const gather = (flow: FoundFlow) => {
       const flows = found.get(flowKey(flow));
       if (flows) flows.push(flow);
       else found.set(flowKey(flow), [flow]);
@@ -184,8 +185,11 @@ export class Settling {
     forEachFlow(this.#kernelsOf(due.values()), gather, (group) => groups.has(group));
     const mended = new Map<number, Pair>();
     const stuck = new Map<number, Pair>();
-    for (const flows of found.values()) {
-      const [first] = flows as [PinnedFlow];
+    for (const all of found.values()) {
+      // A SYN that waits may be an old one's copy: where there is a connection, that decides.
+      const living = all.filter(({ isWaiting }) => !isWaiting);
+      const flows = living.length > 0 ? living : all;
+      const [first] = flows as [FoundFlow];
       if (flows.some((flow) => isOthers(flow) || pins.holds(flow))) continue;
       const home = this.#options.homeOf(first.group);
       if (flows.some(({ kernel }) => kernel === home)) {
