@@ -17,6 +17,10 @@ describeSuite({
     { seed: 381, what: "the model: a group moved with its connections beside a steal" },
     { seed: 531, what: "likewise" },
     { seed: 545, what: "the model: a group and a stolen connection came to a kernel in one turn, of two others" },
+    {
+      seed: 585,
+      what: "the model: what a group's move had brought to a kernel was stolen from it before the next look",
+    },
     { seed: 622, what: "the model: what a cookie had opened again was stolen by a kernel without any" },
     { seed: 1002, what: "the second segment overtook the first, and another flow's cookie had taken this one's place" },
     { seed: 1145, what: "the model: two steals between the same kernels were told in one step" },
