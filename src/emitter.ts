@@ -1,8 +1,11 @@
+import { checkKind } from "./checks.ts";
+
 /** Typed events for places that must run without node:events. */
 export class Emitter<Events extends Record<string, object>> {
   readonly #listeners = new Map<keyof Events, Set<(event: never) => void>>();
 
   on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): this {
+    checkKind(`the listener of "${String(name)}"`, "call", listener);
     const listeners = this.#listeners.get(name) ?? new Set();
     listeners.add(listener);
     this.#listeners.set(name, listeners);

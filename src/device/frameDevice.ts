@@ -7,6 +7,7 @@
  *  kernel's RX ring ◀── receive(frame)       copied at once
  * ```
  */
+import { checkOptions, type Shape } from "../checks.ts";
 import { NetPopcornError } from "../errors.ts";
 import { parseMac } from "../ip/address.ts";
 import { FRAME_OFFSET } from "../layout/frameRing.ts";
@@ -60,11 +61,14 @@ export interface FrameDevice extends Device {
   statistics(): FrameDeviceStatistics;
 }
 
+const OPTIONS: Shape<FrameDeviceOptions> = { transmit: "any", mac: "mac", mtuBytes: "any" };
+
 /**
  * For a stack with one kernel on this thread; with `steerInSoftware` before it for several, in threads, too.
  * @throws NetPopcornError EINVAL for a bad address, ERR_OPTION_RANGE.
  */
 export function createFrameDevice(options: FrameDeviceOptions): FrameDevice {
+  checkOptions("createFrameDevice", options, OPTIONS);
   const { transmit, mtuBytes = MTU_BYTES_DEFAULT } = options;
   if (typeof transmit !== "function") {
     throw new NetPopcornError("ERR_OPTION_RANGE", "option transmit must be a function that takes a frame");

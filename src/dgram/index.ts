@@ -3,7 +3,7 @@
  * stack of the application that this module is loaded in; `createDgram(stack)` makes the same for any stack.
  */
 import type { KernelStack } from "../kernel/kernelStack.ts";
-import { getDefaultStack } from "../net/stackOf.ts";
+import { checkStack, getDefaultStack } from "../net/stackOf.ts";
 import type { Stack } from "../types.ts";
 import { createDgramOf, type Dgram } from "./createDgram.ts";
 
@@ -13,6 +13,7 @@ const bound: Dgram = createDgramOf(getDefaultStack);
 
 /** node:dgram bound to a stack in inline mode, or to one kernel's. */
 export function createDgram(stack: Stack | KernelStack): Dgram {
+  checkStack(stack);
   return createDgramOf(() => stack);
 }
 

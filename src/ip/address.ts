@@ -26,7 +26,8 @@ const MAPPED_PREFIX_BITS = 96;
  * @throws NetPopcornError ERR_ADDRESS_FORMAT.
  */
 export function parseAddress(text: string): Uint8Array<ArrayBuffer> {
-  const address = text.includes(":") ? findAddressV6(text) : findMappedV4(text);
+  const isColonForm = typeof text === "string" && text.includes(":");
+  const address = isColonForm ? findAddressV6(text) : findMappedV4(text);
   if (address === undefined) {
     throw addressFormatError(text, "an IP address", "10.7.0.2 or fd07::2");
   }
@@ -58,7 +59,7 @@ export function addressFamily(address: Uint8Array): AddressFamily {
  * @throws NetPopcornError ERR_ADDRESS_FORMAT.
  */
 export function parseCidr(text: string): Cidr {
-  const slash = text.indexOf("/");
+  const slash = typeof text === "string" ? text.indexOf("/") : -1;
   const prefixText = slash < 0 ? "" : text.slice(slash + 1);
   const addressText = slash < 0 ? "" : text.slice(0, slash);
   const isColonForm = addressText.includes(":");
@@ -103,15 +104,17 @@ export function formatMac(mac: Uint8Array): string {
   return Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join(":");
 }
 
-function addressFormatError(text: string, expected: string, example: string): NetPopcornError {
+function addressFormatError(given: unknown, expected: string, example: string): NetPopcornError {
   // What was given may be anything: keep the message one line of bounded length.
-  const shown = JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
+  const text = String(given);
+  const cut = text.length > 60 ? `${text.slice(0, 60)}…` : text;
+  const shown = typeof given === "string" ? JSON.stringify(cut) : cut;
   return new NetPopcornError("ERR_ADDRESS_FORMAT", `${shown} is not ${expected}; write it like ${example}`);
 }
 
 /** Four decimal bytes without leading zeros, which some programs read as octal. */
 function findBytesV4(text: string): number[] | undefined {
-  const parts = text.split(".");
+  const parts = typeof text === "string" ? text.split(".") : [];
   if (parts.length !== 4) return undefined;
   const bytes: number[] = [];
   for (const part of parts) {

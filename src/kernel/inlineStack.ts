@@ -21,7 +21,7 @@ import { loadApplication } from "./loadApplication.ts";
 import { controlNetwork } from "./networkControl.ts";
 import { type Reactor, reactorOf } from "./reactor.ts";
 import { PortRandom } from "./seed.ts";
-import { StackBase } from "./stackBase.ts";
+import { checkClose, StackBase } from "./stackBase.ts";
 import { StackNetwork } from "./stackNetwork.ts";
 import type { KernelLife, StackPlan } from "./stackPlan.ts";
 import { type KernelRunner, Supervision } from "./supervision.ts";
@@ -246,6 +246,9 @@ class InlineStack extends StackBase implements Stack {
   }
 
   turn(nowNs: number): boolean {
+    if (!Number.isFinite(nowNs)) {
+      throw new NetPopcornError("ERR_OPTION_RANGE", `turn: nowNs is ${nowNs}; it must be a number of nanoseconds`);
+    }
     let busy = false;
     this.#turnNs = nowNs;
     if (nowNs >= this.#supervision.deadlineNs) this.#supervision.step();
@@ -265,7 +268,8 @@ class InlineStack extends StackBase implements Stack {
     return Math.min(this.#supervision.deadlineNs, ...up.map((host) => host.nextDeadlineNs()));
   }
 
-  close(options: CloseOptions = {}): Promise<void> {
+  async close(options: CloseOptions = {}): Promise<void> {
+    checkClose(options);
     // Driven by hand, nobody would give turns to what drains.
     const drainMs = this.#reactor ? (options.drainMs ?? DRAIN_MS_DEFAULT) : 0;
     this.#closing ??= this.#close(drainMs);

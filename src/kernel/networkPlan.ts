@@ -1,4 +1,5 @@
 /** The options `address`, `gateway` and `routes`, checked. */
+import { checkOptions, type Shape } from "../checks.ts";
 import { NetPopcornError } from "../errors.ts";
 import { addressFamily, type Cidr, parseAddress, parseCidr } from "../ip/address.ts";
 import type { NetworkChange } from "../ip/networkChange.ts";
@@ -22,6 +23,8 @@ export type NetworkPlan = {
   readonly gateway: Uint8Array;
   readonly network: NetworkOptions;
 };
+
+const ROUTE_OPTIONS: Shape<RouteOption> = { to: "text", via: "text" };
 
 /** Beside the first of each family, both families together (assembly/ip/gateways.ts). */
 const OTHER_GATEWAYS_MAX = 8;
@@ -74,7 +77,8 @@ export function planNetwork(
     if (family === 4) gateway = address;
     else routes.push({ type: "routeSet", prefix: NO_ADDRESS, prefixLength: 0, gateway: address });
   }
-  for (const { to, via } of options.routes ?? []) {
+  for (const route of options.routes ?? []) {
+    const { to, via } = checkOptions("a route", route, ROUTE_OPTIONS);
     const { address: prefix, prefixLength, family } = parseCidr(to);
     const next = via === undefined ? NO_ADDRESS : parseAddress(via);
     if (!speaks(family) || (via !== undefined && addressFamily(next) !== family)) {

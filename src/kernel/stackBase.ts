@@ -1,6 +1,15 @@
+import { checkOptions } from "../checks.ts";
 import { Emitter } from "../emitter.ts";
-import type { StackEvents } from "../types.ts";
+import { NetPopcornError } from "../errors.ts";
+import type { CloseOptions, StackEvents } from "../types.ts";
 import type { KernelEvent } from "./supervisor.ts";
+
+/** @throws NetPopcornError ERR_INVALID_ARG_TYPE, ERR_OPTION_UNKNOWN, ERR_OPTION_RANGE. */
+export function checkClose(options: CloseOptions): void {
+  const { drainMs = 0 } = checkOptions("close", options, { drainMs: "any" });
+  if (typeof drainMs === "number" && drainMs >= 0) return;
+  throw new NetPopcornError("ERR_OPTION_RANGE", `option drainMs is ${drainMs}; it must be milliseconds, 0 or more`);
+}
 
 /** What both kinds of stack do alike: events, held back until whoever created the stack can have attached listeners. */
 export class StackBase extends Emitter<StackEvents> {

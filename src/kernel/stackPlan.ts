@@ -1,6 +1,7 @@
 /** The options of a stack, checked, and what its kernels start with. */
 import { resolvePolicy } from "../balancer/choosePolicy.ts";
 import type { Policy } from "../balancer/policy.ts";
+import { checkOptions, type Shape } from "../checks.ts";
 import type { Device } from "../device/device.ts";
 import { NetPopcornError } from "../errors.ts";
 import { parseMac } from "../ip/address.ts";
@@ -147,8 +148,16 @@ function checkRssKey({ rssKey, device }: StackOptions): Uint8Array | undefined {
   return Uint8Array.from(rssKey);
 }
 
+const RESTART_OPTIONS: Shape<RestartOptions> = {
+  delayMs: "any",
+  delayMsMax: "any",
+  quietMs: "any",
+  failuresMax: "any",
+};
+
 function checkSupervision({ restart, hangMs = HANG_MS_DEFAULT }: StackOptions): Pick<StackPlan, "restart" | "hangMs"> {
   checkInteger("hangMs", hangMs, 10, 3_600_000);
+  if (restart !== undefined && restart !== false) checkOptions("option restart", restart, RESTART_OPTIONS);
   if (restart === false) return { restart: undefined, hangMs };
   const filled = { ...RESTART_DEFAULTS, ...restart };
   checkInteger("restart.delayMs", filled.delayMs, 0, 3_600_000);
@@ -166,7 +175,10 @@ function checkCombinations(options: StackOptions, mode: string): void {
   if (mode !== "inline" && mode !== "threads") {
     throw new NetPopcornError("ERR_OPTION_RANGE", `option mode is "${mode}"; it must be "inline" or "threads"`);
   }
-  const { moduleBuild = "release" } = options;
+  const { drive = "auto", moduleBuild = "release" } = options;
+  if (drive !== "auto" && drive !== "manual") {
+    throw new NetPopcornError("ERR_OPTION_RANGE", `option drive is "${drive}"; it must be "auto" or "manual"`);
+  }
   if (moduleBuild !== "release" && moduleBuild !== "debug") {
     throw new NetPopcornError(
       "ERR_OPTION_RANGE",
@@ -179,8 +191,19 @@ function checkCombinations(options: StackOptions, mode: string): void {
   if (options.app === undefined)
     throw combinationError('mode "threads" needs option app: the module to run in each kernel');
   if (options.clock) throw combinationError('mode "threads" runs in real time: option clock is for mode "inline"');
+  checkClonable(options.appArguments);
   if (options.drive === "manual")
     throw combinationError('mode "threads" runs by itself: drive "manual" is for mode "inline"');
+}
+
+function checkClonable(appArguments: unknown): void {
+  try {
+    structuredClone(appArguments);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const text = `option appArguments cannot be handed to a thread (structured clone): ${why}`;
+    throw new NetPopcornError("ERR_INVALID_ARG_TYPE", text, { cause });
+  }
 }
 
 async function applicationUrl(app: string | URL): Promise<string> {

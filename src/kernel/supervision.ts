@@ -110,7 +110,6 @@ export class Supervision implements SupervisedKernels {
 
   /** @throws NetPopcornError ERR_NO_SUCH_KERNEL, ERR_LAST_KERNEL, ERR_OPTION_RANGE, ERR_STACK_CLOSED. */
   async removeKernel(kernelId: number, options: RemoveOptions = {}): Promise<void> {
-    if (this.#closed) throw new NetPopcornError("ERR_STACK_CLOSED", "the stack is closed");
     this.requirePresent(kernelId);
     checkInteger("drainMs", options.drainMs ?? 0, 0, 3_600_000);
     const others = this.#plan.memories.filter((_, id) => id !== kernelId && this.supervisor.isUp(id));
@@ -120,8 +119,9 @@ export class Supervision implements SupervisedKernels {
     await this.supervisor.remove(kernelId, options);
   }
 
-  /** @throws NetPopcornError ERR_NO_SUCH_KERNEL. */
+  /** @throws NetPopcornError ERR_NO_SUCH_KERNEL, ERR_STACK_CLOSED. */
   requirePresent(kernelId: number): void {
+    if (this.#closed) throw new NetPopcornError("ERR_STACK_CLOSED", "the stack is closed; create another");
     if (Number.isInteger(kernelId) && this.supervisor.isPresent(kernelId) && !this.supervisor.isLeaving(kernelId))
       return;
     throw new NetPopcornError("ERR_NO_SUCH_KERNEL", `there is no kernel ${kernelId}; see stats().statuses`);

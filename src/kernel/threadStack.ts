@@ -7,7 +7,7 @@ import { createMigrator, type MigrationResult, type Migrator } from "../migratio
 import type { CloseOptions, Stack, StackStats } from "../types.ts";
 import { sumCounters } from "../views/kernelMemory.ts";
 import { PROCESS_EPOCH_MS, realClock } from "./clock.ts";
-import { StackBase } from "./stackBase.ts";
+import { checkClose, StackBase } from "./stackBase.ts";
 import { StackNetwork } from "./stackNetwork.ts";
 import type { KernelLife, StackPlan } from "./stackPlan.ts";
 import { type KernelRunner, Supervision } from "./supervision.ts";
@@ -197,7 +197,8 @@ class ThreadStack extends StackBase implements Stack {
     throw noApplicationThread("nextDeadlineNs");
   }
 
-  close(options: CloseOptions = {}): Promise<void> {
+  async close(options: CloseOptions = {}): Promise<void> {
+    checkClose(options);
     this.#closing ??= this.#close(options.drainMs ?? DRAIN_MS_DEFAULT);
     return this.#closing;
   }

@@ -5,7 +5,7 @@
 import type { KernelStack } from "../kernel/kernelStack.ts";
 import type { Stack } from "../types.ts";
 import { createNetOf, type Net } from "./createNet.ts";
-import { getDefaultStack } from "./stackOf.ts";
+import { checkStack, getDefaultStack } from "./stackOf.ts";
 
 export type { Net } from "./createNet.ts";
 export { listenOnHostNetwork as listenOnHost } from "./createNet.ts";
@@ -14,6 +14,7 @@ const net: Net = createNetOf(getDefaultStack);
 
 /** node:net bound to a stack in inline mode, or to one kernel's. */
 export function createNet(stack: Stack | KernelStack): Net {
+  checkStack(stack);
   return createNetOf(() => stack);
 }
 

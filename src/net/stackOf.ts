@@ -30,10 +30,26 @@ export function getDefaultStack(): NetStack {
   return defaultStack;
 }
 
+function isStack(value: unknown): value is NetStack {
+  return typeof value === "object" && value !== null && "sockets" in value;
+}
+
+function noStack(value: unknown): NetPopcornError {
+  const text = `this needs a stack: what createStack() has returned, or what an application is given, not ${value}`;
+  return new NetPopcornError("ERR_INVALID_ARG_TYPE", text);
+}
+
+/** @throws NetPopcornError ERR_INVALID_ARG_TYPE. */
+export function checkStack<S>(stack: S): S {
+  if (!isStack(stack)) throw noStack(stack);
+  return stack;
+}
+
 /** @throws NetPopcornError ERR_NO_APPLICATION_THREAD for a stack in threads mode. */
 export function socketsOf(stack: NetStack): Sockets {
   const sockets = stack instanceof Sockets ? stack : stack.sockets;
   if (sockets) return sockets;
+  if (!isStack(stack)) throw noStack(stack);
   throw new NetPopcornError(
     "ERR_NO_APPLICATION_THREAD",
     'in mode "threads" sockets belong to the application in each kernel: use netpopcorn/net there, or mode "inline"',

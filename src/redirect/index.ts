@@ -1,7 +1,7 @@
 /** `netpopcorn/redirect`: what a program and its packages open by Node's own modules goes by way of a stack. */
 import { NetPopcornError } from "../errors.ts";
 import type { KernelStack } from "../kernel/kernelStack.ts";
-import { findDefaultStack, type NetStack, socketsOf } from "../net/stackOf.ts";
+import { checkStack, findDefaultStack, type NetStack, socketsOf } from "../net/stackOf.ts";
 import type { Stack } from "../types.ts";
 import { replaceModules } from "./replaceModules.ts";
 
@@ -18,6 +18,7 @@ const targetOf = () => redirectedTo ?? (isRegistered ? findDefaultStack() : unde
  * mode, where each kernel's application has sockets.
  */
 export function redirectNode(stack: Stack | KernelStack): () => void {
+  checkStack(stack);
   if (redirectedTo !== undefined && redirectedTo !== stack) {
     throw new NetPopcornError(
       "ERR_REDIRECTED",

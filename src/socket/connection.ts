@@ -166,6 +166,7 @@ export class Connection implements EventSink, OpenConnection {
         start: (controller) => {
           this.#readController = controller;
           if (this.#failed) controller.error(this.#error);
+          else if (this.#readDone) controller.close();
         },
         pull: (controller) => this.#pull(controller),
         cancel: () => this.#cancel(),

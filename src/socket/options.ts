@@ -1,4 +1,5 @@
 /** Socket options by their usual names and in their usual units, for connections and for what a listener accepts. */
+import { checkKind } from "../checks.ts";
 import { NetPopcornError } from "../errors.ts";
 import * as OPTION from "../layout/option.ts";
 
@@ -108,6 +109,7 @@ const RULES: { readonly [Name in SocketOptionName]-?: Rule } = {
  */
 export function kernelOptions(options: SocketOptions): readonly (readonly [option: number, value: number])[] {
   const pairs: [number, number][] = [];
+  checkKind("socket options", "object", options);
   for (const [name, given] of Object.entries(options)) {
     if (given === undefined) continue;
     const found = Object.hasOwn(RULES, name) ? RULES[name as SocketOptionName] : undefined;

@@ -5,6 +5,7 @@
  */
 
 import { onAbort } from "../abort.ts";
+import { checkKind, checkOptions, type Shape } from "../checks.ts";
 import { type PortClaims, portKey, type PortProtocol, type PortRequest } from "../control/ports.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
 import { formatAddress, parseAddress } from "../ip/address.ts";
@@ -40,6 +41,41 @@ export type SocketsOptions = {
   readonly onError?: (error: NetPopcornError) => void;
 };
 
+const LISTEN_OPTIONS: Shape<ListenOptions> = {
+  port: "any",
+  address: "any",
+  ipv6Only: "boolean",
+  backlog: "any",
+  socketOptions: "object",
+  onConnection: "call",
+  signal: "signal",
+};
+
+const CONNECT_OPTIONS: Shape<ConnectOptions> = {
+  address: "any",
+  port: "any",
+  localAddress: "any",
+  localPort: "any",
+  socketOptions: "object",
+  fastOpen: "bytes",
+  signal: "signal",
+};
+
+const BIND_OPTIONS: Shape<BindUdpOptions> = {
+  port: "any",
+  peer: "object",
+  address: "any",
+  ipv6Only: "boolean",
+  signal: "signal",
+};
+
+/** Where to listen: a port, or options with one. @throws NetPopcornError ERR_INVALID_ARG_TYPE. */
+function withPort<Options extends { port: number }>(call: string, where: unknown, more: object | undefined): Options {
+  if (typeof where === "number") return { ...more, port: where } as Options;
+  checkKind(`the first argument of ${call}, a port or`, "object", where);
+  return { ...(where as Options), ...more };
+}
+
 type Replicated = {
   addReplica(host: KernelHost, handle: number): void;
   dropReplica(host: KernelHost): void;
@@ -73,10 +109,9 @@ export class Sockets implements ConnectionOwner {
     return this.#options.areAll;
   }
 
-  /** @throws NetPopcornError EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, ERR_OPTION_RANGE, ERR_STACK_CLOSED. */
+  /** @throws NetPopcornError EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, ERR_OPTION_RANGE, ERR_OPTION_UNKNOWN, … */
   async listen(where: number | ListenOptions, more?: Omit<ListenOptions, "port">): Promise<Listener> {
-    const options: ListenOptions = typeof where === "number" ? { ...more, port: where } : { ...where, ...more };
-    return this.#listen(options);
+    return this.#listen(checkOptions("listen", withPort<ListenOptions>("listen", where, more), LISTEN_OPTIONS));
   }
 
   /** As listen, for those that make something else of a connection than a Connection. */
@@ -98,7 +133,8 @@ export class Sockets implements ConnectionOwner {
 
   /** @throws NetPopcornError as listen. */
   async bindUdp(where: number | BindUdpOptions): Promise<UdpSocket> {
-    return this.bindDatagrams(typeof where === "number" ? { port: where } : where);
+    const options = withPort<BindUdpOptions>("bindUdp", where, undefined);
+    return this.bindDatagrams(checkOptions("bindUdp", options, BIND_OPTIONS));
   }
 
   /** As bindUdp; with `onEvent` for those that take datagrams when they come, see UdpSocketOptions. */
@@ -142,6 +178,7 @@ export class Sockets implements ConnectionOwner {
    * ….
    */
   async connect(options: ConnectOptions): Promise<Connection> {
+    checkOptions("connect", options, CONNECT_OPTIONS);
     options.signal?.throwIfAborted();
     const { host, handle } = await this.#openWhenAnswered(options);
     const connection = new Connection(host, handle, this);

@@ -1,4 +1,5 @@
 /** A UDP socket at the Web level. Datagrams wait in the kernels' bounded queues until somebody asks. */
+import { checkKind } from "../checks.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
 import { formatAddress, parseAddress } from "../ip/address.ts";
 import { checkInteger } from "../optionRange.ts";
@@ -96,6 +97,8 @@ export class UdpSocket implements AsyncIterable<Datagram> {
   send(data: Uint8Array, to: { address: string; port: number }): void {
     const replica = this.#replicas[0];
     if (this.#closed || !replica) throw new NetPopcornError("EBADF", "send: the UDP socket is closed");
+    checkKind("what send() is given to send", "bytes", data);
+    checkKind("the second argument of send(), { address, port },", "object", to);
     const what = `send to ${to.address}:${to.port}`;
     if (data.length > DATAGRAM_BYTES_MAX) throw statusError(EMSGSIZE, what);
     checkInteger("port", to.port, 1, 65535);

@@ -1,3 +1,4 @@
+import { checkOptions, type Shape } from "../../checks.ts";
 import { NetPopcornError } from "../../errors.ts";
 import {
   CARD_FLAG_CHECKSUM_OFFLOAD,
@@ -84,6 +85,22 @@ export type CardStatistics = ImpairmentCounts & {
   brokenRuns: number;
 };
 
+const OPTIONS: Shape<CardOptions> = {
+  preset: "any",
+  queues: "any",
+  mac: "bytes",
+  retaEntries: "any",
+  queuesRssMax: "any",
+  rssKey: "octets",
+  rssUdpPorts: "boolean",
+  flowGroups: "any",
+  localPorts: "object",
+  mtuBytes: "any",
+  checksumOffload: "boolean",
+  tsoBytesMax: "any",
+  largeReceive: "boolean",
+};
+
 type Limits = {
   readonly queuesMax: number;
   readonly queuesRssMax: number;
@@ -143,10 +160,12 @@ export class Card implements Device {
   readonly #segment: Segment;
   readonly #tables: CardTables;
   #settings: Required<Impairments>;
+  #isClosed = false;
   /** Frames that each queue got through ports that are gone, less what its present port had got before it came. */
   readonly #frames: number[];
 
   constructor({ segment, index, settings, rxLanes }: CardPlace, options: CardOptions) {
+    checkOptions("createCard", options, OPTIONS);
     const limits = PRESETS[options.preset ?? "generic"];
     if (!limits) {
       throw new NetPopcornError(
@@ -218,12 +237,12 @@ export class Card implements Device {
   }
 
   openPort(queue: number, pair: QueuePair): DevicePort {
-    checkRange("queue", queue, 0, this.capabilities.queues - 1);
+    this.#checkPort(queue);
     return this.#segment.openPort(this, queue, pair);
   }
 
   describePort(queue: number, memory: WebAssembly.Memory): PortDescription {
-    checkRange("queue", queue, 0, this.capabilities.queues - 1);
+    this.#checkPort(queue);
     return this.#segment.describePort(this, queue, memory);
   }
 
@@ -282,6 +301,7 @@ export class Card implements Device {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     for (let queue = 0; queue < this.capabilities.queues; queue++) this.releaseQueue(queue);
   }
 
@@ -295,6 +315,11 @@ export class Card implements Device {
   detached(queue: number, port: number): void {
     this.#frames[queue] = (this.#frames[queue] as number) + this.#segment.deliveredTo(port);
     this.registers.setQueuePort(queue, PORT_NONE);
+  }
+
+  #checkPort(queue: number): void {
+    if (this.#isClosed) throw new NetPopcornError("EBADF", "the card is closed; create another");
+    checkRange("queue", queue, 0, this.capabilities.queues - 1);
   }
 
   #writeRegisters(options: CardOptions, limits: Limits): void {

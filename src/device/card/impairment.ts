@@ -5,6 +5,7 @@
  * Order, as in the kernel's netem: loss, duplication, corruption, rate, delay. A frame that is neither reordered nor
  * lost never overtakes another, whatever the jitter.
  */
+import { checkOptions, type Shape } from "../../checks.ts";
 import { NetPopcornError } from "../../errors.ts";
 import { FRAME_LENGTH, FRAME_OFFSET } from "../../layout/frameRing.ts";
 import { Prng } from "../../sim/prng.ts";
@@ -55,8 +56,11 @@ const RANGES: Readonly<Record<keyof Impairments, { readonly initial: number; rea
   reorderNs: { initial: 1e6, max: 3600 * NS_PER_S },
 };
 
-/** @throws NetPopcornError ERR_OPTION_RANGE naming the impairment and its range. */
+const OPTIONS = Object.fromEntries(Object.keys(RANGES).map((name) => [name, "any"])) as Shape<Impairments>;
+
+/** @throws NetPopcornError ERR_OPTION_UNKNOWN, ERR_OPTION_RANGE naming the impairment and its range. */
 export function completeImpairments(options: Impairments): Required<Impairments> {
+  checkOptions("impairments", options, OPTIONS);
   const complete: Record<string, number> = {};
   for (const [name, range] of Object.entries(RANGES)) {
     const value = options[name as keyof Impairments] ?? range.initial;

@@ -3,6 +3,7 @@
  * every card but the sender's; two cards are a cable. The segment lives on the thread that creates it, the owner's;
  * its ports run on their kernels' threads and need the owner only to learn of each other.
  */
+import { checkOptions, type Shape } from "../../checks.ts";
 import { NetPopcornError } from "../../errors.ts";
 import {
   CARD_MACS_BASE,
@@ -89,10 +90,20 @@ type Attachment = {
   readonly channel: MessagePort | undefined;
 };
 
+const OPTIONS: Shape<SegmentOptions> = {
+  portsMax: "any",
+  overflow: "any",
+  pauseMsMax: "any",
+  shared: "boolean",
+  seed: "any",
+  impairments: "object",
+};
+
 /**
- * @throws NetPopcornError ERR_OPTION_RANGE, ERR_MODULE_LOAD, ENOMEM.
+ * @throws NetPopcornError ERR_INVALID_ARG_TYPE, ERR_OPTION_UNKNOWN, ERR_OPTION_RANGE, ERR_MODULE_LOAD, ENOMEM.
  */
 export async function createSegment(options: SegmentOptions = {}): Promise<Segment> {
+  checkOptions("createSegment", options, OPTIONS);
   const shared = options.shared ?? typeof SharedArrayBuffer !== "undefined";
   return new Segment(options, await loadModule("card", shared), shared);
 }
@@ -116,6 +127,7 @@ export class Segment {
   readonly #attachments: (Attachment | undefined)[];
   readonly #receivers: Receivers = new Array(SEGMENT_PORTS_MAX).fill(undefined);
   #settings: Required<Impairments>;
+  #isClosed = false;
 
   /** Use createSegment(). */
   constructor(options: SegmentOptions, module: WebAssembly.Module, shared: boolean) {
@@ -125,6 +137,9 @@ export class Segment {
     }
     this.portsMax = portsMax;
     this.overflow = options.overflow ?? "pause";
+    if (this.overflow !== "pause" && this.overflow !== "drop") {
+      throw new NetPopcornError("ERR_OPTION_RANGE", `overflow is "${this.overflow}"; it must be "pause" or "drop"`);
+    }
     this.pauseMsMax = options.pauseMsMax ?? PAUSE_MS_DEFAULT;
     if (!(Number.isInteger(this.pauseMsMax) && this.pauseMsMax >= 1 && this.pauseMsMax <= 3_600_000)) {
       throw new NetPopcornError("ERR_OPTION_RANGE", `pauseMsMax is ${this.pauseMsMax}; it must be 1..3600000`);
@@ -145,9 +160,11 @@ export class Segment {
 
   /**
    * @param rxLanes internal: less than the default where only the first ports of the segment ever send to this card.
-   * @throws NetPopcornError ERR_SEGMENT_FULL, ERR_OPTION_RANGE, EADDRINUSE for an Ethernet address that is taken.
+   * @throws NetPopcornError ERR_SEGMENT_FULL, ERR_OPTION_UNKNOWN, ERR_OPTION_RANGE, EBADF (closed), EADDRINUSE for
+   *   an Ethernet address that is taken.
    */
   createCard(options: CardOptions = {}, rxLanes = this.portsMax): Card {
+    if (this.#isClosed) throw new NetPopcornError("EBADF", "the segment is closed; create another");
     const index = this.cards.length;
     if (index >= this.portsMax) {
       throw new NetPopcornError(
@@ -173,6 +190,7 @@ export class Segment {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     for (const card of this.cards) await card.close();
   }
 

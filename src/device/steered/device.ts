@@ -8,6 +8,7 @@
  * ```
  * What it costs: one thread, the caller's, through which all frames go, and two or three copies of each on the way.
  */
+import { checkKind, checkOptions, type Shape } from "../../checks.ts";
 import { NetPopcornError } from "../../errors.ts";
 import { type Clock, realClock } from "../../kernel/clock.ts";
 import { TUNING_RANGES } from "../../kernel/config.ts";
@@ -47,6 +48,23 @@ export type SoftwareSteeringOptions = TableOptions &
     readonly spinUs?: number;
   };
 
+const OPTIONS: Shape<SoftwareSteeringOptions> = {
+  queues: "any",
+  preset: "any",
+  retaEntries: "any",
+  queuesRssMax: "any",
+  rssKey: "octets",
+  rssUdpPorts: "boolean",
+  flowGroups: "any",
+  localPorts: "object",
+  overflow: "any",
+  pauseMsMax: "any",
+  shared: "boolean",
+  clock: "clock",
+  drive: "any",
+  spinUs: "any",
+};
+
 export interface SteeredDevice extends Device {
   /** Frames that software has placed in kernels' queues, all queues together. */
   softwareSteered(): number;
@@ -65,6 +83,8 @@ export interface SteeredDevice extends Device {
  * what the device throws when its queue is opened (EBUSY).
  */
 export async function steerInSoftware(device: Device, options: SoftwareSteeringOptions): Promise<SteeredDevice> {
+  checkKind("the device of steerInSoftware", "device", device);
+  checkOptions("steerInSoftware", options, OPTIONS);
   const { queues, drive = "auto", spinUs = TUNING_RANGES.spinUs.default } = options;
   requireRange("queues", queues, 1, QUEUES_MAX);
   requireRange("spinUs", spinUs, TUNING_RANGES.spinUs.min, TUNING_RANGES.spinUs.max);

@@ -7,6 +7,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { hostname } from "node:os";
+import { checkKind, checkOptions, type Shape } from "../../checks.ts";
 import { NetPopcornError } from "../../errors.ts";
 import { parseCidr } from "../../ip/address.ts";
 import { FLOW_GROUPS } from "../../layout/flowGroup.ts";
@@ -127,7 +128,9 @@ export interface TapDevice extends Device {
  *   ERR_KOFFI_MISSING, ERR_PLATFORM.
  */
 export async function openTap(options: TapOptions): Promise<TapDevice> {
-  checkOptions(options);
+  checkOptions("openTap", options, OPTIONS);
+  checkKind("option name of openTap", "text", options.name);
+  checkTapOptions(options);
   const syscalls = loadSyscalls();
   const queueFds: number[] = [];
   let steering: Steering = {};
@@ -311,7 +314,19 @@ function isPowerOfTwo(count: number): boolean {
   return (count & (count - 1)) === 0;
 }
 
-function checkOptions({ name, queues, mtuBytes, mac, localPorts, flowGroups, hostAddress }: TapOptions): void {
+const OPTIONS: Shape<TapOptions> = {
+  name: "text",
+  queues: "any",
+  mtuBytes: "any",
+  offload: "boolean",
+  mac: "bytes",
+  hostAddress: "texts",
+  netns: "text",
+  localPorts: "object",
+  flowGroups: "any",
+};
+
+function checkTapOptions({ name, queues, mtuBytes, mac, localPorts, flowGroups, hostAddress }: TapOptions): void {
   const refuse = (text: string): never => {
     throw new NetPopcornError("ERR_OPTION_RANGE", text);
   };
@@ -540,6 +555,7 @@ class LinuxTap implements TapDevice {
   }
 
   #descriptor(queue: number): TapPortDescriptor {
+    if (this.#closed) throw new NetPopcornError("EBADF", `the device ${this.name} is closed; open it again`);
     this.#requireQueue(queue);
     return {
       kind: "tap",
