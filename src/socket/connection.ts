@@ -101,6 +101,8 @@ export class Connection implements EventSink, OpenConnection {
   #peerClosed = false;
   /** The application has read to the end, or no longer wants to. */
   #readDone = false;
+  /** What had come when the connection failed. */
+  readonly #unread: Uint8Array<ArrayBuffer>[] = [];
   /** What still arrives is thrown away. */
   #discarding = false;
   /** Our FIN is queued. */
@@ -156,7 +158,8 @@ export class Connection implements EventSink, OpenConnection {
   }
 
   /**
-   * Received bytes; ends at the peer's FIN. A byte stream: readers with their own buffer ("byob") are served.
+   * Received bytes; ends at the peer's FIN. A byte stream: readers with their own buffer ("byob") are served. When the
+   * peer resets, what has come before can be read first; then comes the error.
    * Cancelling throws away what still arrives; when the sending side is closed too, the connection is closed.
    */
   get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
@@ -165,8 +168,8 @@ export class Connection implements EventSink, OpenConnection {
         type: "bytes",
         start: (controller) => {
           this.#readController = controller;
-          if (this.#failed) controller.error(this.#error);
-          else if (this.#readDone) controller.close();
+          if (this.#readDone) controller.close();
+          else if (this.#failed && this.#unread.length === 0) this.#endFailedReading();
         },
         pull: (controller) => this.#pull(controller),
         cancel: () => this.#cancel(),
@@ -299,6 +302,8 @@ export class Connection implements EventSink, OpenConnection {
   onEvent(mask: number, status: number): void {
     if (mask & EVENT_ERROR) {
       this.#closedByKernel = true;
+      if (mask & EVENT_PEER_CLOSED) this.#peerClosed = true;
+      this.#keepUnread();
       this.#fail(statusError(status, this.#describe()));
       return;
     }
@@ -368,7 +373,11 @@ export class Connection implements EventSink, OpenConnection {
 
   /** @returns false when there is nothing yet. */
   #pullNow(controller: ReadableByteStreamController): boolean {
-    if (this.#failed || this.#readDone) return true;
+    if (this.#readDone) return true;
+    if (this.#failed) {
+      this.#pullUnread(controller);
+      return true;
+    }
     const { handles } = this.#host;
     const at = handles.peek(this.#handle);
     if (at < 0) {
@@ -391,6 +400,33 @@ export class Connection implements EventSink, OpenConnection {
     } else controller.enqueue(this.#takeChunk(at));
     this.#host.requestTurn();
     return true;
+  }
+
+  /** The connection has failed: what is left is the application's, and the handle is not kept for it. */
+  #keepUnread(): void {
+    if (this.#readDone || this.#released) return;
+    const { handles } = this.#host;
+    for (let at = handles.peek(this.#handle); at > 0; at = handles.peek(this.#handle)) {
+      this.#unread.push(this.#takeChunk(at));
+    }
+  }
+
+  #pullUnread(controller: ReadableByteStreamController): void {
+    const chunk = this.#unread.shift();
+    const request = controller.byobRequest?.view;
+    if (!chunk) this.#endFailedReading();
+    else if (request && controller.byobRequest) {
+      const bytes = Math.min(chunk.length, request.byteLength);
+      new Uint8Array(request.buffer, request.byteOffset, bytes).set(chunk.subarray(0, bytes));
+      if (bytes < chunk.length) this.#unread.unshift(chunk.slice(bytes));
+      controller.byobRequest.respond(bytes);
+    } else controller.enqueue(chunk);
+  }
+
+  /** A peer that has sent its FIN before has ended, whatever came then. */
+  #endFailedReading(): void {
+    if (this.#peerClosed) this.#endReading();
+    else this.#readController?.error(this.#error);
   }
 
   /** Takes a piece out of the receive buffer, as a copy of the application's own. @param at what peek has returned. */
@@ -422,6 +458,7 @@ export class Connection implements EventSink, OpenConnection {
   #cancel(): void {
     this.#discarding = true;
     this.#readDone = true;
+    this.#unread.length = 0;
     this.#wakeReader();
     this.#maybeRelease();
     if (!this.#released) this.#discard();
@@ -525,7 +562,8 @@ export class Connection implements EventSink, OpenConnection {
     }
     this.#opened?.reject(error);
     this.#opened = undefined;
-    if (!this.#readDone) this.#readController?.error(error);
+    // With bytes left, whoever reads them comes to the error behind them.
+    if (!this.#readDone && this.#unread.length === 0) this.#endFailedReading();
     if (!this.#writeDone) this.#writeController?.error(error);
     this.#wakeWaiters();
     this.#finish();

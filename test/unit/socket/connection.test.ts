@@ -157,6 +157,42 @@ describe("Connection", () => {
     await expect(server.readable.getReader().read()).rejects.toThrow("enough");
   });
 
+  it("gives what came before a reset to one that reads only then, and after it the error", async () => {
+    const { client, server } = await connectPair();
+    const data = testBytes(200_000, 7);
+    await writeAll(server, data);
+    await expect.poll(() => client.info().rcvQueuedBytes).toBe(data.length);
+    server.abort();
+    await expect(client.closed).rejects.toMatchObject({ code: "ECONNRESET" });
+    // The peer's FIN was there before its RST.
+    expect(await readAll(client.readable)).toEqual(data);
+    await expect(client.writable.getWriter().write(new Uint8Array(1))).rejects.toMatchObject({ code: "ECONNRESET" });
+  });
+
+  it.each(["chunks", "byob"])("likewise without the peer's end: %s, then the error", async (how) => {
+    const { client, server } = await connectPair();
+    const data = testBytes(3000, 7);
+    await server.writable.getWriter().write(data);
+    await expect.poll(() => client.info().rcvQueuedBytes).toBe(data.length);
+    server.abort();
+    await expect(client.closed).rejects.toMatchObject({ code: "ECONNRESET" });
+    const reader = client.readable.getReader(how === "byob" ? { mode: "byob" } : (undefined as never));
+    const got: Uint8Array[] = [];
+    for (let bytes = 0; bytes < data.length; bytes += got.at(-1)?.length ?? 0) {
+      got.push((await reader.read(new Uint8Array(999))).value as Uint8Array);
+    }
+    expect(new Uint8Array(Buffer.concat(got))).toEqual(data);
+    await expect(reader.read(new Uint8Array(999))).rejects.toMatchObject({ code: "ECONNRESET" });
+  });
+
+  it("fails at once, and reads no more, when this side aborts", async () => {
+    const { client, server } = await connectPair();
+    await server.writable.getWriter().write(testBytes(3000, 7));
+    await expect.poll(() => client.info().rcvQueuedBytes).toBe(3000);
+    client.abort(new Error("enough"));
+    await expect(client.readable.getReader().read()).rejects.toThrow("enough");
+  });
+
   it("resets through writable.abort(), even with a write that waits", async () => {
     const { client, server } = await connectPair();
     const writer = client.writable.getWriter();
