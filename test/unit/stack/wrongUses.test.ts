@@ -1,6 +1,6 @@
 /**
- * Wrong uses of the public API, one per row: each is told at once by an Error with a code and one line that says what to
- * do, and leaves everything else as it was. The compiler would refuse most of them; JavaScript has none.
+ * Wrong uses of the public API, one per row: each is told at once by an Error with a code and one line that says what
+ * to do, and leaves everything else as it was. The compiler would refuse most of them; JavaScript has none.
  */
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import * as api from "../../../src/index.ts";
