@@ -95,7 +95,8 @@ function drop(server: net.Server, sockets: Sockets, host: KernelHost, handle: nu
   const nobody = new StackSocket({}, () => sockets);
   const transport = new Transport(sockets, host, handle, nobody);
   const ends = transport.endpoints();
-  transport.reset();
+  // As Node closes its handle: FIN, or RST where bytes have come that nobody will read.
+  transport.close();
   server.emit("drop", {
     localAddress: ends?.local.address,
     localPort: ends?.local.port,
