@@ -11,7 +11,7 @@ import { NetPopcornError } from "../errors.ts";
 import { formatAddress, parseAddress } from "../ip/address.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EBADF, EINVAL, EISCONN, ENODEV, EOPNOTSUPP, OK } from "../layout/status.ts";
 import { addressError, asNodeError, errnoError, unsupported } from "../net/errors.ts";
-import { type NetStack, socketsOf } from "../net/stackOf.ts";
+import { announceOpening, type NetStack, socketsOf } from "../net/stackOf.ts";
 import type { Sockets } from "../socket/sockets.ts";
 import {
   DATAGRAM_BYTES_MAX,
@@ -81,6 +81,7 @@ export class StackDgramSocket extends EventEmitter {
   }
 
   #startBind(address: string, port: number, peer?: Peer): void {
+    announceOpening(this);
     this.#waiting = [];
     this.#lookup(address, (error, found) => {
       const bind = (asked?: Peer) => void this.#bind(found, port, asked).then((after) => process.nextTick(after));

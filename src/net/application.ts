@@ -3,13 +3,12 @@
  * knows nothing of it. While it runs, listen() of every net.Server of the thread means the stack.
  */
 import { type EventEmitter, errorMonitor } from "node:events";
-import type net from "node:net";
 import { NetPopcornError } from "../errors.ts";
 import type { Application, KernelStack } from "../kernel/kernelStack.ts";
 import { importApplication } from "../kernel/loadApplication.ts";
 import stackNet from "./index.ts";
 import { replaceListen } from "./server.ts";
-import { setDefaultStack } from "./stackOf.ts";
+import { setDefaultStack, watchOpenings } from "./stackOf.ts";
 
 /** How long a module without a default export may take until its first listen(). */
 const LISTEN_MS_MAX = 10_000;
@@ -21,10 +20,9 @@ const LISTEN_MS_MAX = 10_000;
 export async function runApplication(url: string, stack: KernelStack, appArguments: unknown): Promise<void> {
   setDefaultStack(stack);
   const listens = new Listens();
-  replaceListen(function listenInKernel(...args) {
-    listens.add(this);
-    stackNet.step.apply(this, args);
-  });
+  // Those of netpopcorn/net and netpopcorn/dgram, and of node:net here: a program may have its imports changed, or not.
+  watchOpenings((opening) => listens.add(opening));
+  replaceListen(stackNet.step);
   const application = (await importApplication(url)).default;
   // A server's file may export something too: its express application, say, which is a function.
   if (typeof application === "function" && listens.count === 0) {
@@ -35,24 +33,24 @@ export async function runApplication(url: string, stack: KernelStack, appArgumen
     throw new NetPopcornError(
       "ERR_APP_EXPORT",
       `the application ${url} has no default export that is a function (stack, appArguments) => …, ` +
-        `and no server of it has called listen() within ${LISTEN_MS_MAX / 1000} s`,
+        `and neither a server of it has called listen(), nor a datagram socket bind(), within ${LISTEN_MS_MAX / 1000} s`,
     );
   }
 }
 
-/** The servers that have called listen(). */
+/** The servers that have called listen(), and the datagram sockets that are being bound. */
 class Listens {
   count = 0;
   readonly #settled: Promise<void>[] = [];
   #wake: (() => void) | undefined;
 
-  add(server: net.Server): void {
+  add(opening: EventEmitter): void {
     this.count++;
     this.#settled.push(
       new Promise((resolve) => {
-        server.once("listening", resolve);
-        server.once("close", resolve);
-        (server as EventEmitter).once(errorMonitor, () => resolve());
+        opening.once("listening", resolve);
+        opening.once("close", resolve);
+        opening.once(errorMonitor, () => resolve());
       }),
     );
     this.#wake?.();

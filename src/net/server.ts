@@ -13,7 +13,7 @@ import type { Sockets } from "../socket/sockets.ts";
 import { asNodeError, listenError, unsupported } from "./errors.ts";
 import { internalsOf, LISTEN_IPV6_ONLY, listenOnHost, type ListenStep, type ServerHandle } from "./nodeInternals.ts";
 import { StackSocket } from "./socket.ts";
-import { type NetStack, socketsOf } from "./stackOf.ts";
+import { announceOpening, type NetStack, socketsOf } from "./stackOf.ts";
 import { Transport } from "./transport.ts";
 
 /** As Node passes it to the operating system. */
@@ -134,6 +134,7 @@ export function listenStep(Socket: typeof StackSocket, stackOf: () => NetStack):
   return function listenOnStack(this: net.Server, address, port, addressType, backlog, descriptor, flags = 0) {
     if (addressType === -1) throw unsupported(`listen on the pipe ${address}`);
     if (descriptor !== undefined || port === null || addressType === null) throw unsupported("listen on a descriptor");
+    announceOpening(this);
     const internals = internalsOf(this);
     const sockets = socketsOf(stackOf());
     const text = addressText(address, sockets);

@@ -1,4 +1,5 @@
 /** From what an application has (a Stack, a KernelStack, or none) to the group of sockets behind it. */
+import type { EventEmitter } from "node:events";
 import { NetPopcornError } from "../errors.ts";
 import type { KernelStack } from "../kernel/kernelStack.ts";
 import { Sockets } from "../socket/sockets.ts";
@@ -8,6 +9,7 @@ import type { Stack } from "../types.ts";
 export type NetStack = Stack | KernelStack | Sockets;
 
 let defaultStack: NetStack | undefined;
+let openingWatcher: ((opening: EventEmitter) => void) | undefined;
 
 /** The stack of `import net from "netpopcorn/net"` on this thread. Set by whoever loads the application. */
 export function setDefaultStack(stack: NetStack | undefined): void {
@@ -28,6 +30,18 @@ export function getDefaultStack(): NetStack {
     );
   }
   return defaultStack;
+}
+
+/**
+ * Has `watcher` told of each server and datagram socket of this thread, at the beginning of its listen() or bind(); its
+ * "listening", "error" or "close" follows.
+ */
+export function watchOpenings(watcher: (opening: EventEmitter) => void): void {
+  openingWatcher = watcher;
+}
+
+export function announceOpening(opening: EventEmitter): void {
+  openingWatcher?.(opening);
 }
 
 function isStack(value: unknown): value is NetStack {

@@ -84,3 +84,33 @@ describe("an express file, unmodified, in kernels of their own threads", () => {
     expect((await served.interrupt()).status).toBe(0);
   });
 });
+
+describe("a program with only its imports changed, without a default export", () => {
+  it.each([
+    { file: "importsChanged.mjs", tcp: true },
+    { file: "datagramsOnly.mjs", tcp: false },
+  ])("$file answers", async ({ file, tcp }) => {
+    const segment = await createSegment({ portsMax: 8 });
+    cleanUp.push(() => segment.close());
+    const device = segment.createCard({ queues: KERNELS });
+    const app = new URL(`../fixtures/${file}`, import.meta.url);
+    const server = await createStack({ mode: "threads", device, address: "10.7.0.2/24", app, tuning });
+    cleanUp.push(() => server.close({ drainMs: 0 }));
+    const client = await createStack({
+      device: segment.createCard(),
+      address: "10.7.0.1/24",
+      sharedMemory: true,
+      tuning,
+    });
+    cleanUp.push(() => client.close({ drainMs: 0 }));
+    const socket = await client.bindUdp(0);
+    socket.send(new TextEncoder().encode("ping"), { address: "10.7.0.2", port: 7 });
+    expect(new TextDecoder().decode((await socket.receive())?.data)).toBe("ping");
+    if (!tcp) return;
+    const { readable, writable } = await client.connect({ address: "10.7.0.2", port: 7 });
+    const writer = writable.getWriter();
+    await writer.write(new TextEncoder().encode("hello"));
+    await writer.close();
+    expect(await new Response(readable).text()).toBe("hello");
+  });
+});

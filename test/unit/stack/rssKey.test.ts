@@ -66,7 +66,8 @@ it("must have 40 or 52 bytes, and a hash that it is for", async () => {
     createStack({ device: given as typeof device, address: "10.7.0.9/24", tuning, rssKey });
   await expect(create([1, 2, 3])).rejects.toMatchObject({ code: "ERR_RSS_KEY" });
   const { capabilities, mac, rxLanes } = device;
-  await expect(create([...KEY], { capabilities, mac, rxLanes })).rejects.toMatchObject({
+  const other = { capabilities, mac, rxLanes, openPort() {}, describePort() {} };
+  await expect(create([...KEY], other)).rejects.toMatchObject({
     code: "ERR_OPTION_COMBINATION",
   });
 });
