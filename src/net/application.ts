@@ -33,7 +33,7 @@ export async function runApplication(url: string, stack: KernelStack, appArgumen
     throw new NetPopcornError(
       "ERR_APP_EXPORT",
       `the application ${url} has no default export that is a function (stack, appArguments) => …, ` +
-        `and neither a server of it has called listen(), nor a datagram socket bind(), within ${LISTEN_MS_MAX / 1000} s`,
+        `and no server of it has called listen(), nor a datagram socket bind(), within ${LISTEN_MS_MAX / 1000} s`,
     );
   }
 }

@@ -1,4 +1,4 @@
-/** The package's types in a strict project of a user's, every library checked, as each kind of resolution finds them. */
+/** The package's types in a strict project of a user's, as each kind of resolution finds them; libraries checked. */
 import { execFile } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
