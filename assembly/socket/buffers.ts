@@ -55,29 +55,6 @@ function freshOrder(needed: u32, last: u32, limit: u32): u32 {
   return min(max(needed, max(last, STREAM_ORDER_MIN)), limit);
 }
 
-/** A connection may have this much for receiving whatever the others have: two segments. */
-const RCV_SHARE_ORDER_MIN: u32 = 12;
-
-/**
- * Largest ring that a connection may have for receiving now. While half of the pool is free, any; then a 32nd of what
- * is free: so what is left shrinks with each application that does not read, and the next connection gets its share of
- * that (as in sndOrderMax).
- */
-function rcvOrderMax(): u32 {
-  const free = streamFreeBytes();
-  if (free > streamPoolBytes >> 1) return STREAM_ORDER_MAX;
-  return max(31 - clz((free >> 5) | 1), RCV_SHARE_ORDER_MIN);
-}
-
-/**
- * What a window may promise now. Never more than half of what is free, for others may be promised it, too.
- * @param held bytes that the connection has received and that have not been read.
- */
-export function rcvRoom(held: u32): u32 {
-  const share = (<u32>1) << rcvOrderMax();
-  return held < share ? min(share - held, streamFreeBytes() >> 1) : 0;
-}
-
 /**
  * Room in the receive ring for all bytes up to `end`.
  * @returns false when the pool is at its limit. Preconditions: end is within the receive window.
@@ -92,12 +69,8 @@ export function rcvBufferFor(tcb: Tcb, end: u32): bool {
 
 function rcvBufferGrow(tcb: Tcb, bytes: u32): bool {
   const needed = streamOrderFor(bytes);
-  // More may have been promised than there is by now: nobody is to take all of it.
-  const orderMax = rcvOrderMax();
-  if (needed > orderMax) return false;
   if (tcb.rcvBuf == 0) {
-    const fresh = min(freshOrder(needed, tcb.rcvBufOrder, coldOf(tcb).rcvLimitOrder), orderMax);
-    const order = max(needed, fresh);
+    const order = max(needed, freshOrder(needed, tcb.rcvBufOrder, coldOf(tcb).rcvLimitOrder));
     let buffer = streamAlloc(order);
     if (buffer == 0 && order > needed) {
       buffer = streamAlloc(needed);

@@ -12,7 +12,7 @@ import { ipv6WriteHeader } from "../ip/ipv6Header.ts";
 import { NEIGHBOR_OWN, neighborAddress, neighborFind, neighborSend } from "../ip/neighbor.ts";
 import { nextHopV4 } from "../ip/nextHop.ts";
 import { copyBytes } from "../mem/copy.ts";
-import { rcvRoom } from "../socket/buffers.ts";
+import { streamFreeBytes } from "../mem/streamPool.ts";
 import { count } from "../stats.ts";
 import { accountSent } from "./account.ts";
 import { accurateOptionBytes, accurateWrite } from "./accurateEcn.ts";
@@ -214,7 +214,9 @@ function receiveWindowField(tcb: Tcb): u32 {
   const cold = coldOf(tcb);
   const limit = (<u32>1) << cold.rcvLimitOrder;
   const held = tcb.rcvNxt - tcb.rcvRead;
-  let room = held < limit ? min(min<u32>(limit - held, windowMax(cold)), rcvRoom(held)) : 0;
+  let room = held < limit ? min<u32>(limit - held, windowMax(cold)) : 0;
+  // A pool that runs short is shared: nobody is promised more than half of what is left.
+  room = min(room, streamFreeBytes() >> 1);
   const offered = tcb.rcvAdv - tcb.rcvNxt;
   // RFC 9293 3.8.6.2.2: the edge moves by at least a segment or half the buffer.
   if (<i32>(room - offered) < <i32>min<u32>(limit >> 1, tcb.sndMss)) room = offered;

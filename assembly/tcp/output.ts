@@ -14,7 +14,6 @@ import {
   STATE_SYN_SENT,
   STATE_TIME_WAIT,
 } from "../../src/layout/option.ts";
-import { rcvRoom } from "../socket/buffers.ts";
 import { congestionIdle, congestionWindow } from "./congestion.ts";
 import { accurateForbidsCutting } from "./accurateEcn.ts";
 import { isFastOpenChild } from "./fastOpen.ts";
@@ -259,7 +258,7 @@ export function windowUpdateDue(tcb: Tcb): bool {
   const limit = (<u32>1) << coldOf(tcb).rcvLimitOrder;
   const offered = tcb.rcvAdv - tcb.rcvNxt;
   const held = tcb.rcvNxt - tcb.rcvRead;
-  const room = held < limit ? min(min<u32>(limit - held, windowMax(coldOf(tcb))), rcvRoom(held)) : 0;
+  const room = held < limit ? min<u32>(limit - held, windowMax(coldOf(tcb))) : 0;
   if (room <= offered) return false;
   const gained = room - offered;
   return gained >= limit >> 1 || (offered < (<u32>tcb.sndMss) << 1 && gained >= min<u32>(limit >> 1, tcb.sndMss));

@@ -246,55 +246,6 @@ describe.each(KERNEL_BUILDS)("when things go wrong, %s build", (build) => {
       for (const [i, bytes] of taken.entries()) if (i > 2) expect(bytes).toBeLessThanOrEqual(taken[i - 1] as number);
     });
 
-    test.each(["one after the other", "all at once"])(
-      "stream pool, receiving: however many applications do not read (%s), those that do go on",
-      (order) => {
-        const tuning = { streamPoolBytes: 4 << 20, rcvBufferBytesMax: 1 << 20, connectionsMax: 512 };
-        const bench = new KernelBench({ build, tuning });
-        const listener = bench.listen(80);
-        const payload = pattern(1460);
-        const open = (port: number) => openPassive(bench, { port, mss: 1460, windowScale: 7 }, listener);
-        /** One segment more to an application that does not read. @returns whether it was promised, and is kept. */
-        const push = ({ peer, handle }: ReturnType<typeof open>): boolean => {
-          const { rcvWnd, rcvQueuedBytes } = bench.info(handle);
-          if (rcvWnd < payload.length) return false;
-          peer.post({ flags: "ack", seq: 1 + rcvQueuedBytes, payload });
-          bench.turn();
-          peer.all();
-          return bench.info(handle).rcvQueuedBytes > rcvQueuedBytes;
-        };
-        const held: number[] = [];
-        if (order === "all at once") {
-          let greedy = Array.from({ length: 128 }, (_, i) => open(100 + i));
-          held.push(...greedy.map(() => 0));
-          for (const all = greedy; greedy.length > 0; greedy = greedy.filter(push)) {
-            for (const [i, { handle }] of all.entries()) held[i] = bench.info(handle).rcvQueuedBytes;
-          }
-        } else {
-          for (let i = 0; i < 128; i++) {
-            const connection = open(100 + i);
-            while (push(connection));
-            held.push(bench.info(connection.handle).rcvQueuedBytes);
-          }
-          expect(held[0]).toBeGreaterThan((1 << 20) - 2 * payload.length);
-        }
-        for (const bytes of held) expect(bytes).toBeGreaterThanOrEqual(2 * payload.length);
-        const before = bench.counters().dropTcpNoBuffer;
-        const { peer, handle } = open(99);
-        for (let seq = 1; seq < 200 * payload.length; seq += payload.length) {
-          expect(bench.info(handle).rcvWnd, `at ${seq}`).toBeGreaterThanOrEqual(2 * payload.length);
-          peer.post({ flags: "ack", seq, payload });
-          bench.turn();
-          peer.all();
-          expect(bench.read(handle).length).toBe(payload.length);
-          // What it has read it is promised again.
-          bench.turn();
-          peer.all();
-        }
-        expect(bench.counters().dropTcpNoBuffer).toBe(before);
-      },
-    );
-
     test("stream pool, sending: tcpSend says 0, EVENT_WRITABLE comes when others have given memory back", () => {
       const bench = new KernelBench({ build, tuning: { streamPoolBytes: 64 * 1024 } });
       const listener = bench.listen(80);

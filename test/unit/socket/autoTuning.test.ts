@@ -38,18 +38,12 @@ function open(build: KernelBuild, tuning: Partial<Tuning> = {}) {
 }
 
 /** A round trip in which the peer sends `bytes`, which are read at once where `reads` says so. */
-function round(
-  { bench, peer, handle }: ReturnType<typeof open>,
-  bytes: number,
-  reads = true,
-  offered = reads,
-  burst = 20,
-): void {
+function round({ bench, peer, handle }: ReturnType<typeof open>, bytes: number, reads = true, offered = reads): void {
   for (let at = 0; at < bytes; at += MSS) {
     // As a sender clocked by ACKs: what leaves now fits into what has been offered by now.
     if (offered) expect(bench.info(handle).rcvWnd, `byte ${at} of ${bytes}`).toBeGreaterThanOrEqual(21 * MSS);
     peer.post({ flags: "ack psh", payload: pattern(Math.min(MSS, bytes - at)) });
-    if (at % (burst * MSS) === 0) bench.turn();
+    if (at % (20 * MSS) === 0) bench.turn();
     if (reads) bench.read(handle);
   }
   bench.turn();
@@ -108,8 +102,7 @@ describe.each(KERNEL_BUILDS)("auto-tuning of buffers, %s build", (build) => {
       for (let at = 0; at < 63 * KIB; at += 1460) other.post({ flags: "ack", payload: pattern(1460) });
       bench.turn();
     }
-    // In bursts that its share of the rest has room for.
-    for (let i = 0; i < 6; i++) round(connection, 300 * KIB, true, false, 2);
+    for (let i = 0; i < 6; i++) round(connection, 300 * KIB, true, false);
     expect(connection.limit()).toBe(START);
     expect(bench.counters().tcpBuffersHeld).toBeGreaterThan(0);
   });
