@@ -122,4 +122,24 @@ describe.each(KERNEL_BUILDS)("CUBIC, %s build", (build) => {
     expect(compared).toBeGreaterThan(200);
     expect(plateaus).toBeGreaterThan(20);
   });
+
+  test("beyond the plateau no round trip adds more than half (4.4), which a small window on a long path would", () => {
+    const rttMs = 900;
+    const sender = new Sender(build, rttMs);
+    const model = new CubicModel(sender.cwnd());
+    const acked = (segments: number) => model.acked(segments, sender.bench.nowMs / 1000, rttMs / 1000);
+    for (let i = 0; i < 2; i++) {
+      const delivered = sender.loss();
+      model.lost();
+      acked(delivered);
+    }
+    let most = 0;
+    for (let round = 0; round < 12; round++) {
+      const before = model.cwnd;
+      sender.round(1, acked);
+      most = Math.max(most, model.cwnd / before);
+      expect(Math.abs(sender.cwnd() - model.cwnd)).toBeLessThan(ERROR_MAX + ERROR_RATIO_MAX * model.cwnd);
+    }
+    expect(most).toBeGreaterThan(1.4);
+  });
 });

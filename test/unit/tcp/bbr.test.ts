@@ -20,8 +20,8 @@ const QUEUE_MAX = 200;
 const LATE_MS = 30;
 
 type Fate = "late" | "lost" | undefined;
-/** At the end of a millisecond. `gain`: pacing rate over the bottleneck's. `cwnd`: segments. */
-type Look = { readonly ms: number; readonly gain: number; readonly cwnd: number };
+/** At the end of a millisecond. `gain`: pacing rate over the bottleneck's. `cwnd`, `queued` before it: segments. */
+type Look = { readonly ms: number; readonly gain: number; readonly cwnd: number; readonly queued: number };
 
 /** A sender, a bottleneck, a delay, and a receiver that tells of each segment, as RFC 2018 and 2883 want it. */
 class Path {
@@ -74,7 +74,8 @@ class Path {
     }
     expect(this.#bench.wasm.tcpInfo(this.#handle, RESULT_BASE)).toBe(0);
     const gain = this.#bench.memory.loadU32(RESULT_BASE + TCPI.TCPI_PACING_RATE) / RATE;
-    this.looks.push({ ms: this.#ms, gain, cwnd: this.#bench.info(this.#handle).cwndBytes / MSS });
+    const cwnd = this.#bench.info(this.#handle).cwndBytes / MSS;
+    this.looks.push({ ms: this.#ms, gain, cwnd, queued: this.#queue.length });
   }
 
   #receive(segment: number): void {
@@ -97,6 +98,7 @@ class Path {
 
 /** Gains of the phases (draft-ietf-ccwg-bbr), between which these lie. */
 const isStartup = ({ gain }: Look): boolean => gain > 2;
+const isDrain = ({ gain }: Look): boolean => gain < 0.7;
 const isProbeUp = ({ gain }: Look): boolean => gain > 1.15 && gain < 2;
 const isBelow = ({ gain }: Look): boolean => gain < 1.05;
 
@@ -115,6 +117,15 @@ describe.each(KERNEL_BUILDS)("BBR, %s build", (build) => {
     expect(between(undisturbed, 800, up).every(isBelow)).toBe(true);
     expect(Math.abs(down - up - RTT_MS)).toBeLessThan(RTT_MS / 4);
     expect(between(undisturbed, up, PROBE_MS).every(({ cwnd }) => cwnd > 2 * BDP)).toBe(true);
+  });
+
+  test("DRAIN: half the rate, until no more is in flight than the path holds", () => {
+    const full = undisturbed.findIndex((look, i) => i > 350 && !isStartup(look));
+    const drained = undisturbed.findIndex((look, i) => i > full && !isDrain(look));
+    expect(between(undisturbed, full, drained).length).toBeGreaterThan(RTT_MS / 2);
+    // STARTUP has filled the queue to the brim, and then it is empty.
+    expect(undisturbed[full]?.queued).toBeGreaterThan(BDP / 2);
+    expect(between(undisturbed, drained, up).every(({ queued }) => queued < 5)).toBe(true);
   });
 
   test("STARTUP goes on when it has ended for what was only late", () => {

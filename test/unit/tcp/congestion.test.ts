@@ -1,5 +1,6 @@
 /** Congestion control: CUBIC against a plain model (RFC 9438), HyStart++ (RFC 9406), BBR's pacing, pauses. */
 import { describe, expect, test } from "vitest";
+import type { Tuning } from "../../../src/kernel/config.ts";
 import { RESULT_BASE } from "../../../src/layout/kernelMemory.ts";
 import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO, OPTION_CONGESTION } from "../../../src/layout/option.ts";
 import { EINVAL } from "../../../src/layout/status.ts";
@@ -19,8 +20,8 @@ class Sender {
   readonly peer: Peer;
   readonly handle: number;
 
-  constructor(build: KernelBuild, congestionControl: number) {
-    const tuning = { congestionControl, sndBufferBytesMax: 1 << 20 };
+  constructor(build: KernelBuild, congestionControl: number, more: Partial<Tuning> = {}) {
+    const tuning = { congestionControl, sndBufferBytesMax: 1 << 20, ...more };
     this.bench = new KernelBench({ build, noDelay: true, tuning });
     const listener = this.bench.listen(80);
     this.peer = new Peer(this.bench, { mss: MSS, sack: true, windowScale: 7, window: 16_384 });
@@ -57,6 +58,27 @@ class Sender {
       peer.send({ flags: "ack", ack });
       if (ack >= end) return;
     }
+  }
+
+  /** The first segment of a round is lost, reported and sent again. */
+  lose(): void {
+    this.round();
+    this.bench.advance(RTT_MS);
+    const una = (this.bench.info(this.handle).sndUna - this.peer.kernelIss) >>> 0;
+    this.peer.sendSack(una, [una + MSS, this.peer.rcvNxt]);
+    this.peer.all();
+    this.bench.advance(RTT_MS);
+    this.peer.send({ flags: "ack" });
+  }
+
+  /** What is left in the buffer leaves and is acknowledged. */
+  drain(): void {
+    for (let i = 0; i < 40 && this.bench.info(this.handle).sndQueuedBytes > 0; i++) {
+      this.bench.turn();
+      this.peer.all();
+      this.acknowledge();
+    }
+    expect(this.bench.info(this.handle).sndQueuedBytes).toBe(0);
   }
 }
 
@@ -104,22 +126,55 @@ describe.each(KERNEL_BUILDS)("congestion control, %s build", (build) => {
     expect(sender.bench.counters()).toMatchObject({ tcpRetransmits: 0 });
   });
 
+  test("a delay that passes does not end slow start: it goes on at its full pace (RFC 9406 4.2)", () => {
+    const sender = new Sender(build, CONGESTION_CUBIC);
+    const grownBy = (delayMs: number): number => {
+      const before = sender.cwnd();
+      sender.round();
+      sender.acknowledge(delayMs);
+      return sender.cwnd() / before;
+    };
+    for (let i = 0; i < 2; i++) expect(grownBy(0)).toBe(2);
+    // A quarter of the pace from the eighth sample on, and in the next round.
+    expect(grownBy(50)).toBeLessThan(1.6);
+    expect(grownBy(50)).toBeLessThan(1.3);
+    // Eight samples say that the delay has gone.
+    expect(grownBy(0)).toBeGreaterThan(1.6);
+    expect(grownBy(0)).toBeGreaterThan(1.9);
+    expect(sender.info(TCPI.TCPI_SND_SSTHRESH)).toBe(0x7fffffff);
+  });
+
+  test("CUBIC's clock stands still while the application has nothing to send (RFC 9438 5.8)", () => {
+    // RFC 7661 keeps the window, and CUBIC's state with it.
+    const sender = new Sender(build, CONGESTION_CUBIC, { slowStartAfterIdle: 2 });
+    for (let i = 0; i < 2; i++) {
+      sender.round();
+      sender.acknowledge();
+    }
+    sender.lose();
+    sender.drain();
+    const before = sender.cwnd();
+    expect(before).toBeGreaterThan(20);
+    sender.bench.advance(20_000);
+    for (let i = 0; i < 4; i++) {
+      sender.round();
+      sender.acknowledge();
+    }
+    expect(sender.cwnd()).toBeGreaterThanOrEqual(before);
+    // With twenty seconds more the cubic would be far beyond 4.4's bound, half of the window in each round trip.
+    expect(sender.cwnd() / before).toBeLessThan(1.2);
+  });
+
   test("a window that was not used for a while shrinks to the initial one (RFC 2861)", () => {
     const sender = new Sender(build, CONGESTION_CUBIC);
     for (let i = 0; i < 4; i++) {
       sender.round();
       sender.acknowledge();
     }
-    const { bench, handle, peer } = sender;
-    // What is left in the buffer goes too.
-    for (let i = 0; i < 20 && bench.info(handle).sndQueuedBytes > 0; i++) {
-      bench.turn();
-      peer.all();
-      sender.acknowledge();
-    }
+    sender.drain();
     const before = sender.cwnd();
     expect(before).toBeGreaterThan(40);
-    bench.advance(60_000);
+    sender.bench.advance(60_000);
     expect(sender.round()).toBe(10);
     expect(sender.info(TCPI.TCPI_SND_SSTHRESH)).toBeGreaterThanOrEqual(Math.floor(0.75 * before));
   });

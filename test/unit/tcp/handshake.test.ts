@@ -304,6 +304,21 @@ describe.each(KERNEL_BUILDS)("TCP handshake, %s build", (build) => {
     expect(bench.connect(80, { remote: "192.0.2.1" })).toBe(ENETUNREACH);
   });
 
+  test("ports begin at a secret place for each peer, and count on from there (RFC 6056 3.3.3)", () => {
+    const portsOf = (seed: number): number[] => {
+      const bench = new KernelBench({ build, seed });
+      const remotes = ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.2", "10.0.0.2"];
+      return remotes.map((remote) => bench.info(bench.connect(7000, { remote })).localPort);
+    };
+    const [toOne, toTwo, toThree, again, andAgain] = portsOf(1) as [number, number, number, number, number];
+    expect(again).toBe(toOne + 3);
+    expect(andAgain).toBe(again + 1);
+    // Who sees one peer's ports cannot tell another's, nor who knows the algorithm.
+    expect(toTwo - toOne).not.toBe(1);
+    expect(toThree - toTwo).not.toBe(1);
+    expect(new Set([1, 2, 3, 4].map((seed) => portsOf(seed)[0])).size).toBe(4);
+  });
+
   test("active opens use different ports, and each its own connection", () => {
     const bench = new KernelBench({ build });
     const handles = [openActive(bench).handle, openActive(bench).handle, openActive(bench, { port: 7001 }).handle];
