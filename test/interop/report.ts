@@ -8,7 +8,7 @@ const GOAL_PERCENT = 80;
 
 export type Row = {
   readonly cell: Cell;
-  /** Mbit/s, medians. */
+  /** Mbit/s, means. */
   readonly linux: number;
   readonly sending: number;
   readonly receiving: number;
@@ -52,7 +52,7 @@ export function markdown(rows: readonly Row[], seconds: number, skipped: readonl
     "",
     `One connection over a bad link, Linux ${release().replace(/-.*/, "")} at one end, NetPopcorn at the other,`,
     "against Linux at both ends of the same link with the same congestion control (CUBIC unless the row says",
-    `otherwise). Payload in Mbit/s that the receiving application has read ${seconds} s after connect, medians; TAP`,
+    `otherwise). Payload in Mbit/s that the receiving application has read ${seconds} s after connect, means; TAP`,
     "devices and namespaces at both ends; link of 100 Mbit/s with a buffer of 256 KiB unless the row says otherwise.",
     "Loss is independent, in both",
     "directions; the same seeds for all three. Measured on",
@@ -69,7 +69,7 @@ export function markdown(rows: readonly Row[], seconds: number, skipped: readonl
     "|---|---|---|---|---|",
     ...tableOf(rows),
     "",
-    "Written by `npm run interop` (as root, less than 16 minutes; the machine should do nothing else).",
+    "Written by `npm run interop` (as root, less than 20 minutes; the machine should do nothing else).",
     "",
   ].join("\n");
 }
