@@ -311,7 +311,9 @@ export class Balancer {
       const pinned = this.#pins.refused(flow);
       // One that is on its way the end of its steal brings to where it belongs.
       if (this.#stealing.isOnTheWay(flow)) continue;
-      if (pinned && this.#queueOf(pinned.group) !== pinned.kernel) torn.set(pinned.group, pinned.kernel);
+      if (!pinned || this.#queueOf(pinned.group) === pinned.kernel) continue;
+      this.#settling.refused(flow);
+      torn.set(pinned.group, pinned.kernel);
     }
     for (const [group, kernel] of torn) this.#reunite(group, kernel);
   }

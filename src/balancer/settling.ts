@@ -14,7 +14,7 @@
  * What a look makes true of each flow, in this order:
  *  1. it lives where a filter leads it: good;
  *  2. it lives at home, where its group is: no filter leads it away;
- *  3. it lives in the kernel that the group has left: a filter leads it there.
+ *  3. it lives in the kernel that the group has left: a filter leads it there, unless the owner has refused it one.
  * A SYN that a kernel has not read counts where there is no connection: it may be the copy of an old one.
  * Invariant: while no pair settles, every connection gets the segments of its flow. For a connection that does not get
  * them cannot end, so the next look finds it; and a look that finds none, in kernels that have read all that was
@@ -23,6 +23,7 @@
  */
 import { Backlog } from "../control/backlog.ts";
 import type { Device } from "../device/device.ts";
+import type { ReplyTuple } from "../device/replySteering.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../layout/kernelMemory.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import { type FoundFlow, flowKey, type PinnedFlow, type Pins, pairKey } from "./pins.ts";
@@ -69,6 +70,8 @@ export class Settling {
   readonly #options: SettlingOptions;
   /** By pairKey. */
   readonly #pairs = new Map<number, Settled>();
+  /** Keys of flows that the owner has refused filters for: until all is over they are not tried again. */
+  readonly #refused = new Set<string>();
   #deadlineNs = Number.POSITIVE_INFINITY;
 
   constructor(options: SettlingOptions) {
@@ -128,6 +131,14 @@ export class Settling {
     for (const pair of stuck.values()) this.#options.stuck(pair);
   }
 
+  /**
+   * The owner has refused the filter of this flow, after Pins.add(): it stays without one, for each further try would
+   * begin another round, and so on for ever.
+   */
+  refused(flow: ReplyTuple): void {
+    if (!this.isOver) this.#refused.add(flowKey(flow));
+  }
+
   /** Kernels speak again. */
   close(): void {
     this.#pairs.clear();
@@ -135,6 +146,7 @@ export class Settling {
   }
 
   #planNext(): void {
+    if (this.isOver) this.#refused.clear();
     let deadlineNs = Number.POSITIVE_INFINITY;
     const involved = new Set<number>();
     for (const round of new Set([...this.#pairs.values()].map((settled) => settled.round))) {
@@ -197,6 +209,7 @@ export class Settling {
         if (misled) note(mended, misled);
         continue;
       }
+      if (this.#refused.has(flowKey(first))) continue;
       const late = flows.find(({ kernel, group }) => due.has(pairKey(kernel, group)));
       if (late) note(pins.add(late, nowNs) ? mended : stuck, late);
     }

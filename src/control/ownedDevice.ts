@@ -70,6 +70,8 @@ type Filter = {
 /** Why groups stay where they are: their new kernel does not take them, or their connections have got no filters. */
 export type GroupRefusal = "offer" | "filters";
 type Waiter = { readonly sequence: number; readonly then: () => void };
+/** Somebody who waits until the first so many writes have been answered. */
+type WriteWaiter = { readonly writes: number; readonly then: () => void };
 /** Somebody who waits until these flows have filters. */
 type FilterWaiter = { readonly keys: readonly string[]; readonly then: (areSet: boolean) => void };
 
@@ -100,6 +102,7 @@ export class OwnedDevice implements Device {
   writes = 0;
   #waiters: Waiter[] = [];
   #filterWaiters: FilterWaiter[] = [];
+  #writeWaiters: WriteWaiter[] = [];
   /** How entries will be, and by which batch. 0: not sent yet. */
   readonly #entries = new Map<number, { readonly queue: number; sequence: number }>();
   readonly #filters = new Map<string, Filter>();
@@ -186,6 +189,7 @@ export class OwnedDevice implements Device {
     this.#unset.clear();
     this.#filters.clear();
     this.#filterWaiters = [];
+    this.#writeWaiters = [];
     for (const { flow } of this.#device.filters?.() ?? []) this.#device.clearFilter?.(flow);
   }
 
@@ -196,6 +200,20 @@ export class OwnedDevice implements Device {
 
   hasWritten(writes: number): boolean {
     return this.#firstPending() > writes;
+  }
+
+  whenWritten(then: () => void): void {
+    this.#writeWaiters.push({ writes: this.writes, then });
+    this.commitTables();
+    this.#wakeWriteWaiters();
+  }
+
+  #wakeWriteWaiters(): void {
+    if (this.#writeWaiters.length === 0) return;
+    const first = this.#firstPending();
+    const ready = this.#writeWaiters.filter(({ writes }) => first > writes);
+    this.#writeWaiters = this.#writeWaiters.filter(({ writes }) => first <= writes);
+    for (const { then } of ready) then();
   }
 
   #firstPending(): number {
@@ -391,6 +409,7 @@ export class OwnedDevice implements Device {
     if (this.#kept.size > 0) this.commitTables();
     this.#wakeWaiters();
     this.#wakeFilterWaiters();
+    this.#wakeWriteWaiters();
   }
 
   /** @returns those refused, unless a later batch sets them again. */

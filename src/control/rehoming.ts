@@ -128,7 +128,10 @@ export class Rehoming {
     return this.#displaced.size;
   }
 
-  /** Connections that were accepted in one kernel while their entry went to another that has some, too. */
+  /**
+   * How often connections were accepted in one kernel while their entry went to another that has some, too, and got no
+   * filters. Each connection counts once while all settles.
+   */
   get tornEntries(): number {
     return this.#torn;
   }
@@ -243,7 +246,9 @@ export class Rehoming {
     const lost = new Map<number, number>();
     for (const flow of flows) {
       const pinned = this.#pins.refused(flow);
-      if (pinned && this.#placement?.queueOf(pinned.group) !== pinned.kernel) lost.set(pinned.group, pinned.kernel);
+      if (!pinned || this.#placement?.queueOf(pinned.group) === pinned.kernel) continue;
+      this.#settling.refused(flow);
+      lost.set(pinned.group, pinned.kernel);
     }
     if (lost.size === 0) return;
     const occupied = this.#occupied((entry) => lost.has(entry));
@@ -323,12 +328,13 @@ export class Rehoming {
   /** Does what is due. */
   step(nowMs: number): void {
     this.#nowMs = nowMs;
-    const nowNs = nowMs * NS_PER_MS;
-    if (nowNs >= this.#settling.deadlineNs) {
+    const { deadlineNs } = this.#settling;
+    // As deadlineMs says it: (deadlineNs / NS_PER_MS) * NS_PER_MS may be less than deadlineNs.
+    if (nowMs >= deadlineNs / NS_PER_MS) {
       // Late SYNs may have been answered with cookies meanwhile.
       this.#trustCookies(nowMs);
       this.#displaceAgain();
-      this.#settling.step(nowNs);
+      this.#settling.step(Math.max(nowMs * NS_PER_MS, deadlineNs));
       if (this.#settling.isOver) this.#settled(nowMs);
     }
     // One batch after the other.

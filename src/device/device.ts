@@ -178,6 +178,11 @@ export interface Device {
   readonly writes?: number;
   /** The first so many writes have taken effect, been refused, or been overtaken by later ones. */
   hasWritten?(writes: number): boolean;
+  /**
+   * Calls `then` once when all that has been written so far, filters too, has taken effect, been refused, or been
+   * overtaken by later writes. Missing: each write takes effect at once.
+   */
+  whenWritten?(then: () => void): void;
   /** Frames that the device has delivered to each queue. */
   queueFrames(): number[];
   /** Frames among them that software has placed (steered/device.ts); missing: none. */

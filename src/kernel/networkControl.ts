@@ -15,6 +15,7 @@ import type { NetworkChange } from "../ip/networkChange.ts";
 import { secretOf } from "../ip/stableAddress.ts";
 import { ADDRESS_ANY_V4, ADDRESSES_MAX } from "../layout/config.ts";
 import { RESULT_BASE, SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
+import { firstNsOf } from "./deadline.ts";
 import type { KernelHost } from "./host.ts";
 import type { PortRandom } from "./seed.ts";
 
@@ -95,7 +96,7 @@ export class NetworkControl {
     const dhcpMs = this.#dhcp?.deadlineMs ?? Number.POSITIVE_INFINITY;
     let deadlineMs = Math.min(dhcpMs, this.#autoconfiguration?.deadlineMs ?? Number.POSITIVE_INFINITY);
     for (const groups of this.#groups) deadlineMs = Math.min(deadlineMs, groups.deadlineMs);
-    return Math.ceil(deadlineMs * NS_PER_MS);
+    return firstNsOf(deadlineMs);
   }
 
   /** Takes what has come and does what is due. After poll, before flush. */

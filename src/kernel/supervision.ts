@@ -9,6 +9,7 @@ import { GAUGE_CONNECTIONS, GAUGE_STREAM_BYTES, GAUGE_TIME_WAIT } from "../layou
 import type { KernelStatus } from "../types.ts";
 import { addCounters, type Counters, type KernelMemory } from "../views/kernelMemory.ts";
 import { checkInteger } from "../optionRange.ts";
+import { firstNsOf } from "./deadline.ts";
 import type { KernelLife, StackPlan } from "./stackPlan.ts";
 import {
   type KernelEvent,
@@ -163,7 +164,7 @@ export class Supervision implements SupervisedKernels {
   /** When step() has something to do, ns; Infinity: never. */
   get deadlineNs(): number {
     if (this.#closed) return Number.POSITIVE_INFINITY;
-    return Math.ceil(Math.min(this.supervisor.deadlineMs, this.rehoming.deadlineMs) * NS_PER_MS);
+    return firstNsOf(Math.min(this.supervisor.deadlineMs, this.rehoming.deadlineMs));
   }
 
   /** Counters of every kernel, over all its lives; gauges of a kernel that is down are 0. */

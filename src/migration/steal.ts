@@ -266,6 +266,7 @@ export class Steal {
 /** The kernel forwards what comes for a cancelled move until the tables say so, and for a while after. */
 export function tellWritten({ ask, device }: MigratorOptions, kernelId: number, move: MoveId): void {
   const tell = () => ask(kernelId, { ask: "written", move }, () => {});
-  if (device.commitTables) device.commitTables(tell);
+  // Also the filters that the undoing has set again: until then the device still brings their flows to this kernel.
+  if (device.whenWritten) device.whenWritten(tell);
   else tell();
 }

@@ -138,6 +138,24 @@ it("nobody waits for filters but what they guard", () => {
   expect(sent[2]?.writes).toMatchObject([{ op: "place", entry: 3 }]);
 });
 
+it("who waits for all that has been written waits for filters, too, and for nothing later", () => {
+  const told: string[] = [];
+  owned.setFilter?.(flow(3), 0);
+  owned.clearFilter?.(flow(4));
+  owned.commitTables(() => told.push("tables"));
+  owned.whenWritten(() => told.push("all"));
+  expect(told).toEqual(["tables"]);
+  owned.setFilter?.(flow(5), 0);
+  owned.commitTables();
+  sent[0]?.answer();
+  expect(told).toEqual(["tables", "all"]);
+  owned.whenWritten(() => told.push("the rest"));
+  // Refused is answered, too.
+  sent[1]?.answer([5]);
+  owned.whenWritten(() => told.push("nothing is left"));
+  expect(told).toEqual(["tables", "all", "the rest", "nothing is left"]);
+});
+
 it("a new owner hears of the filters first; what a refusal was about has been told anew", () => {
   owned.setFilter?.(flow(3), 0);
   owned.moveFlowGroup?.(3, 1, true);

@@ -245,6 +245,56 @@ it("an entry comes back to a connection whose filter is refused, unless others a
   expect(device.queues[0]).toBe(2);
 });
 
+it("a connection whose filter is refused is told once, and then all kernels speak again", () => {
+  rehoming.retire(0, 0);
+  rehoming.restore(0, 1000);
+  // One of the entry is late at the stand-in, another is at home.
+  connect(1, 600);
+  connect(0, 606);
+  for (let ms = 1000; ms < 1500; ms++) {
+    if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+    // The owner takes its time.
+    if (ms % 2 === 0) rehoming.filtersRefused(device.flows.splice(0));
+  }
+  expect([device.writes, rehoming.tornEntries, isSilent()]).toEqual([1, 1, false]);
+});
+
+it("the next settling tries again", () => {
+  rehoming.retire(0, 0);
+  rehoming.restore(0, 1000);
+  connect(1, 600);
+  connect(0, 606);
+  rehoming.step(1000 + SETTLE_MS);
+  rehoming.filtersRefused(device.flows.splice(0));
+  for (let ms = 1011; ms < 1500; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+  expect(device.writes).toBe(1);
+  rehoming.retire(0, 1500);
+  connect(0, 0);
+  connect(1, 0);
+  rehoming.restore(0, 2000);
+  for (let ms = 2000; ms < 2300; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+  rehoming.retire(0, 3000);
+  rehoming.restore(0, 4000);
+  connect(1, 600);
+  rehoming.step(4000 + SETTLE_MS);
+  expect([device.writes, [...device.filters]]).toEqual([2, [[600, 1]]]);
+});
+
+it("what is due at its deadline is done then, however that is rounded", () => {
+  const nsOf = (ms: number) => Math.round(ms * 1e6);
+  let rounded = 0;
+  for (let ns = 2_038_000_005; ns < 2_038_000_505; ns++) {
+    rehoming.retire(0, ns / 1e6 - 1000);
+    rehoming.restore(0, ns / 1e6);
+    const dueMs = rehoming.deadlineMs;
+    if (dueMs * 1e6 < nsOf(dueMs)) rounded++;
+    rehoming.step(dueMs);
+    expect(rehoming.deadlineMs).toBeGreaterThan(dueMs);
+    for (let due = rehoming.deadlineMs; due < Infinity; due = rehoming.deadlineMs) rehoming.step(due);
+  }
+  expect(rounded).toBeGreaterThan(0);
+});
+
 it("and goes where it was as soon as that connection is over", () => {
   rehoming.retire(0, 0);
   rehoming.restore(0, 1000);

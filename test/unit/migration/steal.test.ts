@@ -38,6 +38,8 @@ class FakeStack {
   readonly filters = new Map<string, number>();
   readonly migrator: Migrator;
   released = 0;
+  /** What the owner has still to write, once it is to be slow. */
+  unwritten: (() => void)[] | undefined;
   readonly #refuses: Refuses;
   #decide: (() => void) | undefined;
 
@@ -51,6 +53,12 @@ class FakeStack {
       moveFlowGroup: () => {},
       whenFiltersSet: (_flows: unknown, then: (areSet: boolean) => void) => {
         this.#decide = () => then(refuses !== "filters later");
+      },
+      // By contract not for filters.
+      commitTables: (then?: () => void) => then?.(),
+      whenWritten: (then: () => void) => {
+        if (this.unwritten) this.unwritten.push(then);
+        else then();
       },
     };
     this.migrator = new Migrator({
@@ -222,6 +230,18 @@ it.each([
   // Of these groups only, and only there.
   expect([11, 14].map((group) => stack.migrator.forwards(kernelId, group))).toEqual([true, false]);
   expect(stack.migrator.forwards(FROM + TO - kernelId, 11)).toBe(false);
+  stack.finish();
+});
+
+it("undone, the thief forwards until the filters that are set again are written", () => {
+  const stack = new FakeStack("room");
+  stack.unwritten = [];
+  const tells = () => stack.jobs.some(({ request }) => request.ask === "written");
+  while (stack.outcomes.length === 0) expect(stack.step()).toBe(true);
+  expect(tells()).toBe(false);
+  expect(stack.unwritten.length).toBe(1);
+  for (const then of stack.unwritten.splice(0)) then();
+  expect(tells()).toBe(true);
   stack.finish();
 });
 
