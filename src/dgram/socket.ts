@@ -76,12 +76,12 @@ export class StackDgramSocket extends EventEmitter {
     if (typeof first === "object" && first !== null && "fd" in first) throw unsupported("bind to a descriptor");
     const { port, address = ANY[this.type], listener } = A.normalizeBind(args);
     if (listener) this.#onceListening(listener);
+    announceOpening(this);
     this.#startBind(address, port);
     return this;
   }
 
   #startBind(address: string, port: number, peer?: Peer): void {
-    announceOpening(this);
     this.#waiting = [];
     this.#lookup(address, (error, found) => {
       const bind = (asked?: Peer) => void this.#bind(found, port, asked).then((after) => process.nextTick(after));

@@ -22,14 +22,22 @@ export async function runApplication(url: string, stack: KernelStack, appArgumen
   const listens = new Listens();
   // Those of netpopcorn/net and netpopcorn/dgram, and of node:net here: a program may have its imports changed, or not.
   watchOpenings((opening) => listens.add(opening));
-  replaceListen(stackNet.step);
+  let isServersFile = false;
+  replaceListen(function listenInKernel(...args) {
+    isServersFile = true;
+    stackNet.step.apply(this, args);
+  });
   const application = (await importApplication(url)).default;
-  // A server's file may export something too: its express application, say, which is a function.
-  if (typeof application === "function" && listens.count === 0) {
+  // A server's file may export something too: its express application, say, which is a function. A module that uses the
+  // stack by name knows of it: its function is what is to be called.
+  if (typeof application === "function" && !isServersFile) {
+    watchOpenings(undefined);
     await (application as Application)(stack, appArguments as never);
     return;
   }
-  if (!(await listens.first(LISTEN_MS_MAX))) {
+  const hasOpened = await listens.first(LISTEN_MS_MAX);
+  watchOpenings(undefined);
+  if (!hasOpened) {
     throw new NetPopcornError(
       "ERR_APP_EXPORT",
       `the application ${url} has no default export that is a function (stack, appArguments) => …, ` +
@@ -67,7 +75,7 @@ class Listens {
         };
       });
     }
-    await Promise.all(this.#settled);
+    await Promise.all(this.#settled.splice(0));
     return this.count > 0;
   }
 }

@@ -19,6 +19,8 @@ import { Transport } from "./transport.ts";
 /** As Node passes it to the operating system. */
 const BACKLOG_DEFAULT = 511;
 const ANY_V6 = "::";
+/** Of connectionsMax; what connections that were dropped may hold. */
+const DROPPED_PART_MAX = 1 / 8;
 
 /** One listen() of one server: every kernel of the group holds a replica. */
 class ListenHandle implements ServerHandle {
@@ -90,13 +92,29 @@ class ListenHandle implements ServerHandle {
   }
 }
 
+/** Connections beyond maxConnections that have got FIN and live on until their peers end, too; by kernel. */
+const closingDropped = new WeakMap<KernelHost, number>();
+
+/**
+ * As Node closes its handle: FIN, or RST where bytes have come that nobody will read. But RST at once while those whose
+ * peers do not end hold their part of the kernel's connections: the limit is there to protect the kernel.
+ */
+function closeDropped(transport: Transport, host: KernelHost): void {
+  const closing = closingDropped.get(host) ?? 0;
+  if (closing >= host.config.tuning.connectionsMax * DROPPED_PART_MAX) {
+    transport.reset();
+    return;
+  }
+  closingDropped.set(host, closing + 1);
+  transport.close(() => closingDropped.set(host, (closingDropped.get(host) ?? 1) - 1));
+}
+
 /** The connection that `server` has no room for: event "drop". */
 function drop(server: net.Server, sockets: Sockets, host: KernelHost, handle: number): void {
   const nobody = new StackSocket({}, () => sockets);
   const transport = new Transport(sockets, host, handle, nobody);
   const ends = transport.endpoints();
-  // As Node closes its handle: FIN, or RST where bytes have come that nobody will read.
-  transport.close();
+  closeDropped(transport, host);
   server.emit("drop", {
     localAddress: ends?.local.address,
     localPort: ends?.local.port,

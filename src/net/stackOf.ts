@@ -34,9 +34,9 @@ export function getDefaultStack(): NetStack {
 
 /**
  * Has `watcher` told of each server and datagram socket of this thread, at the beginning of its listen() or bind(); its
- * "listening", "error" or "close" follows.
+ * "listening", "error" or "close" follows. Undefined: nobody is told any more.
  */
-export function watchOpenings(watcher: (opening: EventEmitter) => void): void {
+export function watchOpenings(watcher: ((opening: EventEmitter) => void) | undefined): void {
   openingWatcher = watcher;
 }
 

@@ -68,6 +68,7 @@ export class Transport implements EventSink, OpenConnection {
   #hasFailed = false;
   /** EVENT_CLOSED has come. */
   #isOver = false;
+  #onFinish: (() => void) | undefined;
   #isReferenced = true;
 
   /** @param handle from accept, or of an active open. */
@@ -230,10 +231,14 @@ export class Transport implements EventSink, OpenConnection {
     else this.#sockets.unref();
   }
 
-  /** The socket lets go: FIN after what has been written, RST if received bytes were never read (RFC 2525 2.17). */
-  close(): void {
+  /**
+   * The socket lets go: FIN after what has been written, RST if received bytes were never read (RFC 2525 2.17).
+   * @param onFinish called when the kernel's connection, which goes on until the peer has ended too, is over.
+   */
+  close(onFinish?: () => void): void {
     if (!this.#user) return;
     this.#user = undefined;
+    this.#onFinish = onFinish;
     this.#host.handles.close(this.#handle);
     this.#host.requestTurn();
     if (this.#isOver) this.#finish();
@@ -297,5 +302,7 @@ export class Transport implements EventSink, OpenConnection {
     if (!this.#isReferenced) this.#sockets.ref();
     this.#isReferenced = true;
     this.#sockets.connectionOver(this);
+    this.#onFinish?.();
+    this.#onFinish = undefined;
   }
 }

@@ -103,6 +103,8 @@ export class Connection implements EventSink, OpenConnection {
   #readDone = false;
   /** What had come when the connection failed. */
   readonly #unread: Uint8Array<ArrayBuffer>[] = [];
+  /** Behind them is the peer's FIN: that the connection failed after it takes nothing from what the peer has sent. */
+  #endsInOrder = false;
   /** What still arrives is thrown away. */
   #discarding = false;
   /** Our FIN is queued. */
@@ -304,6 +306,7 @@ export class Connection implements EventSink, OpenConnection {
       this.#closedByKernel = true;
       if (mask & EVENT_PEER_CLOSED) this.#peerClosed = true;
       this.#keepUnread();
+      this.#endsInOrder = this.#peerClosed;
       this.#fail(statusError(status, this.#describe()));
       return;
     }
@@ -423,9 +426,9 @@ export class Connection implements EventSink, OpenConnection {
     } else controller.enqueue(chunk);
   }
 
-  /** A peer that has sent its FIN before has ended, whatever came then. */
+  /** In order only where nothing is missing: whoever aborts, or loses the kernel, leaves bytes in it. */
   #endFailedReading(): void {
-    if (this.#peerClosed) this.#endReading();
+    if (this.#endsInOrder) this.#endReading();
     else this.#readController?.error(this.#error);
   }
 

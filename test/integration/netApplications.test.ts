@@ -85,27 +85,38 @@ describe("an express file, unmodified, in kernels of their own threads", () => {
   });
 });
 
+/** The file in every kernel of a stack in threads, and a stack to ask it from. */
+async function serve(file: string): Promise<Api.Stack> {
+  const segment = await createSegment({ portsMax: 8 });
+  cleanUp.push(() => segment.close());
+  const device = segment.createCard({ queues: KERNELS });
+  const app = new URL(`../fixtures/${file}`, import.meta.url);
+  const server = await createStack({ mode: "threads", device, address: "10.7.0.2/24", app, tuning });
+  cleanUp.push(() => server.close({ drainMs: 0 }));
+  const client = await createStack({
+    device: segment.createCard(),
+    address: "10.7.0.1/24",
+    sharedMemory: true,
+    tuning,
+  });
+  cleanUp.push(() => client.close({ drainMs: 0 }));
+  return client;
+}
+
+/** @returns the answer to a datagram. */
+async function ask(client: Api.Stack, text: string): Promise<string> {
+  const socket = await client.bindUdp(0);
+  socket.send(new TextEncoder().encode(text), { address: "10.7.0.2", port: 7 });
+  return new TextDecoder().decode((await socket.receive())?.data);
+}
+
 describe("a program with only its imports changed, without a default export", () => {
   it.each([
     { file: "importsChanged.mjs", tcp: true },
     { file: "datagramsOnly.mjs", tcp: false },
   ])("$file answers", async ({ file, tcp }) => {
-    const segment = await createSegment({ portsMax: 8 });
-    cleanUp.push(() => segment.close());
-    const device = segment.createCard({ queues: KERNELS });
-    const app = new URL(`../fixtures/${file}`, import.meta.url);
-    const server = await createStack({ mode: "threads", device, address: "10.7.0.2/24", app, tuning });
-    cleanUp.push(() => server.close({ drainMs: 0 }));
-    const client = await createStack({
-      device: segment.createCard(),
-      address: "10.7.0.1/24",
-      sharedMemory: true,
-      tuning,
-    });
-    cleanUp.push(() => client.close({ drainMs: 0 }));
-    const socket = await client.bindUdp(0);
-    socket.send(new TextEncoder().encode("ping"), { address: "10.7.0.2", port: 7 });
-    expect(new TextDecoder().decode((await socket.receive())?.data)).toBe("ping");
+    const client = await serve(file);
+    expect(await ask(client, "ping")).toBe("ping");
     if (!tcp) return;
     const { readable, writable } = await client.connect({ address: "10.7.0.2", port: 7 });
     const writer = writable.getWriter();
@@ -113,4 +124,12 @@ describe("a program with only its imports changed, without a default export", ()
     await writer.close();
     expect(await new Response(readable).text()).toBe("hello");
   });
+
+  it("keeps no account of what it opens once it has started", async () => {
+    expect(await ask(await serve("opensLater.mjs"), "how many")).toBe("0");
+  });
+});
+
+it("a default export is called, whatever sockets of netpopcorn/… the module has opened before", async () => {
+  expect(await ask(await serve("opensAtImport.mjs"), "ping")).toBe("ping");
 });

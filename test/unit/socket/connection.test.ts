@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { NetPopcornError } from "../../../src/errors.ts";
 import type { Connection } from "../../../src/socket/connection.ts";
 import type { Listener } from "../../../src/socket/listener.ts";
 import { createStackPair, readAll, type StackPair, testBytes, writeAll } from "../../helpers/stacks.ts";
@@ -183,6 +184,23 @@ describe("Connection", () => {
     }
     expect(new Uint8Array(Buffer.concat(got))).toEqual(data);
     await expect(reader.read(new Uint8Array(999))).rejects.toMatchObject({ code: "ECONNRESET" });
+  });
+
+  it.each(["abort", "writable.abort", "lost"])("%s with unread bytes before the peer's end is no end", async (how) => {
+    const own = await createStackPair();
+    const listening = await own.server.listen(7);
+    const opening = own.client.connect({ address: "10.7.0.2", port: 7 });
+    const [client, server] = await Promise.all([opening, listening.accept() as Promise<Connection>]);
+    await writeAll(server, testBytes(200_000, 7));
+    await expect.poll(() => client.info().state).toBe("CLOSE_WAIT");
+    const reader = client.readable.getReader();
+    expect((await reader.read()).value?.length).toBeLessThan(200_000);
+    const reason = new NetPopcornError("ECONNABORTED", "too slow");
+    if (how === "abort") client.abort(reason);
+    else if (how === "lost") client.lost(reason);
+    else await client.writable.abort(reason);
+    await expect(reader.read()).rejects.toThrow("too slow");
+    await own.close();
   });
 
   it("fails at once, and reads no more, when this side aborts", async () => {
