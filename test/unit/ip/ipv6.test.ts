@@ -234,6 +234,36 @@ describe.each(PROBE_BUILDS)("IPv6, %s build", (build) => {
     });
 
     test.each([
+      // Hop-by-hop options alone may stand first; the others are destination options.
+      { what: "extension headers", bodies: (n: number) => Array.from({ length: n }, () => new Uint8Array(6)) },
+      // PadN without bytes of its own, then Pad1.
+      {
+        what: "options in one",
+        bodies: (n: number) => [Uint8Array.from({ length: 22 }, (_, i) => +(i < 2 * n && !(i & 1)))],
+      },
+    ])("eight $what are passed over, nine are not", ({ bodies }) => {
+      const probe = connected();
+      const handle = probe.wasm.udpBind(-1, 53);
+      const inner = parseIpv6(udp(pattern(33))).payload;
+      for (const n of [8, 9]) {
+        const chain = bodies(n).map((body, i, all) => extension(i + 1 < all.length ? 60 : UDP, body));
+        input(probe, ipv6({ ...between, nextHeader: 60 }, ...chain, inner));
+      }
+      expect(udpReceive(probe, handle)?.payload).toEqual(pattern(33));
+      expect(udpReceive(probe, handle)).toBeUndefined();
+      expect(probe.counters()).toMatchObject({ dropIp6Extension: 1 });
+    });
+
+    test("an extension header that is longer than its packet is dropped and counted", () => {
+      const probe = connected();
+      const header = extension(UDP, new Uint8Array(6));
+      header[1] = 2;
+      input(probe, ipv6({ ...between, nextHeader: 60 }, header, new Uint8Array(8)));
+      expect(probe.sent()).toEqual([]);
+      expect(probe.counters()).toMatchObject({ dropIp6Length: 1 });
+    });
+
+    test.each([
       ["routing type 0 with segments left", 43, extension(UDP, Uint8Array.of(0, 1, 0, 0, 0, 0)), 0, 42],
       ["unknown next header", 200, new Uint8Array(8), 1, 6],
       ["hop-by-hop not first", 60, concat(extension(0, new Uint8Array(6)), extension(UDP, new Uint8Array(6))), 1, 40],
@@ -397,6 +427,18 @@ describe.each(PROBE_BUILDS)("IPv6, %s build", (build) => {
       const probe = connected();
       const handle = probe.wasm.udpBind(-1, 53);
       for (const index of order) input(probe, pieces[index] as Uint8Array);
+      expect(udpReceive(probe, handle)?.payload).toEqual(pattern(3000));
+    });
+
+    test("an atomic one belongs to no other, whatever identification it has (RFC 6946 4)", () => {
+      const probe = connected();
+      const handle = probe.wasm.udpBind(-1, 53);
+      const [first, ...others] = pieces as [Uint8Array, ...Uint8Array[]];
+      input(probe, first);
+      const atomic = fragmentHeader(UDP, 0, false, 7);
+      input(probe, ipv6({ ...fields, nextHeader: FRAGMENT }, atomic, parseIpv6(udp(pattern(33))).payload));
+      expect(udpReceive(probe, handle)?.payload).toEqual(pattern(33));
+      for (const piece of others) input(probe, piece);
       expect(udpReceive(probe, handle)?.payload).toEqual(pattern(3000));
     });
 

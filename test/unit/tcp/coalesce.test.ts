@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { KERNEL_BUILDS, KernelBench, openPassive, type SegmentFields } from "../../helpers/kernelBench.ts";
+import { KERNEL_BUILDS, KernelBench, openPassive, Peer, type SegmentFields } from "../../helpers/kernelBench.ts";
 import { pattern } from "../../helpers/packets.ts";
 import { createStackPair, readAll, testBytes, writeAll } from "../../helpers/stacks.ts";
 
@@ -36,7 +36,7 @@ describe.each(KERNEL_BUILDS)("receive coalescing, %s build", (build) => {
     expect(bench.counted(() => peer.sendAll(...[0, 1, 2].map((n) => marked(n, 2))))).toMatchObject({
       tcpSegmentsCoalesced: 2,
     });
-    const tos = [2, 2, 3, 2, 2];
+    const tos = [2, 2, 3, 3, 2, 2];
     const counted = bench.counted(() => peer.sendAll(...tos.map((codepoint, i) => marked(3 + i, codepoint))));
     expect(counted).toMatchObject({ tcpSegmentsCoalesced: 2 });
     peer.all();
@@ -61,6 +61,27 @@ describe.each(KERNEL_BUILDS)("receive coalescing, %s build", (build) => {
     const counted = bench.counted(() => peer.sendAll(piece(0), piece(1, second)));
     expect(counted.tcpSegmentsCoalesced).toBeUndefined();
     expect(bench.info(handle).rcvQueuedBytes).toBe(second.payload ? BYTES : 2 * BYTES);
+  });
+
+  test.each(["urg ack", "cwr ack", "ece ack"])("%s: what each of them says is heard", (flags) => {
+    const { bench, peer, handle } = open();
+    const said: Partial<SegmentFields> = { flags, ...(flags.startsWith("urg") ? { tcp: { urgent: BYTES } } : {}) };
+    expect(bench.counted(() => peer.sendAll(piece(0, said), piece(1, said))).tcpSegmentsCoalesced).toBeUndefined();
+    expect(bench.info(handle).rcvQueuedBytes).toBe(2 * BYTES);
+  });
+
+  test.each([
+    { name: "port", other: { port: 42000 } },
+    { name: "address", other: { address: "10.0.0.3" } },
+    { name: "port of ours", other: { kernelPort: 81 } },
+  ])("what would continue it but for another $name does not", ({ other }) => {
+    const { bench, peer, handle } = open();
+    const stranger = new Peer(bench, { port: peer.port, iss: peer.iss, ...other });
+    stranger.kernelIss = peer.kernelIss;
+    peer.post(piece(0));
+    stranger.post(piece(1, { ack: 1 }));
+    expect(bench.counted(() => bench.turn())).toMatchObject({ tcpRstSent: 1 });
+    expect(bench.info(handle).rcvQueuedBytes).toBe(BYTES);
   });
 
   test("a wrong checksum drops its segment alone; what comes behind it waits", () => {

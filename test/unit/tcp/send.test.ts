@@ -3,7 +3,7 @@ import { FRAME_VNET } from "../../../src/layout/frameRing.ts";
 import { OPTION_NODELAY, OPTION_SND_BUFFER_BYTES } from "../../../src/layout/option.ts";
 import { EPIPE, ETIMEDOUT } from "../../../src/layout/status.ts";
 import { KERNEL_BUILDS, KernelBench, openPassive, Peer } from "../../helpers/kernelBench.ts";
-import { concat, pattern } from "../../helpers/packets.ts";
+import { concat, internetChecksum, parseEthernet, parseIpv4, parseTcp, pattern } from "../../helpers/packets.ts";
 
 /** Lets the time run in steps of 10 ms; `answer` sees each segment. @returns when segments came, ms from now. */
 function watch(bench: KernelBench, peer: Peer, ms: number, answer: () => void = () => undefined): number[] {
@@ -374,6 +374,16 @@ describe.each(KERNEL_BUILDS)("TCP sending, %s build", (build) => {
       expect(vnet).toEqual([1, 1, 54, 0, 1460 & 0xff, 1460 >> 8, 34, 0, 16, 0]);
       const frame = bench.tx.shift() as Uint8Array;
       expect(frame.subarray(54)).toEqual(pattern(9000));
+      // What the device does: it sums from 34 on, with what is in the field, to have the checksum.
+      new DataView(frame.buffer, frame.byteOffset).setUint16(34 + 16, internetChecksum(frame.subarray(34)));
+      expect(parseTcp(parseIpv4(parseEthernet(frame).payload)).checksumValid).toBe(true);
+    });
+
+    test("a frame holds whole segments, whatever the device would take", () => {
+      const bench = new KernelBench({ build, tsoBytesMax: 8000, noDelay: true });
+      const { peer, handle } = openPassive(bench, { mss: 1460 });
+      bench.write(handle, pattern(9000));
+      expect(peer.all().map(({ payload }) => payload.length)).toEqual([5 * 1460, 9000 - 5 * 1460]);
     });
   });
 });
