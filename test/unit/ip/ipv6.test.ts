@@ -189,6 +189,7 @@ describe.each(PROBE_BUILDS)("IPv6, %s build", (build) => {
       ],
       ["from a group", icmp6({ ...between, source: "ff02::1" }, 128), "dropIpSource"],
       ["from ::1", icmp6({ ...between, source: "::1" }, 128), "dropIpSource"],
+      ["to ::1", icmp6({ ...between, destination: "::1" }, 128), "dropIpDestination"],
       ["from an IPv4 address in disguise", ipv6({ ...between, nextHeader: UDP }, udp6Bytes(1, 53, pattern(4))), ""],
       ["from ourselves", icmp6({ ...between, source: OWN }, 128), "dropIpSource"],
       ["to another", icmp6({ ...between, destination: "fd00::9" }, 128), "dropIpDestination"],
