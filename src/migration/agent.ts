@@ -304,21 +304,7 @@ export class MigrationAgent implements Parcels {
   }
 
   #forwardLate(nowNs: number, quiet: boolean): void {
-    const { exports, memory } = this.#host;
-    for (let at = exports.migrationLatePeek() >>> 0; at !== 0; at = exports.migrationLatePeek() >>> 0) {
-      const bytes = memory.loadU32(RESULT_BASE);
-      const leaving = this.#left.get(memory.loadU32(RESULT_BASE + 4));
-      const to = (memory.bytes[at + FRAME_QUEUE] as number) | ((memory.bytes[at + FRAME_QUEUE + 1] as number) << 8);
-      const partMax = this.#carrier.pieceBytesMax(to);
-      while (partMax > 0 && this.#lateSent < bytes) {
-        const part = memory.bytes.subarray(at + this.#lateSent, at + Math.min(bytes, this.#lateSent + partMax));
-        if (!this.#carrier.sendLate(to, part, this.#lateSent, bytes)) return;
-        this.#lateSent += part.length;
-      }
-      this.#lateSent = 0;
-      exports.migrationLateDrop();
-      if (leaving) leaving.frames++;
-    }
+    if (!this.#sendLate()) return;
     for (const [group, leaving] of this.#left) {
       if (leaving.unwritten !== undefined) continue;
       leaving.untilNs ??= nowNs + LATE_NS;
@@ -327,6 +313,26 @@ export class MigrationAgent implements Parcels {
       const turns = leaving.turnsOver++;
       if (turns > 0 && (quiet || turns > DRAIN_TURNS_MAX)) this.#endForwarding(group, leaving);
     }
+  }
+
+  /** @returns false: there is no room for the rest. */
+  #sendLate(): boolean {
+    const { exports, memory } = this.#host;
+    for (let at = exports.migrationLatePeek() >>> 0; at !== 0; at = exports.migrationLatePeek() >>> 0) {
+      const bytes = memory.loadU32(RESULT_BASE);
+      const leaving = this.#left.get(memory.loadU32(RESULT_BASE + 4));
+      const to = (memory.bytes[at + FRAME_QUEUE] as number) | ((memory.bytes[at + FRAME_QUEUE + 1] as number) << 8);
+      const partMax = this.#carrier.pieceBytesMax(to);
+      while (partMax > 0 && this.#lateSent < bytes) {
+        const part = memory.bytes.subarray(at + this.#lateSent, at + Math.min(bytes, this.#lateSent + partMax));
+        if (!this.#carrier.sendLate(to, part, this.#lateSent, bytes)) return false;
+        this.#lateSent += part.length;
+      }
+      this.#lateSent = 0;
+      exports.migrationLateDrop();
+      if (leaving) leaving.frames++;
+    }
+    return true;
   }
 
   #endForwarding(key: number, { reply, over, frames }: Leaving): void {
@@ -486,6 +492,8 @@ export class MigrationAgent implements Parcels {
   #stealFreeze({ move, to, connections, addresses, withV6 }: Extract<StealRequest, { ask: "stealFreeze" }>) {
     if (this.#area() === 0) return { status: ENOMEM };
     const { exports } = this.#host;
+    // What lies there now is for kernels that know of it: it does not wait for this thief.
+    if (this.#left.size > 0 && !this.#isHolding) this.#sendLate();
     const status = exports.stealFreeze(connections, addresses, withV6 ? 1 : 0, to, move);
     this.#isHolding = status > 0;
     return { status: Math.min(status, OK), flows: this.#list(0).map(({ handle }) => this.#flowOf(handle)) };
