@@ -59,8 +59,8 @@ export type BalancerOptions = {
   readonly isGroupMoving?: (group: number) => boolean;
   /** The kernel would take a new connection of the group elsewhere, as late frames: the group does not move there. */
   readonly isForwarding?: (kernel: number, group: number) => boolean;
-  /** Somebody else's filter (control/rehoming.ts) leads this flow to this kernel. */
-  readonly isPinnedElsewhere?: (flow: PinnedFlow) => boolean;
+  /** Somebody else's filter (control/rehoming.ts) leads this flow to this kernel, or to a dying one's successor. */
+  readonly isPinnedElsewhere?: (flow: FoundFlow) => boolean;
 };
 
 /** One step that has moved or refused something. */
@@ -379,9 +379,9 @@ export class Balancer {
     return this.#pins.find((flow) => flow.group === group);
   }
 
-  /** A filter of ours keeps the connection in this kernel, or it is being stolen. */
-  isPinned(flow: PinnedFlow): boolean {
-    return this.#pins.holds(flow) || this.#stealing.isOnTheWay(flow);
+  /** A filter of ours keeps the connection in this kernel, or its successor elsewhere, or it is being stolen. */
+  isPinned(flow: FoundFlow): boolean {
+    return this.#pins.holds(flow) || this.#pins.isSucceeded(flow) || this.#stealing.isOnTheWay(flow);
   }
 
   /** Takes its filters out of the device; the groups stay where they are. */
@@ -408,9 +408,10 @@ export class Balancer {
     for (const { group, from, pin } of [...wanted.values()]) {
       if (pin !== true && this.#observer.liveIn(from, group) > 0) refuse(group, "live");
     }
-    const guard = (flow: PinnedFlow) => {
+    const guard = (flow: FoundFlow) => {
       const move = wanted.get(flow.group);
       if (move?.from !== flow.kernel || this.#options.isPinnedElsewhere?.(flow)) return;
+      if (this.#pins.isSucceeded(flow)) return;
       if (move.pin !== true) refuse(flow.group, "arriving");
       else if (!this.#pins.add(flow, nowNs)) refuse(flow.group, "filters");
     };
@@ -500,10 +501,10 @@ export class Balancer {
       }
       forEachConnection(
         memory,
-        (remote, remotePort, localIndex, localPort) => {
+        (remote, remotePort, localIndex, localPort, isDying) => {
           const local = addresses[localIndex];
           const group = groupOfPorts(remotePort, localPort, rule);
-          if (local) visit({ remote: remote.slice(), remotePort, local, localPort, kernel, group });
+          if (local) visit({ remote: remote.slice(), remotePort, local, localPort, kernel, group, isDying });
         },
         (remotePort, localPort) => isWanted(groupOfPorts(remotePort, localPort, rule)),
       );

@@ -6,8 +6,12 @@ import type { Device } from "../device/device.ts";
 import type { ReplyTuple } from "../device/replySteering.ts";
 
 export type PinnedFlow = ReplyTuple & { readonly kernel: number; readonly group: number };
-/** `isWaiting`: no connection yet, but a SYN that the kernel has not read. */
-export type FoundFlow = PinnedFlow & { readonly isWaiting?: boolean };
+/**
+ * `isWaiting`: no connection yet, but a SYN that the kernel has not read. `isDying`: a connection that waits for the
+ * last ACK only. A peer has one connection of its ports at a time: while another kernel has one, a dying one is its
+ * predecessor, which loses nothing if that ACK does not come.
+ */
+export type FoundFlow = PinnedFlow & { readonly isWaiting?: boolean; readonly isDying?: boolean };
 
 type Pin = { readonly flow: PinnedFlow; readonly sinceNs: number };
 
@@ -51,6 +55,12 @@ export class Pins {
   /** True when the connection is pinned to the kernel. */
   holds(flow: PinnedFlow): boolean {
     return this.#pins.get(flowKey(flow))?.flow.kernel === flow.kernel;
+  }
+
+  /** True when it is dying, and what a filter leads to another kernel are its successor's segments. */
+  isSucceeded(flow: FoundFlow): boolean {
+    const pin = this.#pins.get(flowKey(flow));
+    return flow.isDying === true && pin !== undefined && pin.flow.kernel !== flow.kernel;
   }
 
   /** Kernels that have pinned connections. */

@@ -15,7 +15,8 @@
  *  1. it lives where a filter leads it: good;
  *  2. it lives at home, where its group is: no filter leads it away;
  *  3. it lives in the kernel that the group has left: a filter leads it there, unless the owner has refused it one.
- * A SYN that a kernel has not read counts where there is no connection: it may be the copy of an old one.
+ * Of two connections of one flow the one that only waits for its last ACK is the other's predecessor, and does not
+ * count. A SYN that a kernel has not read counts where there is no connection: it may be the copy of an old one.
  * Invariant: while no pair settles, every connection gets the segments of its flow. For a connection that does not get
  * them cannot end, so the next look finds it; and a look that finds none, in kernels that have read all that was
  * steered before the last write, is followed by no change of the steering. New connections are then opened where the
@@ -51,7 +52,7 @@ export type SettlingOptions = {
     isWanted: (group: number) => boolean,
   ) => void;
   /** The flow's connection is being stolen, or somebody else's filter keeps it: it is not ours to lead. */
-  readonly isOthers: (flow: PinnedFlow) => boolean;
+  readonly isOthers: (flow: FoundFlow) => boolean;
   /** The group moves with its connections: what is found says nothing. It is looked at again. */
   readonly isMoving?: (group: number) => boolean;
   /** There is no filter for some connection of the group in `from`. The pair settles no longer. */
@@ -148,7 +149,8 @@ export class Settling {
   #planNext(): void {
     if (this.isOver) this.#refused.clear();
     let deadlineNs = Number.POSITIVE_INFINITY;
-    const involved = new Set<number>();
+    // A group may have gone on since: what is found late in the kernel it left first sends its peer to its home of now.
+    const involved = new Set(this.#kernelsOf([...this.#pairs.values()].map(({ pair }) => pair)));
     for (const round of new Set([...this.#pairs.values()].map((settled) => settled.round))) {
       deadlineNs = Math.min(deadlineNs, round.lookAtNs);
       for (const kernel of round.kernels) involved.add(kernel);
@@ -198,9 +200,10 @@ export class Settling {
     const mended = new Map<number, Pair>();
     const stuck = new Map<number, Pair>();
     for (const all of found.values()) {
-      // A SYN that waits may be an old one's copy: where there is a connection, that decides.
-      const living = all.filter(({ isWaiting }) => !isWaiting);
-      const flows = living.length > 0 ? living : all;
+      // A SYN that waits may be an old one's copy: where there is a connection, that decides; best a living one.
+      const connections = all.filter(({ isWaiting }) => !isWaiting);
+      const living = connections.filter(({ isDying }) => !isDying);
+      const flows = [living, connections, all].find(({ length }) => length > 0) as FoundFlow[];
       const [first] = flows as [FoundFlow];
       if (flows.some((flow) => isOthers(flow) || pins.holds(flow))) continue;
       const home = this.#options.homeOf(first.group);

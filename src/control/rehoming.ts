@@ -16,7 +16,7 @@
  * look has found nothing to mend. A connection at the old queue gets an exact filter, where the device has some;
  * otherwise the entry goes back.
  */
-import { flowKey, type PinnedFlow, Pins } from "../balancer/pins.ts";
+import { type FoundFlow, flowKey, type PinnedFlow, Pins } from "../balancer/pins.ts";
 import { type Pair, Settling } from "../balancer/settling.ts";
 import type { Device, Placement } from "../device/device.ts";
 import { groupOfPorts, groupRuleOf } from "../device/flowGroups.ts";
@@ -61,8 +61,8 @@ export type OtherSteering = {
   readonly isGroupMoving: (entry: number) => boolean;
   /** The kernel would take a new connection of the entry elsewhere, as late frames: the entry is not given to it. */
   readonly isForwarding: (queue: number, entry: number) => boolean;
-  /** A filter of the balancer's keeps the connection in that kernel, or it is being stolen. */
-  readonly isPinned: (flow: PinnedFlow) => boolean;
+  /** A filter of the balancer's keeps the connection there, or its successor elsewhere, or it is being stolen. */
+  readonly isPinned: (flow: FoundFlow) => boolean;
   /** Some of the kernel's connections may be frozen, so that nobody sees that they live. */
   readonly isStolenFrom: (queue: number) => boolean;
 };
@@ -109,8 +109,8 @@ export class Rehoming {
       homeOf: (entry) => this.#placement?.queueOf(entry),
       memoryOf: (queue) => (this.#isGone(queue) ? undefined : options.memoryOf(queue)),
       forEachFlow: (queues, visit, isWanted) =>
-        this.#forEachFlow((flow, entry, kernel) => {
-          if (isWanted(entry)) visit({ ...flow, remote: flow.remote.slice(), kernel, group: entry });
+        this.#forEachFlow((flow, entry, kernel, isDying) => {
+          if (isWanted(entry)) visit({ ...flow, remote: flow.remote.slice(), kernel, group: entry, isDying });
         }, queues),
       isOthers: (flow) => this.others.isPinned(flow),
       isMoving: (entry) => this.others.isGroupMoving(entry),
@@ -213,9 +213,9 @@ export class Rehoming {
     return { ...order, pin };
   }
 
-  /** A filter of ours keeps the connection in this kernel. */
-  isPinned({ kernel, ...flow }: PinnedFlow): boolean {
-    return this.#pins.holds({ ...flow, kernel });
+  /** A filter of ours keeps the connection in this kernel, or its successor elsewhere. */
+  isPinned(flow: FoundFlow): boolean {
+    return this.#pins.holds(flow) || this.#pins.isSucceeded(flow);
   }
 
   /** Takes its filters out of the device. */
@@ -439,9 +439,10 @@ export class Rehoming {
   #pin(wanted: ReadonlyMap<number, number>): Set<number> {
     const stuck = new Set<number>();
     if (wanted.size === 0) return stuck;
-    this.#forEachFlow((flow, entry, queue) => {
+    this.#forEachFlow((flow, entry, queue, isDying) => {
       if (wanted.get(entry) !== queue) return;
-      const pinned = { ...flow, remote: flow.remote.slice(), kernel: queue, group: entry };
+      const pinned = { ...flow, remote: flow.remote.slice(), kernel: queue, group: entry, isDying };
+      if (this.#pins.isSucceeded(pinned)) return;
       if (!this.others.isPinned(pinned) && !this.#pins.add(pinned, this.#nowMs * NS_PER_MS))
         stuck.add(this.#key(entry, queue));
     });
@@ -474,7 +475,7 @@ export class Rehoming {
 
   /** Connections of all kernels that are there, with the entry that places them; valid during the call only. */
   #forEachFlow(
-    visit: (flow: ReplyTuple, entry: number, queue: number) => void,
+    visit: (flow: ReplyTuple, entry: number, queue: number, isDying: boolean) => void,
     queues: Iterable<number> = Array(this.#options.queues).keys(),
   ): void {
     const { addresses, memoryOf } = this.#options;
@@ -483,11 +484,11 @@ export class Rehoming {
     for (const queue of queues) {
       const memory = this.#isGone(queue) ? undefined : memoryOf(queue);
       if (!memory) continue;
-      forEachConnection(memory, (remote, remotePort, localIndex, localPort) => {
+      forEachConnection(memory, (remote, remotePort, localIndex, localPort, isDying) => {
         const local = addresses[localIndex];
         if (!local) return;
         const entry = placement.entryOf(remote, remotePort, local, localPort);
-        visit({ remote, remotePort, local, localPort }, entry, queue);
+        visit({ remote, remotePort, local, localPort }, entry, queue, isDying);
       });
     }
   }

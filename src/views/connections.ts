@@ -1,6 +1,6 @@
 /** Which connections a kernel has, read out of its memory (layout/tcb.ts) from any thread, whatever state it is in. */
 import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../layout/kernelMemory.ts";
-import { STATE_CLOSED, STATE_FREE, STATE_TIME_WAIT } from "../layout/option.ts";
+import { STATE_CLOSED, STATE_CLOSING, STATE_FREE, STATE_LAST_ACK, STATE_TIME_WAIT } from "../layout/option.ts";
 import {
   TCB_FLAG_IN_FLOW_TABLE,
   TCB_FLAGS,
@@ -17,8 +17,15 @@ import type { KernelMemory } from "./kernelMemory.ts";
 /**
  * @param remote 16 bytes, IPv4 as ::ffff:a.b.c.d, valid during the call only.
  * @param localIndex which of the kernel's own addresses.
+ * @param isDying both ends have closed: it waits for the last ACK only (CLOSING, LAST-ACK).
  */
-export type VisitConnection = (remote: Uint8Array, remotePort: number, localIndex: number, localPort: number) => void;
+export type VisitConnection = (
+  remote: Uint8Array,
+  remotePort: number,
+  localIndex: number,
+  localPort: number,
+  isDying: boolean,
+) => void;
 
 /**
  * Calls `visit` for each connection that would break if its segments went elsewhere: not those in TIME-WAIT. The kernel
@@ -41,7 +48,8 @@ export function forEachConnection(
     const localPort = portAt(bytes, at + TCB_PORTS + 2);
     if (!isWanted(remotePort, localPort)) continue;
     const remote = bytes.subarray(at + TCB_REMOTE_ADDRESS, at + TCB_REMOTE_ADDRESS + 16);
-    visit(remote, remotePort, bytes[at + TCB_LOCAL_INDEX] as number, localPort);
+    const isDying = state === STATE_CLOSING || state === STATE_LAST_ACK;
+    visit(remote, remotePort, bytes[at + TCB_LOCAL_INDEX] as number, localPort, isDying);
   }
 }
 
