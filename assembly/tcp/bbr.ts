@@ -237,8 +237,9 @@ function enterDown(f: Flight): void {
   f.bbrMode = PROBE_DOWN;
   f.bbrPhaseAtUs = nowUs;
   f.bbrCycle = <u8>(f.bbrRounds & 0xff);
-  // The bandwidth of two cycles is remembered.
-  f.bbrBwMax0 = f.bbrBwMax1;
+  // The bandwidth of two cycles is remembered. One in which the application was the limit all the time has none to tell
+  // (the draft advances its filter without is_app_limited alone).
+  if (f.bbrBwMax1 != 0) f.bbrBwMax0 = f.bbrBwMax1;
 }
 
 function updatePhase(tcb: Tcb, f: Flight, roundStart: bool): void {

@@ -15,6 +15,7 @@ const RTT_MS = 50;
 const RATE = 1e6;
 const BDP = RTT_MS;
 const PLENTY = pattern(1 << 20);
+const WHOLE = pattern(400 * MSS);
 const QUEUE_MAX = 200;
 /** Late enough to be taken for lost. */
 const LATE_MS = 30;
@@ -36,6 +37,10 @@ class Path {
   readonly #ahead = new Set<number>();
   #next = 0;
   #ms = 0;
+  /** The application writes a segment each so many milliseconds; undefined: more than ever leaves. */
+  everyMs: number | undefined;
+  /** What is written ends with a segment. */
+  wholeSegments = false;
 
   /** @param fate of the segment that leaves the bottleneck in this millisecond. */
   constructor(build: KernelBuild, fate: (ms: number) => Fate = () => undefined) {
@@ -57,7 +62,11 @@ class Path {
   }
 
   #step(): void {
-    this.#bench.queue(this.#handle, PLENTY);
+    if (this.everyMs !== undefined) {
+      if (this.#ms % this.everyMs === 0) this.#bench.write(this.#handle, PLENTY.subarray(0, MSS));
+    } else if (this.wholeSegments) {
+      if (this.#bench.info(this.#handle).sndQueuedBytes < WHOLE.length) this.#bench.write(this.#handle, WHOLE);
+    } else this.#bench.queue(this.#handle, PLENTY);
     this.#bench.advance(1);
     this.#ms++;
     const leaving = this.#queue.shift();
@@ -126,6 +135,17 @@ describe.each(KERNEL_BUILDS)("BBR, %s build", (build) => {
     // STARTUP has filled the queue to the brim, and then it is empty.
     expect(undisturbed[full]?.queued).toBeGreaterThan(BDP / 2);
     expect(between(undisturbed, drained, up).every(({ queued }) => queued < 5)).toBe(true);
+  });
+
+  test("an application that sends little says nothing about the path: its bandwidth stays known over probes", () => {
+    const path = new Path(build);
+    path.wholeSegments = true;
+    path.run(1500);
+    path.everyMs = 10;
+    // More than two cycles of probing.
+    const looks = path.run(9000);
+    expect(looks.filter((look, i) => i > 1500 && isProbeUp(look)).length).toBeGreaterThan(0);
+    expect(between(looks, 1500, looks.length).every(({ gain }) => gain > 0.8)).toBe(true);
   });
 
   test("STARTUP goes on when it has ended for what was only late", () => {
