@@ -493,7 +493,9 @@ class AcceptRun {
   /** What has gone on since the last look from one kernel to the next is known by where it was, and where it is. */
   #takeFromOthers(to: number, count: number, what: string): void {
     let missing = count;
-    for (const [key, gone] of this.#gone) {
+    // What only a move with its group may have brought is what was stolen only if nothing else is.
+    const likeliest = [...this.#gone].sort(([, one], [, other]) => other.stolen - one.stolen);
+    for (const [key, gone] of likeliest) {
       const taken = key.endsWith(` ${to}`) ? Math.min(Math.max(gone.all, 0), missing) : 0;
       this.#gone.set(key, { all: gone.all - taken, stolen: Math.max(gone.stolen - taken, 0) });
       missing -= taken;

@@ -24,6 +24,7 @@ describeSuite({
     { seed: 622, what: "the model: what a cookie had opened again was stolen by a kernel without any" },
     { seed: 1002, what: "the second segment overtook the first, and another flow's cookie had taken this one's place" },
     { seed: 1145, what: "the model: two steals between the same kernels were told in one step" },
+    { seed: 1218, what: "the model: what a group had brought was taken for what was stolen, and that was left over" },
     { seed: 1999, what: "a stolen connection that came back passed an older one that could not go" },
   ],
   reached: ["accepted", "visitors", "excused", "stolen", "moved with their groups", "refused filters"],
