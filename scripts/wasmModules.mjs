@@ -22,8 +22,8 @@ const modules = [
 ];
 
 // asc stops inlining at sizes meant for small downloads, and V8 inlines nothing across WebAssembly functions: a segment
-// passes some 45 calls. Ratios in alternating runs: accept 1.15, bulk 1.1, rr 1.1, the simulator's warm runs 1.0 to 1.1,
-// for 1.65 times the bytes; limits of half the size give less, of four times the size no more.
+// passes some 45 calls. Ratios in alternating runs: accept 1.15, bulk 1.1, rr 1.1, the simulator's warm runs 1.0 to
+// 1.1, for 1.65 times the bytes; limits of half the size give less, of four times the size no more.
 const inlining = [
   "-O3",
   ...["--always-inline-max-function-size=30", "--flexible-inline-max-function-size=400"],
