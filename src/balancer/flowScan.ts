@@ -8,15 +8,21 @@ import { type FrameRing, recordBytes } from "../views/frameRing.ts";
 
 const ETHER_BYTES = 14;
 const ETHERTYPE_AT = 12;
+const ETHERTYPE_IPV4 = 0x0800;
+const ETHERTYPE_IPV6 = 0x86dd;
 const PROTOCOL_TCP = 6;
 const FLAG_SYN = 2;
 const FLAG_ACK = 16;
-/** Ethernet, IPv4 and TCP up to the flags. */
-const HEADERS_BYTES_MIN = ETHER_BYTES + 20 + 14;
+const IPV6_BYTES = 40;
+/** TCP up to the flags. */
+const TCP_BYTES_MIN = 14;
+/** With the shorter of the IP headers. */
+const HEADERS_BYTES_MIN = ETHER_BYTES + 20 + TCP_BYTES_MIN;
 
 /**
- * Calls `visit` for each waiting SYN over IPv4. The kernel and its device may be at work meanwhile: what is consumed
- * during the walk may be read as something else, so a caller must be able to live with a SYN that is none.
+ * Calls `visit` for each waiting SYN (over IPv6 without extension headers). The kernel and its device may be at work
+ * meanwhile: what is consumed during the walk may be read as something else, so a caller must be able to live with a
+ * SYN that is none.
  */
 export function forEachWaitingSyn(lane: FrameRing, visit: (tuple: ReplyTuple) => void): void {
   if (!lane.ready) return;
@@ -33,20 +39,22 @@ export function forEachWaitingSyn(lane: FrameRing, visit: (tuple: ReplyTuple) =>
 }
 
 function visitSyn(bytes: Uint8Array, frame: number, length: number, visit: (tuple: ReplyTuple) => void): void {
-  if (bytes[frame + ETHERTYPE_AT] !== 0x08 || bytes[frame + ETHERTYPE_AT + 1] !== 0) return;
+  const etherType = portAt(bytes, frame + ETHERTYPE_AT);
   const packet = frame + ETHER_BYTES;
-  const versionAndLength = bytes[packet] as number;
-  const headerBytes = (versionAndLength & 15) * 4;
-  if (versionAndLength >> 4 !== 4 || headerBytes < 20 || bytes[packet + 9] !== PROTOCOL_TCP) return;
-  if (length < ETHER_BYTES + headerBytes + 14) return;
+  const isV6 = etherType === ETHERTYPE_IPV6;
+  if (!isV6 && etherType !== ETHERTYPE_IPV4) return;
+  const version = (bytes[packet] as number) >> 4;
+  const headerBytes = isV6 ? IPV6_BYTES : ((bytes[packet] as number) & 15) * 4;
+  const protocol = bytes[packet + (isV6 ? 6 : 9)];
+  if (version !== (isV6 ? 6 : 4) || headerBytes < 20 || protocol !== PROTOCOL_TCP) return;
+  if (length < ETHER_BYTES + headerBytes + TCP_BYTES_MIN) return;
   const segment = packet + headerBytes;
   if (((bytes[segment + 13] as number) & (FLAG_SYN | FLAG_ACK)) !== FLAG_SYN) return;
-  visit({
-    remote: mapped(bytes, packet + 12),
-    remotePort: portAt(bytes, segment),
-    local: mapped(bytes, packet + 16),
-    localPort: portAt(bytes, segment + 2),
-  });
+  const ports = { remotePort: portAt(bytes, segment), localPort: portAt(bytes, segment + 2) };
+  // A copy: what lies there is overwritten, and whoever is told may keep it.
+  if (isV6)
+    visit({ remote: bytes.slice(packet + 8, packet + 24), local: bytes.slice(packet + 24, packet + 40), ...ports });
+  else visit({ remote: mapped(bytes, packet + 12), local: mapped(bytes, packet + 16), ...ports });
 }
 
 function portAt(bytes: Uint8Array, at: number): number {

@@ -16,6 +16,7 @@
  * look has found nothing to mend. A connection at the old queue gets an exact filter, where the device has some;
  * otherwise the entry goes back.
  */
+import { forEachWaitingSyn } from "../balancer/flowScan.ts";
 import { type FoundFlow, flowKey, type PinnedFlow, Pins } from "../balancer/pins.ts";
 import { type Pair, Settling } from "../balancer/settling.ts";
 import type { Device, Placement } from "../device/device.ts";
@@ -50,6 +51,9 @@ export type RehomingOptions = {
   /** Own addresses, 16 bytes each, in the order of the kernels' configuration. */
   readonly addresses: readonly Uint8Array[];
 };
+
+/** @param isWaiting no connection yet, but a SYN that the kernel has not read. */
+type VisitFlow = (flow: ReplyTuple, entry: number, queue: number, isDying: boolean, isWaiting: boolean) => void;
 
 type Displaced = { readonly home: number; readonly standIn: number };
 
@@ -108,10 +112,15 @@ export class Rehoming {
       withholdBit: WITHHOLD_RST_REHOMING,
       homeOf: (entry) => this.#placement?.queueOf(entry),
       memoryOf: (queue) => (this.#isGone(queue) ? undefined : options.memoryOf(queue)),
-      forEachFlow: (queues, visit, isWanted) =>
-        this.#forEachFlow((flow, entry, kernel, isDying) => {
-          if (isWanted(entry)) visit({ ...flow, remote: flow.remote.slice(), kernel, group: entry, isDying });
-        }, queues),
+      forEachFlow: (queues, visit, isWanted) => {
+        const found: VisitFlow = (flow, entry, kernel, isDying, isWaiting) => {
+          if (isWanted(entry))
+            visit({ ...flow, remote: flow.remote.slice(), kernel, group: entry, isDying, isWaiting });
+        };
+        // Lanes first: a SYN that is taken out of its lane meanwhile is found as a connection.
+        this.#forEachWaiting(found, queues);
+        this.#forEachFlow(found, queues);
+      },
       isOthers: (flow) => this.others.isPinned(flow),
       isMoving: (entry) => this.others.isGroupMoving(entry),
       stuck: (pair) => this.#stuck(pair),
@@ -439,13 +448,14 @@ export class Rehoming {
   #pin(wanted: ReadonlyMap<number, number>): Set<number> {
     const stuck = new Set<number>();
     if (wanted.size === 0) return stuck;
-    this.#forEachFlow((flow, entry, queue, isDying) => {
+    const pin: VisitFlow = (flow, entry, queue, isDying) => {
       if (wanted.get(entry) !== queue) return;
       const pinned = { ...flow, remote: flow.remote.slice(), kernel: queue, group: entry, isDying };
       if (this.#pins.isSucceeded(pinned)) return;
       if (!this.others.isPinned(pinned) && !this.#pins.add(pinned, this.#nowMs * NS_PER_MS))
         stuck.add(this.#key(entry, queue));
-    });
+    };
+    this.#forEachFlow(pin);
     return stuck;
   }
 
@@ -453,7 +463,10 @@ export class Rehoming {
   #sweepPins(): Pair[] {
     if (this.#pins.count === 0) return [];
     const living = new Set<string>();
-    this.#forEachFlow((flow, _entry, queue) => living.add(`${queue} ${flowKey(flow)}`));
+    const note: VisitFlow = (flow, _entry, queue) => living.add(`${queue} ${flowKey(flow)}`);
+    // A SYN for which a look has set a filter may still lie there.
+    this.#forEachWaiting(note);
+    this.#forEachFlow(note);
     const isNeeded = (key: string, kernel: number) =>
       living.has(`${kernel} ${key}`) || this.others.isStolenFrom(kernel);
     const ended = this.#pins.sweep((this.#nowMs - SWEEP_MS) * NS_PER_MS, isNeeded);
@@ -474,10 +487,7 @@ export class Rehoming {
   }
 
   /** Connections of all kernels that are there, with the entry that places them; valid during the call only. */
-  #forEachFlow(
-    visit: (flow: ReplyTuple, entry: number, queue: number, isDying: boolean) => void,
-    queues: Iterable<number> = Array(this.#options.queues).keys(),
-  ): void {
+  #forEachFlow(visit: VisitFlow, queues: Iterable<number> = Array(this.#options.queues).keys()): void {
     const { addresses, memoryOf } = this.#options;
     const placement = this.#placement;
     if (!placement) return;
@@ -488,8 +498,26 @@ export class Rehoming {
         const local = addresses[localIndex];
         if (!local) return;
         const entry = placement.entryOf(remote, remotePort, local, localPort);
-        visit({ remote, remotePort, local, localPort }, entry, queue, isDying);
+        visit({ remote, remotePort, local, localPort }, entry, queue, isDying, false);
       });
+    }
+  }
+
+  /** The same for SYNs that lie in their RX lanes: a kernel that stands still knows nothing of them. */
+  #forEachWaiting(visit: VisitFlow, queues: Iterable<number> = Array(this.#options.queues).keys()): void {
+    const { addresses, device, memoryOf } = this.#options;
+    const placement = this.#placement;
+    if (!placement) return;
+    for (const queue of queues) {
+      const memory = this.#isGone(queue) ? undefined : memoryOf(queue);
+      for (let lane = 0; memory && lane < device.rxLanes; lane++) {
+        forEachWaitingSyn(memory.rxRing(lane), (flow) => {
+          const local = addresses.find((own) => own.every((byte, i) => byte === flow.local[i]));
+          if (!local) return;
+          const entry = placement.entryOf(flow.remote, flow.remotePort, local, flow.localPort);
+          visit({ ...flow, local }, entry, queue, false, true);
+        });
+      }
     }
   }
 

@@ -21,6 +21,7 @@ const FOUND = [
   },
   { seed: 263, what: "a group had gone on while a SYN waited in the kernel it had left: its new home was not silent" },
   { seed: 310, what: "as 210" },
+  { seed: 365, what: "a kernel stood still with a SYN before it for longer than the re-homing waits" },
   { seed: 523, what: "as 97" },
 ];
 

@@ -1,4 +1,5 @@
 import { beforeEach, expect, it } from "vitest";
+import { parseAddress } from "../../../src/ip/address.ts";
 import { Rehoming } from "../../../src/control/rehoming.ts";
 import type { Device, Placement } from "../../../src/device/device.ts";
 import type { ReplyTuple } from "../../../src/device/replySteering.ts";
@@ -9,21 +10,26 @@ import {
   MAP_BASE,
   MAP_TCB_HIGH_WATER,
   MAP_TCBS,
+  RX_CONTROL_BASE,
 } from "../../../src/layout/kernelMemory.ts";
 import { STATE_ESTABLISHED, STATE_FREE } from "../../../src/layout/option.ts";
 import { TCB_PORTS, TCB_STATE } from "../../../src/layout/tcb.ts";
+import { RING_BASE, RING_SIZE } from "../../../src/layout/frameRing.ts";
 import { KernelMemory } from "../../../src/views/kernelMemory.ts";
 import { createMemory } from "../../../src/wasm/load.ts";
+import { ethernet, tcpPacket } from "../../helpers/packets.ts";
 
 const QUEUES = 3;
 const ENTRIES = 6;
 const TCBS_AT = 32_768;
 const SETTLE_MS = 10;
+const LANE_AT = 40_960;
+const LANE_BYTES = 1024;
 
 /** A device that is nothing but its tables. An entry is the remote port, modulo their number. */
 class FakeDevice {
   readonly capabilities = { exactFilters: 64, steering: "card" };
-  readonly rxLanes = 0;
+  rxLanes = 0;
   /** Of the filters; their owner, if it is slow, has written none yet. */
   writes = 0;
   written = Number.POSITIVE_INFINITY;
@@ -200,6 +206,36 @@ it("a connection that takes the place of a pinned one, by its filter, is pinned 
   for (let ms = 1300; ms < 1400; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
   expect([...device.filters]).toEqual([[600, 1]]);
   expect(isSilent()).toBe(false);
+});
+
+it("a SYN that its kernel does not read for long gets a filter, which stays while it lies there", () => {
+  device.rxLanes = 1;
+  const memory = memories[1] as KernelMemory;
+  memory.words[(RX_CONTROL_BASE + RING_BASE) >> 2] = LANE_AT;
+  memory.words[(RX_CONTROL_BASE + RING_SIZE) >> 2] = LANE_BYTES;
+  const ends = { source: "10.7.0.1", destination: "0.0.0.0", sourcePort: 600, destinationPort: 80 };
+  const macs = { source: "02:00:00:00:00:01", destination: "02:00:00:00:00:02" };
+  const lane = memory.rxRing(0);
+  rehoming = new Rehoming({
+    device: device as unknown as Device,
+    queues: QUEUES,
+    memoryOf: (queue) => memories[queue],
+    addresses: [parseAddress("0.0.0.0")],
+  });
+  rehoming.retire(0, 0);
+  expect(device.queues[0]).toBe(1);
+  lane.push(ethernet(macs, tcpPacket({ ...ends, flags: "syn" })));
+  rehoming.restore(0, 1000);
+  // Longer than a kernel that stands still is waited for, and pins are swept several times.
+  for (let ms = 1000; ms < 3000; ms++) {
+    if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+    if (ms >= 1000 + SETTLE_MS) expect([...device.filters]).toEqual([[600, 1]]);
+  }
+  expect(device.queues[0]).toBe(0);
+  // The kernel has read it, and opened nothing.
+  lane.shift();
+  for (let ms = 3000; ms < 4000; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
+  expect(device.filters.size).toBe(0);
 });
 
 it("likewise when the kernel that its entry had gone home to ends at once", () => {
