@@ -122,8 +122,13 @@ export class ActiveOpener {
   }
 
   /** Connections that move: their filters lead to queue `to` from now on. @returns handle and tuple of each. */
-  redirectFilters(handles: ReadonlySet<number>, to: number): (readonly [number, ReplyTuple])[] {
+  redirectFilters(handles: ReadonlySet<number>, to: number): readonly (readonly [number, ReplyTuple])[] {
     return this.#filters?.redirect(handles, to) ?? [];
+  }
+
+  /** The device may still bring what these filters are for to where they led before. */
+  get isLeading(): boolean {
+    return this.#filters?.isLeading ?? false;
   }
 
   /** They have moved. */

@@ -68,6 +68,18 @@ export type Service = {
   takenNs: number;
 };
 
+type Moving = readonly (readonly [number, ReplyTuple])[];
+
+/** Filters that the owner has been told to lead elsewhere, or back: it is asked whether it has. */
+type Lead = {
+  readonly told: readonly { readonly service: Service; readonly ports: readonly number[] }[];
+  readonly to: number;
+  question: number;
+  isDone: boolean;
+  /** Whoever has them now tells a new owner of them. */
+  isForgotten: boolean;
+};
+
 export type FilterBlocksOptions = {
   readonly queue: number;
   readonly line: OwnerLine;
@@ -82,6 +94,7 @@ export type FilterBlocksOptions = {
 export class FilterBlocks {
   readonly #options: FilterBlocksOptions;
   readonly #services = new Map<string, Service>();
+  readonly #leads = new Map<Moving, Lead>();
   #nextLookNs = Number.POSITIVE_INFINITY;
   #answered: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
 
@@ -187,46 +200,71 @@ export class FilterBlocks {
 
   /** Tells a new owner of all filters, and asks it for those that have not been granted. */
   reclaim(): void {
+    const led = new Set<string>();
+    for (const { told } of this.#leads.values()) {
+      for (const { service, ports } of told) for (const port of ports) led.add(`${service.key} ${port}`);
+    }
     for (const service of this.#services.values()) {
-      this.#tell(MESSAGE_TYPE_FILTERS_HOLDS, service, [...service.ready, ...service.used.keys()]);
+      const own = [...service.ready, ...service.used.keys()].filter((port) => !led.has(`${service.key} ${port}`));
+      this.#tell(MESSAGE_TYPE_FILTERS_HOLDS, service, own);
       if (service.asked) this.#ask(service);
     }
+    for (const [moving, lead] of this.#leads) this.#lead(moving, lead);
   }
 
   /** See ActiveOpener.redirectFilters. */
-  redirect(handles: ReadonlySet<number>, to: number): (readonly [number, ReplyTuple])[] {
+  redirect(handles: ReadonlySet<number>, to: number): Moving {
     const moving: (readonly [number, ReplyTuple])[] = [];
+    const told: Lead["told"][number][] = [];
     for (const service of this.#services.values()) {
       const { remote, remotePort, local, used } = service;
       const ports = [...used].filter(([, { handle, endedNs }]) => endedNs < 0 && handles.has(handle));
-      this.#tell(
-        MESSAGE_TYPE_FILTERS_LEAD,
-        service,
-        ports.map(([port]) => port),
-        to,
-      );
       for (const [localPort, { handle }] of ports) moving.push([handle, { remote, remotePort, local, localPort }]);
+      told.push({ service, ports: ports.map(([port]) => port) });
     }
+    if (moving.length > 0) this.#lead(moving, { told, to, question: 0, isDone: false, isForgotten: false });
     return moving;
   }
 
-  forget(moved: readonly (readonly [number, ReplyTuple])[]): void {
+  /** The owner has not said yet that filters lead where it was told to have them lead. */
+  get isLeading(): boolean {
+    for (const { isDone } of this.#leads.values()) if (!isDone) return true;
+    return false;
+  }
+
+  forget(moved: Moving): void {
     for (const [, { remote, remotePort, local, localPort }] of moved) {
       this.find(remote, remotePort, local)?.used.delete(localPort);
     }
+    const lead = this.#leads.get(moved);
+    if (!lead) return;
+    lead.isForgotten = true;
+    if (lead.isDone) this.#leads.delete(moved);
   }
 
-  restore(stayed: readonly (readonly [number, ReplyTuple])[]): void {
-    for (const [, { remote, remotePort, local, localPort }] of stayed) {
-      const service = this.find(remote, remotePort, local);
-      if (service) this.#tell(MESSAGE_TYPE_FILTERS_LEAD, service, [localPort]);
-    }
+  restore(stayed: Moving): void {
+    const lead = this.#leads.get(stayed);
+    if (lead) this.#lead(stayed, { ...lead, to: this.#options.queue, isDone: false, isForgotten: true });
   }
 
-  adopt(arrived: readonly (readonly [number, ReplyTuple])[], nowNs: number): void {
+  adopt(arrived: Moving, nowNs: number): void {
     for (const [handle, { remote, remotePort, local, localPort }] of arrived) {
       this.use(this.open(remote, remotePort, local, nowNs), localPort, handle, nowNs);
     }
+  }
+
+  /** What is told is done in order: an ask for no ports is answered when the owner has had the filters lead there. */
+  #lead(moving: Moving, lead: Lead): void {
+    const { line, queue } = this.#options;
+    line.forget(lead.question);
+    this.#leads.set(moving, lead);
+    for (const { service, ports } of lead.told) this.#tell(MESSAGE_TYPE_FILTERS_LEAD, service, ports, lead.to);
+    const [{ service }] = lead.told as [Lead["told"][number]];
+    const payload = encodeFilterBlock({ ...service, queue, localPorts: [], urgent: false });
+    lead.question = line.ask(MESSAGE_TYPE_FILTERS_ASK, payload, () => {
+      lead.isDone = true;
+      if (lead.isForgotten) this.#leads.delete(moving);
+    });
   }
 
   #ask(service: Service): void {

@@ -79,6 +79,8 @@ export class MigrationAgent implements Parcels {
   /** What the application's hook has been told to let go. */
   #handedOver: HandedOver[] = [];
   #filters: Arrival["filters"] = [];
+  /** Those who want to know when connections that have not gone are reached here again. */
+  readonly #staying: Reply[] = [];
   /** Groups, and steals (stealKey), whose late frames are forwarded. */
   readonly #left = new Map<number, Leaving>();
   /** Late frames wait: the kernel that they are for does not know yet of what is being stolen. */
@@ -146,7 +148,8 @@ export class MigrationAgent implements Parcels {
         break;
       case "stay":
         this.#stay(request.group);
-        reply({ status: OK });
+        this.#staying.push(reply);
+        this.#answerStaying();
         break;
       case "written":
         this.#written(request.move);
@@ -160,6 +163,9 @@ export class MigrationAgent implements Parcels {
   get deadlineNs(): number {
     if (this.#draining || this.#freezing || this.#transfer) return this.#host.nowNs;
     let deadlineNs = Number.POSITIVE_INFINITY;
+    // The owner's answer is a message, and wakes.
+    if (this.#isLeading) return deadlineNs;
+    if (this.#staying.length > 0) return this.#host.nowNs;
     for (const { unwritten, untilNs } of this.#left.values()) {
       if (unwritten === undefined) deadlineNs = Math.min(deadlineNs, untilNs ?? this.#host.nowNs);
     }
@@ -171,6 +177,7 @@ export class MigrationAgent implements Parcels {
    * @param quiet the last turn has found nothing in the device and in the lanes. @returns true: more is left to do.
    */
   turn(nowNs: number, quiet: boolean): boolean {
+    if (this.#staying.length > 0) this.#answerStaying();
     if (this.#left.size > 0 && !this.#isHolding) this.#forwardLate(nowNs, quiet);
     if (this.#draining) this.#drainTurn(quiet);
     if (this.#freezing) this.#freezeTurn();
@@ -296,6 +303,16 @@ export class MigrationAgent implements Parcels {
     }
   }
 
+  /** Once filters lead here again. */
+  #answerStaying(): void {
+    if (this.#isLeading) return;
+    for (const reply of this.#staying.splice(0)) reply({ status: OK });
+  }
+
+  get #isLeading(): boolean {
+    return this.#host.opener?.isLeading === true;
+  }
+
   /** What was late for connections that stay is for us after all. @param group FLOW_GROUPS: of single flows. */
   #replayLate(group: number): void {
     this.#host.exports.migrationReplayLate(group);
@@ -304,7 +321,8 @@ export class MigrationAgent implements Parcels {
   }
 
   #forwardLate(nowNs: number, quiet: boolean): void {
-    if (!this.#sendLate()) return;
+    // Until the owner has them lead elsewhere, filters bring what is late.
+    if (!this.#sendLate() || this.#isLeading) return;
     for (const [group, leaving] of this.#left) {
       if (leaving.unwritten !== undefined) continue;
       leaving.untilNs ??= nowNs + LATE_NS;

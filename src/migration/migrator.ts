@@ -85,6 +85,14 @@ type MoveState = {
   figures: { connections: number; bytes: number; heldFrames: number; lateFrames: number; durationUs: number };
 };
 
+/** Of a move that has been undone: the kernel that forwards, and those that have not said yet that all is as before. */
+type Undone = {
+  readonly id: MoveId;
+  readonly group: number;
+  readonly kernelId: number;
+  readonly staying: Set<number>;
+};
+
 export class Migrator {
   readonly #options: MigratorOptions;
   /** Kernels do one thing at a time, be it a move or a steal. */
@@ -95,7 +103,7 @@ export class Migrator {
   readonly #ending = new Set<MoveState>();
   /** Steals that are over, but for late frames that are still forwarded; and the same of moves that were undone. */
   #forwarding: Steal[] = [];
-  readonly #undone = new Set<{ readonly group: number; readonly kernelId: number }>();
+  readonly #undone = new Set<Undone>();
   #lastId = 0;
   #closed = false;
 
@@ -217,7 +225,10 @@ export class Migrator {
   kernelDown(kernelId: number): void {
     this.#stealing?.kernelDown(kernelId);
     for (const steal of this.#forwarding) steal.kernelDown(kernelId);
-    for (const undone of this.#undone) if (undone.kernelId === kernelId) this.#undone.delete(undone);
+    for (const undone of [...this.#undone]) {
+      if (undone.kernelId === kernelId) this.#undone.delete(undone);
+      else this.#stays(undone, kernelId);
+    }
     for (const move of [...this.#ending]) this.#goneAnswer(move, kernelId, { status: OK });
     const move = this.#active;
     if (!move || (move.to !== kernelId && !move.sources.includes(kernelId) && !move.waiting.has(kernelId))) return;
@@ -418,18 +429,27 @@ export class Migrator {
     steered?.repin();
     if (goesBack) device.moveFlowGroup?.(group, before);
     if (move.phase !== "survey") {
-      for (const source of move.sources) if (isRunning(source)) ask(source, { ask: "stay", group }, () => {});
+      const undone = { id, group, kernelId: to, staying: new Set(move.sources.filter((source) => isRunning(source))) };
+      for (const source of [...undone.staying]) {
+        ask(source, { ask: "stay", group }, () => this.#stays(undone, source));
+      }
       // A group that has nowhere to go back to is at home where it is.
       const back = goesBack ? before : undefined;
       const pinned = this.#named(steered?.pinned ?? []);
       if (isRunning(to)) {
-        const undone = { group, kernelId: to };
         this.#undone.add(undone);
         ask(to, { ask: "cancel", move: id, group, back, pinned }, () => this.#undone.delete(undone));
-        tellWritten(this.#options, to, id);
+        if (undone.staying.size === 0) tellWritten(this.#options, to, id);
       }
     }
     this.#end(move, () => move.reject(error));
+  }
+
+  /** Filters of the kernel's own lead to it again, or it has ended. */
+  #stays(undone: Undone, kernelId: number): void {
+    const { id, kernelId: to, staying } = undone;
+    if (!staying.delete(kernelId) || staying.size > 0 || !this.#undone.has(undone)) return;
+    tellWritten(this.#options, to, id);
   }
 
   /** As kernels call them, of those that are still there. */

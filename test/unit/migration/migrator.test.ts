@@ -205,6 +205,27 @@ describe("a kernel that only a filter names", () => {
   });
 });
 
+describe("the kernel that forwards for a move that was undone", () => {
+  it("is told that all is written when filters lead to all old kernels again, or they have ended", async () => {
+    const stack = new FakeStack();
+    while (!stack.jobs.some(({ request }) => request.ask === "freeze")) await stack.step();
+    const [{ reply }] = stack.jobs.splice(0, 1) as [Job];
+    reply({ status: EOPNOTSUPP });
+    const asked = (ask: string) => stack.jobs.filter(({ request }) => request.ask === ask);
+    const stays = asked("stay").map(({ kernelId }) => kernelId);
+    expect(stays.length).toBeGreaterThan(1);
+    for (const kernelId of stays) {
+      expect(asked("written")).toEqual([]);
+      if (kernelId === stays.at(-1)) stack.kill(kernelId);
+      else
+        asked("stay")
+          .find((job) => job.kernelId === kernelId)
+          ?.reply({ status: 0 });
+    }
+    expect(asked("written").map(({ kernelId }) => kernelId)).toEqual([TO]);
+  });
+});
+
 /** So many steps of a move are done. */
 async function stackAfter(steps: number): Promise<FakeStack> {
   const stack = new FakeStack();
