@@ -14,7 +14,7 @@ import {
 import { EADDRINUSE } from "../layout/status.ts";
 import { formatAddress, parseAddress } from "../ip/address.ts";
 import { decodeClaimed, encodePortMessage } from "./portMessages.ts";
-import { type PortClaims, portKey, type PortRequest } from "./ports.ts";
+import { type ClaimAnswer, type PortClaims, portKey, type PortRequest } from "./ports.ts";
 
 /** How a proxy reaches the owner: a kernel's control (kernelControl.ts). */
 export interface OwnerLine {
@@ -27,9 +27,15 @@ export interface OwnerLine {
 
 type Pending = {
   readonly request: PortRequest;
-  readonly resolve: (result: number) => void;
+  readonly resolve: (answer: ClaimAnswer) => void;
   /** At the present line; 0: not asked. */
   question: number;
+};
+
+type Held = {
+  readonly request: PortRequest;
+  /** undefined: the kernel itself has decided (handle level), and nobody else revokes it. */
+  readonly answer: ClaimAnswer | undefined;
 };
 
 type Draw = { readonly request: PortRequest; readonly turn: number };
@@ -38,7 +44,7 @@ export class PortProxy implements PortClaims {
   onRevoked: PortClaims["onRevoked"];
   readonly #holder: number;
   #line: OwnerLine | undefined;
-  readonly #held = new Map<string, PortRequest>();
+  readonly #held = new Map<string, Held>();
   readonly #draws: Draw[] = [];
   readonly #pending = new Set<Pending>();
 
@@ -61,11 +67,11 @@ export class PortProxy implements PortClaims {
   reclaim(): void {
     this.#tell(MESSAGE_TYPE_RESET, { protocol: "tcp", address: "", port: 0 });
     for (const { request, turn } of this.#draws) this.#tell(MESSAGE_TYPE_DRAWN, request, turn);
-    for (const request of this.#held.values()) this.#tell(MESSAGE_TYPE_HOLDS, request);
+    for (const { request } of this.#held.values()) this.#tell(MESSAGE_TYPE_HOLDS, request);
     for (const pending of this.#pending) this.#ask(pending);
   }
 
-  claim(request: PortRequest): Promise<number> {
+  claim(request: PortRequest): Promise<Readonly<ClaimAnswer>> {
     return new Promise((resolve) => {
       const pending = { request: normalised(request), resolve, question: 0 };
       this.#pending.add(pending);
@@ -77,7 +83,7 @@ export class PortProxy implements PortClaims {
   /** Tells the owner of a port that the kernel has taken by itself (handle level). */
   hold(request: PortRequest): void {
     const own = normalised(request);
-    this.#held.set(portKey(own), own);
+    this.#held.set(portKey(own), { request: own, answer: undefined });
     this.#tell(MESSAGE_TYPE_HOLDS, own);
   }
 
@@ -94,7 +100,16 @@ export class PortProxy implements PortClaims {
 
   /** Another kernel could not open what it shares with us. */
   revoke(request: PortRequest, status: number): void {
-    if (this.#held.delete(portKey(request))) this.onRevoked?.(request, status);
+    const held = this.#held.get(portKey(request));
+    if (!held) return;
+    if (!held.answer) {
+      this.#tell(MESSAGE_TYPE_HOLDS, held.request);
+      return;
+    }
+    this.#held.delete(portKey(request));
+    // Granted in this very turn: who has claimed it does not know yet.
+    held.answer.result = status;
+    this.onRevoked?.(request, status);
   }
 
   #ask(pending: Pending): void {
@@ -119,12 +134,13 @@ export class PortProxy implements PortClaims {
 
   #settle(pending: Pending, result: number, turn: number): void {
     if (!this.#pending.delete(pending)) return;
+    const answer = { result };
     if (result >= 0) {
       const got = { ...pending.request, port: result };
-      this.#held.set(portKey(got), got);
+      this.#held.set(portKey(got), { request: got, answer });
       if (pending.request.port === 0) this.#draws.push({ request: got, turn });
     }
-    pending.resolve(result);
+    pending.resolve(answer);
   }
 
   #tell(type: number, request: PortRequest, turn = 0, status = 0): void {

@@ -15,10 +15,18 @@ export type PortRequest = {
   readonly port: number;
 };
 
+/**
+ * What has come of a claim, as of now: what was granted may be revoked in the same turn, before whoever waits for the
+ * promise has opened anything. So it is to be read, and the socket opened, without waiting in between.
+ */
+export type ClaimAnswer = {
+  /** The port, or a negative status. */
+  result: number;
+};
+
 /** The registry as a group of sockets sees it. */
 export interface PortClaims {
-  /** @returns the port, or a negative status. */
-  claim(request: PortRequest): Promise<number>;
+  claim(request: PortRequest): Promise<Readonly<ClaimAnswer>>;
   release(request: PortRequest): void;
   /** What was claimed cannot be opened: other kernels that share it are to give it up, too. */
   fail(request: PortRequest, status: number): void;
@@ -153,7 +161,7 @@ export class PortRegistry {
 /** A registry on this thread, for sockets of one holder that share it with nobody. */
 export function localClaims(registry: PortRegistry, holder: number): PortClaims {
   return {
-    claim: (request) => Promise.resolve(registry.claim(holder, request).result),
+    claim: (request) => Promise.resolve(registry.claim(holder, request)),
     release: (request) => registry.release(holder, request),
     fail: (request, status) => registry.fail(holder, request, status),
   };

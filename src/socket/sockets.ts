@@ -385,7 +385,7 @@ export class Sockets implements ConnectionOwner {
     const addressIndex =
       wildcardIndex(address, options.ipv6Only) ?? this.#addressIndex(address, `${verb} ${address}:${wanted}`);
     const { claims, reactor } = this.#options;
-    const port = await claims.claim({ protocol, address, port: wanted });
+    const { result: port } = await claims.claim({ protocol, address, port: wanted });
     const what = `${verb} ${address}:${wanted}`;
     if (port < 0) throw statusError(port, what);
     const claimed = { protocol, address: formatAddress(parseAddress(address)), port };

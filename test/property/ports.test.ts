@@ -3,7 +3,7 @@ import fc from "../helpers/property.ts";
 import { expect, test } from "vitest";
 import { Endpoint } from "../../src/control/endpoint.ts";
 import { KernelControl } from "../../src/control/kernelControl.ts";
-import { EADDRINUSE } from "../../src/layout/status.ts";
+import { EADDRINUSE, ENOBUFS } from "../../src/layout/status.ts";
 import type { Member, View } from "../../src/control/view.ts";
 import { MessageKernel } from "../helpers/messageKernels.ts";
 
@@ -26,6 +26,7 @@ class Kernel {
     const endpoint = new Endpoint({ kernelId, life, memory: this.place.memory, onWork: () => {}, onError });
     let next = 40000 + 1000 * kernelId;
     this.control = new KernelControl({ endpoint, memory: this.place.memory, drawPort: () => next++, onError });
+    this.control.ports.onRevoked = ({ port }) => this.held.delete(port);
   }
 
   get member(): Member {
@@ -33,18 +34,22 @@ class Kernel {
     return { kernelId, life, memory: this.place.memory.memory };
   }
 
-  claim(port: number): void {
+  /** @param isFull it turns out that there is no room for the socket. */
+  claim(port: number, isFull: boolean): void {
     this.asked++;
     const pending = this.#pending.get(port) ?? 0;
     // What the kernel itself has, or has asked for, may be the reason; nothing else.
     const mayBeRefused = this.held.has(port) || pending > 0;
     this.#pending.set(port, pending + 1);
-    void this.control.ports.claim({ protocol: "tcp", address: "0.0.0.0", port }).then((result) => {
+    void this.control.ports.claim({ protocol: "tcp", address: "0.0.0.0", port }).then(({ result }) => {
       this.answered++;
       this.#pending.set(port, (this.#pending.get(port) as number) - 1);
       if (result === EADDRINUSE) {
         if (port === 0 || !mayBeRefused) this.wrong.push(`${port} refused`);
+      } else if (result === ENOBUFS) {
+        // Another kernel had no room.
       } else if (this.held.has(result)) this.wrong.push(`${result} given twice`);
+      else if (isFull) this.control.ports.fail({ protocol: "tcp", address: "0.0.0.0", port: result }, ENOBUFS);
       else this.held.add(result);
     });
   }
@@ -129,6 +134,10 @@ const action = fc.oneof(
     arbitrary: fc.record({ do: fc.constant("claim" as const), id: kernelId, port: fc.constantFrom(...PORTS) }),
   },
   {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant("claimFull" as const), id: kernelId, port: fc.constantFrom(...PORTS) }),
+  },
+  {
     weight: 2,
     arbitrary: fc.record({ do: fc.constant("release" as const), id: kernelId, port: fc.constantFrom(80, 81) }),
   },
@@ -148,7 +157,7 @@ test("every claim is answered, no port is given twice to a holder, and an owner 
         const kernel = world.kernels[id];
         // For kill and revive, `port` is the set of kernels that hear of it at once.
         const hears = (other: number) => (port & (1 << other)) !== 0;
-        if (what === "claim") kernel?.claim(port);
+        if (what === "claim" || what === "claimFull") kernel?.claim(port, what === "claimFull");
         else if (what === "release") kernel?.release(port);
         else if (what === "kill") world.kill(port < 8 ? world.ownerId : id, hears);
         else if (what === "revive") world.revive(id, hears);

@@ -1,5 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { decodePortMessage, encodeClaimed } from "../../../src/control/portMessages.ts";
+import { type OwnerLine, PortProxy } from "../../../src/control/portProxy.ts";
 import { HOLDER_STACK, PortRegistry, type PortRequest } from "../../../src/control/ports.ts";
+import { MESSAGE_TYPE_HOLDS } from "../../../src/layout/message.ts";
 import { EADDRINUSE, ENOBUFS } from "../../../src/layout/status.ts";
 
 const http = { protocol: "tcp", address: "0.0.0.0", port: 80 } as const;
@@ -101,5 +104,44 @@ describe("PortRegistry", () => {
     claim(registry, 1, any);
     registry.releaseAll(1);
     expect(claim(registry, 1, any)).toBe(port);
+  });
+});
+
+describe("PortProxy", () => {
+  function createProxy() {
+    const told: [type: number, port: number | undefined][] = [];
+    let answer: (payload: Uint8Array) => void = () => {};
+    const line: OwnerLine = {
+      tell: (type, payload) => told.push([type, decodePortMessage(payload)?.port]),
+      ask: (_type, _payload, onAnswer) => {
+        answer = onAnswer;
+        return 1;
+      },
+      forget: () => {},
+    };
+    const proxy = new PortProxy(0);
+    proxy.attach(line, false);
+    return { proxy, told, grant: (port: number) => answer(encodeClaimed(port, 0)) };
+  }
+
+  it("refuses what is granted and revoked in one turn: nobody has opened it yet", async () => {
+    const { proxy, grant } = createProxy();
+    const claimed = proxy.claim(http);
+    grant(80);
+    proxy.revoke(http, ENOBUFS);
+    expect((await claimed).result).toBe(ENOBUFS);
+  });
+
+  it("keeps what the kernel itself has opened, and says so, when another kernel cannot", () => {
+    const { proxy, told } = createProxy();
+    const revoked: PortRequest[] = [];
+    proxy.onRevoked = (request) => revoked.push(request);
+    proxy.hold(http);
+    proxy.revoke(http, ENOBUFS);
+    expect(revoked).toEqual([]);
+    expect(told).toEqual([
+      [MESSAGE_TYPE_HOLDS, 80],
+      [MESSAGE_TYPE_HOLDS, 80],
+    ]);
   });
 });
