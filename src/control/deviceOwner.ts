@@ -262,7 +262,7 @@ export class DeviceOwner {
       case MESSAGE_TYPE_TABLES_WRITE:
         if (!isForTerm(correlation, this.#ownerSince)) break;
         this.write(payload, (answer) => {
-          this.#endpoint.send(from, MESSAGE_TYPE_TABLES_WRITTEN, VERSION, correlation, answer);
+          this.#endpoint.tell(from, MESSAGE_TYPE_TABLES_WRITTEN, VERSION, correlation, answer);
         });
         break;
       case MESSAGE_TYPE_QUEUE_CONFIRM:
@@ -300,7 +300,7 @@ export class DeviceOwner {
     if (begins) this.#setRssKey();
     if (begins && this.#term > 1) {
       this.#filters.clearOrphans();
-      for (const to of this.#endpoint.peers) this.#endpoint.send(to, MESSAGE_TYPE_OWNER_SERVES, VERSION, 0);
+      for (const to of this.#endpoint.peers) this.#endpoint.tell(to, MESSAGE_TYPE_OWNER_SERVES, VERSION, 0);
     }
     if (begins) this.#filters.begin();
     for (const told of this.#waiting.splice(0)) {
@@ -328,7 +328,7 @@ export class DeviceOwner {
     // A question that was asked again may be answered twice.
     if (status === OK && !this.#queues.has(queue)) this.#queues.set(queue, { kernelId: from, driven: false });
     const answer = encodeQueueMessage(queue, status, status === OK ? terms : undefined);
-    this.#endpoint.send(from, MESSAGE_TYPE_QUEUE_GRANT, VERSION, correlation, answer);
+    this.#endpoint.tell(from, MESSAGE_TYPE_QUEUE_GRANT, VERSION, correlation, answer);
   }
 
   // Exact filters.
@@ -342,7 +342,7 @@ export class DeviceOwner {
     if (!block) return;
     const grant = (localPorts: readonly number[]) => {
       const answer = encodeFilterBlock({ ...block, localPorts });
-      this.#endpoint.send(from, MESSAGE_TYPE_FILTERS_GRANT, VERSION, correlation, answer);
+      this.#endpoint.tell(from, MESSAGE_TYPE_FILTERS_GRANT, VERSION, correlation, answer);
     };
     const take = (share: number) => {
       const localPorts: number[] = [];
@@ -361,7 +361,7 @@ export class DeviceOwner {
 
   #recall(round: number): number[] {
     return [...this.#endpoint.peers, this.#endpoint.kernelId].filter(
-      (kernelId) => this.#endpoint.send(kernelId, MESSAGE_TYPE_FILTERS_RECALL, VERSION, round) >= 0,
+      (kernelId) => this.#endpoint.tell(kernelId, MESSAGE_TYPE_FILTERS_RECALL, VERSION, round) >= 0,
     );
   }
 
@@ -454,7 +454,7 @@ export class DeviceOwner {
     for (const [correlation, queue] of asked) {
       const groups = groupsOf(batch.writes, (write) => write.queue === queue);
       const payload = encodeGroups({ queue, groups });
-      const status = this.#endpoint.send(queue, MESSAGE_TYPE_GROUPS_OFFER, VERSION, correlation, payload);
+      const status = this.#endpoint.tell(queue, MESSAGE_TYPE_GROUPS_OFFER, VERSION, correlation, payload);
       if (status < 0) this.#answerOffer(offer, queue, false);
     }
     if (asked.length === 0) this.#endOffer(offer);
@@ -498,7 +498,7 @@ export class DeviceOwner {
 
   #tellMoved(to: number, queue: number, groups: readonly number[]): void {
     if (groups.length === 0 || to === QUEUE_NONE) return;
-    this.#endpoint.send(to, MESSAGE_TYPE_GROUPS_MOVED, VERSION, 0, encodeGroups({ queue, groups }));
+    this.#endpoint.tell(to, MESSAGE_TYPE_GROUPS_MOVED, VERSION, 0, encodeGroups({ queue, groups }));
   }
 }
 

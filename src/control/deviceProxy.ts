@@ -53,7 +53,7 @@ export class DeviceProxy {
     endpoint.on(MESSAGE_TYPE_GROUPS_MOVED, VERSION, (message) => this.#moved(message));
     endpoint.on(MESSAGE_TYPE_FILTERS_RECALL, VERSION, ({ from, correlation }) => {
       this.onRecall();
-      endpoint.send(from, MESSAGE_TYPE_FILTERS_RECALLED, VERSION, correlation);
+      endpoint.tell(from, MESSAGE_TYPE_FILTERS_RECALLED, VERSION, correlation);
     });
     endpoint.on(MESSAGE_TYPE_OWNER_SERVES, VERSION, () => {
       this.takeovers++;
@@ -135,7 +135,7 @@ export class DeviceProxy {
 
   #offered({ from, correlation }: Message): void {
     const status = this.#state === "driving" && !this.#leaving ? OK : EAGAIN;
-    this.#endpoint.send(from, MESSAGE_TYPE_GROUPS_ANSWER, VERSION, correlation, encodeQueueMessage(this.queue, status));
+    this.#endpoint.tell(from, MESSAGE_TYPE_GROUPS_ANSWER, VERSION, correlation, encodeQueueMessage(this.queue, status));
   }
 
   #moved({ payload }: Message): void {

@@ -4,7 +4,8 @@
  * - send() writes, flush() publishes: one tail store and one doorbell for each receiver and batch. The host flushes at
  *   the end of every turn.
  * - Nothing is lost: what finds no room waits here in order, up to OUTBOX_BYTES_MAX for each receiver; beyond that
- *   send() refuses and its caller has to wait. The receiver rings when it has made room.
+ *   send() refuses and its caller has to wait. tell() does not: what it says is bounded by what it is about. The
+ *   receiver rings when it has made room.
  * - poll() handles a bounded number. A record that is none, of an unknown type, or of a kernel's earlier life is
  *   counted and ignored.
  *
@@ -38,7 +39,7 @@ import {
 /** Records of one receiver that wait for room in its ring. */
 export const OUTBOX_BYTES_MAX = 1 << 20;
 /** Of the payloads about ports and about the device: one, for kernelControl.ts carries the questions of both. */
-export const CONTROL_VERSION = 2;
+export const CONTROL_VERSION = 3;
 /** send(): the message waits for room, in order. */
 export const MESSAGE_HELD = 1;
 /** Messages that one poll handles unless told otherwise. */
@@ -180,6 +181,15 @@ export class Endpoint {
    * EMSGSIZE: it would never fit (payloadBytesMax); EHOSTUNREACH: no such kernel now.
    */
   send(to: number, type: number, version: number, correlation: number, payload: Uint8Array = EMPTY): number {
+    return this.#put(to, OUTBOX_BYTES_MAX, { type, version, correlation, payload });
+  }
+
+  /** As send, for what is said once and is not much (ports, filters, queue pairs): it waits however much does. */
+  tell(to: number, type: number, version: number, correlation: number, payload: Uint8Array = EMPTY): number {
+    return this.#put(to, Number.POSITIVE_INFINITY, { type, version, correlation, payload });
+  }
+
+  #put(to: number, waitingBytesMax: number, { type, version, correlation, payload }: Held): number {
     if (to === this.kernelId) return this.#sendToSelf({ type, version, correlation, payload: payload.slice() });
     const connected = this.#connected[to];
     if (!connected) return EHOSTUNREACH;
@@ -193,7 +203,7 @@ export class Endpoint {
       this.#count(MESSAGE_COUNTS_SENT + type, 1);
       return OK;
     }
-    if (connected.outboxBytes + bytes > OUTBOX_BYTES_MAX) {
+    if (connected.outboxBytes + bytes > waitingBytesMax) {
       this.#count(MESSAGE_COUNT_REFUSED, 1);
       return EAGAIN;
     }
@@ -323,24 +333,25 @@ export class Endpoint {
   }
 
   /** Moves what waits into the ring, as far as there is room. */
-  #drain({ ring, outbox }: Connected): void {
+  #drain(connected: Connected): void {
+    const { ring, outbox } = connected;
     let moved = 0;
     for (const { type, version, correlation, payload } of outbox) {
-      if (ring.ready && messageRecordBytes(payload.length) > ring.recordBytesMax) {
+      const bytes = messageRecordBytes(payload.length);
+      if (ring.ready && bytes > ring.recordBytesMax) {
         // Only found out now: it was sent before the receiver had booted.
         this.#count(MESSAGE_COUNT_REFUSED, 1);
       } else {
         if (!ring.write(type, version, correlation, this.life, payload)) break;
         this.#count(MESSAGE_COUNTS_SENT + type, 1);
       }
+      connected.outboxBytes -= bytes;
       moved++;
     }
     if (moved > 0) outbox.splice(0, moved);
   }
 
-  #publish(connected: Connected): void {
-    const { ring, peer, outbox } = connected;
-    connected.outboxBytes = outbox.reduce((sum, { payload }) => sum + messageRecordBytes(payload.length), 0);
+  #publish({ ring, peer }: Connected): void {
     if (!ring.dirty) return;
     ring.publish();
     this.#wake(peer);

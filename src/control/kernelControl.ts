@@ -158,14 +158,14 @@ export class KernelControl implements OwnerLine {
 
   /** The correlation tells the owner's term for which it is: what it has known before, it is told anew. */
   tell(type: number, payload: Uint8Array): void {
-    if (this.#view) this.endpoint.send(this.#view.owner, type, VERSION, this.#view.ownerSince, payload);
+    if (this.#view) this.endpoint.tell(this.#view.owner, type, VERSION, this.#view.ownerSince, payload);
   }
 
   ask(type: number, payload: Uint8Array, onAnswer: Question["onAnswer"]): number {
     this.#lastQuestion = nextQuestion(this.#lastQuestion);
     const question = questionCorrelation(this.#lastQuestion, this.ownerSince);
     this.#questions.set(question, { onAnswer });
-    if (this.#view) this.endpoint.send(this.#view.owner, type, VERSION, question, payload);
+    if (this.#view) this.endpoint.tell(this.#view.owner, type, VERSION, question, payload);
     return question;
   }
 

@@ -134,7 +134,7 @@ export class PortOwner {
     this.#registry.fail(message.holder, message, message.status);
     for (const kernelId of [...this.#endpoint.peers, this.#endpoint.kernelId]) {
       if (kernelId !== from)
-        this.#endpoint.send(kernelId, MESSAGE_TYPE_REVOKED, VERSION, 0, encodePortMessage(message));
+        this.#endpoint.tell(kernelId, MESSAGE_TYPE_REVOKED, VERSION, 0, encodePortMessage(message));
     }
   }
 
@@ -145,14 +145,14 @@ export class PortOwner {
       if (type === MESSAGE_TYPE_LISTENERS_ASK) this.#tellListeners(from, correlation);
       if (!message) continue;
       const { result, turn } = this.#registry.claim(message.holder, message);
-      this.#endpoint.send(from, MESSAGE_TYPE_CLAIMED, VERSION, correlation, encodeClaimed(result, turn));
+      this.#endpoint.tell(from, MESSAGE_TYPE_CLAIMED, VERSION, correlation, encodeClaimed(result, turn));
     }
   }
 
   #tellListeners(to: number, correlation: number): void {
     for (const request of this.#registry.heldByOthers(to)) {
-      this.#endpoint.send(to, MESSAGE_TYPE_LISTENER, VERSION, correlation, encodePortMessage(request));
+      this.#endpoint.tell(to, MESSAGE_TYPE_LISTENER, VERSION, correlation, encodePortMessage(request));
     }
-    this.#endpoint.send(to, MESSAGE_TYPE_LISTENERS_END, VERSION, correlation);
+    this.#endpoint.tell(to, MESSAGE_TYPE_LISTENERS_END, VERSION, correlation);
   }
 }

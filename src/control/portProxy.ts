@@ -14,7 +14,7 @@ import {
 import { EADDRINUSE } from "../layout/status.ts";
 import { formatAddress, parseAddress } from "../ip/address.ts";
 import { decodeClaimed, encodePortMessage } from "./portMessages.ts";
-import { type ClaimAnswer, type PortClaims, portKey, type PortRequest } from "./ports.ts";
+import { type ClaimAnswer, type PortClaims, portKey, type PortRequest, rivalsOf } from "./ports.ts";
 
 /** How a proxy reaches the owner: a kernel's control (kernelControl.ts). */
 export interface OwnerLine {
@@ -124,7 +124,8 @@ export class PortProxy implements PortClaims {
   #decide(pending: Pending): void {
     const { request } = pending;
     if (request.port === 0) return;
-    this.#settle(pending, this.#held.has(portKey(request)) ? EADDRINUSE : request.port, 0);
+    const isTaken = [request, ...rivalsOf(request)].some((other) => this.#held.has(portKey(other)));
+    this.#settle(pending, isTaken ? EADDRINUSE : request.port, 0);
   }
 
   #answered(pending: Pending, answer: Uint8Array): void {

@@ -13,6 +13,16 @@ export type PortRequest = {
   readonly address: string;
   /** 0: draw one. */
   readonly port: number;
+  /** Of "::": of IPv6 alone. Default false. */
+  readonly ipv6Only?: boolean;
+  /** Of a listener, for kernels that join later: it is another's to open likewise. */
+  readonly terms?: ListenTerms;
+};
+
+export type ListenTerms = {
+  readonly backlog: number;
+  /** Pairs of OPTION_* and value that its connections inherit. */
+  readonly options: readonly (readonly [option: number, value: number])[];
 };
 
 /**
@@ -44,17 +54,30 @@ export type Claim = {
   readonly turn: number;
 };
 
-export function portKey({ protocol, address, port }: PortRequest): string {
-  return `${protocol} ${address} ${port}`;
+export function portKey({ protocol, address, port, ipv6Only }: PortRequest): string {
+  return `${protocol} ${address}${ipv6Only ? " only" : ""} ${port}`;
 }
+
+/** Wildcards that would get the same packets under another name (assembly/ip/bind.ts). */
+export function rivalsOf(request: PortRequest): PortRequest[] {
+  const both = { ...request, address: "::", ipv6Only: false };
+  if (request.address === "0.0.0.0" || request.ipv6Only) return [both];
+  return request.address === "::"
+    ? [
+        { ...both, address: "0.0.0.0" },
+        { ...both, ipv6Only: true },
+      ]
+    : [];
+}
+
+type Shared = { readonly request: PortRequest; readonly holders: Set<number> };
 
 /** Random ports tried for one request. */
 const DRAWS_MAX = 1000;
 
 export class PortRegistry {
   readonly #drawPort: () => number;
-  /** Holders of each port. */
-  readonly #holders = new Map<string, Set<number>>();
+  readonly #shared = new Map<string, Shared>();
   /** Ports drawn for requests of port 0, in order: the n-th request of every holder gets the same. */
   readonly #drawn = new Map<string, (number | undefined)[]>();
   /** Who could not open a port that it had got, and why: until it has succeeded, or is gone, nobody gets that port. */
@@ -67,7 +90,7 @@ export class PortRegistry {
     this.#drawPort = drawPort;
   }
 
-  /** Claims a port. @returns it, or EADDRINUSE: the holder has it, or the whole stack has. */
+  /** Claims a port. @returns it, or EADDRINUSE: the holder has it, or the whole stack has, or a rival is taken. */
   claim(holder: number, request: PortRequest): Claim {
     const turn = this.#turnOf(holder, portKey(request));
     const port = request.port === 0 ? this.#drawnPort(request, turn) : request.port;
@@ -76,33 +99,33 @@ export class PortRegistry {
     const failed = this.#failed.get(key);
     if (failed && failed.holder !== holder) return { result: failed.status, turn: 0 };
     this.#failed.delete(key);
-    const holders = this.#holders.get(key) ?? new Set();
+    const holders = this.#shared.get(key)?.holders ?? new Set();
     const taken = holder === HOLDER_STACK ? holders.size > 0 : holders.has(holder) || holders.has(HOLDER_STACK);
-    if (taken) return { result: EADDRINUSE, turn: 0 };
-    this.#holders.set(key, holders.add(holder));
+    if (taken || this.#hasRival({ ...request, port })) return { result: EADDRINUSE, turn: 0 };
+    this.restore(holder, { ...request, port });
     if (request.port === 0) this.noteDrawn(holder, { ...request, port }, turn);
     return { result: port, turn };
   }
 
   release(holder: number, request: PortRequest): void {
     const key = portKey(request);
-    const holders = this.#holders.get(key);
+    const holders = this.#shared.get(key)?.holders;
     holders?.delete(holder);
-    if (holders?.size === 0) this.#holders.delete(key);
+    if (holders?.size === 0) this.#shared.delete(key);
   }
 
   /** A holder could not open a port that it has got: nobody has it any more. */
   fail(holder: number, request: PortRequest, status: number): void {
     const key = portKey(request);
-    this.#holders.delete(key);
+    this.#shared.delete(key);
     this.#failed.set(key, { holder, status });
   }
 
   /** A holder is gone, with all that it had; if it comes back, its n-th request of port 0 gets what its n-th got. */
   releaseAll(holder: number): void {
-    for (const [key, holders] of this.#holders) {
+    for (const [key, { holders }] of this.#shared) {
       holders.delete(holder);
-      if (holders.size === 0) this.#holders.delete(key);
+      if (holders.size === 0) this.#shared.delete(key);
     }
     this.#drawnBy.delete(holder);
     for (const [key, failed] of this.#failed) if (failed.holder === holder) this.#failed.delete(key);
@@ -111,12 +134,14 @@ export class PortRegistry {
   /** Believes a holder that it has a port. */
   restore(holder: number, request: PortRequest): void {
     const key = portKey(request);
-    this.#holders.set(key, (this.#holders.get(key) ?? new Set()).add(holder));
+    const holders = this.#shared.get(key)?.holders ?? new Set();
+    this.#shared.set(key, { request, holders: holders.add(holder) });
   }
 
   /** Believes a holder that `port` was drawn for its request number `turn` of this series. */
-  noteDrawn(holder: number, { protocol, address, port }: PortRequest, turn: number): void {
-    const series = portKey({ protocol, address, port: 0 });
+  noteDrawn(holder: number, request: PortRequest, turn: number): void {
+    const { port } = request;
+    const series = portKey({ ...request, port: 0 });
     const ports = this.#drawn.get(series) ?? [];
     ports[turn] = port;
     this.#drawn.set(series, ports);
@@ -127,18 +152,13 @@ export class PortRegistry {
 
   /** What other kernels have, and this one does not. What the stack itself has, it opens itself in every kernel. */
   heldByOthers(holder: number): PortRequest[] {
-    const missing: PortRequest[] = [];
-    for (const [key, holders] of this.#holders) {
-      if (holders.has(holder) || holders.has(HOLDER_STACK)) continue;
-      const [protocol, address, port] = key.split(" ") as [PortProtocol, string, string];
-      missing.push({ protocol, address, port: Number(port) });
-    }
-    return missing;
+    const isMissing = ({ holders }: Shared) => !holders.has(holder) && !holders.has(HOLDER_STACK);
+    return [...this.#shared.values()].filter(isMissing).map(({ request }) => request);
   }
 
   /** Ports that somebody has. */
   get size(): number {
-    return this.#holders.size;
+    return this.#shared.size;
   }
 
   #turnOf(holder: number, series: string): number {
@@ -152,9 +172,14 @@ export class PortRegistry {
       const port = this.#drawPort();
       // Even ones are for sockets that no registry is asked for (kernel/datagramPorts.ts), while there are others.
       const isSpare = port % 2 === 0 && attempt < DRAWS_MAX / 2;
-      if (!isSpare && !this.#holders.has(portKey({ ...request, port }))) return port;
+      const drawn = { ...request, port };
+      if (!isSpare && !this.#shared.has(portKey(drawn)) && !this.#hasRival(drawn)) return port;
     }
     return EADDRINUSE;
+  }
+
+  #hasRival(request: PortRequest): boolean {
+    return rivalsOf(request).some((rival) => this.#shared.has(portKey(rival)));
   }
 }
 

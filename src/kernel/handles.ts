@@ -1,7 +1,7 @@
 import type { PortProtocol, PortRequest } from "../control/ports.ts";
 import { formatAddress } from "../ip/address.ts";
-import { ownAddress } from "../ip/ownAddresses.ts";
-import { ADDRESS_ANY_V4 } from "../layout/config.ts";
+import { ownAddress, speaks } from "../ip/ownAddresses.ts";
+import { ADDRESS_ANY_V4, ADDRESS_ANY_V6 } from "../layout/config.ts";
 import { RESULT_BASE, SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
 import { INFO_SIZE_BYTES } from "../layout/option.ts";
 import { TCPI_SIZE_BYTES } from "../layout/tcpInfo.ts";
@@ -298,12 +298,12 @@ export class Handles {
   }
 
   #claim(protocol: PortProtocol, addressIndex: number, port: number): PortRequest {
-    const own = addressIndex < 0 ? undefined : ownAddress(this.#host.memory, addressIndex);
-    const request = {
-      protocol,
-      address: own ? formatAddress(own) : addressIndex === ADDRESS_ANY_V4 ? "0.0.0.0" : "::",
-      port,
-    };
+    const { memory } = this.#host;
+    const own = addressIndex < 0 ? undefined : ownAddress(memory, addressIndex);
+    const isV4 = addressIndex === ADDRESS_ANY_V4 || !speaks(memory, 6);
+    const address = own ? formatAddress(own) : isV4 ? "0.0.0.0" : "::";
+    const ipv6Only = address === "::" && addressIndex === ADDRESS_ANY_V6;
+    const request = { protocol, address, port, ipv6Only };
     this.#host.control.ports.hold(request);
     return request;
   }

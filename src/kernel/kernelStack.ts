@@ -105,11 +105,11 @@ export class KernelStack extends Emitter<KernelStackEvents> {
 
   /** @internal Listens where other kernels do and this one does not, if the application takes what comes of it. */
   async joinListeners(missing: readonly PortRequest[]): Promise<void> {
-    for (const { protocol, address, port } of missing) {
-      if (protocol === "tcp" && this.hears("listener")) {
-        this.emit("listener", { listener: await this.listen({ port, address }) });
-      } else if (protocol === "udp" && this.hears("udpSocket")) {
-        this.emit("udpSocket", { socket: await this.bindUdp({ port, address }) });
+    for (const request of missing) {
+      if (request.protocol === "tcp" && this.hears("listener")) {
+        this.emit("listener", { listener: await this.sockets.joinListener(request) });
+      } else if (request.protocol === "udp" && this.hears("udpSocket")) {
+        this.emit("udpSocket", { socket: await this.sockets.bindDatagrams(request) });
       }
     }
   }

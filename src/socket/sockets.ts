@@ -6,7 +6,7 @@
 
 import { onAbort } from "../abort.ts";
 import { checkKind, checkOptions, type Shape } from "../checks.ts";
-import { type PortClaims, portKey, type PortProtocol, type PortRequest } from "../control/ports.ts";
+import { type ListenTerms, type PortClaims, portKey, type PortProtocol, type PortRequest } from "../control/ports.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
 import { formatAddress, parseAddress } from "../ip/address.ts";
 import { Pinger, type PingOptions, type PingReply } from "../ip/pinger.ts";
@@ -121,14 +121,30 @@ export class Sockets implements ConnectionOwner {
 
   async #listen(options: ListenOptions, onHandle?: (host: KernelHost, handle: number) => void): Promise<Listener> {
     const backlog = checkInteger("backlog", options.backlog ?? BACKLOG_DEFAULT, 1, 65535);
-    const inherited = kernelOptions(options.socketOptions ?? {});
-    const listener = await this.#replicate<Listener>("tcp", "listen", options, {
-      open: (host, addressIndex, port) => listenWith(host, addressIndex, port, backlog, inherited),
-      undo: (host, handle) => host.exports.tcpListenClose(handle),
-      create: (address, port, onClose) =>
-        new Listener({ address, port, owner: this, onConnection: options.onConnection, onHandle, onClose }),
-    });
-    return listener;
+    return this.#listenOn({ backlog, options: kernelOptions(options.socketOptions ?? {}) }, options, onHandle);
+  }
+
+  /** Listens, or is bound, as another kernel does already. @throws NetPopcornError as listen. */
+  joinListener({ terms, ...where }: PortRequest): Promise<Listener> {
+    return this.#listenOn(terms ?? { backlog: BACKLOG_DEFAULT, options: [] }, where);
+  }
+
+  #listenOn(
+    terms: ListenTerms,
+    options: ListenOptions,
+    onHandle?: (host: KernelHost, handle: number) => void,
+  ): Promise<Listener> {
+    return this.#replicate<Listener>(
+      "tcp",
+      "listen",
+      { ...options, terms },
+      {
+        open: (host, addressIndex, port) => listenWith(host, addressIndex, port, terms),
+        undo: (host, handle) => host.exports.tcpListenClose(handle),
+        create: (address, port, onClose) =>
+          new Listener({ address, port, owner: this, onConnection: options.onConnection, onHandle, onClose }),
+      },
+    );
   }
 
   /** @throws NetPopcornError as listen. */
@@ -371,7 +387,7 @@ export class Sockets implements ConnectionOwner {
   async #replicate<S extends Replicated>(
     protocol: PortProtocol,
     verb: string,
-    options: { port: number; address?: string; ipv6Only?: boolean; signal?: AbortSignal },
+    options: { port: number; address?: string; ipv6Only?: boolean; terms?: ListenTerms; signal?: AbortSignal },
     socket: {
       open: (host: KernelHost, addressIndex: number, port: number) => number;
       undo: (host: KernelHost, handle: number) => void;
@@ -379,16 +395,23 @@ export class Sockets implements ConnectionOwner {
     },
   ): Promise<S> {
     this.#checkOpen();
-    const { port: wanted, signal } = options;
+    const { port: wanted, signal, terms } = options;
     const address = options.address ?? this.anyAddress;
     checkInteger("port", wanted, 0, 65535);
-    const addressIndex =
-      wildcardIndex(address, options.ipv6Only) ?? this.#addressIndex(address, `${verb} ${address}:${wanted}`);
-    const { claims, reactor } = this.#options;
-    const { result: port } = await claims.claim({ protocol, address, port: wanted });
     const what = `${verb} ${address}:${wanted}`;
+    const bound = formatAddress(parseAddress(address));
+    const addressIndex = wildcardIndex(bound, options.ipv6Only) ?? this.#addressIndex(bound, what);
+    const { claims, reactor } = this.#options;
+    const request: PortRequest = {
+      ...{ protocol, address: bound, port: wanted },
+      ...(addressIndex === ADDRESS_ANY_V6 && { ipv6Only: true }),
+      ...(terms && { terms }),
+    };
+    const { result: port } = await claims.claim(request);
     if (port < 0) throw statusError(port, what);
-    const claimed = { protocol, address: formatAddress(parseAddress(address)), port };
+    const claimed = { ...request, port };
+    if (this.#closed) claims.release(claimed);
+    this.#checkOpen();
     const opened: { host: KernelHost; handle: number }[] = [];
     for (const host of this.#hosts) {
       const handle = socket.open(host, addressIndex, port);
@@ -473,7 +496,6 @@ function wildcardIndex(address: string, ipv6Only: boolean | undefined): number |
   return address === ANY_V4 ? ADDRESS_ANY_V4 : undefined;
 }
 
-/** A listen replica with the options for its connections. @returns handle or status. */
 /** Bytes that wait for the SYN, or for the end of the handshake where fast open is not to be had. */
 function sendFirst({ exports, handles }: KernelHost, handle: number, bytes: Uint8Array, what: string): void {
   exports.tcpSetOption(handle, OPTION_FAST_OPEN_CONNECT, 2);
@@ -490,13 +512,8 @@ function sendFirst({ exports, handles }: KernelHost, handle: number, bytes: Uint
   }
 }
 
-function listenWith(
-  host: KernelHost,
-  addressIndex: number,
-  port: number,
-  backlog: number,
-  options: ReturnType<typeof kernelOptions>,
-): number {
+/** A listen replica with the options for its connections. @returns handle or status. */
+function listenWith(host: KernelHost, addressIndex: number, port: number, { backlog, options }: ListenTerms): number {
   const handle = host.exports.tcpListen(addressIndex, port, backlog);
   if (handle < 0) return handle;
   for (const [option, value] of options) host.exports.tcpListenSetOption(handle, option, value);

@@ -37,6 +37,30 @@ describe("PortRegistry", () => {
     expect(claim(registry, 0, { ...http, address: "10.7.0.2" })).toBe(80);
   });
 
+  it("has one wildcard for each family: one of both is a rival of either", () => {
+    const registry = createRegistry();
+    const both = { ...http, address: "::" };
+    const only = { ...both, ipv6Only: true };
+    expect(claim(registry, 0, http)).toBe(80);
+    expect(claim(registry, 0, only)).toBe(80);
+    // In whichever kernel: the card may bring a connection to either.
+    for (const holder of [0, 1]) expect(claim(registry, holder, both)).toBe(EADDRINUSE);
+    registry.release(0, http);
+    expect(claim(registry, 1, both)).toBe(EADDRINUSE);
+    registry.release(0, only);
+    expect(claim(registry, 1, both)).toBe(80);
+    for (const request of [http, only]) expect(claim(registry, 0, request)).toBe(EADDRINUSE);
+    expect(claim(registry, 0, { ...http, address: "10.7.0.2" })).toBe(80);
+    expect(claim(registry, 0, both)).toBe(80);
+  });
+
+  it("draws no port that a rival wildcard has", () => {
+    const ports = [40001, 40001, 40003];
+    const registry = new PortRegistry(() => ports.shift() as number);
+    expect(claim(registry, 0, any)).toBe(40001);
+    expect(claim(registry, 0, { ...any, address: "::" })).toBe(40003);
+  });
+
   it("gives a released port again", () => {
     const registry = createRegistry();
     claim(registry, 0, http);

@@ -80,10 +80,10 @@ describe("Listener", () => {
   it("undoes everything when one kernel refuses", async () => {
     const { server } = await start({ serverKernels: 2 });
     // Behind the registry's back, at the handle level.
-    const taken = server.kernels[1]?.handles.listen(80) as number;
+    const taken = server.kernels[1]?.exports.tcpListen(-1, 80, 16) as number;
     expect(taken).toBeGreaterThanOrEqual(0);
     await expect(server.listen(80)).rejects.toMatchObject({ code: "EADDRINUSE" });
-    server.kernels[1]?.handles.closeListener(taken);
+    server.kernels[1]?.exports.tcpListenClose(taken);
     await server.listen(80);
   });
 

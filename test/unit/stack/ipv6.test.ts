@@ -97,6 +97,22 @@ describe("what a socket is bound to", () => {
     await expect(server.listen({ port: 9, address: "fd07::9" })).rejects.toMatchObject({ code: "EADDRNOTAVAIL" });
   });
 
+  test("an address is the same however it is written", async () => {
+    const { client, server } = await create(3);
+    const mapped = await listenEcho(server, { address: "::ffff:10.7.0.2" });
+    expect(await echoed(client, "10.7.0.2", 10)).toEqual(pattern(10));
+    await expect(listenEcho(server, { address: "10.7.0.2" })).rejects.toMatchObject({ code: "EADDRINUSE" });
+    await mapped.close();
+    const any = await listenEcho(server, { address: "0:0:0:0:0:0:0:0" });
+    expect(await echoed(client, "fd07::2", 10)).toEqual(pattern(10));
+    for (const address of ["::", "0.0.0.0", "::ffff:0.0.0.0"]) {
+      await expect(listenEcho(server, { address })).rejects.toMatchObject({ code: "EADDRINUSE" });
+    }
+    await any.close();
+    await listenEcho(server, { address: "::ffff:0.0.0.0" });
+    expect(await echoed(client, "10.7.0.2", 10)).toEqual(pattern(10));
+  });
+
   test("no route, a group, a host that is not there", async () => {
     const { client } = await create(1);
     await expect(client.connect({ address: "2001:db8::1", port: 7 })).rejects.toMatchObject({ code: "ENETUNREACH" });

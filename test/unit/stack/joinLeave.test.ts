@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import type { Card, CardOptions } from "../../../src/device/card/card.ts";
 import { createSegment, type Segment } from "../../../src/device/card/segment.ts";
+import { INFO_SND_MSS_BYTES } from "../../../src/layout/option.ts";
 import type { Connection } from "../../../src/socket/connection.ts";
 import { createStack } from "../../../src/stack.ts";
 import type { KernelEvent, Stack, StackOptions } from "../../../src/types.ts";
@@ -54,6 +55,10 @@ async function exchange(connection: Connection, bytes = testBytes(5000)): Promis
 /** Clients know of their connections before the server's kernels do. */
 const allAccepted = (setup: Setup, count: number) =>
   expect.poll(async () => (await setup.server.stats()).total.tcpAccepted).toBe(count);
+const mssOf = ({ kernels }: Stack, { kernelId, handle }: Connection): number | undefined => {
+  const { handles } = kernels[kernelId] as (typeof kernels)[0];
+  return handles.words[(handles.info(handle) + INFO_SND_MSS_BYTES) >> 2];
+};
 const acceptedBy = async ({ server }: Setup) => (await server.stats()).kernels.map(({ tcpAccepted }) => tcpAccepted);
 
 describe("a kernel that is added", () => {
@@ -83,6 +88,30 @@ describe("a kernel that is added", () => {
     await setup.server.addKernel();
     for (let i = 0; i < 40; i++) await exchange(await connectTo(setup));
     for (const accepted of await acceptedBy(setup)) expect(accepted).toBeGreaterThan(3);
+  });
+
+  it("listens as the others do, on what they have opened since they started", async () => {
+    const app = new URL("../../fixtures/lateApp.mjs", import.meta.url);
+    const setup = await setUp(1, 2, { app, address: ["10.7.0.2/24", "fd07::2/64"] });
+    const { server } = setup;
+    const news: unknown[] = [];
+    server.on("message", ({ data }) => news.push(data));
+    const errors: unknown[] = [];
+    server.on("error", ({ error }) => errors.push(error));
+    // Announced with the SYN-ACK; timestamps take twelve of it.
+    const socketOptions = { TCP_MAXSEG: 600 };
+    server.postMessage({ port: { port: 7, address: "0.0.0.0", socketOptions } });
+    server.postMessage({ port: { port: 7, address: "::", ipv6Only: true, socketOptions } });
+    await expect.poll(() => news).toHaveLength(2);
+    await server.addKernel();
+    expect(news.slice(2)).toEqual(Array(2).fill({ joined: 7, kernelId: 1 }));
+    for (let i = 0; i < 40; i++) {
+      const connection = await connectTo(setup);
+      expect(mssOf(setup.client, connection)).toBe(600 - 12);
+      await exchange(connection);
+    }
+    for (const accepted of await acceptedBy(setup)) expect(accepted).toBeGreaterThan(3);
+    expect(errors).toEqual([]);
   });
 
   it("is not there when its start fails, and may be tried again", async () => {
