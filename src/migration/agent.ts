@@ -31,18 +31,18 @@ import type {
   Reply,
   StealRequest,
 } from "./request.ts";
-import { surveyGroup } from "./survey.ts";
+import { GroupSurvey, WALK_BUDGET } from "./survey.ts";
 
 /** How long frames that come too late are forwarded. */
 export const LATE_NS = 50e6;
 /** A device that always brings more is not waited for any longer: what it brings then is forwarded. */
 const DRAIN_TURNS_MAX = 32;
-/** TCBs looked at in one turn, and list entries read at once. */
-const FREEZE_BUDGET = 32_768;
+/** List entries read at once. */
 const LIST_MAX = 1024;
 /** Of a kernel's memory for pieces and late frames: the largest record, and a piece. */
 const AREA_BYTES = 68 * 1024;
 
+type Surveying = { readonly survey: GroupSurvey; readonly reply: Reply };
 type Draining = { readonly reply: Reply; turns: number };
 type Freezing = { readonly group: number; readonly to: number; readonly reply: Reply; first: number };
 type Leaving = {
@@ -73,6 +73,7 @@ export class MigrationAgent implements Parcels {
   readonly #carrier: Carrier;
   #areaAt = 0;
   // As the old kernel.
+  #surveying: Surveying | undefined;
   #draining: Draining | undefined;
   #freezing: Freezing | undefined;
   #transfer: Transfer | undefined;
@@ -115,11 +116,11 @@ export class MigrationAgent implements Parcels {
       case "stealStay":
         this.#steal(request, reply);
         break;
-      case "survey": {
-        const { connections, pinned } = surveyGroup(this.#host, request.group, this.#carrier.sameThread);
-        reply({ status: pinned > 0 ? EOPNOTSUPP : OK, connections });
+      case "survey":
+        // One move at a time: what an earlier one has asked for, nobody waits for any more.
+        this.#surveying = { survey: new GroupSurvey(this.#host, request.group, this.#carrier.sameThread), reply };
+        this.#surveyTurn();
         break;
-      }
       case "arrive":
         reply({ status: this.#arrive(request.move, request.group) });
         break;
@@ -161,7 +162,7 @@ export class MigrationAgent implements Parcels {
 
   /** When turn() has something to do, ns; Infinity: never. */
   get deadlineNs(): number {
-    if (this.#draining || this.#freezing || this.#transfer) return this.#host.nowNs;
+    if (this.#isBusy) return this.#host.nowNs;
     let deadlineNs = Number.POSITIVE_INFINITY;
     // The owner's answer is a message, and wakes.
     if (this.#isLeading) return deadlineNs;
@@ -179,13 +180,25 @@ export class MigrationAgent implements Parcels {
   turn(nowNs: number, quiet: boolean): boolean {
     if (this.#staying.length > 0) this.#answerStaying();
     if (this.#left.size > 0 && !this.#isHolding) this.#forwardLate(nowNs, quiet);
+    if (this.#surveying) this.#surveyTurn();
     if (this.#draining) this.#drainTurn(quiet);
     if (this.#freezing) this.#freezeTurn();
     if (this.#transfer) this.#sendPieces();
-    return this.#draining !== undefined || this.#freezing !== undefined || this.#transfer !== undefined;
+    return this.#isBusy;
+  }
+
+  get #isBusy(): boolean {
+    return (this.#surveying ?? this.#draining ?? this.#freezing ?? this.#transfer) !== undefined;
   }
 
   // The old kernel.
+
+  #surveyTurn(): void {
+    const { survey, reply } = this.#surveying as Surveying;
+    if (!survey.walk()) return;
+    this.#surveying = undefined;
+    reply({ status: survey.pinned > 0 ? EOPNOTSUPP : OK, connections: survey.connections });
+  }
 
   #drainTurn(quiet: boolean): void {
     const draining = this.#draining as Draining;
@@ -208,7 +221,7 @@ export class MigrationAgent implements Parcels {
   #freezeTurn(): void {
     const freezing = this.#freezing as Freezing;
     const { group, to, reply } = freezing;
-    const rest = this.#host.exports.migrationFreeze(group, freezing.first, FREEZE_BUDGET);
+    const rest = this.#host.exports.migrationFreeze(group, freezing.first, WALK_BUDGET);
     freezing.first = 0;
     if (rest > 0) return;
     this.#freezing = undefined;

@@ -1,5 +1,5 @@
 /** What a flow group has in a kernel, before anything is touched. */
-import { groupOfPorts } from "../device/flowGroups.ts";
+import { groupOfPorts, type GroupRule } from "../device/flowGroups.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import { HANDLE_GENERATION_SHIFT } from "../layout/event.ts";
 import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../layout/kernelMemory.ts";
@@ -12,32 +12,54 @@ import {
   TCB_SIZE_BYTES,
 } from "../layout/tcb.ts";
 
-export type Survey = {
-  readonly connections: number;
-  /** Of those, the ones that cannot go, because neither an object nor a hook of the application can go with them. */
-  readonly pinned: number;
-};
+/** TCBs looked at in one turn, by whatever walks over all of them. */
+export const WALK_BUDGET = 32_768;
 
-/** @param sameThread the application's objects can go with their connections. */
-export function surveyGroup(host: KernelHost, group: number, sameThread: boolean): Survey {
-  const { bytes } = host.memory;
-  const first = host.memory.loadU32(MAP_BASE + MAP_TCBS);
-  const count = host.memory.loadU32(MAP_BASE + MAP_TCB_HIGH_WATER);
-  let connections = 0;
-  let pinned = 0;
-  for (let index = 0, at = first; index < count; index++, at += TCB_SIZE_BYTES) {
-    const flags = host.memory.loadU32(at + TCB_FLAGS);
-    if ((flags & TCB_FLAG_IN_FLOW_TABLE) === 0) continue;
-    const ports = at + TCB_PORTS;
-    const remotePort = ((bytes[ports] as number) << 8) | (bytes[ports + 1] as number);
-    const localPort = ((bytes[ports + 2] as number) << 8) | (bytes[ports + 3] as number);
-    if (groupOfPorts(remotePort, localPort, host.groupRule) !== group) continue;
-    connections++;
-    if ((flags & TCB_FLAG_APP) === 0) continue;
-    const handle = index | ((bytes[at + TCB_GENERATION] as number) << HANDLE_GENERATION_SHIFT);
-    const sink = host.sinkOf(handle);
-    const goes = sink ? sameThread && sink.moveTo !== undefined : host.handles.handOver !== undefined;
-    if (!goes) pinned++;
+export class GroupSurvey {
+  connections = 0;
+  /** Of those, the ones that cannot go, because neither an object nor a hook of the application can go with them. */
+  pinned = 0;
+  readonly #host: KernelHost;
+  readonly #group: number;
+  readonly #rule: GroupRule;
+  readonly #sameThread: boolean;
+  #index = 0;
+
+  /** @param sameThread the application's objects can go with their connections. */
+  constructor(host: KernelHost, group: number, sameThread: boolean) {
+    this.#host = host;
+    this.#group = group;
+    this.#rule = host.groupRule;
+    this.#sameThread = sameThread;
   }
-  return { connections, pinned };
+
+  /**
+   * Goes on. What opens meanwhile behind the walk is found when the connections are frozen.
+   * @returns true: that was the last part.
+   */
+  walk(budget = WALK_BUDGET): boolean {
+    const { memory } = this.#host;
+    const { bytes } = memory;
+    const first = memory.loadU32(MAP_BASE + MAP_TCBS);
+    const count = memory.loadU32(MAP_BASE + MAP_TCB_HIGH_WATER);
+    const end = Math.min(this.#index + budget, count);
+    for (let index = this.#index, at = first + index * TCB_SIZE_BYTES; index < end; index++, at += TCB_SIZE_BYTES) {
+      const flags = memory.loadU32(at + TCB_FLAGS);
+      if ((flags & TCB_FLAG_IN_FLOW_TABLE) === 0) continue;
+      const ports = at + TCB_PORTS;
+      const remotePort = ((bytes[ports] as number) << 8) | (bytes[ports + 1] as number);
+      const localPort = ((bytes[ports + 2] as number) << 8) | (bytes[ports + 3] as number);
+      if (groupOfPorts(remotePort, localPort, this.#rule) !== this.#group) continue;
+      this.connections++;
+      if ((flags & TCB_FLAG_APP) !== 0 && !this.#goes(index, bytes[at + TCB_GENERATION] as number)) this.pinned++;
+    }
+    this.#index = end;
+    return end >= count;
+  }
+
+  #goes(index: number, generation: number): boolean {
+    const host = this.#host;
+    const sink = host.sinkOf(index | (generation << HANDLE_GENERATION_SHIFT));
+    return sink ? this.#sameThread && sink.moveTo !== undefined : host.handles.handOver !== undefined;
+  }
 }
