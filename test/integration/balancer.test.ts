@@ -1,41 +1,29 @@
 /** The balancer over kernels in workers, on the built package: groups move while connections come and go. */
-import { afterEach, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import type * as Api from "../../src/index.ts";
 import { importBuilt } from "../helpers/dist.ts";
+import { cleanUpAfterEach, startThreadedPair } from "../helpers/threadedPair.ts";
 
-const { createSegment, createStack, parseAddress } = await importBuilt<typeof Api>("index.js");
+const { parseAddress } = await importBuilt<typeof Api>("index.js");
 const shortApp = new URL("../fixtures/shortApp.mjs", import.meta.url);
 const tuning = { memoryBytes: 64 << 20, connectionsMax: 16384, timeWaitMs: 0 };
 const SERVER = parseAddress("10.7.0.2");
 const PORT = 80;
 const IN_FLIGHT = 48;
 
-const cleanUp: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  for (const close of cleanUp.splice(0).reverse()) await close();
-});
+const cleanUp = cleanUpAfterEach();
 
 it("angel takes groups from the busy kernel, the others accept, and no connection fails", async () => {
-  const segment = await createSegment({ portsMax: 8 });
-  const device = segment.createCard({ queues: 3 });
-  const server = await createStack({
-    mode: "threads",
-    device,
-    address: "10.7.0.2/24",
-    app: shortApp,
-    appArguments: { port: PORT, spinUs: 100 },
-    // So that it acts however slow and busy the machine is.
-    balancer: { policy: "angel", loadMin: 0.02, startGap: 0.01, stopGap: 0.005 },
+  const { device, server, client } = await startThreadedPair(cleanUp, {
+    queues: 3,
     tuning,
+    server: {
+      app: shortApp,
+      appArguments: { port: PORT, spinUs: 100 },
+      // So that it acts however slow and busy the machine is.
+      balancer: { policy: "angel", loadMin: 0.02, startGap: 0.01, stopGap: 0.005 },
+    },
   });
-  cleanUp.push(() => server.close({ drainMs: 0 }));
-  const client = await createStack({
-    device: segment.createCard(),
-    address: "10.7.0.1/24",
-    sharedMemory: true,
-    tuning,
-  });
-  cleanUp.push(() => client.close({ drainMs: 0 }));
   const events: Api.StackEvents["balance"][] = [];
   server.on("balance", (event) => events.push(event));
 

@@ -1,32 +1,17 @@
 /** Kernels in threads that join and leave a running stack, on the built package. */
-import { afterEach, expect, it } from "vitest";
-import type * as Api from "../../src/index.ts";
+import { expect, it } from "vitest";
 import type { Connection } from "../../src/socket/connection.ts";
-import { importBuilt } from "../helpers/dist.ts";
 import { readAll, testBytes, writeAll } from "../helpers/stacks.ts";
+import { cleanUpAfterEach, startThreadedPair } from "../helpers/threadedPair.ts";
 
-const { createSegment, createStack } = await importBuilt<typeof Api>("index.js");
 const echoApp = new URL("../fixtures/echoApp.mjs", import.meta.url);
 const tuning = { memoryBytes: 64 << 20, connectionsMax: 4096 };
 
-const cleanUp: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  for (const close of cleanUp.splice(0).reverse()) await close();
-});
+const cleanUp = cleanUpAfterEach();
 
 async function start(kernels: number, kernelsMax: number, app = echoApp) {
-  const segment = await createSegment({ portsMax: 8 });
-  const device = segment.createCard({ queues: kernelsMax });
-  const server = await createStack({
-    ...{ mode: "threads" as const, device, address: "10.7.0.2/24", kernels, kernelsMax, tuning },
-    app,
-    appArguments: { port: 7 },
-  });
-  cleanUp.push(() => server.close({ drainMs: 0 }));
-  const client = await createStack({
-    ...{ device: segment.createCard(), address: "10.7.0.1/24", sharedMemory: true, tuning },
-  });
-  cleanUp.push(() => client.close({ drainMs: 0 }));
+  const options = { kernels, kernelsMax, app, appArguments: { port: 7 } };
+  const { server, client } = await startThreadedPair(cleanUp, { queues: kernelsMax, tuning, server: options });
   const connect = () => client.connect({ address: "10.7.0.2", port: 7 });
   return { server, connect };
 }

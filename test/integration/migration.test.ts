@@ -1,44 +1,24 @@
 /** Live migration between kernels in workers, on the built package: over the model card, and against Linux over TAP. */
 import { createHash } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import type * as Api from "../../src/index.ts";
 import { importBuilt } from "../helpers/dist.ts";
 import { exited, missing, Namespace } from "../helpers/namespace.ts";
 import { readAll, testBytes } from "../helpers/stacks.ts";
+import { cleanUpAfterEach, startThreadedPair } from "../helpers/threadedPair.ts";
 
-const { createSegment, createStack, openTap } = await importBuilt<typeof Api>("index.js");
+const { createStack, openTap } = await importBuilt<typeof Api>("index.js");
 const echoApp = new URL("../../dist/cli/apps/echo.js", import.meta.url);
 const httpApp = new URL("../../dist/cli/apps/http.js", import.meta.url);
 const streamsApp = new URL("../fixtures/echoApp.mjs", import.meta.url);
 const tuning = { memoryBytes: 64 << 20, connectionsMax: 4096 };
 const KERNELS = 3;
 
-const cleanUp: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  for (const close of cleanUp.splice(0).reverse()) await close();
-});
+const cleanUp = cleanUpAfterEach();
 
-async function startPair(app: URL) {
-  const segment = await createSegment({ portsMax: 8 });
-  const device = segment.createCard({ queues: KERNELS });
-  const server = await createStack({
-    mode: "threads",
-    device,
-    address: "10.7.0.2/24",
-    app,
-    appArguments: { port: 7 },
-    balancer: "static",
-    tuning,
-  });
-  cleanUp.push(() => server.close({ drainMs: 0 }));
-  const client = await createStack({
-    device: segment.createCard(),
-    address: "10.7.0.1/24",
-    sharedMemory: true,
-    tuning,
-  });
-  cleanUp.push(() => client.close({ drainMs: 0 }));
-  return { device, server, client };
+function startPair(app: URL) {
+  const server = { app, appArguments: { port: 7 }, balancer: "static" } as const;
+  return startThreadedPair(cleanUp, { queues: KERNELS, tuning, server });
 }
 
 describe("kernels in threads", () => {

@@ -5,40 +5,26 @@ import type net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type * as Api from "../../src/index.ts";
 import type * as NetApi from "../../src/net/index.ts";
 import { importBuilt } from "../helpers/dist.ts";
 import { missing, Namespace } from "../helpers/namespace.ts";
 import { SERVER, Served } from "../helpers/serve.ts";
+import { cleanUpAfterEach, startThreadedPair } from "../helpers/threadedPair.ts";
 
-const { createSegment, createStack } = await importBuilt<typeof Api>("index.js");
 const { createNet } = await importBuilt<typeof NetApi>("net/index.js");
 const APP = new URL("../fixtures/expressServer.cjs", import.meta.url);
 const KERNELS = 2;
 const tuning = { memoryBytes: 64 << 20, connectionsMax: 4096 };
 
-const cleanUp: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const close of cleanUp.splice(0).reverse()) await close();
-});
+const cleanUp = cleanUpAfterEach();
 
 describe("an express file, unmodified, in kernels of their own threads", () => {
   it("answers from each of them", async () => {
-    const segment = await createSegment({ portsMax: 8 });
-    cleanUp.push(() => segment.close());
-    const device = segment.createCard({ queues: KERNELS });
-    const server = await createStack({ mode: "threads", device, address: "10.7.0.2/24", app: APP, tuning });
-    cleanUp.push(() => server.close({ drainMs: 0 }));
+    const { server, client } = await startThreadedPair(cleanUp, { queues: KERNELS, tuning, server: { app: APP } });
     const errors: Error[] = [];
     server.on("error", ({ error }) => errors.push(error));
-    const client = await createStack({
-      device: segment.createCard(),
-      address: "10.7.0.1/24",
-      sharedMemory: true,
-      tuning,
-    });
-    cleanUp.push(() => client.close({ drainMs: 0 }));
     const { connect } = createNet(client);
     const get = (path: string) =>
       new Promise<string>((resolve, reject) => {
@@ -87,19 +73,8 @@ describe("an express file, unmodified, in kernels of their own threads", () => {
 
 /** The file in every kernel of a stack in threads, and a stack to ask it from. */
 async function serve(file: string): Promise<Api.Stack> {
-  const segment = await createSegment({ portsMax: 8 });
-  cleanUp.push(() => segment.close());
-  const device = segment.createCard({ queues: KERNELS });
   const app = new URL(`../fixtures/${file}`, import.meta.url);
-  const server = await createStack({ mode: "threads", device, address: "10.7.0.2/24", app, tuning });
-  cleanUp.push(() => server.close({ drainMs: 0 }));
-  const client = await createStack({
-    device: segment.createCard(),
-    address: "10.7.0.1/24",
-    sharedMemory: true,
-    tuning,
-  });
-  cleanUp.push(() => client.close({ drainMs: 0 }));
+  const { client } = await startThreadedPair(cleanUp, { queues: KERNELS, tuning, server: { app } });
   return client;
 }
 

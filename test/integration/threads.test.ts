@@ -1,38 +1,22 @@
 /** Kernels in workers, on the built package: what inline tests cannot show. */
-import { afterEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type * as Api from "../../src/index.ts";
-import { importBuilt } from "../helpers/dist.ts";
 import { readAll, testBytes, writeAll } from "../helpers/stacks.ts";
+import { cleanUpAfterEach, startThreadedPair } from "../helpers/threadedPair.ts";
 
-const { createSegment, createStack } = await importBuilt<typeof Api>("index.js");
 const echoApp = new URL("../fixtures/echoApp.mjs", import.meta.url);
 const tuning = { memoryBytes: 64 << 20, connectionsMax: 4096 };
 
-const cleanUp: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  for (const close of cleanUp.splice(0).reverse()) await close();
-});
+const cleanUp = cleanUpAfterEach();
 
 type Message = Record<string, unknown>;
 
 async function start(kernels: number, appArguments: Message = {}) {
-  const segment = await createSegment({ portsMax: 8 });
-  const server = await createStack({
-    mode: "threads",
-    device: segment.createCard({ queues: kernels }),
-    address: "10.7.0.2/24",
-    app: echoApp,
-    appArguments: { port: 7, ...appArguments },
+  const { segment, server, client } = await startThreadedPair(cleanUp, {
+    queues: kernels,
     tuning,
+    server: { app: echoApp, appArguments: { port: 7, ...appArguments } },
   });
-  cleanUp.push(() => server.close({ drainMs: 0 }));
-  const client = await createStack({
-    device: segment.createCard(),
-    address: "10.7.0.1/24",
-    sharedMemory: true,
-    tuning,
-  });
-  cleanUp.push(() => client.close({ drainMs: 0 }));
   const messages: Message[] = [];
   server.on("message", ({ data }) => messages.push(data as Message));
   const errors: { error: Error; kernelId: number; fatal: boolean }[] = [];
