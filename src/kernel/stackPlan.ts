@@ -59,6 +59,16 @@ export type StackPlan = {
   readonly hangMs: number;
 };
 
+/** What a kernel of a new stack starts with. */
+export function firstLife({ configs, memories, hostSeeds }: StackPlan, kernelId: number): KernelLife {
+  return {
+    config: configs[kernelId] as KernelConfig,
+    memory: memories[kernelId] as KernelMemory,
+    hostSeed: hostSeeds[kernelId] as Uint32Array,
+    life: 0,
+  };
+}
+
 /** @throws NetPopcornError as createStack, but for what the application throws. */
 export async function planStack(options: StackOptions): Promise<StackPlan> {
   const { device, mode = "inline" } = options;

@@ -19,27 +19,27 @@ import {
   Supervisor,
 } from "./supervisor.ts";
 
-/** What differs between threads and one thread. */
-export interface KernelRunner {
+/** What differs between threads and one thread. A record of functions. */
+export type KernelRunner = {
   /** Kernels run on threads of their own, so that they can hang and be ended from outside. */
   readonly apart: boolean;
   /** Nobody but the caller's turns drives the stack. */
   readonly manual: boolean;
-  nowNs(): number;
+  readonly nowNs: () => number;
   /** The kernel is lost: whoever waits for it must not wait any longer. */
-  lost(kernelId: number, error: Error): void;
+  readonly lost: (kernelId: number, error: Error) => void;
   /** Fulfilled when nothing of the kernel runs any more. */
-  end(kernelId: number): Promise<void>;
+  readonly end: (kernelId: number) => Promise<void>;
   /** Fulfilled when the application has started. */
-  start(kernelId: number, life: KernelLife): Promise<void>;
+  readonly start: (kernelId: number, life: KernelLife) => Promise<void>;
   /** Resets the connections that it has left, and ends it in order. Fulfilled when nothing of it runs any more. */
-  dismiss(kernelId: number): Promise<void>;
-  announce(event: KernelEvent): void;
+  readonly dismiss: (kernelId: number) => Promise<void>;
+  readonly announce: (event: KernelEvent) => void;
   /** Kernels have come or gone, or another is the owner. */
-  viewChanged(view: View): void;
+  readonly viewChanged: (view: View) => void;
   /** The last kernel is gone for good. */
-  giveUp(): void;
-}
+  readonly giveUp: () => void;
+};
 
 const NS_PER_MS = 1e6;
 /** Longest time a timer can be set to. */

@@ -127,9 +127,9 @@ export class ThreadKernel {
   }
 
   /** Ends the worker as a crash would. From now on it counts as gone. */
-  kill(): void {
+  kill(error: Error): void {
     void this.#worker.terminate();
-    this.#end("exit", new NetPopcornError("ERR_KERNEL_EXIT", `kernel ${this.kernelId} was ended by killKernel()`));
+    this.#end("exit", error);
   }
 
   #post(message: ToWorker): void {

@@ -6,16 +6,13 @@
  * Until the new kernel has committed, a refusal or a dead kernel undoes all: the device's table, the frozen
  * connections, the frames laid aside. From then on nothing can fail.
  */
-import type { Device } from "../device/device.ts";
 import { NetPopcornError, statusError } from "../errors.ts";
 import { checkInteger } from "../optionRange.ts";
 import { FLOW_GROUPS } from "../layout/flowGroup.ts";
-import { HEALTH_BASE, HEALTH_MIGRATIONS } from "../layout/kernelMemory.ts";
 import { EOPNOTSUPP, OK } from "../layout/status.ts";
-import type { StackPlan } from "../kernel/stackPlan.ts";
 import type { PinnedFlow } from "../balancer/pins.ts";
-import type { Arrival, MigrationAnswer, MigrationRequest, MoveId, PinnedTo, Reply } from "./request.ts";
-import { Steal, type StealOrder, tellWritten } from "./steal.ts";
+import type { Arrival, MigrationAnswer, MigrationRequest, MoveId, PinnedTo } from "./request.ts";
+import { Steal, type StealOptions, type StealOrder, tellWritten } from "./steal.ts";
 
 const MOVE_ID_MAX = 0xffffffff;
 
@@ -34,18 +31,9 @@ export type MigrationResult = {
   readonly durationUs: number;
 };
 
-export type MigratorOptions = {
-  readonly device: Device;
+export type MigratorOptions = StealOptions & {
   /** Numbers of kernels are below; some may not be there. */
   readonly kernels: () => number;
-  /** It is there and stays: groups may go to it. */
-  readonly isUp: (kernelId: number) => boolean;
-  /** It takes turns: it is up, or about to leave. */
-  readonly isRunning: (kernelId: number) => boolean;
-  /** Has a kernel answer a request; without an answer where it dies. */
-  readonly ask: (kernelId: number, request: MigrationRequest, reply: Reply) => void;
-  /** Commits so far in a kernel, read out of its memory, dead or alive (HEALTH_MIGRATIONS). */
-  readonly commitsOf: (kernelId: number) => number;
   readonly nowNs: () => number;
   /**
    * Takes away what keeps connections of the group in other kernels than the device's table says.
@@ -487,18 +475,4 @@ function refusalError(status: number, { group, to }: MoveState): NetPopcornError
     `${what}: a connection's application cannot follow; give its kernel a hook with handles.onHandOver`,
     { errno: status },
   );
-}
-
-/** The migrator of a stack. */
-export function createMigrator(
-  { configs, device, memories }: StackPlan,
-  stack: Pick<MigratorOptions, "isUp" | "isRunning" | "ask" | "nowNs" | "unpin" | "pinned">,
-): Migrator {
-  return new Migrator({
-    ...stack,
-    device,
-    addresses: configs[0]?.addresses.map(({ address }) => address) ?? [],
-    kernels: () => memories.length,
-    commitsOf: (kernelId) => memories[kernelId]?.loadU32(HEALTH_BASE + HEALTH_MIGRATIONS) ?? 0,
-  });
 }

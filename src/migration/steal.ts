@@ -10,8 +10,21 @@
  */
 import type { PinnedFlow } from "../balancer/pins.ts";
 import { OK } from "../layout/status.ts";
-import type { MigratorOptions } from "./migrator.ts";
-import type { Flow, MigrationAnswer, MigrationRequest, MoveId } from "./request.ts";
+import type { Device } from "../device/device.ts";
+import type { Flow, MigrationAnswer, MigrationRequest, MoveId, Reply } from "./request.ts";
+
+/** What a steal, as a move, needs of the stack. */
+export type StealOptions = {
+  readonly device: Device;
+  /** It is there and stays: groups may go to it. */
+  readonly isUp: (kernelId: number) => boolean;
+  /** It takes turns: it is up, or about to leave. */
+  readonly isRunning: (kernelId: number) => boolean;
+  /** Has a kernel answer a request; without an answer where it dies. */
+  readonly ask: (kernelId: number, request: MigrationRequest, reply: Reply) => void;
+  /** Commits so far in a kernel, read out of its memory, dead or alive (HEALTH_MIGRATIONS). */
+  readonly commitsOf: (kernelId: number) => number;
+};
 
 /** Why nothing was stolen: a kernel was not there, a connection has got no filter, or the thief did not take it. */
 export type StealRefusal = "stale" | "filters" | "migration";
@@ -43,7 +56,7 @@ type Phase = "freeze" | "expect" | "pin" | "transfer" | "commit" | "over";
 export class Steal {
   readonly id: MoveId;
   readonly order: StealOrder;
-  readonly #options: MigratorOptions;
+  readonly #options: StealOptions;
   readonly #ended: () => void;
   #phase: Phase = "freeze";
   #flows: readonly PinnedFlow[] = [];
@@ -58,7 +71,7 @@ export class Steal {
   #isReleased = false;
 
   /** @param ended called when the next move can begin; what was stolen lives where it shall. */
-  constructor(id: MoveId, order: StealOrder, options: MigratorOptions, ended: () => void) {
+  constructor(id: MoveId, order: StealOrder, options: StealOptions, ended: () => void) {
     this.id = id;
     this.order = order;
     this.#options = options;
@@ -264,7 +277,7 @@ export class Steal {
 }
 
 /** The kernel forwards what comes for a cancelled move until the tables say so, and for a while after. */
-export function tellWritten({ ask, device }: MigratorOptions, kernelId: number, move: MoveId): void {
+export function tellWritten({ ask, device }: StealOptions, kernelId: number, move: MoveId): void {
   const tell = () => ask(kernelId, { ask: "written", move }, () => {});
   // Also the filters that the undoing has set again: until then the device still brings their flows to this kernel.
   if (device.whenWritten) device.whenWritten(tell);
