@@ -14,8 +14,7 @@ import type { KernelEvent, RemoveOptions, RestartOptions } from "./kernel/superv
 import type { MigrationResult } from "./migration/migrator.ts";
 import type { Connection } from "./socket/connection.ts";
 import type { Listener } from "./socket/listener.ts";
-import type { SocketOptions } from "./socket/options.ts";
-import type { Sockets } from "./socket/sockets.ts";
+import type { BindUdpOptions, ConnectOptions, ListenOptions, Sockets } from "./socket/sockets.ts";
 import type { UdpSocket } from "./socket/udp.ts";
 import type { Counters } from "./views/kernelMemory.ts";
 import type { ModuleBuild } from "./wasm/load.ts";
@@ -100,56 +99,6 @@ export type StackOptions = {
   readonly tuning?: Partial<Tuning>;
 };
 
-export type ListenOptions = {
-  /** 1..65535, 0: draw one. */
-  readonly port: number;
-  /** One of the stack's own addresses, "0.0.0.0" or "::". Default: all of them. */
-  readonly address?: string;
-  /** With "::": IPv6 only; otherwise "::" takes IPv4 too. */
-  readonly ipv6Only?: boolean;
-  /** Connections per kernel that wait to be accepted, 1..65535. Default 1024. */
-  readonly backlog?: number;
-  /** What its connections start with. */
-  readonly socketOptions?: SocketOptions;
-  /** Called with every connection as soon as it is there, instead of accept() and iteration. */
-  readonly onConnection?: (connection: Connection) => void;
-  /** Closes the listener when aborted. */
-  readonly signal?: AbortSignal;
-};
-
-export type ConnectOptions = {
-  /** IP address of the peer; names are not resolved. */
-  readonly address: string;
-  readonly port: number;
-  /** Default: by route. */
-  readonly localAddress?: string;
-  /** Default: one whose replies the card brings to the kernel that opens. */
-  readonly localPort?: number;
-  readonly socketOptions?: SocketOptions;
-  /**
-   * The first bytes to send: with the SYN, where the server has given this kernel a cookie before (RFC 7413), otherwise
-   * after the handshake. The server may see them twice. At most what the send buffer takes.
-   */
-  readonly fastOpen?: Uint8Array;
-  /** Gives up (or resets) when aborted. */
-  readonly signal?: AbortSignal;
-};
-
-export type BindUdpOptions = {
-  /** 1..65535, 0: draw one. */
-  readonly port: number;
-  /**
-   * Whom a socket with port 0 asks. In a kernel's thread it is that kernel's alone then, and its port is one whose
-   * answers from there the card brings to that kernel; without, or from others, they may come to another kernel's
-   * socket. In inline mode a socket hears all kernels anyway.
-   */
-  readonly peer?: { readonly address: string; readonly port: number };
-  /** As of listen(). */
-  readonly address?: string;
-  readonly ipv6Only?: boolean;
-  readonly signal?: AbortSignal;
-};
-
 export type CloseOptions = {
   /** How long open connections may go on before they are reset. Default 1000. */
   readonly drainMs?: number;
@@ -200,9 +149,10 @@ export type StackEvents = {
   address: AddressEvent;
   close: Record<string, never>;
 };
+export type { BindUdpOptions, ConnectOptions, ListenOptions } from "./socket/sockets.ts";
 export type { KernelEvent, KernelReason, RemoveOptions, RestartOptions } from "./kernel/supervisor.ts";
-export type { Handles } from "./kernel/handles.ts";
-export type { EventHandler, KernelHost } from "./kernel/host.ts";
+export type { EventHandler, Handles } from "./kernel/handles.ts";
+export type { KernelHost } from "./kernel/host.ts";
 export type { Application, KernelStack } from "./kernel/kernelStack.ts";
 
 /** N kernels that look like one host. */

@@ -3,7 +3,7 @@
  * client. Handle level: no object per connection. The same classes drive one kernel on this thread or one per worker.
  */
 import { NetPopcornError, statusError } from "../errors.ts";
-import type { EventHandler } from "../kernel/host.ts";
+import type { EventHandler } from "../kernel/handles.ts";
 import type { Handles } from "../kernel/handles.ts";
 import {
   EVENT_ACCEPTABLE,

@@ -3,7 +3,7 @@
  * application has read. The content is checked by sample: every byte is a function of its place in the stream.
  */
 import { NetPopcornError, statusError } from "../errors.ts";
-import type { EventHandler } from "../kernel/host.ts";
+import type { EventHandler } from "../kernel/handles.ts";
 import type { Handles } from "../kernel/handles.ts";
 import {
   EVENT_ACCEPTABLE,

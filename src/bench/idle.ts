@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { NetPopcornError, statusError } from "../errors.ts";
 import type { Handles } from "../kernel/handles.ts";
-import type { EventHandler } from "../kernel/host.ts";
+import type { EventHandler } from "../kernel/handles.ts";
 import { EVENT_ACCEPTABLE, EVENT_CONNECTED, EVENT_ERROR } from "../layout/event.ts";
 import { EVENT_WORDS, MASK_WORD } from "./events.ts";
 

@@ -1,6 +1,6 @@
 /** Workload `rr`: one byte to the server, one byte back, on one connection. */
 import { statusError } from "../errors.ts";
-import type { EventHandler } from "../kernel/host.ts";
+import type { EventHandler } from "../kernel/handles.ts";
 import type { Handles } from "../kernel/handles.ts";
 import { EVENT_ACCEPTABLE, EVENT_CONNECTED, EVENT_ERROR, EVENT_READABLE } from "../layout/event.ts";
 import { EVENT_WORDS, HANDLE_WORD, MASK_WORD, READABLE_WORD } from "./events.ts";

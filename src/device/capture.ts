@@ -22,7 +22,6 @@ import type {
   PortDescriptor,
   QueuePair,
 } from "./device.ts";
-import { openPort } from "./openPort.ts";
 import {
   CAPTURE_IN,
   CAPTURE_OUT,
@@ -136,8 +135,12 @@ export function captureDevice(device: Device, sink: CaptureSink, options: Captur
   return new CapturedDevice(device, sink, options);
 }
 
-/** Opens a captured port on its kernel's thread. */
-export async function openCapturePort(descriptor: CapturePortDescriptor, pair: QueuePair): Promise<DevicePort> {
+/** Opens a captured port on its kernel's thread. @param openPort opens the port inside it. */
+export async function openCapturePort(
+  descriptor: CapturePortDescriptor,
+  pair: QueuePair,
+  openPort: (inner: PortDescriptor, pair: QueuePair) => Promise<DevicePort>,
+): Promise<DevicePort> {
   const { channel, epochMs, inner, queue } = descriptor;
   const port = await openPort(inner, pair);
   const post = (block: Uint8Array<ArrayBuffer>): void => channel.postMessage(block, [block.buffer]);

@@ -21,7 +21,7 @@ export async function openPort(descriptor: PortDescriptor, pair: QueuePair): Pro
     }
     case "capture": {
       const { openCapturePort } = await import("./capture.ts");
-      return openCapturePort(descriptor as CapturePortDescriptor, pair);
+      return openCapturePort(descriptor as CapturePortDescriptor, pair, openPort);
     }
     default:
       throw new NetPopcornError("ERR_PORT_KIND", `no device module opens ports of kind "${String(descriptor)}"`);

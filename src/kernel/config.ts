@@ -13,7 +13,7 @@ import { CONGESTION_BBR, CONGESTION_CUBIC, CONGESTION_RENO } from "../layout/opt
 import { checkInteger, optionError } from "../optionRange.ts";
 import type { PortRange } from "../rss/toeplitz.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
-import type { NetworkOptions } from "./networkControl.ts";
+import type { NetworkOptions } from "./networkPlan.ts";
 
 /** All options that are numbers. Integers; the unit is the name's ending. */
 export type Tuning = {

@@ -6,8 +6,8 @@ import { RESULT_BASE, SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelM
 import { INFO_SIZE_BYTES } from "../layout/option.ts";
 import { TCPI_SIZE_BYTES } from "../layout/tcpInfo.ts";
 import { EAGAIN } from "../layout/status.ts";
+import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { KernelExports } from "../wasm/exports.ts";
-import type { EventHandler, KernelHost } from "./host.ts";
 
 const RESULT_WORD = RESULT_BASE >> 2;
 /** Calls with arguments in memory use the upper half of the scratch page; the lower half is the application's. */
@@ -17,6 +17,32 @@ const INFO_AT = ADDRESS_AT + 64;
  * No memory reaches to the last page below 4 GiB (memoryBytes), so that results from -4095 to -1 are never addresses.
  */
 const STATUS_MAX = 4095;
+
+/**
+ * All events of one poll at once: `count` records of EVENT_SIZE_BYTES from `words[first]` on (layout/event.ts), valid
+ * during the call only. Events of Web-level sockets are among them; a handler skips handles that it does not know.
+ */
+export type EventHandler = (words: Int32Array, first: number, count: number) => void;
+
+/** Opens towards a peer from ports whose replies come to this kernel (activeOpener.ts). */
+interface Opener {
+  connect(remote: Uint8Array, remotePort: number, localPort: number, addressIndex: number): number;
+  bindToward(remote: Uint8Array, remotePort: number, addressIndex: number): number;
+  answered(): Promise<void>;
+}
+
+/** What the handle level needs of its kernel (host.ts). */
+export interface HandlesHost {
+  readonly kernelId: number;
+  readonly memory: KernelMemory;
+  readonly exports: KernelExports;
+  readonly nowNs: number;
+  /** undefined: this kernel is alone and picks ports itself. */
+  readonly opener: Opener | undefined;
+  readonly control: { readonly ports: { hold(request: PortRequest): void; release(request: PortRequest): void } };
+  requestTurn(): void;
+  setEventHandler(handler: EventHandler | undefined): void;
+}
 
 /** How an application lets a connection go, and takes it up again in another kernel. */
 export type HandOver = {
@@ -53,11 +79,11 @@ export class Handles {
   /** Length in bytes that belongs to the address which `peek`, `reserve` or `udpPeek` returned last. */
   available = 0;
   #handOver: HandOver | undefined;
-  readonly #host: KernelHost;
+  readonly #host: HandlesHost;
   /** What the owner has been told of: the kernel itself has decided. */
   readonly #bound = new Map<number, PortRequest>();
 
-  constructor(host: KernelHost) {
+  constructor(host: HandlesHost) {
     this.#host = host;
     this.kernelId = host.kernelId;
     this.bytes = host.memory.bytes;

@@ -27,16 +27,10 @@ import type { KernelExports } from "../wasm/exports.ts";
 import { instantiateKernel, kernelTrap } from "../wasm/load.ts";
 import { ActiveOpener } from "./activeOpener.ts";
 import type { KernelConfig } from "./config.ts";
-import { Handles } from "./handles.ts";
+import { type EventHandler, Handles } from "./handles.ts";
 import type { NetworkControl } from "./networkControl.ts";
 import type { Drivable } from "./reactor.ts";
 import { PortRandom } from "./seed.ts";
-
-/**
- * All events of one poll at once: `count` records of EVENT_SIZE_BYTES from `words[first]` on (layout/event.ts), valid
- * during the call only. Events of Web-level sockets are among them; a handler skips handles that it does not know.
- */
-export type EventHandler = (words: Int32Array, first: number, count: number) => void;
 
 /** A socket that gets its own events, found by its handle. */
 export interface EventSink {

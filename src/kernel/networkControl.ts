@@ -3,7 +3,7 @@
  * reports of groups on this kernel's sockets and control queue. What they decide goes to all kernels
  * (ip/networkChange.ts), this one among them.
  */
-import { addressFamily, formatAddress, type Cidr } from "../ip/address.ts";
+import { addressFamily, formatAddress } from "../ip/address.ts";
 import { Autoconfiguration } from "../ip/autoconfiguration.ts";
 import { parseControl } from "../ip/controlPackets.ts";
 import { DhcpClient, type Lease } from "../ip/dhcpClient.ts";
@@ -15,8 +15,12 @@ import type { NetworkChange } from "../ip/networkChange.ts";
 import { secretOf } from "../ip/stableAddress.ts";
 import { ADDRESS_ANY_V4, ADDRESSES_MAX } from "../layout/config.ts";
 import { RESULT_BASE, SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
+import type { KernelMemory } from "../views/kernelMemory.ts";
+import type { KernelExports } from "../wasm/exports.ts";
+import type { KernelConfig } from "./config.ts";
 import { firstNsOf } from "./deadline.ts";
-import type { KernelHost } from "./host.ts";
+import type { Handles } from "./handles.ts";
+import { NO_CONTROL } from "./networkPlan.ts";
 import type { PortRandom } from "./seed.ts";
 
 const NS_PER_MS = 1e6;
@@ -29,21 +33,19 @@ const GROUPS_AT = SCRATCH_BASE + SCRATCH_SIZE_BYTES / 2;
 const RANDOM_RANGE = 2 ** 30;
 const NO_ADDRESS = new Uint8Array(16);
 
-/** What is to be configured by others than the user. Structured-clonable. */
-export type NetworkOptions = {
-  readonly dhcp: boolean;
-  /** Take addresses and routes that routers advertise. */
-  readonly slaac: boolean;
-  /** 16 bytes; undefined: the stack does not speak IPv6. */
-  readonly linkLocal: Uint8Array | undefined;
-  /** Static routes. */
-  readonly routes: readonly NetworkChange[];
-};
-
-export const NO_CONTROL: NetworkOptions = { dhcp: false, slaac: false, linkLocal: undefined, routes: [] };
+/** What it needs of its kernel (host.ts). */
+export interface NetworkHost {
+  readonly kernelId: number;
+  readonly config: KernelConfig;
+  readonly memory: KernelMemory;
+  readonly exports: KernelExports;
+  readonly handles: Handles;
+  /** In the owner's kernel. */
+  network: NetworkControl | undefined;
+}
 
 export type NetworkControlOptions = {
-  readonly host: KernelHost;
+  readonly host: NetworkHost;
   readonly random: PortRandom;
   readonly change: (change: NetworkChange) => void;
   /** Another station has this address. */
@@ -254,7 +256,7 @@ export class NetworkControl {
 
 /** Starts the control path in the kernel that owns the device, and ends it in one that no longer does. */
 export function controlNetwork(
-  host: KernelHost,
+  host: NetworkHost,
   owner: number,
   random: PortRandom,
   tell: Pick<NetworkControlOptions, "change" | "conflict">,
@@ -265,16 +267,4 @@ export function controlNetwork(
   } else if (!host.network) {
     host.network = new NetworkControl({ host, random, ...tell });
   }
-}
-
-/** Own addresses that say what is to be configured by others. */
-export function isConfigured(network: NetworkOptions, changes: readonly NetworkChange[]): boolean {
-  const has = (family: Cidr["family"]) =>
-    changes.some(
-      (change) =>
-        change.type === "addressAdd" &&
-        addressFamily(change.address) === family &&
-        !(change.address[0] === 0xfe && ((change.address[1] as number) & 0xc0) === 0x80),
-    );
-  return (!network.dhcp || has(4)) && (!network.slaac || has(6));
 }

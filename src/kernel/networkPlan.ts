@@ -4,7 +4,6 @@ import { NetPopcornError } from "../errors.ts";
 import { addressFamily, type Cidr, parseAddress, parseCidr } from "../ip/address.ts";
 import type { NetworkChange } from "../ip/networkChange.ts";
 import { LINK_LOCAL_PREFIX, secretOf, stableAddress } from "../ip/stableAddress.ts";
-import type { NetworkOptions } from "./networkControl.ts";
 
 /** Instead of an address: ask a DHCP server for one, take what IPv6 routers advertise. */
 export const DHCP = "dhcp";
@@ -16,6 +15,19 @@ export type RouteOption = {
   /** Gateway; none: the network is on the link. */
   readonly via?: string;
 };
+
+/** What is to be configured by others than the user. Structured-clonable. */
+export type NetworkOptions = {
+  readonly dhcp: boolean;
+  /** Take addresses and routes that routers advertise. */
+  readonly slaac: boolean;
+  /** 16 bytes; undefined: the stack does not speak IPv6. */
+  readonly linkLocal: Uint8Array | undefined;
+  /** Static routes. */
+  readonly routes: readonly NetworkChange[];
+};
+
+export const NO_CONTROL: NetworkOptions = { dhcp: false, slaac: false, linkLocal: undefined, routes: [] };
 
 export type NetworkPlan = {
   readonly addresses: readonly Cidr[];
@@ -93,4 +105,16 @@ export function planNetwork(
 
 function combinationError(message: string): NetPopcornError {
   return new NetPopcornError("ERR_OPTION_COMBINATION", message);
+}
+
+/** Own addresses that say what is to be configured by others. */
+export function isConfigured(network: NetworkOptions, changes: readonly NetworkChange[]): boolean {
+  const has = (family: Cidr["family"]) =>
+    changes.some(
+      (change) =>
+        change.type === "addressAdd" &&
+        addressFamily(change.address) === family &&
+        !(change.address[0] === 0xfe && ((change.address[1] as number) & 0xc0) === 0x80),
+    );
+  return (!network.dhcp || has(4)) && (!network.slaac || has(6));
 }

@@ -3,7 +3,7 @@ import { formatAddress } from "../ip/address.ts";
 import { type NetworkChange, NetworkState } from "../ip/networkChange.ts";
 import { NetPopcornError } from "../errors.ts";
 import type { KernelConfig } from "./config.ts";
-import { isConfigured, NO_CONTROL, type NetworkOptions } from "./networkControl.ts";
+import { isConfigured, NO_CONTROL, type NetworkOptions } from "./networkPlan.ts";
 
 /** What a stack's event "address" tells. */
 export type AddressEvent = {

@@ -2,7 +2,9 @@
  * A kernel's side of live migration, on the kernel's thread. It does what the owner asks (request.ts), one move at a
  * time, a bounded part of it in each turn; and it takes frames that come after their group has left to where it is.
  */
-import type { KernelHost } from "../kernel/host.ts";
+import type { Endpoint } from "../control/endpoint.ts";
+import type { ActiveOpener } from "../kernel/activeOpener.ts";
+import type { KernelExports } from "../wasm/exports.ts";
 import { HANDLE_INDEX_MASK } from "../layout/event.ts";
 import { FLOW_GROUPS } from "../layout/flowGroup.ts";
 import { FRAME_QUEUE } from "../layout/frameRing.ts";
@@ -31,7 +33,7 @@ import type {
   Reply,
   StealRequest,
 } from "./request.ts";
-import { GroupSurvey, WALK_BUDGET } from "./survey.ts";
+import { GroupSurvey, type SurveyedHost, WALK_BUDGET } from "./survey.ts";
 
 /** How long frames that come too late are forwarded. */
 export const LATE_NS = 50e6;
@@ -43,6 +45,19 @@ const LIST_MAX = 1024;
 const AREA_BYTES = 68 * 1024;
 
 type Surveying = { readonly survey: GroupSurvey; readonly reply: Reply };
+
+/** What an agent needs of its kernel (src/kernel/host.ts). */
+export interface MigratingHost extends SurveyedHost {
+  readonly kernelId: number;
+  readonly exports: KernelExports;
+  readonly nowNs: number;
+  readonly messages: Endpoint;
+  readonly opener: ActiveOpener | undefined;
+  requestTurn(): void;
+  /** Calls a hook of the application. @returns undefined when it throws. */
+  guardApplication<T>(call: () => T): T | undefined;
+}
+
 type Draining = { readonly reply: Reply; turns: number };
 type Freezing = { readonly group: number; readonly to: number; readonly reply: Reply; first: number };
 type Leaving = {
@@ -69,7 +84,7 @@ type Received = { readonly handles: Map<number, number>; readonly status: number
 type Listed = { readonly sourceHandle: number; readonly handle: number; readonly flags: number };
 
 export class MigrationAgent implements Parcels {
-  readonly #host: KernelHost;
+  readonly #host: MigratingHost;
   readonly #carrier: Carrier;
   #areaAt = 0;
   // As the old kernel.
@@ -99,7 +114,7 @@ export class MigrationAgent implements Parcels {
   readonly #receiving = new Map<number, Reply>();
 
   /** @param carrier default: the message rings. */
-  constructor(host: KernelHost, carrier?: Carrier) {
+  constructor(host: MigratingHost, carrier?: Carrier) {
     this.#host = host;
     if (!carrier && !host.messages) throw new RangeError("a kernel without others has nowhere to migrate to");
     this.#carrier = carrier ?? new MessageCarrier(host.messages as NonNullable<typeof host.messages>, this);
@@ -629,7 +644,7 @@ function swapped(port: number): number {
 
 /** A socket of this thread that goes with its connection. */
 class Follower {
-  readonly moveTo: (host: KernelHost, handle: number) => void;
+  readonly moveTo: (host: MigratingHost, handle: number) => void;
 
   constructor(moveTo: Follower["moveTo"]) {
     this.moveTo = moveTo;

@@ -1,6 +1,6 @@
 /** What a flow group has in a kernel, before anything is touched. */
-import { groupOfPorts, type GroupRule } from "../device/flowGroups.ts";
-import type { KernelHost } from "../kernel/host.ts";
+import { type GroupRule, groupOfPorts } from "../device/flowGroups.ts";
+import type { Handles } from "../kernel/handles.ts";
 import { HANDLE_GENERATION_SHIFT } from "../layout/event.ts";
 import { MAP_BASE, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../layout/kernelMemory.ts";
 import {
@@ -11,6 +11,20 @@ import {
   TCB_PORTS,
   TCB_SIZE_BYTES,
 } from "../layout/tcb.ts";
+import type { KernelMemory } from "../views/kernelMemory.ts";
+
+/** What gets a connection's events and may go with it. The hosts of all kernels are of one kind, its own. */
+interface Follows {
+  moveTo?(host: SurveyedHost, handle: number): void;
+}
+
+/** What a survey needs of its kernel (src/kernel/host.ts). */
+export interface SurveyedHost {
+  readonly memory: KernelMemory;
+  readonly handles: Handles;
+  readonly groupRule: GroupRule;
+  sinkOf(handle: number): Follows | undefined;
+}
 
 /** TCBs looked at in one turn, by whatever walks over all of them. */
 export const WALK_BUDGET = 32_768;
@@ -19,14 +33,14 @@ export class GroupSurvey {
   connections = 0;
   /** Of those, the ones that cannot go, because neither an object nor a hook of the application can go with them. */
   pinned = 0;
-  readonly #host: KernelHost;
+  readonly #host: SurveyedHost;
   readonly #group: number;
   readonly #rule: GroupRule;
   readonly #sameThread: boolean;
   #index = 0;
 
   /** @param sameThread the application's objects can go with their connections. */
-  constructor(host: KernelHost, group: number, sameThread: boolean) {
+  constructor(host: SurveyedHost, group: number, sameThread: boolean) {
     this.#host = host;
     this.#group = group;
     this.#rule = host.groupRule;

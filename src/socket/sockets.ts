@@ -18,12 +18,61 @@ import { OPTION_FAST_OPEN_CONNECT } from "../layout/option.ts";
 import { ADDRESS_ANY, ADDRESS_ANY_V4, ADDRESS_ANY_V6 } from "../layout/config.ts";
 import { GAUGE_CONNECTIONS, GAUGE_TIME_WAIT } from "../layout/counters.ts";
 import { EADDRNOTAVAIL, EAGAIN, ENOBUFS } from "../layout/status.ts";
-import type { BindUdpOptions, ConnectOptions, ListenOptions } from "../types.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import { Connection, type ConnectionOwner, type OpenConnection } from "./connection.ts";
 import { Listener } from "./listener.ts";
-import { kernelOptions } from "./options.ts";
+import { kernelOptions, type SocketOptions } from "./options.ts";
 import { UdpSocket } from "./udp.ts";
+
+export type ListenOptions = {
+  /** 1..65535, 0: draw one. */
+  readonly port: number;
+  /** One of the stack's own addresses, "0.0.0.0" or "::". Default: all of them. */
+  readonly address?: string;
+  /** With "::": IPv6 only; otherwise "::" takes IPv4 too. */
+  readonly ipv6Only?: boolean;
+  /** Connections per kernel that wait to be accepted, 1..65535. Default 1024. */
+  readonly backlog?: number;
+  /** What its connections start with. */
+  readonly socketOptions?: SocketOptions;
+  /** Called with every connection as soon as it is there, instead of accept() and iteration. */
+  readonly onConnection?: (connection: Connection) => void;
+  /** Closes the listener when aborted. */
+  readonly signal?: AbortSignal;
+};
+
+export type ConnectOptions = {
+  /** IP address of the peer; names are not resolved. */
+  readonly address: string;
+  readonly port: number;
+  /** Default: by route. */
+  readonly localAddress?: string;
+  /** Default: one whose replies the card brings to the kernel that opens. */
+  readonly localPort?: number;
+  readonly socketOptions?: SocketOptions;
+  /**
+   * The first bytes to send: with the SYN, where the server has given this kernel a cookie before (RFC 7413), otherwise
+   * after the handshake. The server may see them twice. At most what the send buffer takes.
+   */
+  readonly fastOpen?: Uint8Array;
+  /** Gives up (or resets) when aborted. */
+  readonly signal?: AbortSignal;
+};
+
+export type BindUdpOptions = {
+  /** 1..65535, 0: draw one. */
+  readonly port: number;
+  /**
+   * Whom a socket with port 0 asks. In a kernel's thread it is that kernel's alone then, and its port is one whose
+   * answers from there the card brings to that kernel; without, or from others, they may come to another kernel's
+   * socket. In inline mode a socket hears all kernels anyway.
+   */
+  readonly peer?: { readonly address: string; readonly port: number };
+  /** As of listen(). */
+  readonly address?: string;
+  readonly ipv6Only?: boolean;
+  readonly signal?: AbortSignal;
+};
 
 const BACKLOG_DEFAULT = 1024;
 const DRAIN_POLL_MS = 5;

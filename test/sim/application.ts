@@ -1,5 +1,6 @@
 /** The two applications of a simulation: a client that opens connections over time, a server that accepts them. */
-import type { EventHandler, KernelHost } from "../../src/kernel/host.ts";
+import type { EventHandler } from "../../src/kernel/handles.ts";
+import type { KernelHost } from "../../src/kernel/host.ts";
 import { GAUGE_CONNECTIONS, GAUGE_FLOWS, GAUGE_TIME_WAIT, SYN_COOKIES_ACCEPTED } from "../../src/layout/counters.ts";
 import {
   EVENT_ACCEPTABLE,

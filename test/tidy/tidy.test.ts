@@ -87,12 +87,12 @@ test("assembly/ imports nothing from src/ but the layout", () => {
   expect(findLines(assembly, foreign)).toEqual([]);
 });
 
-test("imports in assembly/ run in one direction", () => {
+test.each(["assembly/", "src/"])("imports in %s, those of types among them, run in one direction", (folder) => {
   const imports = new Map(
     code
-      .filter((file) => file.startsWith("assembly/"))
+      .filter((file) => file.startsWith(folder))
       .map((file) => {
-        const found = textOf(file).matchAll(/^(?:import|\}) .*from "(\.[^"]+)";$/gm);
+        const found = textOf(file).matchAll(/(?:^(?:import|export|\}) .*from |^import |import\()"(\.[^"]+)"/gm);
         return [file, [...found].map(([, target]) => normalize(join(dirname(file), target as string)))] as const;
       }),
   );

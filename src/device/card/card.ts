@@ -36,8 +36,7 @@ import type {
 import { LOCAL_PORTS_DEFAULT } from "../flowGroups.ts";
 import type { ReplyTuple } from "../replySteering.ts";
 import { completeImpairments, type ImpairmentCounts, type Impairments } from "./impairment.ts";
-import { CardRegisters, PROTOCOL_TCP } from "./registers.ts";
-import type { Segment } from "./segment.ts";
+import { type CardExports, CardRegisters, PROTOCOL_TCP } from "./registers.ts";
 import { CardTables, type CardTablesDescriptor } from "./tables.ts";
 
 export type CardPreset = "82599" | "generic";
@@ -140,9 +139,24 @@ function checkLocalPorts({ localPorts }: CardOptions, limits: Limits): PortRange
   return { first: localPorts.first, last: localPorts.last };
 }
 
+/** What a card needs of its segment (segment.ts). */
+export interface CardSegment {
+  readonly seed: number;
+  readonly memory: WebAssembly.Memory;
+  readonly exports: CardExports;
+  readonly module: WebAssembly.Module;
+  openPort(card: Card, queue: number, pair: QueuePair): DevicePort;
+  describePort(card: Card, queue: number, memory: WebAssembly.Memory): PortDescription;
+  releaseQueue(card: number, queue: number): void;
+  impairPorts(card: number, settings: Required<Impairments>): void;
+  /** Frames that a port has got. */
+  deliveredTo(port: number): number;
+  statisticsOf(card: number): CardStatistics;
+}
+
 /** Where a card is, and what is told to it there. */
 export type CardPlace = {
-  readonly segment: Segment;
+  readonly segment: CardSegment;
   readonly index: number;
   readonly settings: Required<Impairments>;
   /** Ports of the segment that send to it. */
@@ -157,7 +171,7 @@ export class Card implements Device {
   readonly capabilities: DeviceCapabilities;
   readonly registers: CardRegisters;
   readonly placement: Placement;
-  readonly #segment: Segment;
+  readonly #segment: CardSegment;
   readonly #tables: CardTables;
   #settings: Required<Impairments>;
   #isClosed = false;

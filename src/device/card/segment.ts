@@ -31,7 +31,7 @@ import {
 } from "../../layout/card.ts";
 import { createMemory, instantiateModule, loadModule } from "../../wasm/load.ts";
 import type { DevicePort, PortDescription, QueuePair } from "../device.ts";
-import { Card, type CardOptions, type CardStatistics } from "./card.ts";
+import { Card, type CardOptions, type CardSegment, type CardStatistics } from "./card.ts";
 import { completeImpairments, type Impairments } from "./impairment.ts";
 import {
   CardPort,
@@ -112,7 +112,7 @@ function isShared(memory: WebAssembly.Memory): boolean {
   return typeof SharedArrayBuffer !== "undefined" && memory.buffer instanceof SharedArrayBuffer;
 }
 
-export class Segment {
+export class Segment implements CardSegment {
   readonly portsMax: number;
   readonly overflow: Overflow;
   readonly pauseMsMax: number;
