@@ -1,4 +1,4 @@
-/** Kernels in threads, and a stack on this thread to talk to them from, on one in-memory segment of the built package. */
+/** Kernels in threads, and a stack on this thread to talk to them from, on one segment of the built package. */
 import { afterEach } from "vitest";
 import type * as Api from "../../src/index.ts";
 import { importBuilt } from "./dist.ts";
