@@ -4,6 +4,7 @@
  */
 import * as STATUS from "./layout/status.ts";
 
+/** What every call of this library throws or rejects with; docs/errors.md lists the codes. */
 export class NetPopcornError extends Error {
   /** Errno name (EADDRINUSE, …) or ERR_*. */
   readonly code: string;

@@ -22,6 +22,7 @@ import type { ModuleBuild } from "./wasm/load.ts";
 /** Where the kernels run: all on the calling thread, or each in a worker of its own. */
 export type StackMode = "inline" | "threads";
 
+/** Options of createStack(). */
 export type StackOptions = {
   /** How many kernels, 1..64, at first. Default: kernelsMax, or as many as the device has queues. */
   readonly kernels?: number;
@@ -99,6 +100,7 @@ export type StackOptions = {
   readonly tuning?: Partial<Tuning>;
 };
 
+/** Options of Stack.close(). */
 export type CloseOptions = {
   /** How long open connections may go on before they are reset. Default 1000. */
   readonly drainMs?: number;
@@ -110,6 +112,7 @@ export type KernelStatus = {
   readonly restarts: number;
 };
 
+/** What stats() tells; all counts are since the start. */
 export type StackStats = {
   /** Kernel that owns the device and the registry of ports. */
   readonly owner: number;
@@ -147,6 +150,7 @@ export type StackEvents = {
   message: { readonly data: unknown; readonly kernelId: number };
   /** DHCP or autoconfiguration has added or removed an address, or another station has one of ours. */
   address: AddressEvent;
+  /** The stack has closed. */
   close: Record<string, never>;
 };
 export type { BindUdpOptions, ConnectOptions, ListenOptions } from "./socket/sockets.ts";
@@ -157,6 +161,7 @@ export type { Application, KernelStack } from "./kernel/kernelStack.ts";
 
 /** N kernels that look like one host. */
 export interface Stack extends AsyncDisposable {
+  /** Where its kernels run. */
   readonly mode: StackMode;
   /** How many kernels there are, those included that are being started again. */
   readonly kernelCount: number;
@@ -189,6 +194,7 @@ export interface Stack extends AsyncDisposable {
   /** Binds a UDP socket in all kernels. Inline mode only. */
   bindUdp(where: number | BindUdpOptions): Promise<UdpSocket>;
 
+  /** Counters and states of all kernels, now. */
   stats(): Promise<StackStats>;
   /** Ends a kernel as a crash would, with all its connections, to see what happens then. It is started again. */
   killKernel(kernelId: number): void;
@@ -214,7 +220,9 @@ export interface Stack extends AsyncDisposable {
   migrate(group: number, toKernel: number): Promise<MigrationResult>;
   /** Sends a structured-clonable value to the application in every kernel (KernelStack event "message"). */
   postMessage(data: unknown): void;
+  /** Calls `listener` with every event of that name, in the order of the calls of on(). See StackEvents. */
   on<Name extends keyof StackEvents>(name: Name, listener: (event: StackEvents[Name]) => void): this;
+  /** Takes a listener away again. */
   off<Name extends keyof StackEvents>(name: Name, listener: (event: StackEvents[Name]) => void): this;
 
   /** With `drive: "manual"`: one turn of every kernel. @returns true when something was done or is left to do. */

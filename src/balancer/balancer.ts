@@ -65,8 +65,11 @@ export type BalancerOptions = {
 
 /** One step that has moved or refused something. */
 export type BalanceEvent = {
+  /** Of the step, by the stack's clock. */
   readonly nowNs: number;
+  /** What has been moved. */
   readonly moves: readonly Move[];
+  /** What could not be, and why. */
   readonly refused: readonly (Move & { readonly refusal: Refusal })[];
   /** What has been stolen, and what could not be. */
   readonly steals: readonly StealMove[];
@@ -77,7 +80,9 @@ export type BalanceEvent = {
   readonly groups: readonly number[];
 };
 
+/** What a stack's balancer sees and has done (`stats().balancer`). */
 export type BalancerStats = {
+  /** Its name. */
   readonly policy: string;
   /** Busy share of each kernel at the last look, 0..1. */
   readonly loads: readonly number[];

@@ -52,7 +52,9 @@ export type StealObservation = {
   readonly underWay: number;
 };
 
+/** What a policy is shown at each step. */
 export type Observation = {
+  /** By kernel. */
   readonly kernels: readonly KernelObservation[];
   /** Gathered when it is first asked for: a policy that does not look saves the work. */
   readonly groups: GroupsObservation;
@@ -64,10 +66,15 @@ export type Observation = {
   readonly canMigrate: boolean;
 };
 
+/** A flow group goes from one kernel to another. */
 export type Move = {
+  /** 0..4095. */
   readonly group: number;
+  /** Kernel that has it; with another the move is refused as stale. */
   readonly from: number;
+  /** Kernel that is to have it. */
   readonly to: number;
+  /** For statistics and logs: a word. */
   readonly reason: string;
   /**
    * The group may have connections: each of them keeps its kernel by an exact filter of the device. Otherwise a group
@@ -88,14 +95,19 @@ export type Move = {
  * Their groups stay; each of them gets an exact filter of the device for as long as it lives.
  */
 export type StealMove = {
+  /** Kernel in which they wait. */
   readonly from: number;
+  /** Kernel that is to accept them. */
   readonly to: number;
   /** At most so many. */
   readonly connections: number;
 };
 
+/** What a policy answers. */
 export type Decision = {
+  /** None: an empty list. */
   readonly moves: readonly Move[];
+  /** Default: none. */
   readonly steals?: readonly StealMove[];
   /** Handed back in the next call. */
   readonly state: unknown;
@@ -104,10 +116,13 @@ export type Decision = {
 /** @param state of the last decision; undefined in the first call. @param nowNs never less than before. */
 export type PolicyFunction = (observation: Observation, state: unknown, nowNs: number) => Decision;
 
+/** Decides which kernel gets which flow groups (docs/balancer.md). */
 export type Policy = {
+  /** For statistics and logs. */
   readonly name: string;
   /** How often it is asked. */
   readonly periodNs: number;
+  /** A pure function: same observation, same state, same decision. */
   readonly decide: PolicyFunction;
 };
 

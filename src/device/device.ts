@@ -69,6 +69,7 @@ export type PlacedFilter = { readonly flow: ReplyTuple; readonly queue: number }
 /** Structured-clonable, for any number of threads. `kind` names the module that opens the tables. */
 export type TablesDescriptor = { readonly kind: "card" | "tap" };
 
+/** One kernel's access to its queue pair, on the kernel's thread. */
 export interface DevicePort {
   /** Brings what the outside has for this kernel into its RX lanes. @returns frames or bytes moved, 0: nothing. */
   receive(nowNs: number): number;
@@ -118,6 +119,7 @@ export interface Placement {
   dropFilters?(queue: number): void;
 }
 
+/** What carries the frames of a stack: opened once by its owner, driven queue by queue by the kernels. */
 export interface Device {
   readonly capabilities: DeviceCapabilities;
   /** Ethernet address, 6 bytes. */

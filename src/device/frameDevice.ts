@@ -21,6 +21,7 @@ const MTU_BYTES_DEFAULT = 1500;
 /** In one turn, so that what the kernel has to do otherwise gets its time. */
 const BURST_FRAMES = 64;
 
+/** Options of createFrameDevice(). */
 export type FrameDeviceOptions = {
   /**
    * Takes a frame that the stack sends: an Ethernet frame without its checksum (FCS), 14 to `mtuBytes` + 14 bytes, in
@@ -37,18 +38,21 @@ export type FrameDeviceOptions = {
 
 /** All since the device was made; frames without their FCS. */
 export type FrameDeviceStatistics = {
+  /** Given to kernels. */
   readonly rxFrames: number;
   readonly rxBytes: number;
   /** Not taken: shorter than an Ethernet header, or longer than the MTU allows. */
   readonly rxBadLength: number;
   /** Not taken: no kernel drives the device (no stack yet, or closed), or its ring was full. */
   readonly rxDropped: number;
+  /** Given to `transmit`. */
   readonly txFrames: number;
   readonly txBytes: number;
   /** Lost: `transmit` threw. */
   readonly txFailed: number;
 };
 
+/** A device whose frames the program itself brings and takes. Made by createFrameDevice(). */
 export interface FrameDevice extends Device {
   /**
    * Brings a frame to the stack; it is copied at once.

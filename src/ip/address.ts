@@ -97,6 +97,7 @@ export function parseMac(text: string): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(text.split(/[:-]/), (byte) => Number.parseInt(byte, 16));
 }
 
+/** @returns "02:00:5e:10:00:01". @param mac 6 bytes. @throws NetPopcornError EINVAL. */
 export function formatMac(mac: Uint8Array): string {
   if (mac.length !== MAC_BYTES) {
     throw new NetPopcornError("EINVAL", `an Ethernet address has ${MAC_BYTES} bytes, this one has ${mac.length}`);

@@ -18,6 +18,7 @@ const NS_PER_MS = 1e6;
 const ADDRESS_AT = SCRATCH_BASE + SCRATCH_SIZE_BYTES / 2;
 const NEVER = Number.POSITIVE_INFINITY;
 
+/** Options of Stack.ping(). */
 export type PingOptions = {
   /** How long to wait, 1..3,600,000. Default 1000. */
   readonly timeoutMs?: number;
@@ -27,12 +28,15 @@ export type PingOptions = {
   readonly ttl?: number;
 };
 
+/** An echo reply. */
 export type PingReply = {
   /** Who has answered. */
   readonly address: string;
+  /** From the request to the reply. */
   readonly rttMs: number;
   /** TTL or hop limit of the reply, as it came. */
   readonly ttl: number;
+  /** Payload. */
   readonly bytes: number;
 };
 

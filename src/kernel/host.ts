@@ -70,6 +70,7 @@ export type KernelHostOptions = {
   readonly drawSeed?: Uint32Array;
 };
 
+/** A kernel on this thread. Users need its `handles`; all else is for the stack. */
 export class KernelHost implements Drivable {
   readonly kernelId: number;
   readonly config: KernelConfig;

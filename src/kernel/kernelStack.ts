@@ -37,7 +37,9 @@ export type KernelStackOptions = {
   readonly post: (data: unknown) => void;
 };
 
+/** The stack as the application in one kernel sees it; its first argument. */
 export class KernelStack extends Emitter<KernelStackEvents> {
+  /** Number of this kernel, from 0. */
   readonly kernelId: number;
   /** Kernels of the stack. */
   readonly kernels: number;
@@ -69,6 +71,7 @@ export class KernelStack extends Emitter<KernelStackEvents> {
     return this.#options.sockets.listen(where, more);
   }
 
+  /** Opens a connection from this kernel. See Stack.connect. */
   connect(options: ConnectOptions): Promise<Connection> {
     return this.#options.sockets.connect(options);
   }
@@ -78,6 +81,7 @@ export class KernelStack extends Emitter<KernelStackEvents> {
     return this.#options.sockets.ping(address, options);
   }
 
+  /** Binds a UDP socket in this kernel. See Stack.bindUdp. */
   bindUdp(where: number | BindUdpOptions): Promise<UdpSocket> {
     return this.#options.sockets.bindUdp(where);
   }

@@ -16,8 +16,11 @@ import { Steal, type StealOptions, type StealOrder, tellWritten } from "./steal.
 
 const MOVE_ID_MAX = 0xffffffff;
 
+/** What a move of a flow group with its connections has done. */
 export type MigrationResult = {
+  /** 0..4095. */
   readonly group: number;
+  /** Kernel that has it now. */
   readonly to: number;
   /** Connections that live in the new kernel now, those in TIME-WAIT and half-open ones, too. */
   readonly connections: number;

@@ -43,19 +43,29 @@ const stateNames = new Map<number, string>(
 export type ConnectionInfo = {
   /** SYN_SENT, ESTABLISHED, … */
   readonly state: string;
+  /** Sequence numbers, 32 bits; names of RFC 9293 3.3.1. */
   readonly sndUna: number;
   readonly sndNxt: number;
+  /** Bytes that the peer takes beyond SND.UNA. */
   readonly sndWnd: number;
+  /** Sequence number expected next. */
   readonly rcvNxt: number;
+  /** Bytes that we take beyond it. */
   readonly rcvWnd: number;
+  /** Congestion window and slow start threshold (RFC 5681). */
   readonly cwndBytes: number;
   readonly ssthreshBytes: number;
+  /** Smoothed round-trip time, its variation, retransmission timeout (RFC 6298). 0: not measured yet. */
   readonly srttUs: number;
   readonly rttvarUs: number;
   readonly rtoUs: number;
+  /** Payload of a full segment. */
   readonly sndMssBytes: number;
+  /** Segments sent again since the connection was opened, up to 65,535. */
   readonly retransmits: number;
+  /** Written and not acknowledged. */
   readonly sndQueuedBytes: number;
+  /** Received and not read. */
   readonly rcvQueuedBytes: number;
 };
 
@@ -74,6 +84,7 @@ export interface ConnectionOwner {
   connectionOver(connection: OpenConnection): void;
 }
 
+/** A TCP connection: two Web streams of bytes. From Stack.connect() or a Listener. */
 export class Connection implements EventSink, OpenConnection {
   /**
    * Fulfilled when both directions have ended in order, rejected with the error that ended the connection.
@@ -143,18 +154,22 @@ export class Connection implements EventSink, OpenConnection {
     return this.#host.kernelId;
   }
 
+  /** Own IP address: "10.7.0.2". */
   get localAddress(): string {
     return this.#localAddress;
   }
 
+  /** 1..65535. */
   get localPort(): number {
     return this.#localPort;
   }
 
+  /** The peer's IP address. */
   get remoteAddress(): string {
     return this.#remoteAddress;
   }
 
+  /** 1..65535. */
   get remotePort(): number {
     return this.#remotePort;
   }

@@ -21,8 +21,11 @@ export type ListenerOptions = {
   readonly onClose: (listener: Listener) => void;
 };
 
+/** Accepts connections of all its kernels. From Stack.listen(). */
 export class Listener implements AsyncIterable<Connection> {
+  /** As listened on: one of ours, "0.0.0.0" or "::". */
   readonly address: string;
+  /** 1..65535, also where 0 was asked for. */
   readonly port: number;
   readonly #options: ListenerOptions;
   readonly #replicas: ListenReplica[] = [];

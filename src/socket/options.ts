@@ -3,6 +3,7 @@ import { checkKind } from "../checks.ts";
 import { NetPopcornError } from "../errors.ts";
 import * as OPTION from "../layout/option.ts";
 
+/** Socket options by their names in Linux, checked when they are set (ERR_OPTION_RANGE). */
 export type SocketOptions = {
   /** Small segments leave at once (Nagle's algorithm off). */
   readonly TCP_NODELAY?: boolean;
@@ -12,6 +13,7 @@ export type SocketOptions = {
   readonly TCP_QUICKACK?: boolean;
   /** Milliseconds that data may stay unacknowledged (RFC 5482); 0: as many retransmissions as configured. */
   readonly TCP_USER_TIMEOUT?: number;
+  /** Probes of a silent peer (RFC 9293 3.8.4). */
   readonly SO_KEEPALIVE?: boolean;
   /** Seconds of silence before the first keep-alive probe, 1..32767; between two; how many go unanswered. */
   readonly TCP_KEEPIDLE?: number;
@@ -21,6 +23,7 @@ export type SocketOptions = {
   readonly TCP_SYNCNT?: number;
   /** Bytes, 88..32767: largest segment to send, and to announce when it is set before the SYN. */
   readonly TCP_MAXSEG?: number;
+  /** Congestion control from now on. */
   readonly TCP_CONGESTION?: "reno" | "cubic" | "bbr";
   /** Of a listener: seconds for which a connection without data is not handed out. */
   readonly TCP_DEFER_ACCEPT?: number;
@@ -42,6 +45,7 @@ export type SocketOptions = {
   readonly SO_REUSEADDR?: boolean;
 };
 
+/** Name of a socket option. */
 export type SocketOptionName = keyof SocketOptions;
 
 type Rule = {

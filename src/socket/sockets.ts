@@ -24,6 +24,7 @@ import { Listener } from "./listener.ts";
 import { kernelOptions, type SocketOptions } from "./options.ts";
 import { UdpSocket } from "./udp.ts";
 
+/** Options of Stack.listen(). */
 export type ListenOptions = {
   /** 1..65535, 0: draw one. */
   readonly port: number;
@@ -41,14 +42,17 @@ export type ListenOptions = {
   readonly signal?: AbortSignal;
 };
 
+/** Options of Stack.connect(). */
 export type ConnectOptions = {
   /** IP address of the peer; names are not resolved. */
   readonly address: string;
+  /** 1..65535. */
   readonly port: number;
   /** Default: by route. */
   readonly localAddress?: string;
   /** Default: one whose replies the card brings to the kernel that opens. */
   readonly localPort?: number;
+  /** What the connection starts with. */
   readonly socketOptions?: SocketOptions;
   /**
    * The first bytes to send: with the SYN, where the server has given this kernel a cookie before (RFC 7413), otherwise
@@ -59,6 +63,7 @@ export type ConnectOptions = {
   readonly signal?: AbortSignal;
 };
 
+/** Options of Stack.bindUdp(). */
 export type BindUdpOptions = {
   /** 1..65535, 0: draw one. */
   readonly port: number;
@@ -70,7 +75,9 @@ export type BindUdpOptions = {
   readonly peer?: { readonly address: string; readonly port: number };
   /** As of listen(). */
   readonly address?: string;
+  /** As of listen(). */
   readonly ipv6Only?: boolean;
+  /** Closes the socket when aborted. */
   readonly signal?: AbortSignal;
 };
 

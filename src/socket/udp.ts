@@ -21,8 +21,11 @@ export const DATAGRAM_BYTES_MAX = 65507;
 export const UDP_RECV_BUFFER_BYTES = [2048, 16 << 20] as const;
 export const UDP_RECV_BUFFER_BYTES_DEFAULT = 262144;
 
+/** A datagram as it came. */
 export type Datagram = {
+  /** Its payload, a copy. */
   readonly data: Uint8Array<ArrayBuffer>;
+  /** IP address and port of the sender. */
   readonly address: string;
   readonly port: number;
   /** The address that it was sent to: one of ours, a broadcast, or a group (RFC 1122 4.1.4). */
@@ -42,8 +45,11 @@ export type UdpSocketOptions = {
   readonly onEvent?: ((status: number) => void) | undefined;
 };
 
+/** A UDP socket in all kernels of its group. From Stack.bindUdp(). */
 export class UdpSocket implements AsyncIterable<Datagram> {
+  /** As bound: one of ours, "0.0.0.0" or "::". */
   readonly address: string;
+  /** 1..65535, also where 0 was asked for. */
   readonly port: number;
   readonly #onClose: (socket: UdpSocket) => void;
   readonly #onDatagram: ((status: number) => void) | undefined;

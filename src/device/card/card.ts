@@ -41,6 +41,7 @@ import { CardTables, type CardTablesDescriptor } from "./tables.ts";
 
 export type CardPreset = "82599" | "generic";
 
+/** What a model card can do. Out of range: ERR_OPTION_RANGE. */
 export type CardOptions = {
   /** Limits and defaults of a kind of card. Default "generic". */
   readonly preset?: CardPreset;

@@ -11,6 +11,7 @@ import { FRAME_LENGTH, FRAME_OFFSET } from "../../layout/frameRing.ts";
 import { Prng } from "../../sim/prng.ts";
 import { recordBytes } from "../../views/frameRing.ts";
 
+/** What a bad link does to frames. Drawn from the segment's seed. */
 export type Impairments = {
   /** Time from the end of sending to delivery, ns. Default 0. */
   readonly delayNs?: number;

@@ -45,6 +45,7 @@ import {
 } from "./port.ts";
 import type { CardExports } from "./registers.ts";
 
+/** Options of createSegment(). */
 export type SegmentOptions = {
   /** Kernels that can be attached at a time, 2..64; each needs one RX lane in every kernel. Default 16. */
   readonly portsMax?: number;
@@ -112,6 +113,7 @@ function isShared(memory: WebAssembly.Memory): boolean {
   return typeof SharedArrayBuffer !== "undefined" && memory.buffer instanceof SharedArrayBuffer;
 }
 
+/** An in-memory Ethernet segment: a switch with model cards. Made by createSegment(). */
 export class Segment implements CardSegment {
   readonly portsMax: number;
   readonly overflow: Overflow;

@@ -36,6 +36,7 @@ type TableOptions = Pick<
   "preset" | "retaEntries" | "queuesRssMax" | "rssKey" | "rssUdpPorts" | "flowGroups" | "localPorts"
 >;
 
+/** Options of steerInSoftware(). */
 export type SoftwareSteeringOptions = TableOptions &
   Pick<SegmentOptions, "overflow" | "pauseMsMax" | "shared"> & {
     /** Queue pairs for kernels, 1..63. */
@@ -65,6 +66,7 @@ const OPTIONS: Shape<SoftwareSteeringOptions> = {
   spinUs: "any",
 };
 
+/** A device with one queue behind which software steers. Made by steerInSoftware(). */
 export interface SteeredDevice extends Device {
   /** Frames that software has placed in kernels' queues, all queues together. */
   softwareSteered(): number;

@@ -77,6 +77,7 @@ const VLAN_TAG_BYTES = 4;
 /** Payload of the largest IPv4 packet with the longest TCP header and no IP options. */
 const TSO_BYTES_MAX = 65535 - 20 - 60;
 
+/** Options of openTap(). */
 export type TapOptions = {
   /** Interface name, 1..15 bytes; the host numbers `%d`. A device of that name is taken, otherwise created. */
   readonly name: string;
@@ -108,6 +109,7 @@ export type TapStatistics = {
   readonly txErrors: number;
 };
 
+/** A TAP interface of Linux. Made by openTap(). */
 export interface TapDevice extends Device {
   /** Name of the interface on the host. */
   readonly name: string;
