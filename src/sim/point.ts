@@ -35,12 +35,13 @@ type WorkloadDefaults = Pick<
   | "messageBytes"
   | "responseBytes"
   | "sharedFdTable"
+  | "deferAccept"
 >;
 
 /**
  * `web-epoll`: lighttpd; 83.6k connections/s on two cores of 2.4 GHz over mTCP leave 48k cycles beside mTCP's own 9k.
- * `web-accept`: Apache's processes. `proxy`: HAProxy; 23k connections/s on one core of 2.7 GHz (ASPLOS 2016, figure 4b)
- * leave 65k cycles. `rpc`: a 64-byte echo.
+ * `web-accept`: Apache's processes, with its TCP_DEFER_ACCEPT. `proxy`: HAProxy; 23k connections/s on one core of
+ * 2.7 GHz (ASPLOS 2016, figure 4b) leave 65k cycles. `rpc`: a 64-byte echo.
  */
 const WORKLOAD_DEFAULTS: Readonly<Record<WorkloadName, WorkloadDefaults>> = {
   "web-epoll": {
@@ -52,6 +53,7 @@ const WORKLOAD_DEFAULTS: Readonly<Record<WorkloadName, WorkloadDefaults>> = {
     messageBytes: 80,
     responseBytes: 240,
     sharedFdTable: false,
+    deferAccept: false,
   },
   "web-accept": {
     appCycles: 110_000,
@@ -62,6 +64,7 @@ const WORKLOAD_DEFAULTS: Readonly<Record<WorkloadName, WorkloadDefaults>> = {
     messageBytes: 80,
     responseBytes: 240,
     sharedFdTable: false,
+    deferAccept: true,
   },
   proxy: {
     appCycles: 65_000,
@@ -72,6 +75,7 @@ const WORKLOAD_DEFAULTS: Readonly<Record<WorkloadName, WorkloadDefaults>> = {
     messageBytes: 80,
     responseBytes: 240,
     sharedFdTable: false,
+    deferAccept: false,
   },
   rpc: {
     appCycles: 1_000,
@@ -82,6 +86,7 @@ const WORKLOAD_DEFAULTS: Readonly<Record<WorkloadName, WorkloadDefaults>> = {
     messageBytes: 64,
     responseBytes: 64,
     sharedFdTable: true,
+    deferAccept: false,
   },
 };
 
@@ -130,6 +135,7 @@ export function parsePoint(value: unknown): SimPoint {
     backlog: integer(value, "backlog", 1, 65535, design === "mtcp" ? 10_240 : 1024),
     listenAddresses: integer(value, "listenAddresses", 1, addressesMax, 1),
     sharedFdTable: boolean(value, "sharedFdTable", usual.sharedFdTable),
+    deferAccept: boolean(value, "deferAccept", usual.deferAccept),
     skew: skewOf(value.skew),
     background: backgroundOf(value.background, cores),
     policy: choice(value, "policy", BALANCER_POLICIES, "opportunistic"),
@@ -169,6 +175,7 @@ const POINT_FIELDS: Record<keyof SimPoint, 1> = {
   backlog: 1,
   listenAddresses: 1,
   sharedFdTable: 1,
+  deferAccept: 1,
   skew: 1,
   background: 1,
   policy: 1,

@@ -72,6 +72,11 @@ export type SimPoint = {
   /** Connections of a finite run, all clients together. `ab` only. */
   readonly abConnections: number;
   readonly backlog: number;
+  /**
+   * TCP_DEFER_ACCEPT: a handshake's ACK is dropped at the listener, and the request makes the connection. Of designs in
+   * the operating system's kernel.
+   */
+  readonly deferAccept: boolean;
   /** Addresses that the service listens on, each a listener of its own that every process watches. */
   readonly listenAddresses: number;
   /** Processes are threads of one process: they share its table of descriptors. */

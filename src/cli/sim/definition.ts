@@ -60,6 +60,8 @@ const workloadOptions = (): Option[] => [
   integer("--app-cycles <c>", "cycles of the application for a request", 0, 1e9),
   integer("--procs-per-core <p>", "processes of the application on each core", 1, 1024),
   new Option("--threads", "they are threads of one process, with one table of descriptors (default: of rpc only)"),
+  new Option("--defer-accept", "TCP_DEFER_ACCEPT: requests make connections, not ACKs (default: of web-accept only)"),
+  new Option("--no-defer-accept", "without it"),
   integer("--accepts-per-event <n>", "connections that an event loop accepts at a time", 1, 1000),
   integer("--listen-addresses <n>", "addresses that the service listens on, each a listener of its own", 1, 24),
   integer("--requests-per-conn <r>", "requests on each connection", 1, 1e6),

@@ -83,6 +83,7 @@ const RULES: readonly Rule[] = [
   { option: "os", isIgnored: isUserLevel, reason: OF_KERNELS },
   { option: "procsPerCore", isIgnored: isUserLevel, reason: OF_KERNELS },
   { option: "threads", isIgnored: isUserLevel, reason: OF_KERNELS },
+  { option: "deferAccept", isIgnored: isUserLevel, reason: OF_KERNELS },
   { option: "acceptsPerEvent", isIgnored: isUserLevel, reason: OF_KERNELS },
   {
     option: "acceptsPerEvent",

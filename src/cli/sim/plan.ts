@@ -43,6 +43,7 @@ export type SimCommandOptions = {
   readonly acceptsPerEvent?: number;
   readonly listenAddresses?: number;
   readonly threads?: boolean;
+  readonly deferAccept?: boolean;
   readonly set?: ReadonlyMap<ConstantName, number>;
   readonly validate?: true | readonly string[];
   readonly sensitivity?: boolean;
@@ -143,6 +144,7 @@ export async function planPoints(options: SimCommandOptions): Promise<SimPoint[]
     acceptsPerEvent: options.acceptsPerEvent,
     listenAddresses: options.listenAddresses,
     sharedFdTable: options.threads,
+    deferAccept: options.deferAccept,
     skew: skew && { hotGroups: skew.count, hotShare: skew.share },
     traceMs: options.explain === true ? TRACE_MS : 0,
   };

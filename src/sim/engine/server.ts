@@ -39,6 +39,8 @@ const CONCURRENCY_FEW = 1 << 16;
 const REWINDING_KERNELS_MIN = 4;
 const BUFFERS_BYTES_FEW = 1024;
 const RAMP_NS = 100e6;
+/** What Apache asks for. */
+const DEFER_ACCEPT_MS = 30_000;
 /** TX rings of all kernels together. */
 const TX_RINGS_BYTES = 1 << 20;
 
@@ -210,10 +212,11 @@ function backlogOf({ design, point }: World): number {
 function createListeners(world: World, perKernel: number): Listener[] {
   const spin = (kernel: number, index: number) =>
     world.createLock(world.kernels.length * perKernel === 1 ? "listener" : `listener ${kernel}.${index}`);
+  const deferAcceptMs = world.design.stack === "kernel" && world.point.deferAccept ? DEFER_ACCEPT_MS : 0;
   return world.kernels.flatMap((kernel, id) =>
     Array.from({ length: perKernel }, (_, index) => ({
       kernel: id,
-      handle: kernel.listen(SERVER_PORT, backlogOf(world), perKernel === 1 ? -1 : index),
+      handle: kernel.listen(SERVER_PORT, backlogOf(world), perKernel === 1 ? -1 : index, deferAcceptMs),
       spin: spin(id, index),
       owned: false,
       lastCore: -1,

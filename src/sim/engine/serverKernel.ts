@@ -3,6 +3,7 @@ import { NetPopcornError, statusError } from "../../errors.ts";
 import { DROP_ACCEPT_QUEUE_FULL, GAUGE_ACCEPT_QUEUE, GAUGE_TIME_WAIT } from "../../layout/counters.ts";
 import { EVENT_SIZE_BYTES, HANDLE_INDEX_MASK } from "../../layout/event.ts";
 import { COUNTERS_BASE, MAP_BASE, MAP_EVENTS, MAP_TCB_HIGH_WATER, MAP_TCBS } from "../../layout/kernelMemory.ts";
+import { OPTION_DEFER_ACCEPT_MS } from "../../layout/option.ts";
 import { TCB_PORTS, TCB_REMOTE_ADDRESS, TCB_SIZE_BYTES } from "../../layout/tcb.ts";
 import type { FrameRing } from "../../views/frameRing.ts";
 import type { KernelMemory } from "../../views/kernelMemory.ts";
@@ -55,10 +56,11 @@ export class ServerKernel {
     this.#fullAt = connectionsMax * FULL_PART;
   }
 
-  /** @returns listener handle. */
-  listen(port: number, backlog: number, addressIndex: number): number {
+  /** @param deferAcceptMs TCP_DEFER_ACCEPT; 0: off. @returns listener handle. */
+  listen(port: number, backlog: number, addressIndex: number, deferAcceptMs: number): number {
     const listener = this.exports.tcpListen(addressIndex, port, backlog);
     if (listener < 0) throw statusError(listener, `listen ${port}`);
+    this.exports.tcpListenSetOption(listener, OPTION_DEFER_ACCEPT_MS, deferAcceptMs);
     return listener;
   }
 

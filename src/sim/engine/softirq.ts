@@ -17,7 +17,7 @@ import type { FrameQueue } from "./frameQueue.ts";
 import type { SpinLock } from "./lock.ts";
 import { IN_ACCEPT, IN_EPOLL, IN_READ, type Listener, type Process, RUNNABLE } from "./process.ts";
 import { EVENT_WORDS, type ServerKernel } from "./serverKernel.ts";
-import { KIND_DATA, KIND_SHIFT, KIND_SYN, SLOT_MASK } from "./wire.ts";
+import { KIND_ACK, KIND_DATA, KIND_SHIFT, KIND_SYN, SLOT_MASK } from "./wire.ts";
 import type { World } from "./world.ts";
 
 /** Heads of the wheel's lists. */
@@ -37,6 +37,8 @@ export class Softirq {
   readonly #enqueue: (process: Process, t: number) => void;
   /** Where a hash sends packets of a core without a queue. */
   readonly #spread: boolean;
+  /** TCP_DEFER_ACCEPT. */
+  readonly #defers: boolean;
   readonly #timeWaitLock: SpinLock | undefined;
   /** Of the hash bucket that lists all sockets of the service's port. */
   readonly #bindLock: SpinLock | undefined;
@@ -47,6 +49,7 @@ export class Softirq {
     this.#world = world;
     this.#enqueue = enqueue;
     this.#spread = world.design.rps;
+    this.#defers = world.point.deferAccept;
     this.#burstAcks = new Int32Array(Math.max(1, Math.ceil(world.ns.napiBudget)));
     const shared = world.design.tables === "shared";
     this.#timeWaitLock = world.traits.timeWaitLocked && shared ? world.createLock("tw_death_row") : undefined;
@@ -79,11 +82,16 @@ export class Softirq {
         stackNs += ns.synCycles;
         locks++;
       } else if (connections.get(slot, F.HALF_OPEN) === 1) {
-        // What comes behind it in the same burst finds the child.
-        connections.set(slot, F.HALF_OPEN, 0);
-        own[acks++] = slot;
-        stackNs += ns.childCycles;
         locks++;
+        const kind = entry >>> KIND_SHIFT;
+        const deferred = this.#defers && kind === KIND_ACK;
+        if (deferred || kind === KIND_DATA) stackNs += ns.segmentCycles;
+        if (!deferred) {
+          // What comes behind it in the same burst finds the child.
+          connections.set(slot, F.HALF_OPEN, 0);
+          own[acks++] = slot;
+          stackNs += ns.childCycles;
+        }
       } else {
         stackNs += ns.segmentCycles;
         world.notePacket(slot, core);
@@ -125,7 +133,7 @@ export class Softirq {
     t += world.accounts.spend(core, STACK, world.ns.rxPacketCycles);
     t = world.readPacket(core, t);
     if (kind === KIND_SYN) return this.#syn(slot, core, t, queue, false);
-    if (world.connections.get(slot, F.HALF_OPEN) === 1) return this.#child(slot, core, t, queue, false);
+    if (world.connections.get(slot, F.HALF_OPEN) === 1) return this.#child(slot, kind, core, t, queue, false);
     return this.#segment(slot, kind, core, t, queue);
   }
 
@@ -136,9 +144,10 @@ export class Softirq {
     const slot = entry & SLOT_MASK;
     const from = this.#world.queueOf(slot);
     const t = this.#world.fetch(core, from, PACKET_LINES, now);
-    if (entry >>> KIND_SHIFT === KIND_SYN) return this.#syn(slot, core, t, queue, true);
-    if (connections.get(slot, F.HALF_OPEN) === 1) return this.#child(slot, core, t, queue, true);
-    return this.#segment(slot, entry >>> KIND_SHIFT, core, t, queue);
+    const kind = entry >>> KIND_SHIFT;
+    if (kind === KIND_SYN) return this.#syn(slot, core, t, queue, true);
+    if (connections.get(slot, F.HALF_OPEN) === 1) return this.#child(slot, kind, core, t, queue, true);
+    return this.#segment(slot, kind, core, t, queue);
   }
 
   /** RFD brings active connections to the core that opened them; RPS spreads over all cores by hash. */
@@ -200,8 +209,8 @@ export class Softirq {
     return t;
   }
 
-  /** The ACK that completes a handshake. */
-  #child(slot: number, core: number, now: number, queue: FrameQueue, owner: boolean): number {
+  /** The ACK that completes a handshake, or the request that comes with it or behind it. */
+  #child(slot: number, kind: number, core: number, now: number, queue: FrameQueue, owner: boolean): number {
     const world = this.#world;
     const { accounts, connections, ns } = world;
     const kernelId = this.#kernelOf(slot, core);
@@ -213,10 +222,13 @@ export class Softirq {
       t = world.lock(listener.spin, core, t);
       if (listener.owned) return this.#toBacklog(listener, core, t, queue);
     }
-    t = world.fetch(core, listener.lastCore, 3, t);
-    t = world.fetch(core, connections.get(slot, F.LAST_CORE), REQUEST_LINES, t);
+    // tcp_check_req drops such an ACK, and notes it in the request.
+    const deferred = this.#defers && kind === KIND_ACK;
+    t = world.fetch(core, listener.lastCore, deferred ? 1 : 3, t);
+    t = world.fetch(core, connections.get(slot, F.LAST_CORE), deferred ? 1 : REQUEST_LINES, t);
     listener.lastCore = core;
-    t += accounts.spend(core, STACK, ns.childCycles);
+    if (deferred || kind === KIND_DATA) t += accounts.spend(core, STACK, ns.segmentCycles);
+    if (!deferred) t += accounts.spend(core, STACK, ns.childCycles);
     const before = kernel.acceptQueue;
     const events = kernel.deliver(queue, now);
     if (kernel.acceptQueue > before) {

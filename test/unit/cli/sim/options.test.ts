@@ -55,6 +55,7 @@ describe("points", () => {
           "--listen-addresses",
           "3",
           "--threads",
+          "--defer-accept",
           "--set",
           "linkGbps=40,syscallCycles=99",
         ],
@@ -66,7 +67,7 @@ describe("points", () => {
       ...{ protocol: "ab", abConnections: 5000, durationS: 1.5, concurrency: 77, arrivalsPerSec: 900, backlog: 64 },
       ...{ policy: "angel", os: "3.13", timeWaitS: 1, skew: { hotGroups: 205, hotShare: 0.8 } },
       ...{ background: { cores: 2, share: 0.5 }, vfsBypass: false, seed: 9, clientTimeoutS: 7, acceptsPerEvent: 5 },
-      ...{ listenAddresses: 3, sharedFdTable: true },
+      ...{ listenAddresses: 3, sharedFdTable: true, deferAccept: true },
     });
     expect(point?.traceMs).toBeGreaterThan(0);
     expect(point?.machine).toMatchObject({

@@ -24,7 +24,7 @@ describe("memory of simulated kernels", () => {
         const mac = Uint8Array.of(2, 0, 0, 0, 1, 1);
         const options = { module, kernelId: 0, seed: new Uint32Array(8), mac, addresses: ["10.7.255.1/16"], tuning };
         const kernel = new ServerKernel(options, connectionsMax, false);
-        expect(kernel.listen(80, 100, -1)).toBeGreaterThanOrEqual(0);
+        expect(kernel.listen(80, 100, -1, 0)).toBeGreaterThanOrEqual(0);
         expect(kernel.isFull).toBe(false);
       }
     }
