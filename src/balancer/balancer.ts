@@ -372,10 +372,12 @@ export class Balancer {
    * Takes away the filters of the group's connections: they move with it. @returns what puts them back.
    */
   unpin(group: number): () => void {
+    const { memoryOf, runningMemoryOf = memoryOf } = this.#options;
     const flows = this.#pins.takeGroup(group);
     return () => {
-      // Since now: they are still frozen, and not seen to live.
-      for (const { flow } of flows) this.#pins.add(flow, this.#nowNs);
+      // Since now: they are still frozen, and not seen to live. Those of a kernel that has ended meanwhile are gone.
+      const kept = flows.filter(({ flow }) => runningMemoryOf(flow.kernel) !== undefined);
+      for (const { flow } of kept) this.#pins.add(flow, this.#nowNs);
     };
   }
 

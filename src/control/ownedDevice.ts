@@ -461,6 +461,7 @@ class OwnedPlacement implements Placement {
   readonly entries: number;
   readonly place: Placement["place"];
   readonly entryOfGroup?: NonNullable<Placement["entryOfGroup"]>;
+  readonly entryOfPorts?: NonNullable<Placement["entryOfPorts"]>;
   readonly dropFilters?: NonNullable<Placement["dropFilters"]>;
   readonly #placement: Placement;
   readonly #device: OwnedDevice;
@@ -471,6 +472,7 @@ class OwnedPlacement implements Placement {
     this.#device = device;
     this.place = (entry, queue, guarded) => device.place(entry, queue, guarded);
     if (placement.entryOfGroup) this.entryOfGroup = placement.entryOfGroup.bind(placement);
+    if (placement.entryOfPorts) this.entryOfPorts = placement.entryOfPorts.bind(placement);
     if (placement.dropFilters) this.dropFilters = (queue) => device.dropFilters(queue);
   }
 

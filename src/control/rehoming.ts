@@ -52,8 +52,23 @@ export type RehomingOptions = {
   readonly addresses: readonly Uint8Array[];
 };
 
-/** @param isWaiting no connection yet, but a SYN that the kernel has not read. */
-type VisitFlow = (flow: ReplyTuple, entry: number, queue: number, isDying: boolean, isWaiting: boolean) => void;
+/** @param isWaiting no connection yet, but a SYN that the kernel has not read. @returns true: enough of this kernel. */
+type VisitFlow = (
+  flow: ReplyTuple,
+  entry: number,
+  queue: number,
+  isDying: boolean,
+  isWaiting: boolean,
+) => boolean | undefined;
+
+/** What a look is for. There may be a million connections: all others must cost next to nothing. */
+type Wanted = {
+  /** Default: all. */
+  readonly queues?: Iterable<number>;
+  readonly isWanted?: (entry: number, queue: number) => boolean;
+  /** Asked before anything else. */
+  readonly hasPorts?: (remotePort: number, localPort: number) => boolean;
+};
 
 type Displaced = { readonly home: number; readonly standIn: number };
 
@@ -114,12 +129,11 @@ export class Rehoming {
       memoryOf: (queue) => (this.#isGone(queue) ? undefined : options.memoryOf(queue)),
       forEachFlow: (queues, visit, isWanted) => {
         const found: VisitFlow = (flow, entry, kernel, isDying, isWaiting) => {
-          if (isWanted(entry))
-            visit({ ...flow, remote: flow.remote.slice(), kernel, group: entry, isDying, isWaiting });
+          visit({ ...flow, remote: flow.remote.slice(), kernel, group: entry, isDying, isWaiting });
         };
         // Lanes first: a SYN that is taken out of its lane meanwhile is found as a connection.
-        this.#forEachWaiting(found, queues);
-        this.#forEachFlow(found, queues);
+        this.#forEachWaiting(found, { queues, isWanted });
+        this.#forEachFlow(found, { queues, isWanted });
       },
       isOthers: (flow) => this.others.isPinned(flow),
       isMoving: (entry) => this.others.isGroupMoving(entry),
@@ -197,7 +211,9 @@ export class Rehoming {
     const pins = this.#pins.take(this.#isOf(group));
     return () => {
       // Since now: they are still frozen, and not seen to live.
-      for (const { flow } of pins) this.#pins.add(flow, this.#nowMs * NS_PER_MS);
+      // What led to a kernel that has ended meanwhile is gone.
+      const kept = pins.filter(({ flow }) => !this.#isGone(flow.kernel));
+      for (const { flow } of kept) this.#pins.add(flow, this.#nowMs * NS_PER_MS);
     };
   }
 
@@ -260,7 +276,7 @@ export class Rehoming {
       lost.set(pinned.group, pinned.kernel);
     }
     if (lost.size === 0) return;
-    const occupied = this.#occupied((entry) => lost.has(entry));
+    const occupied = this.#occupied(lost.keys(), (entry) => this.#placement?.queueOf(entry));
     for (const [entry, kernel] of lost) {
       const queue = this.#placement?.queueOf(entry);
       if (queue === undefined || this.#isGone(kernel)) continue;
@@ -372,7 +388,7 @@ export class Rehoming {
   #stuck({ group: entry, from }: Pair): void {
     const now = this.#placement?.queueOf(entry);
     if (now === undefined || now === from || this.#isGone(from)) return;
-    const occupied = this.#occupied((other) => other === entry);
+    const occupied = this.#occupied([entry], () => now);
     if (occupied.has(this.#key(entry, now)) || this.others.isForwarding(from, entry)) this.#torn++;
     else this.#takeBack(entry, from, now);
   }
@@ -392,15 +408,16 @@ export class Rehoming {
 
   /** @returns what has been given away. */
   #giveBack(): Pair[] {
+    const free = new Map<number, Displaced>();
+    for (const [entry, displaced] of this.#displaced) {
+      // Somebody else has moved it since: it is at home there.
+      if (this.#placement?.queueOf(entry) !== displaced.standIn) this.#displaced.delete(entry);
+      else if (!this.#out.has(displaced.home)) free.set(entry, displaced);
+    }
     const given: Pair[] = [];
-    const occupied = this.#occupied((entry) => this.#displaced.has(entry));
-    for (const [entry, { home, standIn }] of this.#displaced) {
-      if (this.#placement?.queueOf(entry) !== standIn) {
-        // Somebody else has moved it since: it is at home there.
-        this.#displaced.delete(entry);
-        continue;
-      }
-      if (this.#out.has(home) || occupied.has(this.#key(entry, standIn))) continue;
+    const occupied = this.#occupied(free.keys(), (entry) => free.get(entry)?.standIn);
+    for (const [entry, { home, standIn }] of free) {
+      if (occupied.has(this.#key(entry, standIn))) continue;
       if (this.others.isMigrating(entry) || this.others.isForwarding(home, entry)) continue;
       given.push(this.#give(entry, standIn, home, true));
     }
@@ -448,14 +465,16 @@ export class Rehoming {
   #pin(wanted: ReadonlyMap<number, number>): Set<number> {
     const stuck = new Set<number>();
     if (wanted.size === 0) return stuck;
+    // One without a filter is enough for an entry to stay.
+    const isWanted = (entry: number, queue: number) =>
+      wanted.get(entry) === queue && !stuck.has(this.#key(entry, queue));
     const pin: VisitFlow = (flow, entry, queue, isDying) => {
-      if (wanted.get(entry) !== queue) return;
       const pinned = { ...flow, remote: flow.remote.slice(), kernel: queue, group: entry, isDying };
       if (this.#pins.isSucceeded(pinned)) return;
       if (!this.others.isPinned(pinned) && !this.#pins.add(pinned, this.#nowMs * NS_PER_MS))
         stuck.add(this.#key(entry, queue));
     };
-    this.#forEachFlow(pin);
+    this.#forEachFlow(pin, { queues: new Set(wanted.values()), isWanted });
     return stuck;
   }
 
@@ -463,10 +482,12 @@ export class Rehoming {
   #sweepPins(): Pair[] {
     if (this.#pins.count === 0) return [];
     const living = new Set<string>();
-    const note: VisitFlow = (flow, _entry, queue) => living.add(`${queue} ${flowKey(flow)}`);
+    const note: VisitFlow = (flow, _entry, queue) => void living.add(`${queue} ${flowKey(flow)}`);
+    const ports = new Set(this.#pins.find(() => true).map((flow) => portsKey(flow.remotePort, flow.localPort)));
+    const hasPorts = (remotePort: number, localPort: number) => ports.has(portsKey(remotePort, localPort));
     // A SYN for which a look has set a filter may still lie there.
-    this.#forEachWaiting(note);
-    this.#forEachFlow(note);
+    this.#forEachWaiting(note, { queues: this.#pins.kernels(), hasPorts });
+    this.#forEachFlow(note, { queues: this.#pins.kernels(), hasPorts });
     const isNeeded = (key: string, kernel: number) =>
       living.has(`${kernel} ${key}`) || this.others.isStolenFrom(kernel);
     const ended = this.#pins.sweep((this.#nowMs - SWEEP_MS) * NS_PER_MS, isNeeded);
@@ -477,34 +498,58 @@ export class Rehoming {
     return elsewhere.map(({ group, kernel }) => ({ group, from: kernel }));
   }
 
-  /** Which of the wanted entries have a connection in which kernel. */
-  #occupied(isWanted: (entry: number) => boolean): Set<number> {
+  /** @param queueOf one for each entry. @returns keys of the entries that have a connection there. */
+  #occupied(entries: Iterable<number>, queueOf: (entry: number) => number | undefined): Set<number> {
+    const free = new Map<number, Set<number>>();
+    for (const entry of entries) {
+      const queue = queueOf(entry);
+      if (queue === undefined) continue;
+      const others = free.get(queue);
+      if (others) others.add(entry);
+      else free.set(queue, new Set([entry]));
+    }
     const keys = new Set<number>();
-    this.#forEachFlow((_flow, entry, queue) => {
-      if (isWanted(entry)) keys.add(this.#key(entry, queue));
-    });
+    for (const [queue, left] of free) {
+      const note: VisitFlow = (_flow, entry) => {
+        left.delete(entry);
+        keys.add(this.#key(entry, queue));
+        // Where there are many connections, all entries have some soon.
+        return left.size === 0;
+      };
+      this.#forEachFlow(note, { queues: [queue], isWanted: (entry) => left.has(entry) });
+    }
     return keys;
   }
 
-  /** Connections of all kernels that are there, with the entry that places them; valid during the call only. */
-  #forEachFlow(visit: VisitFlow, queues: Iterable<number> = Array(this.#options.queues).keys()): void {
+  /** Connections of kernels that are there, with the entry that places them; valid during the call only. */
+  #forEachFlow(visit: VisitFlow, { queues = this.#allQueues(), isWanted, hasPorts }: Wanted): void {
     const { addresses, memoryOf } = this.#options;
     const placement = this.#placement;
     if (!placement) return;
     for (const queue of queues) {
       const memory = this.#isGone(queue) ? undefined : memoryOf(queue);
       if (!memory) continue;
-      forEachConnection(memory, (remote, remotePort, localIndex, localPort, isDying) => {
-        const local = addresses[localIndex];
-        if (!local) return;
-        const entry = placement.entryOf(remote, remotePort, local, localPort);
-        visit({ remote, remotePort, local, localPort }, entry, queue, isDying, false);
-      });
+      const mayBe = (remotePort: number, localPort: number) => {
+        if (hasPorts?.(remotePort, localPort) === false) return false;
+        const entry = isWanted && placement.entryOfPorts?.(remotePort, localPort);
+        return entry === undefined || isWanted?.(entry, queue) !== false;
+      };
+      forEachConnection(
+        memory,
+        (remote, remotePort, localIndex, localPort, isDying) => {
+          const local = addresses[localIndex];
+          if (!local) return false;
+          const entry = placement.entryOf(remote, remotePort, local, localPort);
+          if (isWanted?.(entry, queue) === false) return false;
+          return visit({ remote, remotePort, local, localPort }, entry, queue, isDying, false);
+        },
+        mayBe,
+      );
     }
   }
 
   /** The same for SYNs that lie in their RX lanes: a kernel that stands still knows nothing of them. */
-  #forEachWaiting(visit: VisitFlow, queues: Iterable<number> = Array(this.#options.queues).keys()): void {
+  #forEachWaiting(visit: VisitFlow, { queues = this.#allQueues(), isWanted, hasPorts }: Wanted): void {
     const { addresses, device, memoryOf } = this.#options;
     const placement = this.#placement;
     if (!placement) return;
@@ -512,13 +557,18 @@ export class Rehoming {
       const memory = this.#isGone(queue) ? undefined : memoryOf(queue);
       for (let lane = 0; memory && lane < device.rxLanes; lane++) {
         forEachWaitingSyn(memory.rxRing(lane), (flow) => {
+          if (hasPorts?.(flow.remotePort, flow.localPort) === false) return;
           const local = addresses.find((own) => own.every((byte, i) => byte === flow.local[i]));
           if (!local) return;
           const entry = placement.entryOf(flow.remote, flow.remotePort, local, flow.localPort);
-          visit({ ...flow, local }, entry, queue, false, true);
+          if (isWanted?.(entry, queue) !== false) visit({ ...flow, local }, entry, queue, false, true);
         });
       }
     }
+  }
+
+  #allQueues(): Iterable<number> {
+    return Array(this.#options.queues).keys();
   }
 
   #key(entry: number, queue: number): number {
@@ -532,4 +582,8 @@ export class Rehoming {
       nowMs,
     );
   }
+}
+
+function portsKey(remotePort: number, localPort: number): number {
+  return remotePort * 65_536 + localPort;
 }

@@ -113,6 +113,8 @@ export interface Placement {
   place(entry: number, queue: number, guarded?: boolean): void;
   /** The entry that places a TCP packet with this tuple; addresses are 16 bytes. */
   entryOf(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number;
+  /** The same where the ports alone decide it; undefined: the addresses do, too. Missing: they always do. */
+  entryOfPorts?(sourcePort: number, destinationPort: number): number | undefined;
   /** The entry of a flow group, where there are any. */
   entryOfGroup?(group: number): number;
   /** Removes the exact filters that name `queue`. */

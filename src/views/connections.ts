@@ -18,6 +18,7 @@ import type { KernelMemory } from "./kernelMemory.ts";
  * @param remote 16 bytes, IPv4 as ::ffff:a.b.c.d, valid during the call only.
  * @param localIndex which of the kernel's own addresses.
  * @param isDying both ends have closed: it waits for the last ACK only (CLOSING, LAST-ACK).
+ * @returns true: no more need be told.
  */
 export type VisitConnection = (
   remote: Uint8Array,
@@ -25,7 +26,7 @@ export type VisitConnection = (
   localIndex: number,
   localPort: number,
   isDying: boolean,
-) => void;
+) => boolean | undefined;
 
 /**
  * Calls `visit` for each connection that would break if its segments went elsewhere: not those in TIME-WAIT. The kernel
@@ -49,7 +50,7 @@ export function forEachConnection(
     if (!isWanted(remotePort, localPort)) continue;
     const remote = bytes.subarray(at + TCB_REMOTE_ADDRESS, at + TCB_REMOTE_ADDRESS + 16);
     const isDying = state === STATE_CLOSING || state === STATE_LAST_ACK;
-    visit(remote, remotePort, bytes[at + TCB_LOCAL_INDEX] as number, localPort, isDying);
+    if (visit(remote, remotePort, bytes[at + TCB_LOCAL_INDEX] as number, localPort, isDying) === true) return;
   }
 }
 

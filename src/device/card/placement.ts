@@ -28,12 +28,16 @@ export class CardPlacement implements Placement {
   }
 
   entryOf(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): number {
+    const ofPorts = this.entryOfPorts(sourcePort, destinationPort);
+    if (ofPorts !== undefined) return ofPorts;
+    return RETA_FIRST + this.#registers.retaEntryOf(source, sourcePort, destination, destinationPort);
+  }
+
+  entryOfPorts(sourcePort: number, destinationPort: number): number | undefined {
     const registers = this.#registers;
-    if (registers.flowGroups > 0) {
-      const group = registers.flowGroupOf(sourcePort, destinationPort);
-      if (registers.flowGroup(group) !== undefined) return this.#groupFirst + group;
-    }
-    return RETA_FIRST + registers.retaEntryOf(source, sourcePort, destination, destinationPort);
+    if (registers.flowGroups === 0) return undefined;
+    const group = registers.flowGroupOf(sourcePort, destinationPort);
+    return registers.flowGroup(group) === undefined ? undefined : this.#groupFirst + group;
   }
 
   entryOfGroup(group: number): number {

@@ -611,6 +611,10 @@ class GroupPlacement implements Placement {
   }
 
   entryOf(_source: Uint8Array, sourcePort: number, _destination: Uint8Array, destinationPort: number): number {
+    return this.entryOfPorts(sourcePort, destinationPort);
+  }
+
+  entryOfPorts(sourcePort: number, destinationPort: number): number {
     return flowGroupOf(sourcePort, destinationPort, this.#table.view);
   }
 }

@@ -34,6 +34,7 @@ describeSuite({
     { seed: 1089, what: "angel threw with no kernel up" },
     { seed: 3907, what: "an entry went home to a kernel that still forwarded frames of its group, which had migrated" },
     { seed: 1634, what: "the balancer moved a group while stack.migrate() was moving it" },
+    { seed: 2836, what: "a migration that was undone set a filter to a kernel that had just ended" },
   ],
   reached: [
     "ended exit",

@@ -47,6 +47,7 @@ class Bench {
   readonly robbed = new Set<number>();
   /** Groups for which a kernel still forwards. */
   readonly forwarding = new Set<number>();
+  readonly down = new Set<number>();
   askedWhetherForwarding = 0;
   readonly steals: StealOrder[] = [];
   wantedSteals: StealMove[] = [];
@@ -68,7 +69,7 @@ class Bench {
       policy,
       kernels: 2,
       rxLanes: card.rxLanes,
-      memoryOf: (kernel) => server.kernels[kernel]?.memory,
+      memoryOf: (kernel) => (this.down.has(kernel) ? undefined : server.kernels[kernel]?.memory),
       addresses: [SERVER],
       migrate: (group, to) => this.migrated.push([group, to]),
       isMigrating: (group) => this.migrating.has(group) || this.robbed.has(group),
@@ -256,6 +257,23 @@ describe("Balancer", () => {
     bench.nowNs += 2e6;
     bench.balancer.step(bench.nowNs);
     expect(bench.card.flowGroupQueue(GROUP)).toBe(home);
+  });
+
+  it("pins taken away for a migration come back when it is undone, but not those of a dead kernel", async () => {
+    const bench = await Bench.create();
+    const from = initialQueue(GROUP, 2);
+    bench.connect(CLIENT_PORT);
+    bench.settle();
+    bench.move(GROUP, from, 1 - from, true);
+    const repin = bench.balancer.unpin(GROUP);
+    expect(bench.card.registers.filterCount).toBe(0);
+    repin();
+    expect([bench.card.registers.filterCount, bench.balancer.stats().pinned]).toEqual([1, 1]);
+    const tooLate = bench.balancer.unpin(GROUP);
+    bench.down.add(from);
+    tooLate();
+    expect([bench.card.registers.filterCount, bench.balancer.stats().pinned]).toEqual([0, 0]);
+    bench.down.clear();
   });
 
   it("tells which groups have connections elsewhere", async () => {

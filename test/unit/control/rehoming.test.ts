@@ -13,7 +13,7 @@ import {
   RX_CONTROL_BASE,
 } from "../../../src/layout/kernelMemory.ts";
 import { STATE_ESTABLISHED, STATE_FREE } from "../../../src/layout/option.ts";
-import { TCB_PORTS, TCB_STATE } from "../../../src/layout/tcb.ts";
+import { TCB_PORTS, TCB_SIZE_BYTES, TCB_STATE } from "../../../src/layout/tcb.ts";
 import { RING_BASE, RING_SIZE } from "../../../src/layout/frameRing.ts";
 import { KernelMemory } from "../../../src/views/kernelMemory.ts";
 import { createMemory } from "../../../src/wasm/load.ts";
@@ -248,6 +248,46 @@ it("likewise when the kernel that its entry had gone home to ends at once", () =
   expect([...device.filters]).toEqual([[600, 1]]);
 });
 
+function connectPort(queue: number, index: number, port: number): void {
+  const { bytes } = memories[queue] as KernelMemory;
+  const at = TCBS_AT + index * TCB_SIZE_BYTES;
+  bytes[at + TCB_STATE] = STATE_ESTABLISHED;
+  bytes[at + TCB_PORTS] = port >> 8;
+  bytes[at + TCB_PORTS + 1] = port & 0xff;
+}
+
+/** The kernel has so many connections, from ports one after the other. */
+function connectMany(queue: number, firstPort: number, count: number): void {
+  const memory = memories[queue] as KernelMemory;
+  memory.words[(MAP_BASE + MAP_TCB_HIGH_WATER) >> 2] = count;
+  for (let i = 0; i < count; i++) connectPort(queue, i, firstPort + i);
+}
+
+/** There may be a million: each look would hold up everything else on its thread. */
+it("looks at few of many connections where all entries have some", () => {
+  let looks = 0;
+  const { placement } = device;
+  const { entryOf } = placement;
+  placement.entryOf = (...tuple) => {
+    looks++;
+    return entryOf(...tuple);
+  };
+  rehoming.retire(0, 0);
+  expect(device.queues).toEqual([1, 1, 2, 2, 1, 2]);
+  connectMany(1, 600, 200);
+  connectMany(2, 600, 200);
+  rehoming.restore(0, 1000);
+  expect(device.queues).toEqual([1, 1, 2, 2, 1, 2]);
+  expect(looks).toBeLessThan(2 * ENTRIES + 2);
+  // What the ports tell is asked first: of entry 3 there is none.
+  looks = 0;
+  for (let i = 0; i < 200; i++) connectPort(2, i, 600 + 6 * i);
+  Object.assign(placement, { entryOfPorts: (port: number) => port % ENTRIES });
+  rehoming.step(1200);
+  expect(device.queues).toEqual([1, 1, 2, 0, 1, 2]);
+  expect(looks).toBe(1);
+});
+
 it("pins of a flow group are taken away, and put back when it stays", () => {
   rehoming.retire(0, 0);
   rehoming.restore(0, 1000);
@@ -258,6 +298,13 @@ it("pins of a flow group are taken away, and put back when it stays", () => {
   repin();
   expect([...device.filters]).toEqual([[600, 1]]);
   rehoming.unpin(601);
+  // Its kernel ends while the group is on its way.
+  const late = rehoming.unpin(600);
+  rehoming.retire(1, 1100);
+  late();
+  expect(device.filters.size).toBe(0);
+  rehoming.restore(1, 1200);
+  late();
   expect(device.filters.size).toBe(1);
   rehoming.unpinAll();
   expect(device.filters.size).toBe(0);
