@@ -105,6 +105,18 @@ export abstract class StackBase extends Emitter<StackEvents> {
     this.emit("close", {});
   }
 
+  /** What a listener throws is nobody's here: neither a kernel's turn nor its supervision may end by it. */
+  protected override emit<Name extends keyof StackEvents>(name: Name, event: StackEvents[Name]): boolean {
+    try {
+      return super.emit(name, event);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+      return true;
+    }
+  }
+
   /** The stack has started: createStack is about to return. */
   protected announceStarted(): void {
     // Later than the continuation of `await createStack(…)`, which attaches the listeners.

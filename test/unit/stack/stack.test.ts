@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { createSegment } from "../../../src/device/card/segment.ts";
 import type { Connection } from "../../../src/socket/connection.ts";
 import { createStack } from "../../../src/stack.ts";
@@ -106,6 +106,37 @@ describe("applications inline", () => {
     await expect(createOne({ app: echoApp, appArguments: { port: 7, failAtStart: 0 } })).rejects.toThrow(
       "refuses to start",
     );
+  });
+
+  it("go on when a listener of the stack's events throws: that is an uncaught exception, and no trap", async () => {
+    const { server, client, close } = await createStackPair();
+    cleanUp.push(close);
+    const thrown: unknown[] = [];
+    const queue = globalThis.queueMicrotask;
+    const microtasks = vi.spyOn(globalThis, "queueMicrotask").mockImplementation((task) =>
+      queue(() => {
+        try {
+          task();
+        } catch (error) {
+          thrown.push(error);
+        }
+      }),
+    );
+    cleanUp.push(async () => microtasks.mockRestore());
+    server.on("error", ({ error }) => {
+      throw error;
+    });
+    await server.listen(7, {
+      onConnection: () => {
+        throw new Error("of the application");
+      },
+    });
+    for (let i = 1; i < 3; i++) {
+      await client.connect({ address: "10.7.0.2", port: 7 });
+      await expect.poll(() => thrown.length).toBe(i);
+    }
+    expect(thrown).toEqual(Array(2).fill(new Error("of the application")));
+    expect((await server.stats()).statuses).toEqual([{ state: "up", restarts: 0 }]);
   });
 
   it("connect from the kernel to which the card brings the reply", async () => {
