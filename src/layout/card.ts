@@ -57,6 +57,8 @@ export const RSS_KEY_BYTES_MAX = 52;
 export const CARD_OTHER_QUEUE = 80;
 /** u32: bits of a port that name its flow group. */
 export const CARD_FLOW_GROUP_MASK = 84;
+/** u32: cards that have had this place before. Who knows a card by another number writes nothing here any more. */
+export const CARD_GENERATION = 88;
 /** u8 each: port that drives the queue, or PORT_NONE. */
 export const CARD_QUEUE_PORTS = 128;
 export const CARD_QUEUES_MAX = 128;

@@ -1,6 +1,8 @@
 import { checkOptions, type Shape } from "../../checks.ts";
 import { NetPopcornError } from "../../errors.ts";
 import {
+  CARD_FILTER_COUNT,
+  CARD_FILTERS,
   CARD_FLAG_CHECKSUM_OFFLOAD,
   CARD_FLAG_FLOW_GROUPS,
   CARD_FLAG_LARGE_RECEIVE,
@@ -9,8 +11,10 @@ import {
   CARD_FLAGS,
   CARD_FLOW_GROUP_MASK,
   CARD_FLOW_GROUPS,
+  CARD_GENERATION,
   CARD_LOCAL_PORT_FIRST,
   CARD_LOCAL_PORT_LAST,
+  CARD_OTHER_QUEUE,
   CARD_QUEUE_PORTS,
   CARD_QUEUES,
   CARD_QUEUES_MAX,
@@ -159,6 +163,8 @@ export interface CardSegment {
 export type CardPlace = {
   readonly segment: CardSegment;
   readonly index: number;
+  /** Cards that have had this place before. */
+  readonly generation: number;
   readonly settings: Required<Impairments>;
   /** Ports of the segment that send to it. */
   readonly rxLanes: number;
@@ -179,7 +185,7 @@ export class Card implements Device {
   /** Frames that each queue got through ports that are gone, less what its present port had got before it came. */
   readonly #frames: number[];
 
-  constructor({ segment, index, settings, rxLanes }: CardPlace, options: CardOptions) {
+  constructor({ segment, index, generation, settings, rxLanes }: CardPlace, options: CardOptions) {
     checkOptions("createCard", options, OPTIONS);
     const limits = PRESETS[options.preset ?? "generic"];
     if (!limits) {
@@ -230,7 +236,7 @@ export class Card implements Device {
     if (this.capabilities.tsoBytesMax > 0 && !this.capabilities.checksumOffload) {
       throw new NetPopcornError("ERR_OPTION_RANGE", "card option tsoBytesMax needs checksumOffload: true");
     }
-    this.#writeRegisters(options, limits);
+    this.#writeRegisters(options, limits, generation);
     this.registers = new CardRegisters(segment.memory, segment.exports, index);
     this.#tables = new CardTables(this.registers);
     this.placement = this.#tables.placement;
@@ -239,6 +245,11 @@ export class Card implements Device {
     for (let entry = 0; entry < retaEntries; entry++) {
       this.registers.setRetaEntry(entry, entry % Math.min(queues, rssQueues));
     }
+  }
+
+  /** Another card may have its place on the segment, and its address. */
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   get settings(): Required<Impairments> {
@@ -263,6 +274,7 @@ export class Card implements Device {
 
   /** Takes a queue pair away from its kernel, for instance a dead one. */
   releaseQueue(queue: number): void {
+    if (this.registers.isReplaced) return;
     this.#segment.releaseQueue(this.index, queue);
   }
 
@@ -300,12 +312,13 @@ export class Card implements Device {
 
   describeTables(): CardTablesDescriptor {
     const { memory, module } = this.#segment;
-    return { kind: "card", module, memory, card: this.index };
+    return { kind: "card", module, memory, card: this.index, generation: this.registers.generation };
   }
 
   queueFrames(): number[] {
+    const { isReplaced } = this.registers;
     return this.#frames.map((frames, queue) => {
-      const port = this.registers.queuePort(queue);
+      const port = isReplaced ? PORT_NONE : this.registers.queuePort(queue);
       return port === PORT_NONE ? frames : frames + this.#segment.deliveredTo(port);
     });
   }
@@ -337,9 +350,14 @@ export class Card implements Device {
     checkRange("queue", queue, 0, this.capabilities.queues - 1);
   }
 
-  #writeRegisters(options: CardOptions, limits: Limits): void {
+  #writeRegisters(options: CardOptions, limits: Limits, generation: number): void {
     const at = CARDS_BASE + this.index * CARD_SIZE_BYTES;
     const words = new Int32Array(this.#segment.memory.buffer);
+    words[(at + CARD_GENERATION) >> 2] = generation;
+    // What another card has left: no queue of its had a port any more, so nothing was steered by it.
+    words.fill(0, (at + CARD_FILTERS) >> 2, (at + CARD_SIZE_BYTES) >> 2);
+    words[(at + CARD_FILTER_COUNT) >> 2] = 0;
+    words[(at + CARD_OTHER_QUEUE) >> 2] = 0;
     const { checksumOffload, flowGroups, localPorts, queues, receiveCoalescing, retaEntries, tsoBytesMax } =
       this.capabilities;
     words[(at + CARD_FLAGS) >> 2] =

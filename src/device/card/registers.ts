@@ -6,6 +6,7 @@ import {
   CARD_FLAGS,
   CARD_FLOW_GROUP_MASK,
   CARD_FLOW_GROUPS,
+  CARD_GENERATION,
   CARD_LOCAL_PORT_FIRST,
   CARD_LOCAL_PORT_LAST,
   CARD_OTHER_QUEUE,
@@ -105,16 +106,25 @@ export class CardRegisters {
   readonly #rssTables: Int32Array;
   readonly #card: number;
   readonly #at: number;
+  /** Cards that had its place before. */
+  readonly generation: number;
 
-  constructor(memory: WebAssembly.Memory, exports: CardExports, card: number) {
+  /** @param generation default: of the card that has the place now. */
+  constructor(memory: WebAssembly.Memory, exports: CardExports, card: number, generation?: number) {
     this.#bytes = new Uint8Array(memory.buffer);
     this.#words = new Int32Array(memory.buffer);
     this.#halves = new Uint16Array(memory.buffer);
     this.#exports = exports;
     this.#card = card;
     this.#at = CARDS_BASE + card * CARD_SIZE_BYTES;
+    this.generation = generation ?? this.#word(CARD_GENERATION);
     const tables = (this.#at + CARD_RSS_TABLES) >> 2;
     this.#rssTables = this.#words.subarray(tables, tables + TOEPLITZ_INPUT_BYTES_MAX * 256);
+  }
+
+  /** The card is closed, and another has its place: nothing is written any more, and no filter is found. */
+  get isReplaced(): boolean {
+    return this.#word(CARD_GENERATION) !== this.generation;
   }
 
   get queues(): number {
@@ -144,6 +154,7 @@ export class CardRegisters {
     if (key.length !== 40 && key.length !== RSS_KEY_BYTES_MAX) {
       throw new NetPopcornError("ERR_RSS_KEY", `an RSS key has 40 or 52 bytes, not ${key.length}`);
     }
+    if (this.isReplaced) return;
     this.#bytes.fill(0, this.#at + CARD_RSS_KEY, this.#at + CARD_RSS_KEY + RSS_KEY_BYTES_MAX);
     this.#bytes.set(key, this.#at + CARD_RSS_KEY);
     this.#exports.buildRssTables(this.#card);
@@ -155,6 +166,7 @@ export class CardRegisters {
   }
 
   setRetaEntry(entry: number, queue: number): void {
+    if (this.isReplaced) return;
     this.#check("RETA entry", entry, 0, this.retaEntries - 1);
     this.#check("queue", queue, 0, this.queues - 1);
     this.#halves[(this.#at + CARD_RETA) / 2 + entry] = queue;
@@ -169,6 +181,7 @@ export class CardRegisters {
 
   /** @throws NetPopcornError EOPNOTSUPP when the card was made without flow groups. */
   setFlowGroup(group: number, queue: number | undefined): void {
+    if (this.isReplaced) return;
     this.#checkGroup(group);
     if (this.flowGroups === 0) {
       throw new NetPopcornError("EOPNOTSUPP", "this card has no flow groups; create it with flowGroups: true");
@@ -179,6 +192,7 @@ export class CardRegisters {
 
   /** Sends one flow to a queue, before all tables. @returns false when all filters are in use, by other flows. */
   setFilter(tuple: Tuple, queue: number): boolean {
+    if (this.isReplaced) return false;
     this.#check("queue", queue, 0, this.queues - 1);
     this.#writeTuple(tuple);
     const status = this.#exports.filterSet(this.#card, queue);
@@ -189,6 +203,7 @@ export class CardRegisters {
 
   /** @returns false when there was no such filter. */
   clearFilter(tuple: Tuple): boolean {
+    if (this.isReplaced) return false;
     this.#writeTuple(tuple);
     return this.#exports.filterClear(this.#card) === 1;
   }
@@ -226,6 +241,7 @@ export class CardRegisters {
   /** Addresses of all filters. */
   #filterRecords(): number[] {
     const found: number[] = [];
+    if (this.isReplaced) return found;
     for (let slot = 0; slot < FILTER_SLOTS && found.length < this.filterCount; slot++) {
       const at = this.#at + CARD_FILTERS + slot * FILTER_SIZE_BYTES;
       if ((this.#words[(at + FILTER_CONTROL) >> 2] as number) >>> 0 > FILTER_DELETED) found.push(at);
@@ -239,6 +255,7 @@ export class CardRegisters {
   }
 
   setOtherQueue(queue: number): void {
+    if (this.isReplaced) return;
     this.#check("queue", queue, 0, this.queues - 1);
     this.#words[(this.#at + CARD_OTHER_QUEUE) >> 2] = queue;
   }
@@ -273,6 +290,7 @@ export class CardRegisters {
 
   /** Port that drives a queue; set when a kernel takes its queue pair over. Used by the segment. */
   setQueuePort(queue: number, port: number): void {
+    if (this.isReplaced) return;
     this.#bytes[this.#at + CARD_QUEUE_PORTS + queue] = port;
   }
 

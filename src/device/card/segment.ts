@@ -119,7 +119,7 @@ export class Segment implements CardSegment {
   readonly overflow: Overflow;
   readonly pauseMsMax: number;
   readonly seed: number;
-  /** Cards in the order of their creation. */
+  /** In the order of their creation, but for those that have got the place of a closed one. */
   readonly cards: Card[] = [];
   readonly memory: WebAssembly.Memory;
   readonly exports: CardExports;
@@ -128,6 +128,8 @@ export class Segment implements CardSegment {
   readonly #delivered: Float64Array;
   readonly #attachments: (Attachment | undefined)[];
   readonly #receivers: Receivers = new Array(SEGMENT_PORTS_MAX).fill(undefined);
+  /** By place: cards that have had it, less one. */
+  readonly #generations: number[] = [];
   #settings: Required<Impairments>;
   #isClosed = false;
 
@@ -167,19 +169,28 @@ export class Segment implements CardSegment {
    */
   createCard(options: CardOptions = {}, rxLanes = this.portsMax): Card {
     if (this.#isClosed) throw new NetPopcornError("EBADF", "the segment is closed; create another");
-    const index = this.cards.length;
-    if (index >= this.portsMax) {
+    const closed = this.cards.findIndex(({ isClosed }) => isClosed);
+    const index = this.cards.length < this.portsMax ? this.cards.length : closed;
+    if (index < 0) {
       throw new NetPopcornError(
         "ERR_SEGMENT_FULL",
         `a segment of ${this.portsMax} ports has no more cards; raise portsMax`,
       );
     }
-    const card = new Card({ segment: this, index, settings: this.#settings, rxLanes }, options);
-    if (this.cards.some((other) => other.mac.every((byte, i) => byte === card.mac[i]))) {
-      throw new NetPopcornError("EADDRINUSE", `Ethernet address ${[...card.mac]} is already on this segment`);
+    const generation = (this.#generations[index] ?? -1) + 1;
+    const card = new Card({ segment: this, index, generation, settings: this.#settings, rxLanes }, options);
+    this.#generations[index] = generation;
+    const macs = new Uint8Array(this.memory.buffer);
+    for (const other of this.cards) {
+      if (other.index === index || !other.mac.every((byte, i) => byte === card.mac[i])) continue;
+      if (!other.isClosed) {
+        throw new NetPopcornError("EADDRINUSE", `Ethernet address ${[...card.mac]} is already on this segment`);
+      }
+      // The closed one must not be found first.
+      macs.fill(0, CARD_MACS_BASE + other.index * 8, CARD_MACS_BASE + other.index * 8 + 6);
     }
-    new Uint8Array(this.memory.buffer).set(card.mac, CARD_MACS_BASE + index * 8);
-    this.cards.push(card);
+    macs.set(card.mac, CARD_MACS_BASE + index * 8);
+    this.cards[index] = card;
     // Last: from now on senders look at the card's registers.
     Atomics.store(this.#words, (SEGMENT_BASE + SEGMENT_CARD_COUNT) >> 2, this.cards.length);
     return card;

@@ -11,11 +11,13 @@ export type CardTablesDescriptor = TablesDescriptor & {
   /** The segment's, shared. */
   readonly memory: WebAssembly.Memory;
   readonly card: number;
+  /** Cards that had its place before. */
+  readonly generation: number;
 };
 
-export function openCardTables({ module, memory, card }: CardTablesDescriptor): CardTables {
+export function openCardTables({ module, memory, card, generation }: CardTablesDescriptor): CardTables {
   const exports = instantiateModule(module, memory) as CardExports;
-  return new CardTables(new CardRegisters(memory, exports, card));
+  return new CardTables(new CardRegisters(memory, exports, card, generation));
 }
 
 export class CardTables implements DeviceTables {

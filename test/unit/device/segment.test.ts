@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Card } from "../../../src/device/card/card.ts";
 import { createSegment, type Segment, type SegmentOptions } from "../../../src/device/card/segment.ts";
+import { parseAddress } from "../../../src/ip/address.ts";
 import { Prng } from "../../../src/sim/prng.ts";
 import { recordBytes } from "../../../src/views/frameRing.ts";
 import { CardKernel, type CardKernelOptions } from "../../helpers/cardKernel.ts";
@@ -252,6 +253,37 @@ describe("a segment of many cards", () => {
     expect(got).toEqual(Array.from({ length: 20 }, (_, i) => frameTo(mac, i, 300)));
     expect(b.frames()).toHaveLength(20);
     expect(a.pair.tx.usedBytes).toBe(0);
+  });
+
+  it("gives the place of a closed card to another, whose tables the closed one cannot touch", async () => {
+    const segment = await createSegment({ shared: false, portsMax: 2 });
+    const sender = segment.createCard();
+    const kernel = attach(sender, 0);
+    const flow = { remote: parseAddress("10.0.0.1"), remotePort: 1000, local: parseAddress("10.0.0.2"), localPort: 80 };
+    const spare = { ...flow, remotePort: 1001 };
+    let last: Card | undefined;
+    for (let round = 0; round < 10; round++) {
+      const card = segment.createCard({ queues: 2, mac: Uint8Array.of(2, 0, 0, 0, 1, round % 3) });
+      expect([card.filters().length, card.flowGroupQueue(7), card.isClosed]).toEqual([0, undefined, false]);
+      const taken = attach(card, 1);
+      card.setFilter(flow, 1);
+      card.moveFlowGroup(7, 1);
+      // Whoever still knows the card that was here writes nothing, and ends nobody.
+      expect(last?.setFilter(spare, 0) ?? false).toBe(false);
+      last?.clearFilter(flow);
+      last?.moveFlowGroup(7, 0);
+      last?.releaseQueue(1);
+      await last?.close();
+      expect([card.filters().length, card.flowGroupQueue(7), last?.filters().length ?? 0]).toEqual([1, 1, 0]);
+      for (let entry = 0; entry < card.registers.retaEntries; entry++) card.registers.setRetaEntry(entry, 1);
+      kernel.pair.tx.push(frameTo(macText(card.mac), round, 300));
+      kernel.port?.transmit(0);
+      expect(taken.frames()).toEqual([frameTo(macText(card.mac), round, 300)]);
+      await card.close();
+      last = card;
+    }
+    segment.createCard();
+    expect(() => segment.createCard()).toThrow(code("ERR_SEGMENT_FULL"));
   });
 
   it("refuses more cards or kernels than it has room for, and addresses twice", async () => {
