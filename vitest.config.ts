@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
@@ -8,6 +9,8 @@ export default defineConfig({
         test: {
           name: "fast",
           include: ["test/{unit,property,model,sim,packet,golden,security,tidy}/**/*.test.ts"],
+          // Vitest's own share leaves one processor out: half of a machine with two.
+          maxWorkers: availableParallelism(),
           // Against what hangs; a busy machine may take long.
           testTimeout: 120_000,
           expect: { poll: { timeout: 20_000 } },

@@ -78,11 +78,17 @@ async function serve(file: string): Promise<Api.Stack> {
   return client;
 }
 
-/** @returns the answer to a datagram. */
+/** @returns the answer to a datagram, which is sent until there is one: nothing else would replace a lost one. */
 async function ask(client: Api.Stack, text: string): Promise<string> {
   const socket = await client.bindUdp(0);
-  socket.send(new TextEncoder().encode(text), { address: "10.7.0.2", port: 7 });
-  return new TextDecoder().decode((await socket.receive())?.data);
+  const send = () => void socket.send(new TextEncoder().encode(text), { address: "10.7.0.2", port: 7 });
+  const again = setInterval(send, 1000);
+  send();
+  try {
+    return new TextDecoder().decode((await socket.receive())?.data);
+  } finally {
+    clearInterval(again);
+  }
 }
 
 describe("a program with only its imports changed, without a default export", () => {
