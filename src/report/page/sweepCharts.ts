@@ -103,7 +103,8 @@ export function linesOptions(chart: LinesChart, scheme: Scheme): Options {
       nameGap: 26,
       nameTextStyle: { color: scheme.muted },
       min: 0,
-      max: chart.xValues.at(-1) ?? 1,
+      // A single one stands in the middle.
+      max: (chart.xValues.at(-1) ?? 1) * (chart.xValues.length === 1 ? 2 : 1),
       splitLine: { show: false },
       // A tick where there is a value, and a label where there is room for it.
       axisTick: { show: true, customValues: chart.xValues },

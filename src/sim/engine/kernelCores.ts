@@ -4,7 +4,7 @@
  */
 import { STACK, SWITCH } from "./core.ts";
 import type { FrameQueue } from "./frameQueue.ts";
-import { OP_NAMES, type Process, RUNNABLE, type RunQueue } from "./process.ts";
+import { type Process, RUNNABLE, type RunQueue } from "./process.ts";
 import type { Processes } from "./processes.ts";
 import type { Softirq } from "./softirq.ts";
 import type { World } from "./world.ts";
@@ -113,7 +113,8 @@ export class KernelCores {
     queue.shift();
     const t = now + accounts.spend(core, SWITCH, ns.contextSwitchCycles);
     const end = this.#processes.sleepAgain(process, t);
-    accounts.note(core, "epoll_wait", "process", now, end);
+    accounts.note(core, "switch", "process", now, t);
+    accounts.note(core, "epoll_wait", "process", t, end);
     return end;
   }
 
@@ -164,10 +165,9 @@ export class KernelCores {
       this.#current[core] = process;
       this.#sliceEndNs[core] = now + SLICE_NS;
       t += world.accounts.spend(core, SWITCH, world.ns.contextSwitchCycles);
+      world.accounts.note(core, "switch", "process", now, t);
     }
-    const { op } = process;
     const end = this.#processes.step(process, t);
-    world.accounts.note(core, OP_NAMES[op] ?? "process", "process", now, end);
     if (process.state !== RUNNABLE) this.#current[core] = undefined;
     else if (end >= (this.#sliceEndNs[core] as number) && queue.count > 0) {
       queue.push(process);

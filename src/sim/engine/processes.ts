@@ -94,8 +94,12 @@ export class Processes {
   step(process: Process, now: number): number {
     let t = now;
     // Calls without a lock run on in one step: they would only come back here after nothing else on this core.
+    const { accounts } = this.#world;
     for (;;) {
-      t = this.#call(process, t);
+      const from = t;
+      const name = P.OP_NAMES[process.op] as string;
+      t = this.#call(process, from);
+      accounts.note(process.core, name, "process", from, t);
       const { op } = process;
       const unlocked =
         this.#alone || op === P.OP_ACCEPTED || op === P.OP_SERVE || op === P.OP_RESPOND || op === P.OP_CLOSED;

@@ -28,6 +28,8 @@ const BIND_LINES = 2;
 const PACKET_LINES = 6;
 /** A request_sock, which goes from the core that has processed the SYN to the one that makes a child of it. */
 const REQUEST_LINES = 5;
+/** An ACK that a listener defers: the request is looked up, the options are read, and that is all. */
+const DEFERRED_CYCLES_SHARE = 0.3;
 /** Queueing a frame to a socket's backlog. */
 const BACKLOG_CYCLES_SHARE = 0.1;
 
@@ -85,12 +87,14 @@ export class Softirq {
         locks++;
         const kind = entry >>> KIND_SHIFT;
         const deferred = this.#defers && kind === KIND_ACK;
-        if (deferred || kind === KIND_DATA) stackNs += ns.segmentCycles;
-        if (!deferred) {
+        if (deferred) {
+          stackNs += ns.segmentCycles * DEFERRED_CYCLES_SHARE;
+        } else {
           // What comes behind it in the same burst finds the child.
           connections.set(slot, F.HALF_OPEN, 0);
           own[acks++] = slot;
           stackNs += ns.childCycles;
+          if (kind === KIND_DATA) stackNs += ns.segmentCycles;
         }
       } else {
         stackNs += ns.segmentCycles;
@@ -227,8 +231,8 @@ export class Softirq {
     t = world.fetch(core, listener.lastCore, deferred ? 1 : 3, t);
     t = world.fetch(core, connections.get(slot, F.LAST_CORE), deferred ? 1 : REQUEST_LINES, t);
     listener.lastCore = core;
-    if (deferred || kind === KIND_DATA) t += accounts.spend(core, STACK, ns.segmentCycles);
-    if (!deferred) t += accounts.spend(core, STACK, ns.childCycles);
+    const ofChild = ns.childCycles + (kind === KIND_DATA ? ns.segmentCycles : 0);
+    t += accounts.spend(core, STACK, deferred ? ns.segmentCycles * DEFERRED_CYCLES_SHARE : ofChild);
     const before = kernel.acceptQueue;
     const events = kernel.deliver(queue, now);
     if (kernel.acceptQueue > before) {

@@ -33,6 +33,17 @@ function checkComplete(event: Event): void {
 }
 
 describe("traceDocument", () => {
+  // Calls that run on in one step had the name of the first: what served a request was all "release_sock".
+  test.each(["linux", "netpopcorn"] as const)("%s: each call of a process has its name", async (design) => {
+    const point = parsePoint({
+      ...{ design, cores: 2, workload: "web-epoll", machine: "e5-2690", concurrency: 100 },
+      ...{ durationS: 0.01, traceMs: 2 },
+    });
+    const names = new Set((await runPoint(point)).trace.map(({ name }) => name));
+    const calls = ["accept", "release_sock", "accepted", "read", "respond", "close"];
+    expect([...names]).toEqual(expect.arrayContaining(["packet", ...calls]));
+  });
+
   test.each(DESIGNS)("%s: rules of the trace-event format hold", async (design) => {
     const point = parsePoint({
       ...{ design, cores: 2, workload: "web-epoll", machine: "e5-2690", concurrency: 100 },
