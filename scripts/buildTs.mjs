@@ -1,5 +1,5 @@
-// Builds dist/: compiles src/ with tsc, bundles the report page for browsers and the simulator's engine with esbuild, and
-// removes what is left over from sources that are gone, so that a package never carries them.
+// Builds dist/: compiles src/ with tsc, bundles the report page for browsers and the simulator's engine with esbuild,
+// and removes what is left over from sources that are gone, so that a package never carries them.
 import { spawnSync } from "node:child_process";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
