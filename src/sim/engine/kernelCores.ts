@@ -93,9 +93,9 @@ export class KernelCores {
   #runIdlers(core: number, now: number, from: number): number {
     const queue = this.#runQueues[core] as RunQueue;
     if (queue.count === 0 || this.#current[core] !== undefined) return from;
-    const { heap, clientActor, intervalActor, quietNs, untilNs } = this.#world;
+    const { clientActor, heap, intervalActor, link, untilNs } = this.#world;
     // What the clients send from now on arrives no earlier than this. Idlers themselves change none of these instants.
-    const undisturbedNs = Math.min(heap.timeNs[clientActor] as number, now + quietNs) + quietNs;
+    const undisturbedNs = Math.min(heap.timeNs[clientActor] as number, now + link.quietNs) + link.quietNs;
     const beforeNs = Math.min(undisturbedNs, untilNs, this.readyNs(core));
     const intervalNs = heap.timeNs[intervalActor] as number;
     let end = from;

@@ -305,7 +305,7 @@ function toServer(world: World, words: Int32Array, at: number, leavesNs: number,
     return;
   }
   const slot = entry & SLOT_MASK;
-  const arrivalNs = world.passCard(leavesNs) + world.ns.wireUs * 1000;
+  const arrivalNs = world.link.toServer(leavesNs);
   const queue = world.queueOf(slot);
   if (!(world.rxQueues[queue] as FrameQueue).push(words, at, arrivalNs, entry)) {
     world.ringFull++;

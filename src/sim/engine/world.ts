@@ -14,11 +14,12 @@ import type { Connections } from "./connections.ts";
 import { Distance } from "./distance.ts";
 import { ZERO } from "./doubles.ts";
 import { FrameQueue } from "./frameQueue.ts";
+import { Link } from "./link.ts";
 import { SpinLock } from "./lock.ts";
 import type { Listener, Process } from "./process.ts";
 import type { ServerKernel } from "./serverKernel.ts";
 import { TransmitSteering } from "./transmitSteering.ts";
-import { Steering, wireBytes } from "./wire.ts";
+import { Steering } from "./wire.ts";
 
 /**
  * A short connection's lines change hands four times: at accept, with its first read, and back with the packets after
@@ -69,8 +70,7 @@ export class World {
   readonly steering: Steering;
   /** The card's driver steers by what cores send. */
   readonly transmitSteering: TransmitSteering | undefined;
-  /** Time that a frame takes at least, in either direction. */
-  readonly quietNs: number;
+  readonly link: Link;
   /** End of the present window: what begins later belongs to the next. */
   untilNs = ZERO;
   /** End of what each core does now. */
@@ -100,11 +100,6 @@ export class World {
   softirqNs = ZERO;
   lookUpNs = ZERO;
   readonly #tickNs: number;
-  /** From the card to where a client sees a frame. */
-  readonly #toClientNs: number;
-  readonly #nsPerByte: number;
-  #linkFreeNs = ZERO;
-  #cardFreeNs = ZERO;
 
   constructor(options: WorldOptions) {
     const { connections, costs, design, point, traits } = options;
@@ -140,9 +135,7 @@ export class World {
     this.handedOn = Array.from(this.handedOnHeadsNs, (_, i) => new FrameQueue(HANDED_ON_MAX, this.handedOnHeadsNs, i));
     this.txQueues = Array.from(this.txHeadsNs, (_, i) => new FrameQueue(undefined, this.txHeadsNs, i));
     this.#tickNs = options.tickNs;
-    this.#toClientNs = (costs.wireUs + point.clientUs) * 1000;
-    this.#nsPerByte = 8 / costs.linkGbps;
-    this.quietNs = costs.wireUs * 1000;
+    this.link = new Link({ ...costs, clientUs: point.clientUs });
   }
 
   /** A lock of the kind that the release has. */
@@ -277,20 +270,14 @@ export class World {
     return frames;
   }
 
-  /** A packet goes through the card, in either direction. @returns when it is through. */
-  passCard(atNs: number): number {
-    this.#cardFreeNs = Math.max(this.#cardFreeNs, atNs) + 1e9 / this.ns.nicPacketsPerSec;
-    return this.#cardFreeNs;
-  }
-
   #send(words: Int32Array, at: number, core: number, nowNs: number): void {
-    this.#linkFreeNs =
-      Math.max(this.#linkFreeNs, this.passCard(nowNs)) +
-      wireBytes(words[at + (FRAME_LENGTH >> 2)] as number) * this.#nsPerByte;
-    const arrivalNs = this.#linkFreeNs + this.#toClientNs;
+    const arrivalNs = this.link.toClient(nowNs, words[at + (FRAME_LENGTH >> 2)] as number);
     const queue = this.txQueues[core];
     if (!queue) throw new NetPopcornError("ERR_SIM", `there is no core ${core}`);
     queue.push(words, at, arrivalNs, 0);
-    this.heap.atLatest(this.clientActor, Math.ceil(arrivalNs / this.#tickNs) * this.#tickNs);
+    const { clientActor, heap } = this;
+    // The clients act before it arrives, and then see when that is.
+    if ((heap.timeNs[clientActor] as number) <= arrivalNs) return;
+    heap.atLatest(clientActor, Math.ceil(arrivalNs / this.#tickNs) * this.#tickNs);
   }
 }
