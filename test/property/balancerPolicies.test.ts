@@ -258,5 +258,10 @@ it("the published constants are the defaults", () => {
     sampleNs: 200e6,
     willingLoad: 0.8,
   });
-  expect(AFFINITY_ACCEPT_DEFAULTS).toMatchObject({ busyFill: 0.75, idleFill: 0.1, migrateNs: 100e6 });
+  expect(AFFINITY_ACCEPT_DEFAULTS).toMatchObject({
+    busyFill: 0.75,
+    idleFill: 0.1,
+    stealRatio: 5,
+    migrateNs: 100e6,
+  });
 });
