@@ -12,7 +12,6 @@ import { ipv6WriteHeader } from "../ip/ipv6Header.ts";
 import { NEIGHBOR_OWN, neighborAddress, neighborFind, neighborSend } from "../ip/neighbor.ts";
 import { nextHopV4 } from "../ip/nextHop.ts";
 import { copyBytes } from "../mem/copy.ts";
-import { streamFreeBytes } from "../mem/streamPool.ts";
 import { count } from "../stats.ts";
 import { accountSent } from "./account.ts";
 import { accurateOptionBytes, accurateWrite } from "./accurateEcn.ts";
@@ -25,9 +24,10 @@ import { seqGt, seqLt, seqMax } from "./seq.ts";
 import { settingsCount } from "./settings.ts";
 import { FLOW_LABEL_MASK, segmentMss } from "./sizes.ts";
 import * as T from "./tcb.ts";
-import { coldOf, Tcb, TcbCold } from "./tcb.ts";
+import { coldOf, Tcb } from "./tcb.ts";
 import { urgentMark } from "./urgent.ts";
 import { userTimeoutOptionBytes, userTimeoutWrite } from "./userTimeout.ts";
+import { windowRoom } from "./window.ts";
 import { nowMs } from "../time.ts";
 import { storeBe16, storeBe32 } from "../wire/bytes.ts";
 import {
@@ -204,30 +204,23 @@ function copyPayloadAndSum(tcb: Tcb, target: usize, seq: u32, bytes: u32): u32 {
   return sumAdd(sum, first & 1 ? sumSwap(rest) : rest);
 }
 
-/** Largest window that the header field can express on this connection. */
-export function windowMax(cold: TcbCold): u32 {
-  return (<u32>65535) << cold.rcvWscale;
-}
-
 /** Window to offer, as the header field; moves RCV.ADV. Never takes back what was offered (RFC 9293 3.8.6). */
 function receiveWindowField(tcb: Tcb): u32 {
   const cold = coldOf(tcb);
   const limit = (<u32>1) << cold.rcvLimitOrder;
-  const held = tcb.rcvNxt - tcb.rcvRead;
-  let room = held < limit ? min<u32>(limit - held, windowMax(cold)) : 0;
-  // A pool that runs short is shared: nobody is promised more than half of what is left.
-  room = min(room, streamFreeBytes() >> 1);
+  const room = windowRoom(tcb);
   const offered = tcb.rcvAdv - tcb.rcvNxt;
   // RFC 9293 3.8.6.2.2: the edge moves by at least a segment or half the buffer.
-  if (<i32>(room - offered) < <i32>min<u32>(limit >> 1, tcb.sndMss)) room = offered;
+  const wnd = <i32>(room - offered) < <i32>min<u32>(limit >> 1, tcb.sndMss) ? offered : room;
   // Rounded up, so that the edge never seems to move back.
   const shift = <u32>cold.rcvWscale;
-  let field = min<u32>((room + (1 << shift) - 1) >> shift, 65535);
+  let field = min<u32>((wnd + (1 << shift) - 1) >> shift, 65535);
   let edge = tcb.rcvNxt + (field << shift);
   if (seqGt(edge, tcb.rcvAdv)) {
-    // Not beyond the limit, though: segments of odd lengths would push the edge on for ever (RFC 7323 2.4).
-    if (seqGt(edge, tcb.rcvRead + limit)) {
-      field = room >> shift;
+    // Not beyond what there is room for, though: segments of odd lengths would push the edge on for ever (RFC 7323
+    // 2.4), and a byte more than a ring holds takes one twice as large.
+    if (seqGt(edge, tcb.rcvNxt + room)) {
+      field = wnd >> shift;
       edge = tcb.rcvNxt + (field << shift);
     }
     tcb.rcvAdv = seqMax(edge, tcb.rcvAdv);

@@ -11,7 +11,6 @@ import { ECT_BYTES_INITIAL, accurateDeliveredCe, accurateOf, accurateReceivedCe 
 import { ipBytesOf } from "./addresses.ts";
 import { congestionOf, CWND_BYTES_MAX } from "./algorithm.ts";
 import { DUP_ACK_THRESHOLD } from "./congestion.ts";
-import { windowMax } from "./emit.ts";
 import { FLIGHT_RATE_LIMITED, REORDERED_SHIFT, flightIsClean, flightOf } from "./flightRecord.ts";
 import { announcedMss, ownMss } from "./sizes.ts";
 import {
@@ -27,6 +26,7 @@ import { seqLt, seqMax, seqMin } from "./seq.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf, tcbOfHandle } from "./tcb.ts";
 import { rtoUs } from "./timers.ts";
+import { windowMax } from "./window.ts";
 
 /** As Linux's tcp_max_reordering. */
 const REORDERING_MAX: u32 = 300;

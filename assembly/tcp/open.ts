@@ -65,6 +65,7 @@ import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { rtoArm } from "./timers.ts";
 import { userTimeoutReceived } from "./userTimeout.ts";
+import { windowRoom } from "./window.ts";
 import { loadOrdered } from "../mem/ordered.ts";
 
 /** Smaller announcements are taken for this: a few bytes per packet would be an attack on us (CVE-2019-11479). */
@@ -127,10 +128,12 @@ function setIss(tcb: Tcb, iss: u32): void {
 /** Takes the peer's ISN, MSS, window scale and timestamps from the SYN in segment.ts. */
 export function startFromSyn(tcb: Tcb): void {
   const cold = coldOf(tcb);
+  // By our SYN; 0: there has been none.
+  const offered = tcb.rcvAdv - tcb.rcvNxt;
   tcb.rcvNxt = S.segSeq + 1;
   tcb.rcvRead = tcb.rcvNxt;
   accountSynReceived(tcb);
-  tcb.rcvAdv = tcb.rcvNxt + min<u32>((<u32>1) << cold.rcvLimitOrder, 65535);
+  tcb.rcvAdv = tcb.rcvNxt + (offered != 0 ? offered : min<u32>(windowRoom(tcb), 65535));
   cold.synOptions = <u8>S.segOptions;
   if (S.segOptions & S.SYN_OPTION_WSCALE) {
     cold.sndWscale = <u8>S.segWscale;

@@ -3,7 +3,7 @@
  * the application have had their say: so a response carries the ACK, and a burst of segments is answered by one ACK.
  * RFC 9293 3.8.6.2 (silly window avoidance, Nagle), 3.8.6.1 (probes), 3.8.6.3 (delayed ACKs).
  */
-import { emit, emitInOne, isWhole, windowMax } from "./emit.ts";
+import { emit, emitInOne, isWhole } from "./emit.ts";
 import { pureSeq, segmentMss } from "./sizes.ts";
 import { tsoBytesMax } from "../config.ts";
 import {
@@ -33,6 +33,7 @@ import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { LOSS_TIMERS, delackArm, persistArm, rttTimingStart } from "./timers.ts";
 import { urgentIsQueued } from "./urgent.ts";
+import { windowRoom } from "./window.ts";
 
 /**
  * Sends what the connection has to send now.
@@ -257,8 +258,7 @@ export function windowUpdateDue(tcb: Tcb): bool {
   if (tcb.state < STATE_ESTABLISHED || tcb.state > STATE_CLOSE_WAIT || tcb.flags & T.F_FIN_RECEIVED) return false;
   const limit = (<u32>1) << coldOf(tcb).rcvLimitOrder;
   const offered = tcb.rcvAdv - tcb.rcvNxt;
-  const held = tcb.rcvNxt - tcb.rcvRead;
-  const room = held < limit ? min<u32>(limit - held, windowMax(coldOf(tcb))) : 0;
+  const room = windowRoom(tcb);
   if (room <= offered) return false;
   const gained = room - offered;
   return gained >= limit >> 1 || (offered < (<u32>tcb.sndMss) << 1 && gained >= min<u32>(limit >> 1, tcb.sndMss));

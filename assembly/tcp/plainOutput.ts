@@ -9,7 +9,6 @@ import { addressAt, addressIsV6, addressV4 } from "../ip/address.ts";
 import { ipv4WriteHeader } from "../ip/ipv4.ts";
 import { ipv6WriteHeader } from "../ip/ipv6Header.ts";
 import { NEIGHBOR_OWN, neighborSend } from "../ip/neighbor.ts";
-import { streamFreeBytes } from "../mem/streamPool.ts";
 import { TCP_RETRANSMITS, TCP_RST_SENT, TCP_RST_WITHHELD, TCP_SEGMENTS_SENT } from "../../src/layout/counters.ts";
 import { HEALTH_BASE, HEALTH_WITHHOLD_RST } from "../../src/layout/kernelMemory.ts";
 import { STATE_SYN_SENT } from "../../src/layout/option.ts";
@@ -48,6 +47,7 @@ import { rtoArm, rttTimingStart } from "./timers.ts";
 import { USER_TIMEOUT_OPTION_BYTES, userTimeoutSynWord } from "./userTimeout.ts";
 import { FLOW_LABEL_MASK, announcedMss, ownWscale, pureSeq, timestampOf } from "./sizes.ts";
 import { copyPayload } from "./emit.ts";
+import { windowRoom } from "./window.ts";
 
 /** SACK-permitted(2) TIMESTAMPS(10). */
 const TIMESTAMPS_AND_SACK_PERMITTED: u32 = 0x0a080204;
@@ -58,8 +58,8 @@ export function sendSyn(tcb: Tcb): bool {
   const cold = coldOf(tcb);
   if (active && fastOpenWaits(tcb)) return true;
   synBegin(tcb.localIndex, remoteAt(tcb), tcb.ports);
-  const held = tcb.rcvNxt - tcb.rcvRead;
-  const wnd = min<u32>(min<u32>(((<u32>1) << cold.rcvLimitOrder) - held, streamFreeBytes() >> 1), 65535);
+  // What a SYN of ours has offered stands (it has no RCV.NXT yet: startFromSyn moves the edge).
+  const wnd = min<u32>(max(windowRoom(tcb), tcb.rcvAdv - tcb.rcvNxt), 65535);
   syn.seq = cold.recover;
   syn.wndField = wnd;
   syn.mss = announcedMss(tcb);
@@ -71,7 +71,7 @@ export function sendSyn(tcb: Tcb): bool {
   const dataBytes = syn.dataBytes;
   if (dataBytes != 0) accountSent(tcb, 1);
   tcb.flags &= ~(T.F_SYN_DUE | T.F_ACK_NOW | T.F_ACK_PENDING);
-  if (!active) tcb.rcvAdv = tcb.rcvNxt + wnd;
+  tcb.rcvAdv = tcb.rcvNxt + wnd;
   const synEnd = cold.recover + 1 + dataBytes;
   // A SYN-ACK that goes again has perhaps data behind it already (RFC 7413).
   if (tcb.flags & T.F_ACTIVE_OPEN || seqLt(tcb.sndNxt, synEnd)) tcb.sndNxt = synEnd;
