@@ -1,16 +1,24 @@
 /** The moment in which a connection becomes usable. */
 import * as E from "../../src/layout/event.ts";
 import { STATE_ESTABLISHED, STATE_FIN_WAIT_1 } from "../../src/layout/option.ts";
-import { nowTick, nowUs } from "../time.ts";
+import { nowMs, nowTick, nowUs } from "../time.ts";
+import { timestampOffsetOfSegment } from "./addresses.ts";
 import { eventPost } from "./events.ts";
 import { historyAcked } from "./history.ts";
 import { outputMark } from "./outputQueue.ts";
+import * as S from "./segment.ts";
 import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { keepaliveArm, rtoDisarm, rttSample } from "./timers.ts";
 
-/** The handshake is complete: timers, RTT of the SYN, the application. */
-export function established(tcb: Tcb): void {
+/** A longer round trip than that is a wrong echo. */
+const RTT_MS_MAX: u32 = 120000;
+
+/**
+ * The handshake is complete: timers, RTT of the SYN, the application.
+ * @param echoes the segment in segment.ts echoes our SYN's timestamp, if any; that of a cookie is none.
+ */
+export function established(tcb: Tcb, echoes: bool): void {
   tcb.state = STATE_ESTABLISHED;
   // Our SYN has arrived: one that still waits to be sent again must not go out any more.
   tcb.flags &= ~T.F_SYN_DUE;
@@ -18,6 +26,10 @@ export function established(tcb: Tcb): void {
   if (tcb.flags & T.F_RTT_TIMING) {
     tcb.flags &= ~T.F_RTT_TIMING;
     rttSample(tcb, nowUs - cold.rttStartUs);
+  } else if (echoes && tcb.flags & T.F_TIMESTAMPS && S.segHasTimestamps && S.segTsEcr != 0) {
+    // Our SYN has gone again: the echo tells which copy has been answered (RFC 7323 4.1; as in Linux).
+    const rttMs = nowMs + timestampOffsetOfSegment() - S.segTsEcr;
+    if (rttMs < RTT_MS_MAX) rttSample(tcb, max<u32>(rttMs, 1) * 1000);
   }
   tcb.backoff = 0;
   cold.lastRcvTick = nowTick;

@@ -123,7 +123,7 @@ function synSentInput(tcb: Tcb): void {
   tcb.sndWnd = S.segWndField;
   tcb.sndWl1 = S.segSeq;
   coldOf(tcb).sndWndMax = tcb.sndWnd;
-  established(tcb);
+  established(tcb, true);
   tcb.flags |= T.F_ACK_NOW;
   outputMark(tcb);
   S.segmentTrimFront(1);

@@ -240,7 +240,6 @@ function inherit(listener: Listener, tcb: Tcb): void {
 }
 
 function sendCookie(listener: Listener): void {
-  count(C.DROP_SYN_QUEUE_FULL);
   listener.cookiesActive = 1;
   listener.cookieMs = nowMs;
   synBegin(S.segLocalIndex, S.segmentRemoteAt(), S.segPorts);
@@ -257,7 +256,7 @@ function sendCookie(listener: Listener): void {
     syn.sackPermitted = sackEnabled && (S.segOptions & S.SYN_OPTION_SACK) != 0;
   }
   // A listener's marks are its connections'; a cookie has none yet.
-  if (emitSyn()) count(C.SYN_COOKIES_SENT);
+  count(emitSyn() ? C.SYN_COOKIES_SENT : C.DROP_SYN_QUEUE_FULL);
 }
 
 /** True while this kernel has sent cookies lately, or another may have whose connections come here now. */
@@ -309,7 +308,7 @@ function cookieInput(listener: Listener): bool {
   tcb.sndWnd = S.segWndField << cold.sndWscale;
   cold.sndWndMax = tcb.sndWnd;
   tcb.sndWl1 = S.segSeq;
-  established(tcb);
+  established(tcb, false);
   listenerAcceptAdd(listener, tcb);
   count(C.SYN_COOKIES_ACCEPTED);
   return true;
@@ -351,7 +350,7 @@ export function handshakeAck(tcb: Tcb): bool {
   tcb.sndWnd = S.segWndField << coldOf(tcb).sndWscale;
   coldOf(tcb).sndWndMax = max(coldOf(tcb).sndWndMax, tcb.sndWnd);
   tcb.sndWl1 = S.segSeq;
-  established(tcb);
+  established(tcb, true);
   if (changetype<usize>(listener) != 0) listenerAcceptAdd(listener, tcb);
   return true;
 }
@@ -366,7 +365,7 @@ function fastOpenAck(tcb: Tcb): bool {
   tcb.sndWnd = S.segWndField << coldOf(tcb).sndWscale;
   coldOf(tcb).sndWndMax = max(coldOf(tcb).sndWndMax, tcb.sndWnd);
   tcb.sndWl1 = S.segSeq;
-  established(tcb);
+  established(tcb, true);
   if (tcb.sndMax != tcb.sndUna) rtoArm(tcb);
   return true;
 }

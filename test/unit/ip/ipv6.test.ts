@@ -87,6 +87,7 @@ describe.each(PROBE_BUILDS)("IPv6, %s build", (build) => {
       expect(macText(advertisement?.payload.slice(26, 32) ?? new Uint8Array(6))).toBe(OWN_MAC);
       input(probe, icmp6(between, 128));
       expect(messages(probe)).toMatchObject([{ mac: PEER_MAC, type: 129 }]);
+      expect(probe.counters()).toMatchObject({ ndAdvertisementsSent: 1, ndSolicitationsSent: 0 });
     });
 
     test("a probe from :: for our address is answered to all nodes (RFC 4862 5.4.3)", () => {
@@ -132,6 +133,7 @@ describe.each(PROBE_BUILDS)("IPv6, %s build", (build) => {
       udpSend(probe, handle, pattern(10), PEER, 99);
       probe.advance(3500);
       expect(messages(probe).map(({ type }) => type)).toEqual([135, 135, 135]);
+      expect(probe.counters()).toMatchObject({ ndAdvertisementsSent: 0, ndSolicitationsSent: 3 });
       expect(udpSend(probe, handle, pattern(10), PEER, 99)).toBe(-113);
     });
 

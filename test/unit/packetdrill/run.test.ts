@@ -66,7 +66,7 @@ describe("what is wrong is found", () => {
     const result = run(SCRIPT.replace("1:1001(1000) ack 1", "1:1001(1000) ack 5"));
     expect("error" in result && result.error.split("\n").slice(1)).toEqual([
       "  expected: > [noecn, ttl 64] P. 1:1001(1000) ack 5",
-      "  actual:   > [noecn, ttl 64] P. 1:1001(1000) ack 1 win 4096 at 0.200000 s",
+      "  actual:   > [noecn, ttl 64] P. 1:1001(1000) ack 1 win 2559 at 0.200000 s",
     ]);
   });
 

@@ -50,6 +50,7 @@ describe.each(KERNEL_BUILDS)("TCP Fast Open, %s build", (build) => {
     listenFast(source);
     listenFast(target);
     const cookie = askForCookie(source, 40000);
+    expect(source.counters()).toMatchObject({ tcpFastOpenCookiesSent: 1, tcpFastOpenPassive: 0 });
     expect(sendFast(target, { port: 40001 }, cookie, pattern(100)).taken).toBe(100);
     expect(sendFast(target, { port: 40002, address: "10.0.0.3" }, cookie, pattern(100)).taken).toBe(0);
     const other = new KernelBench({ build, stackSeed: 78 });
