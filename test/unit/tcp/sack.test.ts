@@ -420,7 +420,7 @@ describe.each(KERNEL_BUILDS)("SACK, %s build", (build) => {
       expect(now(TCPI.TCPI_CA_STATE)).toBe(TCPI.TCPI_CA_OPEN);
       expect(now(TCPI.TCPI_SND_CWND)).toBeGreaterThanOrEqual(10);
       expect(sent(peer).every((number) => number >= 10)).toBe(true);
-      expect(bench.counters()).toMatchObject({ tcpSpuriousRecoveries: 1, tcpDsackReceived: 1 });
+      expect(bench.counters().tcpSpuriousRecoveries).toBe(1);
     });
 
     test("F-RTO: new data goes first; duplicates in answer mean that the loss was real", () => {
@@ -452,7 +452,7 @@ describe.each(KERNEL_BUILDS)("SACK, %s build", (build) => {
       expect(now(TCPI.TCPI_CA_STATE)).toBe(TCPI.TCPI_CA_OPEN);
       expect(now(TCPI.TCPI_SND_CWND)).toBeGreaterThanOrEqual(10);
       expect(now(TCPI.TCPI_SND_SSTHRESH)).toBe(0x7fffffff);
-      expect(bench.counters().tcpSpuriousRecoveries).toBe(1);
+      expect(bench.counters()).toMatchObject({ tcpSpuriousRecoveries: 1, tcpDsackReceived: 1 });
     });
 
     test("D-SACK where the network repeats segments says nothing of it (RFC 3708 2)", () => {
