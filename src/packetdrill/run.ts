@@ -231,17 +231,19 @@ class ScriptRun {
   #wait(untilUs: number, isEnough: () => boolean = () => false): boolean {
     this.#checkTime(untilUs);
     const { machine } = this.#boot();
+    // The machine's clock has whole nanoseconds: it would never reach a sum that lies a rounding error beyond one.
+    const endUs = Math.round((untilUs + this.#originUs) * 1000) / 1000;
     for (;;) {
       const deadlineUs = this.#pending?.attempt.deadlineUs ?? Number.POSITIVE_INFINITY;
-      const stopUs = Math.min(untilUs + this.#originUs, Math.max(deadlineUs, machine.nowUs));
+      const stopUs = Math.min(endUs, Math.max(deadlineUs, machine.nowUs));
       const isDone = machine.advance(stopUs, () => {
         this.#pollPending();
         return isEnough();
       });
       if (isDone) return true;
       this.#pollPending();
-      if (machine.nowUs >= untilUs + this.#originUs || this.#pending === undefined) {
-        if (stopUs >= untilUs + this.#originUs) return isEnough();
+      if (machine.nowUs >= endUs || this.#pending === undefined) {
+        if (stopUs >= endUs) return isEnough();
       }
     }
   }

@@ -90,6 +90,18 @@ describe("what is wrong is found", () => {
     });
   });
 
+  test("a sum of times that is no whole number of nanoseconds is reached while a call blocks", () => {
+    const script = [
+      "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3",
+      "+0...1.05 connect(3, ..., ...) = 0",
+      "+0 > S 0:0(0) <...>",
+      "+1.0 > S 0:0(0) <...>",
+      "+.05 < S. 0:0(0) ack 1 win 5792 <mss 1000>",
+      "+0 > . 1:1(0) ack 1",
+    ];
+    expect(run(script.join("\n"))).toEqual({ outcome: "passed" });
+  });
+
   test("an event whose time is over", () => {
     expect(run("0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n1 close(3) = 0\n0.5 close(3) = -1 EBADF")).toMatchObject({
       error: "x.pkt:3: the event's time is 0.500000 s, and it is 1.000000 s already",
