@@ -1,4 +1,4 @@
-/** Goal: counters that no other test looks at count what their names say. Method: one cause each, all changes compared. */
+/** Goal: counters that no other test looks at count what their names say. Method: one cause each, all changes seen. */
 import { describe, expect, test } from "vitest";
 import { OPTION_FAST_OPEN_CONNECT } from "../../src/layout/option.ts";
 import {
