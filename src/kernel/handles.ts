@@ -5,7 +5,7 @@ import { ADDRESS_ANY_V4, ADDRESS_ANY_V6 } from "../layout/config.ts";
 import { RESULT_BASE, SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
 import { INFO_SIZE_BYTES } from "../layout/option.ts";
 import { TCPI_SIZE_BYTES } from "../layout/tcpInfo.ts";
-import { EAGAIN } from "../layout/status.ts";
+import { EAGAIN, EBADF } from "../layout/status.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
 import type { KernelExports } from "../wasm/exports.ts";
 
@@ -37,6 +37,8 @@ export interface HandlesHost {
   readonly memory: KernelMemory;
   readonly exports: KernelExports;
   readonly nowNs: number;
+  /** It has ended: nobody gives it turns. */
+  readonly isClosed: boolean;
   /** undefined: this kernel is alone and picks ports itself. */
   readonly opener: Opener | undefined;
   readonly control: { readonly ports: { hold(request: PortRequest): void; release(request: PortRequest): void } };
@@ -126,9 +128,10 @@ export class Handles {
 
   /**
    * @param addressIndex own address, in the order given to createStack; -1: any (-2: of IPv4, -3: of IPv6).
-   * @returns listener handle or status.
+   * @returns listener handle or status; EBADF when stack or kernel have ended, as of all calls that open something.
    */
   listen(port: number, backlog = 1024, addressIndex = -1): number {
+    if (this.#host.isClosed) return EBADF;
     const handle = this.exports.tcpListen(addressIndex, port, backlog);
     if (handle >= 0) this.#bound.set(handle, this.#claim("tcp", addressIndex, port));
     return handle;
@@ -154,6 +157,7 @@ export class Handles {
    * thread: connectAsync() waits.
    */
   connect(remoteAddress: Uint8Array, remotePort: number, localPort = 0, addressIndex = -1): number {
+    if (this.#host.isClosed) return EBADF;
     const opener = this.#host.opener;
     if (opener) return opener.connect(remoteAddress, remotePort, localPort, addressIndex);
     return this.connectFrom(remoteAddress, remotePort, localPort, addressIndex);
@@ -268,7 +272,9 @@ export class Handles {
     return status < 0 ? status : INFO_AT;
   }
 
+  /** @returns handle or status. */
   udpBind(port: number, addressIndex = -1): number {
+    if (this.#host.isClosed) return EBADF;
     const handle = this.exports.udpBind(addressIndex, port);
     if (handle >= 0) this.#bound.set(handle, this.#claim("udp", addressIndex, this.exports.udpLocalPort(handle)));
     return handle;
@@ -279,6 +285,7 @@ export class Handles {
    * device leaves any choice (an 82599 hashes UDP by addresses alone). @param remoteAddress 16 bytes.
    */
   udpBindToward(remoteAddress: Uint8Array, remotePort: number, addressIndex = -1): number {
+    if (this.#host.isClosed) return EBADF;
     return this.#host.opener?.bindToward(remoteAddress, remotePort, addressIndex) ?? this.udpBind(0, addressIndex);
   }
 

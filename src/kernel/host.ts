@@ -105,6 +105,7 @@ export class KernelHost implements Drivable {
   #migration: MigrationAgent | undefined;
   /** The last turn has found nothing in the device and in the lanes. */
   #quiet = false;
+  #isClosed = false;
   #nowNs = 0;
 
   /**
@@ -306,7 +307,13 @@ export class KernelHost implements Drivable {
     for (const change of changes) applyChange(this.exports, this.memory, change);
   }
 
+  /** It has ended: nobody gives it turns. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   close(): void {
+    this.#isClosed = true;
     this.#port?.close();
     this.#port = undefined;
   }

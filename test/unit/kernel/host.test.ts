@@ -184,3 +184,17 @@ describe("KernelHost", () => {
     expect(client.failure).toBeUndefined();
   });
 });
+
+it("a kernel whose stack is closed opens nothing any more", async () => {
+  const pair = await createStackPair();
+  const { handles } = pair.client.kernels[0] as KernelHost;
+  await pair.close();
+  const server = parseAddress("10.7.0.2");
+  expect([
+    handles.listen(80),
+    handles.connect(server, 80),
+    handles.udpBind(53),
+    handles.udpBindToward(server, 53),
+  ]).toEqual([EBADF, EBADF, EBADF, EBADF]);
+  expect(await handles.connectAsync(server, 80)).toBe(EBADF);
+});
