@@ -221,13 +221,7 @@ class Run {
     this.#server.clients.startMeasuring();
     world.accounts.startMeasuring(nowNs);
     for (const lock of world.locks) lock.resetStatistics();
-    world.ringFull = 0;
-    world.backlogFull = 0;
-    world.reset = 0;
-    world.packets = 0;
-    world.localPackets = 0;
-    world.softirqNs = 0;
-    world.lookUpNs = 0;
+    world.tally.startMeasuring();
     this.#fromNs = nowNs;
     this.#dropsBefore = this.#drops();
     this.#retransmitsBefore = this.#server.clients.retransmits;
@@ -236,7 +230,7 @@ class Run {
 
   /** Packets lost, or sent again; in a finite run, since the start. */
   #losses(): number {
-    const { backlogFull, ringFull } = this.#world;
+    const { backlogFull, ringFull } = this.#world.tally;
     return this.#server.clients.retransmits + ringFull + backlogFull + this.#drops();
   }
 
@@ -317,7 +311,7 @@ class Run {
     this.#checkRoom();
     checkWaiters(world);
     const { clients } = this.#server;
-    const { accounts, costs } = world;
+    const { accounts, costs, tally } = world;
     const point = this.#point;
     const spanNs = nowNs - this.#fromNs;
     const coreShares = Array.from({ length: point.cores }, (_, core) => accounts.sharesOf(core, nowNs));
@@ -341,19 +335,19 @@ class Run {
       locks: this.#lockReports(spanNs),
       latencyCdf: clients.latency.cdf(LATENCY_POINTS),
       losses: {
-        ringFull: world.ringFull,
-        backlogFull: world.backlogFull,
+        ringFull: tally.ringFull,
+        backlogFull: tally.backlogFull,
         acceptQueueFull: this.#drops() - this.#dropsBefore,
         synRetransmits: clients.retransmits - this.#retransmitsBefore,
-        connectionsReset: world.reset,
+        connectionsReset: tally.connectionsReset,
       },
-      localPacketShare: world.packets > 0 ? world.localPackets / world.packets : 0,
-      softirqShare: world.softirqNs / (spanNs * point.cores),
-      lookUpShare: world.lookUpNs / (spanNs * point.cores),
+      localPacketShare: tally.packets > 0 ? tally.localPackets / tally.packets : 0,
+      softirqShare: tally.softirqNs / (spanNs * point.cores),
+      lookUpShare: tally.lookUpNs / (spanNs * point.cores),
       cyclesPerConn: simulated > 0 ? (busyNs * costs.clockGhz) / simulated : 0,
       warmUpS,
       measuredS: spanNs / 1e9,
-      simulatedPackets: world.simulatedPackets,
+      simulatedPackets: tally.simulatedPackets,
       wallMs: ((this.#hooks.wallNs?.() ?? 0) - this.#startWallNs) / 1e6,
       trace: accounts.trace.sort((a, b) => a.ts - b.ts || a.tid - b.tid),
     };

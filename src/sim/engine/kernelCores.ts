@@ -73,7 +73,7 @@ export class KernelCores {
     ) {
       const end = this.#packet(core, now);
       world.freeNs[core] = end;
-      world.softirqNs += end - now;
+      world.tally.softirqNs += end - now;
       world.accounts.note(core, "packet", "softirq", now, end);
       return end;
     }

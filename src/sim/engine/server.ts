@@ -308,7 +308,7 @@ function toServer(world: World, words: Int32Array, at: number, leavesNs: number,
   const arrivalNs = world.link.toServer(leavesNs);
   const queue = world.queueOf(slot);
   if (!(world.rxQueues[queue] as FrameQueue).push(words, at, arrivalNs, entry)) {
-    world.ringFull++;
+    world.tally.ringFull++;
     return;
   }
   world.callCore(queue, arrivalNs);

@@ -102,7 +102,7 @@ export class Softirq {
       }
       kernel.stage(queue);
     }
-    world.simulatedPackets += count;
+    world.tally.simulatedPackets += count;
     t += accounts.spend(core, STACK, stackNs);
     if (locks > 0 && world.traits.listenerLocked) {
       listener.spin.acquisitions += locks;
@@ -133,7 +133,7 @@ export class Softirq {
       const target = this.#targetOf(slot, core);
       if (target !== core) return this.#handOn(core, target, t, queue);
     }
-    world.simulatedPackets++;
+    world.tally.simulatedPackets++;
     t += world.accounts.spend(core, STACK, world.ns.rxPacketCycles);
     t = world.readPacket(core, t);
     if (kind === KIND_SYN) return this.#syn(slot, core, t, queue, false);
@@ -171,7 +171,7 @@ export class Softirq {
     const backlog = handedOn[target] as FrameQueue;
     const interrupt = backlog.count === 0 ? ns.interruptCycles : 0;
     const t = now + accounts.spend(core, STACK, ns.rxPacketCycles * 0.5 + interrupt);
-    if (!queue.passOn(backlog, t)) this.#world.backlogFull++;
+    if (!queue.passOn(backlog, t)) this.#world.tally.backlogFull++;
     this.#world.callCore(target, t);
     return t;
   }
@@ -254,7 +254,7 @@ export class Softirq {
     // Even in the own cache a line takes its time.
     const lineNs = Math.max(this.#meanLineNs(core), ns.lineLocalCycles);
     const spentNs = accounts.spend(core, CACHE_MISS, listeners.length * ns.listenerScanLines * lineNs);
-    this.#world.lookUpNs += spentNs;
+    this.#world.tally.lookUpNs += spentNs;
     return now + spentNs;
   }
 
@@ -275,7 +275,7 @@ export class Softirq {
       queue.passOn(listener.backlog, t);
     } else {
       queue.drop();
-      this.#world.backlogFull++;
+      this.#world.tally.backlogFull++;
     }
     listener.lastCore = core;
     listener.spin.release(core, t);
@@ -348,7 +348,7 @@ export class Softirq {
         continue;
       }
       if (mask & (EVENT_ERROR | EVENT_PEER_CLOSED)) connections.set(slot, F.ENDED, 1);
-      if (mask & EVENT_ERROR) this.#world.reset++;
+      if (mask & EVENT_ERROR) this.#world.tally.connectionsReset++;
       const readable = (mask & EVENT_READABLE) !== 0 && (words[at + 2] as number) > 0;
       if (readable || mask & (EVENT_ERROR | EVENT_PEER_CLOSED | EVENT_CONNECTED)) t = this.#readable(slot, core, t);
     }

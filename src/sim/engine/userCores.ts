@@ -87,7 +87,7 @@ export class UserCores {
       world.notePacket(entry & SLOT_MASK, core);
       kernel.stage(queue);
     }
-    world.simulatedPackets += count;
+    world.tally.simulatedPackets += count;
     let t = now + accounts.spend(core, STACK, EMPTY_ROUND_NS + count * ns.userRxPacketCycles);
     for (let i = 0; i < count; i++) t = world.readPacket(core, t);
     t += accounts.spend(core, STACK, opened * ns.userConnCycles);
@@ -122,7 +122,7 @@ export class UserCores {
         continue;
       }
       if (mask & (EVENT_ERROR | EVENT_PEER_CLOSED)) connections.set(slot, F.ENDED, 1);
-      if (mask & EVENT_ERROR) this.#world.reset++;
+      if (mask & EVENT_ERROR) this.#world.tally.connectionsReset++;
       const readable = (mask & EVENT_READABLE) !== 0 && (words[at + 2] as number) > 0;
       if (!readable && !(mask & (EVENT_ERROR | EVENT_PEER_CLOSED | EVENT_CONNECTED))) continue;
       if (connections.get(slot, F.QUEUED) === 1) continue;

@@ -18,6 +18,7 @@ import { Link } from "./link.ts";
 import { SpinLock } from "./lock.ts";
 import type { Listener, Process } from "./process.ts";
 import type { ServerKernel } from "./serverKernel.ts";
+import { Tally } from "./tally.ts";
 import { TransmitSteering } from "./transmitSteering.ts";
 import { Steering } from "./wire.ts";
 
@@ -89,16 +90,7 @@ export class World {
   kernels: readonly ServerKernel[] = [];
   listeners: readonly Listener[] = [];
   processes: readonly Process[] = [];
-  simulatedPackets = 0;
-  ringFull = 0;
-  backlogFull = 0;
-  reset = 0;
-  /** Packets for connections that a process has, and those of them that came to the process's core. */
-  packets = 0;
-  localPackets = 0;
-  /** Time spent in softirqs, and in looking listeners up, all cores together. */
-  softirqNs = ZERO;
-  lookUpNs = ZERO;
+  readonly tally = new Tally();
   readonly #tickNs: number;
 
   constructor(options: WorldOptions) {
@@ -198,8 +190,8 @@ export class World {
   notePacket(slot: number, core: number): void {
     const process = this.processes[this.connections.get(slot, F.PROCESS)];
     if (!process) return;
-    this.packets++;
-    if (process.core === core) this.localPackets++;
+    this.tally.packets++;
+    if (process.core === core) this.tally.localPackets++;
   }
 
   /** True while the core has nothing to do. */
@@ -266,7 +258,7 @@ export class World {
       }
       kernel.taken(runBytes);
     }
-    this.simulatedPackets += frames;
+    this.tally.simulatedPackets += frames;
     return frames;
   }
 
