@@ -70,8 +70,6 @@ import { loadOrdered } from "../mem/ordered.ts";
 
 /** Smaller announcements are taken for this: a few bytes per packet would be an attack on us (CVE-2019-11479). */
 const MSS_MIN: u32 = 64;
-/** Ports tried before an active open is refused. */
-const PORT_TRIES_MAX: u32 = 4096;
 /** RSTs per kernel and second for SYNs to closed ports. */
 const RST_PER_SECOND: u32 = 1000;
 /**
@@ -448,13 +446,12 @@ let portCounter: u32 = 0;
 /**
  * An ephemeral port that is free towards this peer (RFC 6056 3.3.3, algorithm 3: a secret offset per peer, then
  * counting).
- * @returns both ports as in a segment from the peer, 0: none free among those tried.
+ * @returns both ports as in a segment from the peer, 0: none is free.
  */
 function pickPort(remote: usize, localIndex: u32, remoteBits: u32): u32 {
   const range = ephemeralPortLast - ephemeralPortFirst + 1;
   const offset = <u32>sipHash(addressPair(remote, localIndex), ((<u64>remoteBits) << 32) | 0x706f7274);
-  const tries = min(range, PORT_TRIES_MAX);
-  for (let i: u32 = 0; i < tries; i++) {
+  for (let i: u32 = 0; i < range; i++) {
     const port = ephemeralPortFirst + ((offset + portCounter) % range);
     portCounter++;
     const ports = remoteBits | ((<u32>bswap<u16>(<u16>port)) << 16);

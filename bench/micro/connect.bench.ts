@@ -1,5 +1,6 @@
 import { createSegment } from "../../src/device/card/segment.ts";
 import { CardReplySteering } from "../../src/device/card/replySteering.ts";
+import { createStack } from "../../src/stack.ts";
 import type { Card } from "../../src/device/card/card.ts";
 import { parseAddress } from "../../src/ip/address.ts";
 import { HomePorts } from "../../src/kernel/homePorts.ts";
@@ -72,6 +73,31 @@ function inverted(ports: HomePorts, used: Uint8Array, items: number): number {
   return sum;
 }
 
+/** A connect() and an abort() in one of the kernels of a stack that has `count` connections to the same service. */
+async function opening(queues: number, count: number): Promise<(items: number) => number> {
+  const segment = await createSegment({ shared: false });
+  const stack = await createStack({
+    ...{ device: segment.createCard({ queues, flowGroups: false }), address: "10.7.0.1/24", seed: 7 },
+    ...{ drive: "manual", balancer: "static" },
+    tuning: {
+      ...{ memoryBytes: 64 << 20, connectionsMax: 32_000, streamPoolBytes: 4 << 20 },
+      ...{ rxRingBytes: 64 << 10, txRingBytes: 1 << 20 },
+    },
+  });
+  for (let opened = 0; opened < count; opened++) stack.kernels[opened % queues]?.handles.connect(REMOTE, REMOTE_PORT);
+  const { handles } = stack.kernels[QUEUE % queues] as (typeof stack.kernels)[0];
+  return (items) => {
+    let sum = 0;
+    for (let left = items; left > 0; left--) {
+      const handle = handles.connect(REMOTE, REMOTE_PORT);
+      if (handle >= 0 && handles.abort(handle) === 0) sum++;
+    }
+    // What is told of them, and the answers that nobody gives.
+    stack.turn(1e9);
+    return sum;
+  };
+}
+
 export const suite: MicroSuite = {
   name: "connect",
   async cases() {
@@ -94,6 +120,14 @@ export const suite: MicroSuite = {
         const byTable = () => blindByTable(steering, random, used, items);
         cases.push({ name: `drawing and hashing, ${name}`, items, run: byTable });
         cases.push({ name: `inversion, ${name}`, items, run: () => inverted(ports, used, items) });
+      }
+    }
+    for (const queues of [1, 4]) {
+      for (const count of [0, 28_000]) {
+        const open = await opening(queues, count);
+        const items = 100;
+        const name = `connect() and abort(), ${queues} kernels, ${RANGE_PORTS - count} ports free`;
+        cases.push({ name, items, run: () => open(items) });
       }
     }
     return cases;

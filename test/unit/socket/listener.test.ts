@@ -130,6 +130,19 @@ describe("Listener", () => {
 });
 
 describe("one socket over several kernels", () => {
+  it("has its backlog in each of them", async () => {
+    const { server } = await start({ serverKernels: 3 });
+    await server.listen(80, { backlog: 4 });
+    const controller = new AbortController();
+    const { signal } = controller;
+    const attempts = Array.from({ length: 60 }, () => pair.client.connect({ address: "10.7.0.2", port: 80, signal }));
+    const accepted = async () => (await server.stats()).kernels.map(({ tcpPassiveOpens }) => tcpPassiveOpens);
+    await expect.poll(accepted).toEqual([4, 4, 4]);
+    expect((await server.stats()).total.dropAcceptQueueFull).toBeGreaterThan(0);
+    controller.abort(new Error("done"));
+    await Promise.allSettled(attempts);
+  });
+
   it("accepts in all kernels, where the card brings the connections", async () => {
     const { server, client } = await start({ serverKernels: 4, clientKernels: 2, segment: { portsMax: 8 } });
     const byKernel = [0, 0, 0, 0];

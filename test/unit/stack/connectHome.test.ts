@@ -119,6 +119,8 @@ function openers(client: Stack): Opened[] {
   });
 }
 
+const sumOf = (sent: Readonly<Record<string, number>>) => Object.values(sent).reduce((sum, count) => sum + count, 0);
+
 const CONNECTS = 2000;
 const WAVE = 400;
 
@@ -126,6 +128,7 @@ describe.each(Object.keys(STEERING) as SteeringName[])("connect() on a card stee
   it.each([2, 4, 16])("brings the replies of %i kernels home", async (kernels) => {
     const { client, turn } = await createWorld(kernels, name);
     const states = openers(client);
+    const { sent: before } = (await client.stats()).messages;
     for (let done = 0; done < CONNECTS; done += WAVE) {
       client.kernels.forEach(({ handles }, kernel) => {
         const { open } = states[kernel] as Opened;
@@ -151,6 +154,10 @@ describe.each(Object.keys(STEERING) as SteeringName[])("connect() on a card stee
       const nothing = { tcpNoListener: 0, tcpRstReceived: 0, tcpRstSent: 0, tcpRetransmits: 0 };
       expect({ tcpNoListener, tcpRstReceived, tcpRstSent, tcpRetransmits }).toEqual(nothing);
     }
+    // No message for a connection; where filters are leased, some for each block of 64.
+    const { sent } = (await client.stats()).messages;
+    if (name !== "exact filters") expect(sent).toEqual(before);
+    expect(sumOf(sent) - sumOf(before)).toBeLessThan((kernels * CONNECTS) / 10);
   });
 
   it("refuses with EADDRNOTAVAIL when the ports of a kernel are used up", async () => {
@@ -186,6 +193,20 @@ describe.each(Object.keys(STEERING) as SteeringName[])("connect() on a card stee
       expect(again.filter((handle) => handle === EADDRNOTAVAIL)).toHaveLength(3);
     }
   });
+});
+
+it("a kernel alone finds the last free port of its range, wherever that is", async () => {
+  const range = { ephemeralPortFirst: 40_000, ephemeralPortLast: 49_999 };
+  const { client } = await createWorld(1, "the hash", range);
+  const { handles } = client.kernels[0] as (typeof client.kernels)[0];
+  const open = Array.from({ length: 10_000 }, () => handles.connect(SERVER, 80));
+  expect(open.filter((handle) => handle < 0)).toEqual([]);
+  expect(handles.connect(SERVER, 80)).toBe(EADDRNOTAVAIL);
+  for (const index of [9990, 5000, 10]) {
+    handles.abort(open[index] as number);
+    expect(handles.connect(SERVER, 80)).toBeGreaterThanOrEqual(0);
+    expect(handles.connect(SERVER, 80)).toBe(EADDRNOTAVAIL);
+  }
 });
 
 describe("exact filters of active opens", () => {
