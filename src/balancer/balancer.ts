@@ -141,7 +141,9 @@ export class Balancer {
     this.#loads = new Array(kernels).fill(0);
     this.#pins = new Pins(device, options.pinsMax ?? device.capabilities.exactFilters >> 1);
     const onStray = (kernel: number, group: number, opened: number) => {
-      if (!this.#pins.has(kernel, group) && !this.#settling.has(kernel, group)) this.#strays += opened;
+      // What its old kernel opens while a group moves with its connections moves along.
+      if (this.#pins.has(kernel, group) || this.#settling.has(kernel, group) || this.#isGroupMoving(group)) return;
+      this.#strays += opened;
     };
     const canMigrate = options.migrate !== undefined;
     const forEachPinned: Pins["forEachPair"] = (visit) => this.#pins.forEachPair(visit);
@@ -259,18 +261,19 @@ export class Balancer {
 
   /** Begins the live moves. @returns those that cannot be. */
   #migrate(moves: readonly Move[]): (Move & { refusal: Refusal })[] {
-    const { isMigrating, isGroupMoving = isMigrating, migrate } = this.#options;
+    const { migrate } = this.#options;
     const refused: (Move & { refusal: Refusal })[] = [];
     for (const move of moves) {
       const { group, to } = move;
-      const isMoving = this.#migrating.has(group) || (isGroupMoving?.(group) ?? false);
-      if (!migrate || isMoving || !this.#isPossible(move)) {
+      if (!migrate || this.#isGroupMoving(group) || !this.#isPossible(move)) {
         refused.push({ ...move, refusal: "stale" });
         continue;
       }
       this.#migrating.set(group, move);
       migrate(group, to, (refusal) => {
         this.#migrating.delete(group);
+        // Likewise what has been opened since the last look.
+        this.#observer.settle(move.from, group, this.#queueOf(group) ?? to);
         if (refusal) this.#notMigrated.push({ ...move, refusal: "migration" });
         else this.#migrated.push(move);
       });
@@ -459,6 +462,12 @@ export class Balancer {
 
   #isMigrating(group: number): boolean {
     return this.#migrating.has(group) || this.#options.isMigrating?.(group) === true;
+  }
+
+  /** The same, but for steals. */
+  #isGroupMoving(group: number): boolean {
+    const { isMigrating, isGroupMoving = isMigrating } = this.#options;
+    return this.#migrating.has(group) || isGroupMoving?.(group) === true;
   }
 
   /** The steering of these has changed. Nothing is on its way where kernels have no threads of their own. */

@@ -259,6 +259,30 @@ describe("Balancer", () => {
     expect(bench.card.flowGroupQueue(GROUP)).toBe(home);
   });
 
+  it("what its old kernel opens while a group moves with its connections is no stray", async () => {
+    for (const moves of [false, true]) {
+      const bench = await Bench.create();
+      const from = initialQueue(GROUP, 2);
+      bench.connect(CLIENT_PORT + 7);
+      bench.settle();
+      const look = () => {
+        bench.nowNs += 2e6;
+        bench.balancer.step(bench.nowNs);
+        // Gathered when it is asked for.
+        return bench.seen.at(-1)?.groups.live[GROUP];
+      };
+      look();
+      bench.connect(CLIENT_PORT);
+      bench.turn(bench.client);
+      bench.card.moveFlowGroup(GROUP, 1 - from);
+      if (moves) bench.migrating.add(GROUP);
+      look();
+      bench.turn(bench.server);
+      expect(look()).toBe(1);
+      expect(bench.balancer.stats().strays).toBe(moves ? 0 : 1);
+    }
+  });
+
   it("pins taken away for a migration come back when it is undone, but not those of a dead kernel", async () => {
     const bench = await Bench.create();
     const from = initialQueue(GROUP, 2);
