@@ -23,6 +23,7 @@ import {
   MESSAGE_TYPE_RESET,
   MESSAGE_TYPE_REVOKED,
 } from "../layout/message.ts";
+import { EADDRINUSE } from "../layout/status.ts";
 import { type Endpoint, type Message, CONTROL_VERSION as VERSION } from "./endpoint.ts";
 import { decodePortMessage, encodeClaimed, encodePortMessage, type PortMessage } from "./portMessages.ts";
 import { PortRegistry } from "./ports.ts";
@@ -47,6 +48,12 @@ const TYPES = [
   MESSAGE_TYPE_FAILED,
   MESSAGE_TYPE_LISTENERS_ASK,
 ] as const;
+/**
+ * So long a claim waits for other kernels to close the wildcard in its way: an application that changes from one to the
+ * other runs in all of them, some of them a turn, or a full processor, behind. Then it is EADDRINUSE.
+ */
+const RIVALS_WAIT_NS = 500e6;
+
 /** Without a port in its payload. */
 const BARE: readonly number[] = [MESSAGE_TYPE_RECLAIMED, MESSAGE_TYPE_LISTENERS_ASK];
 
@@ -61,6 +68,8 @@ export class PortOwner {
   #missing = new Set<number>();
   /** Claims that wait until all have. */
   #waiting: Told[] = [];
+  /** Claims with other kernels' wildcards in their way. */
+  #blocked: { readonly told: Told; untilNs: number }[] = [];
   /** Told to us before we have heard that we are the owner. */
   #early: Told[] = [];
   #lives = new Map<number, number>();
@@ -81,7 +90,10 @@ export class PortOwner {
   setView({ owner, ownerSince, members, term }: View): void {
     const lives = new Map(members.map(({ kernelId, life }) => [kernelId, life] as const));
     const owned = this.#owns && this.#ownerSince === ownerSince;
-    if (this.#owns && !owned) this.#waiting = [];
+    if (this.#owns && !owned) {
+      this.#waiting = [];
+      this.#blocked = [];
+    }
     this.#ownerSince = ownerSince;
     this.#owns = owner === this.#endpoint.kernelId;
     if (this.#owns && !owned) {
@@ -95,12 +107,27 @@ export class PortOwner {
         this.#registry.releaseAll(kernelId);
         this.#missing.delete(kernelId);
         this.#waiting = this.#waiting.filter(({ from }) => from !== kernelId);
+        this.#blocked = this.#blocked.filter(({ told }) => told.from !== kernelId);
       }
     } else {
       this.#serving = false;
     }
     this.#lives = lives;
     this.#serveWhenComplete();
+  }
+
+  /** @param nowNs of the kernel's turn. */
+  turn(nowNs: number): void {
+    if (this.#blocked.length === 0) return;
+    for (const blocked of this.#blocked) if (blocked.untilNs === 0) blocked.untilNs = nowNs + RIVALS_WAIT_NS;
+    const isDue = ({ untilNs }: { untilNs: number }) => untilNs <= nowNs;
+    for (const { told } of this.#blocked.filter(isDue)) this.#answer(told, EADDRINUSE, 0);
+    this.#blocked = this.#blocked.filter((blocked) => !isDue(blocked));
+  }
+
+  /** When a turn is due, in ns; Infinity: never. */
+  get nextTurnNs(): number {
+    return this.#blocked.reduce((soonest, { untilNs }) => Math.min(soonest, untilNs), Number.POSITIVE_INFINITY);
   }
 
   #hear({ from, life, type, correlation, payload }: Message): void {
@@ -141,12 +168,22 @@ export class PortOwner {
   #serveWhenComplete(): void {
     this.#serving = this.#owns && this.#missing.size === 0;
     if (!this.#serving) return;
-    for (const { from, type, correlation, message } of this.#waiting.splice(0)) {
-      if (type === MESSAGE_TYPE_LISTENERS_ASK) this.#tellListeners(from, correlation);
-      if (!message) continue;
-      const { result, turn } = this.#registry.claim(message.holder, message);
-      this.#endpoint.tell(from, MESSAGE_TYPE_CLAIMED, VERSION, correlation, encodeClaimed(result, turn));
-    }
+    for (const { told, untilNs } of this.#blocked.splice(0)) this.#serve(told, untilNs);
+    for (const told of this.#waiting.splice(0)) this.#serve(told, 0);
+  }
+
+  /** @param untilNs when a claim that is blocked is refused; 0: told in the next turn. */
+  #serve(told: Told, untilNs: number): void {
+    const { from, type, correlation, message } = told;
+    if (type === MESSAGE_TYPE_LISTENERS_ASK) this.#tellListeners(from, correlation);
+    if (!message) return;
+    const { result, turn, mayPass } = this.#registry.claim(message.holder, message);
+    if (mayPass) this.#blocked.push({ told, untilNs });
+    else this.#answer(told, result, turn);
+  }
+
+  #answer({ from, correlation }: Told, result: number, turn: number): void {
+    this.#endpoint.tell(from, MESSAGE_TYPE_CLAIMED, VERSION, correlation, encodeClaimed(result, turn));
   }
 
   #tellListeners(to: number, correlation: number): void {

@@ -52,6 +52,8 @@ export type Claim = {
   readonly result: number;
   /** Of a drawn port: its place in the holder's series. */
   readonly turn: number;
+  /** Refused only because of wildcards that other kernels have: an application that changes them does so everywhere. */
+  readonly mayPass?: boolean;
 };
 
 export function portKey({ protocol, address, port, ipv6Only }: PortRequest): string {
@@ -93,7 +95,7 @@ export class PortRegistry {
   /** Claims a port. @returns it, or EADDRINUSE: the holder has it, or the whole stack has, or a rival is taken. */
   claim(holder: number, request: PortRequest): Claim {
     const turn = this.#turnOf(holder, portKey(request));
-    const port = request.port === 0 ? this.#drawnPort(request, turn) : request.port;
+    const port = request.port === 0 ? this.#drawnPort(holder, request, turn) : request.port;
     if (port < 0) return { result: port, turn: 0 };
     const key = portKey({ ...request, port });
     const failed = this.#failed.get(key);
@@ -101,7 +103,13 @@ export class PortRegistry {
     this.#failed.delete(key);
     const holders = this.#shared.get(key)?.holders ?? new Set();
     const taken = holder === HOLDER_STACK ? holders.size > 0 : holders.has(holder) || holders.has(HOLDER_STACK);
-    if (taken || this.#hasRival({ ...request, port })) return { result: EADDRINUSE, turn: 0 };
+    if (taken) return { result: EADDRINUSE, turn: 0 };
+    // A port that was drawn has no rivals, or those that are there draw it themselves before they close it.
+    const rivals = request.port === 0 ? [] : this.#rivalHolders(request);
+    if (rivals.length > 0) {
+      const mayPass = ![holder, ...rivals].includes(HOLDER_STACK) && !rivals.includes(holder);
+      return { result: EADDRINUSE, turn: 0, mayPass };
+    }
     this.restore(holder, { ...request, port });
     if (request.port === 0) this.noteDrawn(holder, { ...request, port }, turn);
     return { result: port, turn };
@@ -134,8 +142,10 @@ export class PortRegistry {
   /** Believes a holder that it has a port. */
   restore(holder: number, request: PortRequest): void {
     const key = portKey(request);
-    const holders = this.#shared.get(key)?.holders ?? new Set();
-    this.#shared.set(key, { request, holders: holders.add(holder) });
+    const known = this.#shared.get(key);
+    const holders = known?.holders ?? new Set();
+    // A socket of the handle level has no terms; how others listen there stays known.
+    this.#shared.set(key, { request: request.terms || !known ? request : known.request, holders: holders.add(holder) });
   }
 
   /** Believes a holder that `port` was drawn for its request number `turn` of this series. */
@@ -165,21 +175,25 @@ export class PortRegistry {
     return this.#drawnBy.get(holder)?.get(series) ?? 0;
   }
 
-  #drawnPort(request: PortRequest, turn: number): number {
-    const known = this.#drawn.get(portKey(request))?.[turn];
-    if (known !== undefined) return known;
+  #drawnPort(holder: number, request: PortRequest, turn: number): number {
+    const series = portKey(request);
+    const known = this.#drawn.get(series)?.[turn];
+    // Who has drawn it, closed it, and uses it for the other wildcard runs ahead of us in the same program. Otherwise
+    // nobody has this port in our way any more: all who come get another.
+    const isAhead = (rival: number) => rival !== holder && this.#turnOf(rival, series) > turn;
+    if (known !== undefined && this.#rivalHolders({ ...request, port: known }).every(isAhead)) return known;
     for (let attempt = 0; attempt < DRAWS_MAX; attempt++) {
       const port = this.#drawPort();
       // Even ones are for sockets that no registry is asked for (kernel/datagramPorts.ts), while there are others.
       const isSpare = port % 2 === 0 && attempt < DRAWS_MAX / 2;
       const drawn = { ...request, port };
-      if (!isSpare && !this.#shared.has(portKey(drawn)) && !this.#hasRival(drawn)) return port;
+      if (!isSpare && !this.#shared.has(portKey(drawn)) && this.#rivalHolders(drawn).length === 0) return port;
     }
     return EADDRINUSE;
   }
 
-  #hasRival(request: PortRequest): boolean {
-    return rivalsOf(request).some((rival) => this.#shared.has(portKey(rival)));
+  #rivalHolders(request: PortRequest): number[] {
+    return rivalsOf(request).flatMap((rival) => [...(this.#shared.get(portKey(rival))?.holders ?? [])]);
   }
 }
 

@@ -193,6 +193,7 @@ export class KernelHost implements Drivable {
       if (this.#migration) this.#quiet = received === 0 && !this.#lanesUsed();
       const events = this.exports.poll(nowNs, this.#budgetFrames);
       if (events > 0) this.#dispatch(events);
+      this.control.portOwner.turn(nowNs);
       this.network?.turn(nowNs);
       this.pinger?.turn(this, nowNs);
       const flushed = this.exports.flush();
@@ -208,8 +209,8 @@ export class KernelHost implements Drivable {
   nextTimerNs(): number {
     const never = Number.POSITIVE_INFINITY;
     const ownNs = Math.min(this.opener?.nextTurnNs ?? never, this.network?.nextTurnNs ?? never);
-    const pingNs = this.pinger?.nextTurnNs ?? never;
-    const deadlineNs = Math.min(this.exports.nextDeadlineNs(), ownNs, pingNs);
+    const askedNs = Math.min(this.pinger?.nextTurnNs ?? never, this.control.portOwner.nextTurnNs);
+    const deadlineNs = Math.min(this.exports.nextDeadlineNs(), ownNs, askedNs);
     return this.#migration ? Math.min(deadlineNs, this.#migration.deadlineNs) : deadlineNs;
   }
 

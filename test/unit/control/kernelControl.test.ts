@@ -4,7 +4,7 @@ import { Endpoint } from "../../../src/control/endpoint.ts";
 import { KernelControl } from "../../../src/control/kernelControl.ts";
 import type { PortRequest } from "../../../src/control/ports.ts";
 import type { View } from "../../../src/control/view.ts";
-import { ENOBUFS } from "../../../src/layout/status.ts";
+import { EADDRINUSE, ENOBUFS } from "../../../src/layout/status.ts";
 import { MessageKernel } from "../../helpers/messageKernels.ts";
 
 const HTTP = { protocol: "tcp", address: "::", port: 80 } as const;
@@ -38,14 +38,17 @@ class World {
     for (const { kernelId } of members) this.control(kernelId).setView(this.#view, () => {});
   }
 
+  nowNs = 0;
+
   control(kernelId: number): KernelControl {
     return this.controls[kernelId] as KernelControl;
   }
 
   /** One turn of a kernel. @returns messages handled. */
   async turn(kernelId: number): Promise<number> {
-    const { endpoint } = this.control(kernelId);
+    const { endpoint, portOwner } = this.control(kernelId);
     const handled = endpoint.poll();
+    portOwner.turn(this.nowNs);
     endpoint.flush();
     await new Promise((resolve) => setImmediate(resolve));
     return handled;
@@ -89,6 +92,67 @@ describe("a kernel that asks the owner", () => {
   });
 });
 
+describe("an application that changes wildcards", () => {
+  const ipv4 = { ...HTTP, address: "0.0.0.0" } as const;
+
+  /** All listen on "::", and kernel 1 is the first to change. */
+  async function changing() {
+    const world = new World(3);
+    const ports = world.controls.map((control) => control.ports);
+    for (const proxy of ports) void proxy.claim(HTTP);
+    await world.settle(0, 1, 2);
+    const results: (number | undefined)[] = [];
+    const change = (kernelId: number) => {
+      ports[kernelId]?.release(HTTP);
+      void ports[kernelId]?.claim(ipv4).then(({ result }) => {
+        results[kernelId] = result;
+      });
+    };
+    change(1);
+    await world.settle(0, 1, 2);
+    expect(results).toEqual([]);
+    return { world, ports, results, change };
+  }
+
+  it("listens on the other in all kernels, whoever is first", async () => {
+    const { world, results, change } = await changing();
+    change(2);
+    await world.settle(0, 1, 2);
+    change(0);
+    await world.settle(0, 1, 2);
+    expect(results).toEqual([80, 80, 80]);
+  });
+
+  it("waits for no kernel that is gone, and asks the next owner", async () => {
+    const { world, results, change } = await changing();
+    change(2);
+    await world.settle(0, 1, 2);
+    world.announce(1, [1, 2]);
+    await world.settle(1, 2);
+    expect(results.slice(1)).toEqual([80, 80]);
+  });
+
+  it("is refused after half a second where others stay with theirs", async () => {
+    const { world, results } = await changing();
+    expect(world.control(0).portOwner.nextTurnNs).toBe(500e6);
+    world.nowNs = 500e6 - 1;
+    await world.settle(0, 1, 2);
+    expect(results).toEqual([]);
+    world.nowNs++;
+    await world.settle(0, 1, 2);
+    expect(results).toEqual([undefined, EADDRINUSE]);
+    expect(world.control(0).portOwner.nextTurnNs).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  it("is refused at once where it has both itself", async () => {
+    const { world, ports, results } = await changing();
+    const own = ports[2]?.claim(ipv4);
+    await world.settle(0, 1, 2);
+    expect((await own)?.result).toBe(EADDRINUSE);
+    expect(results).toEqual([]);
+  });
+});
+
 describe("a kernel that joins", () => {
   const v4: PortRequest = { ...HTTP, address: "0.0.0.0", terms: { backlog: 4, options: [[3, -1]] } };
   const v6: PortRequest = { ...HTTP, ipv6Only: true, terms: { backlog: 65535, options: [] } };
@@ -103,6 +167,15 @@ describe("a kernel that joins", () => {
 
   it("is told how others listen, not only where", async () => {
     const world = await listening();
+    const missing = world.control(2).missingPorts();
+    await world.settle(0, 1, 2);
+    expect(await missing).toMatchObject([v4, v6, dns]);
+  });
+
+  it("is told so also when another has it at the handle level", async () => {
+    const world = await listening();
+    world.control(0).ports.hold({ ...HTTP, address: "0.0.0.0" });
+    await world.settle(0, 1, 2);
     const missing = world.control(2).missingPorts();
     await world.settle(0, 1, 2);
     expect(await missing).toMatchObject([v4, v6, dns]);

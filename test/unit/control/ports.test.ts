@@ -61,6 +61,38 @@ describe("PortRegistry", () => {
     expect(claim(registry, 0, { ...any, address: "::" })).toBe(40003);
   });
 
+  it("tells whether a rival may pass: one that only other kernels have", () => {
+    const registry = createRegistry();
+    const both = { ...http, address: "::" };
+    registry.claim(0, http);
+    expect(registry.claim(1, both)).toMatchObject({ result: EADDRINUSE, mayPass: true });
+    expect(registry.claim(0, both)).toMatchObject({ result: EADDRINUSE, mayPass: false });
+    expect(registry.claim(HOLDER_STACK, both)).toMatchObject({ result: EADDRINUSE, mayPass: false });
+  });
+
+  it("gives kernels that look for a free port all the same, also for the other wildcard", () => {
+    const registry = createRegistry();
+    const drawn = { ...any, address: "::" };
+    const port = claim(registry, 0, drawn);
+    registry.release(0, { ...drawn, port });
+    expect(claim(registry, 0, { ...any, port })).toBe(port);
+    // This one comes when the first has changed already.
+    expect(claim(registry, 1, drawn)).toBe(port);
+    registry.release(1, { ...drawn, port });
+    expect(claim(registry, 1, { ...any, port })).toBe(port);
+  });
+
+  it("draws another for all who come when a drawn port has got a rival", () => {
+    const registry = createRegistry();
+    const drawn = { ...any, address: "::" };
+    const port = claim(registry, 0, drawn);
+    registry.release(0, { ...drawn, port });
+    expect(claim(registry, 2, { ...any, port })).toBe(port);
+    const other = claim(registry, 1, drawn);
+    expect(other).toBeGreaterThan(port);
+    expect(claim(registry, 3, drawn)).toBe(other);
+  });
+
   it("gives a released port again", () => {
     const registry = createRegistry();
     claim(registry, 0, http);
