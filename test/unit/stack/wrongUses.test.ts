@@ -18,7 +18,7 @@ const { createFrameDevice, createSegment, createStack, openTap, parseAddress, pa
 const tuning = { memoryBytes: 32 << 20, connectionsMax: 256 };
 const ADDRESS = "10.7.0.9/24";
 /** Long enough for a busy machine; what hangs is caught by it. */
-const PENDING_MS = 5000;
+const PENDING_MS = 30_000;
 
 let segment: Segment;
 /** Two kernels on two queues. */
