@@ -1,11 +1,10 @@
-// Builds dist/: compiles src/ with tsc, bundles the report page for browsers and the simulator's engine with esbuild,
-// and removes what is left over from sources that are gone, so that a package never carries them.
+// Builds dist/: compiles src/ with tsc, bundles the report page for browsers with esbuild, and removes what is left
+// over from sources that are gone, so that a package never carries them.
 import { spawnSync } from "node:child_process";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
-import { bundleSim, inSimBundle } from "./bundleSim.mjs";
 import { filesBelow, root } from "./upToDate.mjs";
 
 const page = { source: "src/report/page", bundle: "dist/report/page.js" };
@@ -27,12 +26,10 @@ await build({
   logLevel: "warning",
 });
 
-await bundleSim();
-
 const expected = new Set([page.bundle]);
 for (const file of filesBelow("src")) {
   if (!file.endsWith(".ts") || file.startsWith(`${page.source}/`)) continue;
   const stem = file.replace(/^src/, "dist").slice(0, -".ts".length);
-  for (const ending of [".js", ".js.map", ".d.ts"]) if (!inSimBundle(stem + ending)) expected.add(stem + ending);
+  for (const ending of [".js", ".js.map", ".d.ts"]) expected.add(stem + ending);
 }
 for (const file of filesBelow("dist")) if (!expected.has(file)) rmSync(join(root, file));

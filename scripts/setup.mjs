@@ -88,14 +88,7 @@ try {
   }
   await runWhenChanged({
     name: "typescript",
-    inputs: [
-      "src",
-      "tsconfig.json",
-      "tsconfig.build.json",
-      "scripts/buildTs.mjs",
-      "scripts/bundleSim.mjs",
-      "package-lock.json",
-    ],
+    inputs: ["src", "tsconfig.json", "tsconfig.build.json", "scripts/buildTs.mjs", "package-lock.json"],
     outputs: ["dist"],
     build: () => {
       console.error("setup: building TypeScript and the report page");
