@@ -29,9 +29,14 @@ function cellsOf(count: number, change: Readonly<Record<string, unknown>> = {}) 
   return planCells(points, 1, "test");
 }
 
-async function sweep(executor: Executor, cells: ReturnType<typeof cellsOf>, signal = new AbortController().signal) {
+/** @param notes what the sweep says comes here, as it is said. */
+async function sweep(
+  executor: Executor,
+  cells: ReturnType<typeof cellsOf>,
+  signal = new AbortController().signal,
+  notes: string[] = [],
+) {
   const told: CellResult[] = [];
-  const notes: string[] = [];
   const events = {
     onCell: (cell: CellResult) => told.push(cell),
     onProgress: () => {},
@@ -39,7 +44,7 @@ async function sweep(executor: Executor, cells: ReturnType<typeof cellsOf>, sign
     nowMs: () => 0,
   };
   await runSweep(cells, executor, undefined, events, signal);
-  return { rates: told.map(({ result }) => result.connsPerSec), notes };
+  return { rates: told.map(({ result }) => result.connsPerSec) };
 }
 
 const expected = (cells: ReturnType<typeof cellsOf>) => cells.map(({ point: { cores, seed } }) => 1000 * cores + seed);
@@ -161,12 +166,11 @@ describe("a queue", () => {
     if (missing !== undefined) return context.skip(missing);
     const executor = await connect();
     const cells = cellsOf(3, { backlog: 101 });
-    const running = sweep(executor, cells);
-    await sleep(300);
+    const notes: string[] = [];
+    const running = sweep(executor, cells, undefined, notes);
+    await expect.poll(() => notes.join()).toContain("no worker of this build");
     await startWorker();
-    const { rates, notes } = await running;
-    expect(rates).toEqual(expected(cells));
-    expect(notes.join()).toContain("no worker of this build");
+    expect((await running).rates).toEqual(expected(cells));
     await executor.close();
   });
 
