@@ -290,23 +290,26 @@ export type FilterBlock = {
   readonly remotePort: number;
   readonly local: Uint8Array;
   readonly localPorts: readonly number[];
-  /** Of an ask: somebody waits, so others are to give back what they do not use. Default false. */
-  readonly urgent?: boolean;
+  /**
+   * Of an ask: somebody waits, so others are to give back what they do not use. Of a grant of none: others have
+   * connections from all these ports. Of what the owner is told: connections that have no filter. Default false.
+   */
+  readonly flag?: boolean;
 };
 
-/** 36 bytes as of a flow, with the queue in the place of the local port, u16 urgent, then u16 for each local port. */
-export function encodeFilterBlock({ queue, remote, remotePort, local, localPorts, urgent }: FilterBlock): Uint8Array {
+/** 36 bytes as of a flow, with the queue in the place of the local port, u16 flag, then u16 for each local port. */
+export function encodeFilterBlock({ queue, remote, remotePort, local, localPorts, flag }: FilterBlock): Uint8Array {
   const payload = new Uint8Array(FLOW_BYTES + 2 + 2 * localPorts.length);
   encodeFlow(payload, 0, { remote, remotePort, local, localPort: queue });
-  encodeNumbers(viewOf(payload), FLOW_BYTES, [urgent ? 1 : 0, ...localPorts]);
+  encodeNumbers(viewOf(payload), FLOW_BYTES, [flag ? 1 : 0, ...localPorts]);
   return payload;
 }
 
 export function decodeFilterBlock(payload: Uint8Array): FilterBlock | undefined {
   if (payload.length < FLOW_BYTES + 2 || payload.length % 2 !== 0) return undefined;
   const { remote, remotePort, local, localPort: queue } = decodeFlow(payload, 0);
-  const [urgent, ...localPorts] = decodeNumbers(viewOf(payload), FLOW_BYTES);
-  return { queue, remote, remotePort, local, localPorts, urgent: urgent === 1 };
+  const [flag, ...localPorts] = decodeNumbers(viewOf(payload), FLOW_BYTES);
+  return { queue, remote, remotePort, local, localPorts, flag: flag === 1 };
 }
 
 /** As text, to tell flows apart. */

@@ -334,26 +334,31 @@ export class DeviceOwner {
   // Exact filters.
 
   /**
-   * As many of the ports asked for, from the first on, as there is room for. None only when all are in use, or others
-   * wait and this ask is for later.
+   * As many of the ports asked for, from the first on, as there is room for, without those that another kernel's
+   * connection has. None only when all filters are in use, or all these ports are, or others wait and this ask is for
+   * later.
    */
   #grantFilters({ from, correlation, payload }: Told): void {
     const block = decodeFilterBlock(payload);
     if (!block) return;
-    const grant = (localPorts: readonly number[]) => {
-      const answer = encodeFilterBlock({ ...block, localPorts });
+    const grant = (localPorts: readonly number[], inUse = false) => {
+      // Given up: what was told before may not have been done. The next owner is asked.
+      if (!this.#mayWrite) return;
+      const answer = encodeFilterBlock({ ...block, localPorts, flag: inUse });
       this.#endpoint.tell(from, MESSAGE_TYPE_FILTERS_GRANT, VERSION, correlation, answer);
     };
     const take = (share: number) => {
       const localPorts: number[] = [];
-      for (const localPort of block.localPorts.slice(0, share)) {
+      const free = block.localPorts.filter((localPort) => !this.#filters.isOthers({ ...block, localPort }, from));
+      for (const localPort of free.slice(0, share)) {
         if (!this.#filters.set({ ...block, localPort }, block.queue, from)) break;
         localPorts.push(localPort);
       }
-      if (localPorts.length > 0) grant(localPorts);
-      return localPorts.length > 0;
+      const inUse = free.length === 0 && block.localPorts.length > 0;
+      if (localPorts.length > 0 || inUse) grant(localPorts, inUse);
+      return localPorts.length > 0 || inUse;
     };
-    if (block.urgent) {
+    if (block.flag) {
       this.#filters.want({ take, refuse: () => grant([]), kernelId: from });
       this.#filters.serve();
     } else if (!this.#filters.isFree || !take(Number.POSITIVE_INFINITY)) grant([]);
@@ -368,11 +373,14 @@ export class DeviceOwner {
   #filtersTold({ from, life, type, payload }: Told): void {
     const block = decodeFilterBlock(payload);
     if (!block || !this.#mayWrite || this.#lives.get(from) !== life) return;
+    // Led to another kernel, whose filters they are from now on; or told by their holder.
+    const holder = type === MESSAGE_TYPE_FILTERS_LEAD ? block.queue : from;
     for (const flow of flowsOf(block)) {
-      if (type !== MESSAGE_TYPE_FILTERS_RETURN) {
-        // Led to another kernel, whose filters they are from now on; or told by their holder.
-        this.#filters.set(flow, block.queue, type === MESSAGE_TYPE_FILTERS_LEAD ? block.queue : from);
-      } else if (this.#filters.holderOf(flow) === from) this.#filters.clear(flow);
+      if (type === MESSAGE_TYPE_FILTERS_RETURN) this.#filters.release(flow, from);
+      // It has ended meanwhile, with its connections: nobody would ever give the filter back.
+      else if (!this.#lives.has(holder)) this.#filters.clear(flow);
+      else if (block.flag) this.#filters.reserve(flow, holder);
+      else this.#filters.set(flow, block.queue, holder);
     }
     this.#filters.serve();
   }

@@ -50,6 +50,8 @@ type Held = { readonly holder: number; readonly queue: number };
 export class FilterTable {
   readonly #options: FilterTableOptions;
   readonly #held = new Map<string, Held>();
+  /** Kernels that have a connection without a filter, which was opened by another: nobody else gets one for it. */
+  readonly #reserved = new Map<string, number>();
   #waiting: FilterWant[] = [];
   /** Those that the present round is for, and the kernels that have not answered. */
   #round: ReadonlySet<FilterWant> = new Set();
@@ -68,6 +70,26 @@ export class FilterTable {
 
   holderOf(flow: ReplyTuple): number | undefined {
     return this.#held.get(filterKey(flow))?.holder;
+  }
+
+  /** Somebody else than `kernelId` may have a connection with this tuple. */
+  isOthers(flow: ReplyTuple, kernelId: number): boolean {
+    const key = filterKey(flow);
+    return [this.#held.get(key)?.holder, this.#reserved.get(key)].some(
+      (holder) => holder !== undefined && holder !== kernelId,
+    );
+  }
+
+  /** Without a filter: the group leads to the kernel. */
+  reserve(flow: ReplyTuple, holder: number): void {
+    this.#reserved.set(filterKey(flow), holder);
+  }
+
+  /** The kernel needs its filter, or reservation, no more. */
+  release(flow: ReplyTuple, holder: number): void {
+    const key = filterKey(flow);
+    if (this.#reserved.get(key) === holder) this.#reserved.delete(key);
+    if (this.holderOf(flow) === holder) this.clear(flow);
   }
 
   /** Nobody waits: room is for whoever comes. */
@@ -148,6 +170,7 @@ export class FilterTable {
       this.#options.tables()?.clearFilter?.(flow);
     }
     for (const [key, { holder }] of this.#held) if (gone.includes(holder)) this.#held.delete(key);
+    for (const [key, holder] of this.#reserved) if (gone.includes(holder)) this.#reserved.delete(key);
     this.#waiting = this.#waiting.filter(({ kernelId }) => kernelId === undefined || !gone.includes(kernelId));
     for (const kernelId of gone) this.recalled(kernelId, this.#roundNumber);
   }
@@ -169,6 +192,7 @@ export class FilterTable {
   end(): void {
     this.#serving = false;
     this.#held.clear();
+    this.#reserved.clear();
     this.#waiting = [];
     this.#round = new Set();
     this.#asked.clear();

@@ -2,13 +2,14 @@
  * Active opens of a kernel that shares its device with others: the local port is one whose replies the device brings
  * to this kernel, or the connection gets an exact filter that does.
  */
-import type { ReplySteering, ReplyTuple } from "../device/replySteering.ts";
+import type { ReplySteering } from "../device/replySteering.ts";
 import { addressFamily } from "../ip/address.ts";
 import { ownAddress, ownAddressIndex } from "../ip/ownAddresses.ts";
 import { EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EBADF, ENOBUFS } from "../layout/status.ts";
 import { INFO_LOCAL_PORT, INFO_STATE, STATE_CLOSED, STATE_TIME_WAIT } from "../layout/option.ts";
 import type { KernelControl } from "../control/kernelControl.ts";
 import type { KernelMemory } from "../views/kernelMemory.ts";
+import type { Flow, MovingTuple } from "../migration/request.ts";
 import type { Handles } from "./handles.ts";
 import type { KernelConfig } from "./config.ts";
 import { DatagramPorts } from "./datagramPorts.ts";
@@ -78,7 +79,7 @@ export class ActiveOpener {
     let refusal = EADDRNOTAVAIL;
     for (let port = ports.next(); port !== 0; port = ports.next()) {
       // Ports of this kind come last.
-      if (ports.needsFilter) return this.#connectByFilter(attempt, this.#candidates(attempt, port));
+      if (ports.needsFilter) return this.#connectByFilter(attempt, port);
       const handle = this.#handles.connectFrom(remote, remotePort, port, index);
       if (handle >= 0) return handle;
       if (handle !== EADDRINUSE) return handle;
@@ -121,9 +122,19 @@ export class ActiveOpener {
     this.#filters?.turn(nowNs);
   }
 
-  /** Connections that move: their filters lead to queue `to` from now on. @returns handle and tuple of each. */
-  redirectFilters(handles: ReadonlySet<number>, to: number): readonly (readonly [number, ReplyTuple])[] {
-    return this.#filters?.redirect(handles, to) ?? [];
+  /**
+   * Connections that move: their filters lead to queue `to` from now on. Those without are named, too: their ports may
+   * be in a share that a kernel asks for filters from, when the group is another's.
+   */
+  redirectFilters(handles: ReadonlySet<number>, to: number, flowOf: (handle: number) => Flow): readonly MovingTuple[] {
+    if (!this.#filters) return [];
+    const opened: MovingTuple[] = [];
+    for (const handle of this.#ports.hasShares ? handles : []) {
+      const { remote, remotePort, localIndex, localPort } = flowOf(handle);
+      const local = this.#ports.isShared(localPort) ? ownAddress(this.#memory, localIndex)?.slice() : undefined;
+      if (local) opened.push([handle, { remote, remotePort, local, localPort }, true]);
+    }
+    return this.#filters.redirect(handles, opened, to);
   }
 
   /** The device may still bring what these filters are for to where they led before. */
@@ -132,17 +143,17 @@ export class ActiveOpener {
   }
 
   /** They have moved. */
-  forgetFilters(moved: readonly (readonly [number, ReplyTuple])[]): void {
+  forgetFilters(moved: readonly MovingTuple[]): void {
     this.#filters?.forget(moved);
   }
 
   /** They have not. */
-  restoreFilters(stayed: readonly (readonly [number, ReplyTuple])[]): void {
+  restoreFilters(stayed: readonly MovingTuple[]): void {
     this.#filters?.restore(stayed);
   }
 
   /** They have come here, and their filters lead here. */
-  adoptFilters(arrived: readonly (readonly [number, ReplyTuple])[]): void {
+  adoptFilters(arrived: readonly MovingTuple[]): void {
     this.#filters?.adopt(arrived, this.#handles.nowNs);
   }
 
@@ -152,7 +163,7 @@ export class ActiveOpener {
     const filters = this.#filters;
     const service = filters?.find(remote, remotePort, own);
     if (!filters || !service) return EADDRNOTAVAIL;
-    if (localPort !== 0 && !filters.has(service, localPort)) return EADDRNOTAVAIL;
+    if (localPort !== 0 && !filters.leads(service, localPort)) return EADDRNOTAVAIL;
     for (const port of localPort !== 0 ? [localPort] : service.ready.slice()) {
       const handle = this.#handles.connectFrom(remote, remotePort, port, index);
       // Somebody may have taken the port by other ways.
@@ -176,18 +187,24 @@ export class ActiveOpener {
     if (candidates.length > 0) this.#filters?.ask(service, candidates, false);
   }
 
-  #connectByFilter(attempt: Attempt, candidates: readonly number[]): number {
+  /** @param first what the walk has just named. */
+  #connectByFilter(attempt: Attempt, first: number): number {
     const { remote, remotePort, own } = attempt;
     const filters = this.#filters as FilterBlocks;
-    if (candidates.length === 0) return EADDRNOTAVAIL;
-    const { nowNs } = this.#handles;
-    const service = filters.open(remote, remotePort, own, nowNs);
-    // An answer that has come meanwhile, and was no, is told.
-    if (!service.refused && !filters.isRefused(service)) filters.ask(service, candidates, true);
-    if (service.asked) return EAGAIN;
-    const refused = service.refused || filters.isRefused(service);
-    service.refused = false;
-    return refused ? ENOBUFS : this.#connectLeased(attempt);
+    let handle = EADDRNOTAVAIL;
+    // When others have connections from all ports of a block, the next is asked for.
+    for (let port = first; port !== 0 && handle === EADDRNOTAVAIL; port = this.#ports.next()) {
+      const candidates = this.#candidates(attempt, port);
+      if (candidates.length === 0) break;
+      const service = filters.open(remote, remotePort, own, this.#handles.nowNs);
+      // An answer that has come meanwhile, and was no, is told.
+      if (!service.refused && !filters.isRefused(service)) filters.ask(service, candidates, true);
+      if (service.asked) return EAGAIN;
+      const refused = service.refused || filters.isRefused(service);
+      service.refused = false;
+      handle = refused ? ENOBUFS : this.#connectLeased(attempt);
+    }
+    return handle;
   }
 
   /** A block of ports that need a filter and have none, from `first` on, which the walk has just named. */
@@ -195,7 +212,7 @@ export class ActiveOpener {
     const service = this.#filters?.find(remote, remotePort, own);
     const candidates: number[] = [];
     for (let port = first; port !== 0 && candidates.length < FILTER_BLOCK_PORTS; port = this.#ports.next()) {
-      if (this.#ports.needsFilter && !(service && this.#filters?.has(service, port))) candidates.push(port);
+      if (this.#ports.needsFilter && !(service && this.#filters?.isKnown(service, port))) candidates.push(port);
     }
     return candidates;
   }

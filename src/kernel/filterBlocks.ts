@@ -11,6 +11,10 @@
  *       ▲                  │ service idle, or recalled       │ recalled, and it is over
  *       └──────────────────┴──────────── return ────────────┘
  * ```
+ * Connections that migrate take their tuples along, those too that had no filter because their group was here: the
+ * owner is told whose they are (*reserved*), so that no kernel gets a filter for a port that is in use elsewhere. What
+ * has come with a connection is given back when that is over: its port may be in another kernel's share.
+ *
  * When the owner has not had as many as it was asked for, it is not asked ahead again for a second, and who has been
  * refused is refused again for ten milliseconds without a question: no message per connection then, either.
  *
@@ -19,13 +23,13 @@
  */
 import { decodeFilterBlock, encodeFilterBlock } from "../control/deviceMessages.ts";
 import type { OwnerLine } from "../control/portProxy.ts";
-import type { ReplyTuple } from "../device/replySteering.ts";
 import {
   MESSAGE_TYPE_FILTERS_ASK,
   MESSAGE_TYPE_FILTERS_HOLDS,
   MESSAGE_TYPE_FILTERS_LEAD,
   MESSAGE_TYPE_FILTERS_RETURN,
 } from "../layout/message.ts";
+import type { MovingTuple } from "../migration/request.ts";
 
 /** Filters of a block. */
 export const FILTER_BLOCK_PORTS = 64;
@@ -45,6 +49,10 @@ type Use = {
   handle: number;
   /** When the connection was found to be over; -1: it is not. */
   endedNs: number;
+  /** It has come from another kernel. */
+  readonly isAdopted: boolean;
+  /** It has no filter. */
+  readonly isReserved: boolean;
 };
 
 /** A remote address and port, towards one of our addresses. */
@@ -58,6 +66,8 @@ export type Service = {
   readonly used: Map<number, Use>;
   /** Ports that the owner has been asked for. */
   asked: readonly number[] | undefined;
+  /** Ports that other kernels' connections have, as the owner has said a moment ago. */
+  readonly inUse: Set<number>;
   question: number;
   urgent: boolean;
   /** An urgent question has been answered with none. */
@@ -68,11 +78,17 @@ export type Service = {
   takenNs: number;
 };
 
-type Moving = readonly (readonly [number, ReplyTuple])[];
+type Moving = readonly MovingTuple[];
+
+type ToldPorts = {
+  readonly service: Pick<Service, "key" | "remote" | "remotePort" | "local">;
+  readonly ports: number[];
+  readonly isReserved: boolean;
+};
 
 /** Filters that the owner has been told to lead elsewhere, or back: it is asked whether it has. */
 type Lead = {
-  readonly told: readonly { readonly service: Service; readonly ports: readonly number[] }[];
+  readonly told: readonly ToldPorts[];
   readonly to: number;
   question: number;
   isDone: boolean;
@@ -105,7 +121,10 @@ export class FilterBlocks {
   /** Filters that this kernel has. */
   get size(): number {
     let size = 0;
-    for (const { ready, used } of this.#services.values()) size += ready.length + used.size;
+    for (const { ready, used } of this.#services.values()) {
+      size += ready.length;
+      for (const { isReserved } of used.values()) if (!isReserved) size++;
+    }
     return size;
   }
 
@@ -124,8 +143,9 @@ export class FilterBlocks {
     let service = this.#services.get(key);
     if (!service) {
       const own = { key, remote: remote.slice(), remotePort, local: local.slice() };
-      const empty = { ready: [], used: new Map(), asked: undefined, question: 0, urgent: false, refused: false };
-      service = { ...own, ...empty, scarceUntilNs: 0, refusedUntilNs: 0, takenNs: nowNs };
+      const empty = { ready: [], used: new Map(), asked: undefined, inUse: new Set<number>() };
+      const none = { question: 0, urgent: false, refused: false };
+      service = { ...own, ...empty, ...none, scarceUntilNs: 0, refusedUntilNs: 0, takenNs: nowNs };
       this.#services.set(key, service);
       this.#nextLookNs = Math.min(this.#nextLookNs, nowNs + LOOK_NS);
     }
@@ -136,11 +156,22 @@ export class FilterBlocks {
     return used.has(localPort) || ready.includes(localPort);
   }
 
+  /** Its replies come here by a filter. */
+  leads({ ready, used }: Service, localPort: number): boolean {
+    return used.get(localPort)?.isReserved === false || ready.includes(localPort);
+  }
+
+  /** The owner need not be asked for it. */
+  isKnown(service: Service, localPort: number): boolean {
+    return this.has(service, localPort) || service.inUse.has(localPort);
+  }
+
   /** A connection uses the port from now on. */
   use(service: Service, localPort: number, handle: number, nowNs: number): void {
     const index = service.ready.indexOf(localPort);
     if (index >= 0) service.ready.splice(index, 1);
-    service.used.set(localPort, { handle, endedNs: -1 });
+    const isAdopted = service.used.get(localPort)?.isAdopted === true;
+    service.used.set(localPort, { handle, endedNs: -1, isAdopted, isReserved: false });
     service.takenNs = nowNs;
   }
 
@@ -193,6 +224,7 @@ export class FilterBlocks {
     const timeWaitNs = this.#options.timeWaitMs * 1e6;
     for (const service of this.#services.values()) {
       this.#look(service, nowNs, timeWaitNs);
+      service.inUse.clear();
       if (nowNs - service.takenNs >= IDLE_NS) this.#return(service);
     }
     this.#nextLookNs = this.#services.size > 0 ? nowNs + LOOK_NS : Number.POSITIVE_INFINITY;
@@ -206,22 +238,32 @@ export class FilterBlocks {
     }
     for (const service of this.#services.values()) {
       const own = [...service.ready, ...service.used.keys()].filter((port) => !led.has(`${service.key} ${port}`));
-      this.#tell(MESSAGE_TYPE_FILTERS_HOLDS, service, own);
+      const isReserved = (port: number) => service.used.get(port)?.isReserved === true;
+      this.#tell(
+        MESSAGE_TYPE_FILTERS_HOLDS,
+        service,
+        own.filter((port) => !isReserved(port)),
+      );
+      this.#tell(MESSAGE_TYPE_FILTERS_HOLDS, service, own.filter(isReserved), { isReserved: true });
       if (service.asked) this.#ask(service);
     }
     for (const [moving, lead] of this.#leads) this.#lead(moving, lead);
   }
 
-  /** See ActiveOpener.redirectFilters. */
-  redirect(handles: ReadonlySet<number>, to: number): Moving {
-    const moving: (readonly [number, ReplyTuple])[] = [];
-    const told: Lead["told"][number][] = [];
-    for (const service of this.#services.values()) {
-      const { remote, remotePort, local, used } = service;
-      const ports = [...used].filter(([, { handle, endedNs }]) => endedNs < 0 && handles.has(handle));
-      for (const [localPort, { handle }] of ports) moving.push([handle, { remote, remotePort, local, localPort }]);
-      told.push({ service, ports: ports.map(([port]) => port) });
+  /** See ActiveOpener.redirectFilters. @param opened all of them that may need a filter one day. */
+  redirect(handles: ReadonlySet<number>, opened: Moving, to: number): Moving {
+    const moving: MovingTuple[] = [];
+    for (const { remote, remotePort, local, used } of this.#services.values()) {
+      for (const [localPort, { handle, endedNs, isReserved }] of used) {
+        if (isReserved || endedNs >= 0 || !handles.has(handle)) continue;
+        moving.push([handle, { remote, remotePort, local, localPort }]);
+      }
     }
+    for (const [handle, tuple] of opened) {
+      const use = this.find(tuple.remote, tuple.remotePort, tuple.local)?.used.get(tuple.localPort);
+      if (!use || use.isReserved) moving.push([handle, tuple, true]);
+    }
+    const told = toldPorts(moving);
     if (moving.length > 0) this.#lead(moving, { told, to, question: 0, isDone: false, isForgotten: false });
     return moving;
   }
@@ -248,8 +290,11 @@ export class FilterBlocks {
   }
 
   adopt(arrived: Moving, nowNs: number): void {
-    for (const [handle, { remote, remotePort, local, localPort }] of arrived) {
-      this.use(this.open(remote, remotePort, local, nowNs), localPort, handle, nowNs);
+    for (const [handle, { remote, remotePort, local, localPort }, isReserved = false] of arrived) {
+      const service = this.open(remote, remotePort, local, nowNs);
+      const index = service.ready.indexOf(localPort);
+      if (index >= 0) service.ready.splice(index, 1);
+      service.used.set(localPort, { handle, endedNs: -1, isAdopted: true, isReserved });
     }
   }
 
@@ -258,9 +303,19 @@ export class FilterBlocks {
     const { line, queue } = this.#options;
     line.forget(lead.question);
     this.#leads.set(moving, lead);
-    for (const { service, ports } of lead.told) this.#tell(MESSAGE_TYPE_FILTERS_LEAD, service, ports, lead.to);
+    for (const { service, ports, isReserved } of lead.told) {
+      this.#tell(MESSAGE_TYPE_FILTERS_LEAD, service, ports, { queue: lead.to, isReserved });
+      if (!isReserved || lead.to !== queue) continue;
+      // What was opened here is here again: this kernel sees by itself that it is in use.
+      const adopted = this.#services.get(service.key)?.used;
+      this.#tell(
+        MESSAGE_TYPE_FILTERS_RETURN,
+        service,
+        ports.filter((port) => !adopted?.has(port)),
+      );
+    }
     const [{ service }] = lead.told as [Lead["told"][number]];
-    const payload = encodeFilterBlock({ ...service, queue, localPorts: [], urgent: false });
+    const payload = encodeFilterBlock({ ...service, queue, localPorts: [] });
     lead.question = line.ask(MESSAGE_TYPE_FILTERS_ASK, payload, () => {
       lead.isDone = true;
       if (lead.isForgotten) this.#leads.delete(moving);
@@ -270,7 +325,7 @@ export class FilterBlocks {
   #ask(service: Service): void {
     const { line, queue } = this.#options;
     line.forget(service.question);
-    const payload = encodeFilterBlock({ ...service, queue, localPorts: service.asked ?? [], urgent: service.urgent });
+    const payload = encodeFilterBlock({ ...service, queue, localPorts: service.asked ?? [], flag: service.urgent });
     service.question = line.ask(MESSAGE_TYPE_FILTERS_ASK, payload, (answer) => this.#granted(service, answer));
   }
 
@@ -279,8 +334,9 @@ export class FilterBlocks {
     if (!block || !service.asked) return;
     const nowNs = this.#options.nowNs();
     if (block.localPorts.length < service.asked.length) service.scarceUntilNs = nowNs + SCARCE_NS;
+    if (block.flag) for (const port of service.asked) service.inUse.add(port);
     service.asked = undefined;
-    service.refused = block.localPorts.length === 0 && service.urgent;
+    service.refused = block.localPorts.length === 0 && service.urgent && !block.flag;
     if (service.refused) service.refusedUntilNs = nowNs + REFUSED_NS;
     for (const port of block.localPorts) if (!this.has(service, port)) service.ready.push(port);
     this.#answered?.resolve();
@@ -290,12 +346,14 @@ export class FilterBlocks {
   /** @param timeWaitNs how long filters are kept for their connections. */
   #look(service: Service, nowNs: number, timeWaitNs: number): void {
     const { isOver } = this.#options;
+    const foreign: number[] = [];
     for (const [localPort, use] of service.used) {
       if (use.endedNs < 0 && isOver(use.handle, localPort)) use.endedNs = nowNs;
       if (use.endedNs < 0 || nowNs - use.endedNs < timeWaitNs) continue;
       service.used.delete(localPort);
-      service.ready.push(localPort);
+      (use.isAdopted ? foreign : service.ready).push(localPort);
     }
+    this.#tell(MESSAGE_TYPE_FILTERS_RETURN, service, foreign);
   }
 
   #return(service: Service): void {
@@ -303,12 +361,29 @@ export class FilterBlocks {
     if (service.used.size === 0 && !service.asked) this.#services.delete(service.key);
   }
 
-  #tell(type: number, service: Service, ports: readonly number[], queue = this.#options.queue): void {
+  #tell(
+    type: number,
+    service: ToldPorts["service"],
+    ports: readonly number[],
+    { queue = this.#options.queue, isReserved = false } = {},
+  ): void {
     for (let first = 0; first < ports.length; first += MESSAGE_PORTS_MAX) {
       const localPorts = ports.slice(first, first + MESSAGE_PORTS_MAX);
-      this.#options.line.tell(type, encodeFilterBlock({ ...service, queue, localPorts }));
+      this.#options.line.tell(type, encodeFilterBlock({ ...service, queue, localPorts, flag: isReserved }));
     }
   }
+}
+
+/** By service, those with filters apart. */
+function toldPorts(moving: Moving): ToldPorts[] {
+  const told = new Map<string, ToldPorts>();
+  for (const [, { remote, remotePort, local, localPort }, isReserved = false] of moving) {
+    const key = serviceKey(remote, remotePort, local);
+    const ports = told.get(`${isReserved} ${key}`)?.ports ?? [];
+    ports.push(localPort);
+    told.set(`${isReserved} ${key}`, { service: { key, remote, remotePort, local }, ports, isReserved });
+  }
+  return [...told.values()];
 }
 
 function serviceKey(remote: Uint8Array, remotePort: number, local: Uint8Array): string {

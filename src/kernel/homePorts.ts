@@ -3,10 +3,12 @@
  * bring back to this kernel's queue, in random order, each once. Found by turning the tables round, not by drawing
  * and asking: a port costs the same with 2 queues and with 128, and nothing is allocated.
  *
- * No kernel asks another which ports it has in use. They cannot choose the same one:
+ * No kernel asks another which ports it has in use. They do not choose the same one:
  * - placed by hash or by its own flow group, a tuple has one home queue, and only its kernel uses it;
  * - where the local port does not decide (a learning device; a card that groups by the remote port), each queue has
- *   a share of the ports for good: those congruent to its number modulo the number of queues.
+ *   a share of the ports for good: those congruent to its number modulo the number of queues. When such a connection
+ *   has moved to another kernel with its group, it is the device's owner that gives no filter for its port
+ *   (filterBlocks.ts); and without a filter none is opened, for the group is the other kernel's.
  *
  * RFC 6056 3.3: the walk has a random start and a random stride, so a port says nothing about the next one.
  */
@@ -211,6 +213,16 @@ export class HomePorts {
     }
     this.needsFilter = !home && filterable;
     return home || this.needsFilter;
+  }
+
+  /** isShared() is true of some port. */
+  get hasShares(): boolean {
+    return this.#someUngrouped();
+  }
+
+  /** Shares may decide who uses the port: an ephemeral one that has no part in the group. */
+  isShared(port: number): boolean {
+    return port >= this.#range.first && port <= this.#range.last && !this.#isGrouped(port);
   }
 
   #groupQueue(group: number): number {

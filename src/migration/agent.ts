@@ -241,7 +241,8 @@ export class MigrationAgent implements Parcels {
     if (rest > 0) return;
     this.#freezing = undefined;
     const frozen = this.#list(0);
-    this.#filters = this.#host.opener?.redirectFilters(new Set(frozen.map(({ handle }) => handle)), to) ?? [];
+    const handles = new Set(frozen.map(({ handle }) => handle));
+    this.#filters = this.#host.opener?.redirectFilters(handles, to, (handle) => this.#flowOf(handle)) ?? [];
     const states = this.#leaveApplication(frozen, to);
     if (!states) {
       reply({ status: EOPNOTSUPP });
@@ -445,7 +446,7 @@ export class MigrationAgent implements Parcels {
       const handles = this.#received.get(from)?.handles;
       if (!handles) return { status: EPROTO };
       for (const [sourceHandle, state] of states) arrived.push([handles.get(sourceHandle) as number, state]);
-      this.#host.opener?.adoptFilters(filters.map(([handle, tuple]) => [handles.get(handle) as number, tuple]));
+      this.#host.opener?.adoptFilters(filters.map(([handle, ...rest]) => [handles.get(handle) as number, ...rest]));
     }
     exports.migrationSetGroup(group, GROUP_STEADY);
     exports.migrationThaw(1);

@@ -7,12 +7,15 @@ export type MoveId = number;
 /** What the application hands over with a connection: its handle in the old kernel, and the state. */
 export type HandedOver = readonly [handle: number, state: unknown];
 
+/** A connection that was opened, whose tuple no other kernel is to choose. Reserved: it has no filter. */
+export type MovingTuple = readonly [handle: number, tuple: ReplyTuple, isReserved?: boolean];
+
 /** What has come from one kernel. */
 export type Arrival = {
   readonly from: number;
   readonly states: readonly HandedOver[];
-  /** Exact filters of connections that were opened there: handle, and tuple. */
-  readonly filters: readonly (readonly [handle: number, tuple: ReplyTuple])[];
+  /** Exact filters of connections that were opened there, and such connections without. */
+  readonly filters: readonly MovingTuple[];
 };
 
 /** A connection as kernels of a stack name it to each other. */
