@@ -80,6 +80,12 @@ export class PortProxy implements PortClaims {
     });
   }
 
+  /** Whether this holder has a port, or has asked for it. */
+  wants(request: PortRequest): boolean {
+    const key = portKey(normalised(request));
+    return this.#held.has(key) || [...this.#pending].some((pending) => portKey(pending.request) === key);
+  }
+
   /** Tells the owner of a port that the kernel has taken by itself (handle level). */
   hold(request: PortRequest): void {
     const own = normalised(request);

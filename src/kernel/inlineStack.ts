@@ -102,6 +102,7 @@ class InlineStack extends StackBase implements Stack {
       sockets,
       clock: options.clock ?? realClock,
       post: (data) => queueMicrotask(() => this.deliverMessage(data, kernelId)),
+      onError: (error) => this.reportError(error, kernelId),
     });
     this.#kernelStacks[kernelId] = stack;
     setDefaultStack(stack);

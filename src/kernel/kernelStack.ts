@@ -35,6 +35,8 @@ export type KernelStackOptions = {
   readonly sockets: Sockets;
   readonly clock: Clock;
   readonly post: (data: unknown) => void;
+  /** What others listen on could not be opened here. */
+  readonly onError: (error: unknown) => void;
 };
 
 /** The stack as the application in one kernel sees it; its first argument. */
@@ -106,14 +108,27 @@ export class KernelStack extends Emitter<KernelStackEvents> {
     this.emit("message", { data });
   }
 
-  /** @internal Listens where other kernels do and this one does not, if the application takes what comes of it. */
+  /**
+   * @internal Listens where other kernels do and this one does not, if the application takes what comes of it. What is
+   * refused is reported: the kernel starts without it.
+   */
   async joinListeners(missing: readonly PortRequest[]): Promise<void> {
     for (const request of missing) {
-      if (request.protocol === "tcp" && this.hears("listener")) {
-        this.emit("listener", { listener: await this.sockets.joinListener(request) });
-      } else if (request.protocol === "udp" && this.hears("udpSocket")) {
-        this.emit("udpSocket", { socket: await this.sockets.bindDatagrams(request) });
+      // The application may have asked for it since the owner was asked.
+      if (this.#options.host.control.ports.wants(request)) continue;
+      try {
+        await this.#join(request);
+      } catch (error) {
+        if (!this.signal.aborted) this.#options.onError(error);
       }
+    }
+  }
+
+  async #join(request: PortRequest): Promise<void> {
+    if (request.protocol === "tcp" && this.hears("listener")) {
+      this.emit("listener", { listener: await this.sockets.joinListener(request) });
+    } else if (request.protocol === "udp" && this.hears("udpSocket")) {
+      this.emit("udpSocket", { socket: await this.sockets.bindDatagrams(request) });
     }
   }
 

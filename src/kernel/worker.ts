@@ -114,6 +114,7 @@ class KernelThread {
       sockets: this.#sockets,
       clock: this.#clock,
       post: (data) => post({ type: "message", data }),
+      onError: (error) => reportError(error, false),
     });
   }
 

@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import type { Card, CardOptions } from "../../../src/device/card/card.ts";
 import { createSegment, type Segment } from "../../../src/device/card/segment.ts";
+import { ADDRESS_ANY, ADDRESS_ANY_V4 } from "../../../src/layout/config.ts";
 import { INFO_SND_MSS_BYTES } from "../../../src/layout/option.ts";
 import type { Connection } from "../../../src/socket/connection.ts";
 import { createStack } from "../../../src/stack.ts";
@@ -112,6 +113,27 @@ describe("a kernel that is added", () => {
     }
     for (const accepted of await acceptedBy(setup)) expect(accepted).toBeGreaterThan(3);
     expect(errors).toEqual([]);
+  });
+
+  it("starts although it cannot listen as others do, and says so", async () => {
+    const app = new URL("../../fixtures/lateApp.mjs", import.meta.url);
+    const setup = await setUp(2, 3, { app, address: ["10.7.0.2/24", "fd07::2/64"] });
+    const { server } = setup;
+    const news: unknown[] = [];
+    server.on("message", ({ data }) => news.push(data));
+    const errors: unknown[] = [];
+    server.on("error", (event) => errors.push(event));
+    // The handle level asks nobody: two wildcards that no kernel could have both of.
+    expect(server.kernels[0]?.handles.listen(9, 16, ADDRESS_ANY)).toBeGreaterThanOrEqual(0);
+    expect(server.kernels[1]?.handles.listen(9, 16, ADDRESS_ANY_V4)).toBeGreaterThanOrEqual(0);
+    server.postMessage({ port: 7 });
+    await expect.poll(() => news).toHaveLength(2);
+    expect(await server.addKernel()).toBe(2);
+    const refusal = { kernelId: 2, error: expect.objectContaining({ code: "EADDRINUSE" }) };
+    expect(errors).toMatchObject([refusal, refusal]);
+    expect(news.slice(2)).toEqual([{ joined: 7, kernelId: 2 }]);
+    for (let i = 0; i < 40; i++) await exchange(await connectTo(setup));
+    for (const accepted of await acceptedBy(setup)) expect(accepted).toBeGreaterThan(3);
   });
 
   it("is not there when its start fails, and may be tried again", async () => {
