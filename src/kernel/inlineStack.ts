@@ -44,7 +44,7 @@ class InlineStack extends StackBase implements Stack {
   readonly #sockets: Sockets;
   /** By kernel: its draws of ports and times. */
   readonly #randoms: PortRandom[] = [];
-  /** By kernel. */
+  /** By kernel; none of one whose start has failed before its application's. */
   readonly #kernelStacks: KernelStack[] = [];
   readonly #kernelSockets: Sockets[] = [];
   /** Loaded once; undefined: none. */
@@ -132,7 +132,7 @@ class InlineStack extends StackBase implements Stack {
 
   postMessage(data: unknown): void {
     queueMicrotask(() => {
-      for (const stack of this.#kernelStacks) stack.deliver(data);
+      for (const stack of Object.values(this.#kernelStacks)) stack.deliver(data);
     });
   }
 
@@ -342,7 +342,7 @@ class InlineStack extends StackBase implements Stack {
     this.#reactor?.ref();
     // Driven by hand, nobody would give turns to what drains.
     const socketsMs = this.#reactor ? drainMs : 0;
-    await Promise.all([this.#sockets, ...this.#kernelStacks].map((open) => open.close(socketsMs)));
+    await Promise.all([this.#sockets, ...Object.values(this.#kernelStacks)].map((open) => open.close(socketsMs)));
     for (const host of this.kernels) {
       if (!host.failure) host.network?.close(true);
       host.network = undefined;

@@ -1,5 +1,5 @@
 /** Kernels that join and leave a running inline stack: nobody else's connections notice. */
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Card, CardOptions } from "../../../src/device/card/card.ts";
 import { createSegment, type Segment } from "../../../src/device/card/segment.ts";
 import { ADDRESS_ANY, ADDRESS_ANY_V4 } from "../../../src/layout/config.ts";
@@ -134,6 +134,26 @@ describe("a kernel that is added", () => {
     expect(news.slice(2)).toEqual([{ joined: 7, kernelId: 2 }]);
     for (let i = 0; i < 40; i++) await exchange(await connectTo(setup));
     for (const accepted of await acceptedBy(setup)) expect(accepted).toBeGreaterThan(3);
+  });
+
+  it("may fail beside another that is added: the stack is told things, and closes, as ever", async () => {
+    const app = new URL("../../fixtures/lateApp.mjs", import.meta.url);
+    const setup = await setUp(1, 3, { app });
+    const { server, card } = setup;
+    const openPort = card.openPort.bind(card);
+    vi.spyOn(card, "openPort").mockImplementation((queue, ...more) => {
+      if (queue === 1) throw new Error("no such queue");
+      return openPort(queue, ...more);
+    });
+    const outcomes = await Promise.allSettled([server.addKernel(), server.addKernel()]);
+    expect(outcomes.map(({ status }) => status)).toEqual(["rejected", "fulfilled"]);
+    const news: unknown[] = [];
+    server.on("message", ({ data }) => news.push(data));
+    server.postMessage({ port: 7 });
+    await expect.poll(() => news).toHaveLength(2);
+    for (let i = 0; i < 20; i++) await exchange(await connectTo(setup));
+    await server.close({ drainMs: 0 });
+    expect(server.kernels.map((host) => host.network)).toEqual([undefined, undefined, undefined]);
   });
 
   it("is not there when its start fails, and may be tried again", async () => {
