@@ -23,10 +23,15 @@ import { decodePortMessage } from "./portMessages.ts";
 import { PortOwner } from "./portOwner.ts";
 import type { PortRequest } from "./ports.ts";
 import { type OwnerLine, PortProxy } from "./portProxy.ts";
-import { nextQuestion, questionCorrelation } from "./questions.ts";
+import { nextQuestion, QUESTION_MAX, questionCorrelation } from "./questions.ts";
 import { connectView, type View } from "./view.ts";
 
-type Question = { readonly onAnswer: (payload: Uint8Array) => void };
+type Question = {
+  readonly id: number;
+  readonly type: number;
+  readonly payload: Uint8Array;
+  readonly onAnswer: (payload: Uint8Array) => void;
+};
 
 type Missing = { found: PortRequest[]; question: number; readonly resolve: (found: PortRequest[]) => void };
 
@@ -60,8 +65,14 @@ export class KernelControl implements OwnerLine {
   #missing: Missing | undefined;
   readonly #reclaims: (() => void)[] = [];
   readonly #proxies = new Set<PortProxy>();
+  /** By id. */
   readonly #questions = new Map<number, Question>();
-  #lastQuestion = 0;
+  /** By correlation, those that have one. Who forgets one leaves it here: the answer may be on its way. */
+  readonly #asked = new Map<number, Question>();
+  /** All numbers are in use; in order. */
+  readonly #waiting = new Set<Question>();
+  #lastId = 0;
+  #lastNumber = 0;
   #view: View | undefined;
 
   constructor({ endpoint, memory, drawPort, onError }: KernelControlOptions) {
@@ -78,7 +89,8 @@ export class KernelControl implements OwnerLine {
     }
     endpoint.on(MESSAGE_TYPE_LISTENER, VERSION, ({ correlation, payload }) => {
       const message = decodePortMessage(payload);
-      if (message && correlation === this.#missing?.question) this.#missing.found.push(message);
+      const question = this.#asked.get(correlation);
+      if (message && question && question.id === this.#missing?.question) this.#missing.found.push(message);
     });
     endpoint.on(MESSAGE_TYPE_REVOKED, VERSION, ({ payload }) => {
       const message = decodePortMessage(payload);
@@ -119,6 +131,10 @@ export class KernelControl implements OwnerLine {
     this.portOwner.setView(view);
     this.deviceOwner.setView(view);
     if (before?.ownerSince === view.ownerSince) return;
+    // Whoever has asked the last owner asks the next one itself.
+    this.#questions.clear();
+    this.#asked.clear();
+    this.#waiting.clear();
     for (const proxy of this.#proxies) proxy.reclaim();
     this.tell(MESSAGE_TYPE_RECLAIMED, new Uint8Array(0));
     for (const reclaim of this.#reclaims) reclaim();
@@ -162,20 +178,49 @@ export class KernelControl implements OwnerLine {
   }
 
   ask(type: number, payload: Uint8Array, onAnswer: Question["onAnswer"]): number {
-    this.#lastQuestion = nextQuestion(this.#lastQuestion);
-    const question = questionCorrelation(this.#lastQuestion, this.ownerSince);
-    this.#questions.set(question, { onAnswer });
-    if (this.#view) this.endpoint.tell(this.#view.owner, type, VERSION, question, payload);
-    return question;
+    const question: Question = { id: ++this.#lastId, type, payload, onAnswer };
+    this.#questions.set(question.id, question);
+    this.#send(question);
+    return question.id;
   }
 
-  forget(question: number): void {
-    this.#questions.delete(question);
+  forget(id: number): void {
+    const question = this.#questions.get(id);
+    if (!question) return;
+    this.#questions.delete(id);
+    this.#waiting.delete(question);
   }
 
-  #answered(question: number, payload: Uint8Array): void {
-    const known = this.#questions.get(question);
-    this.#questions.delete(question);
-    known?.onAnswer(payload);
+  #send(question: Question): void {
+    const correlation = this.#freeCorrelation();
+    if (correlation === undefined) {
+      this.#waiting.add(question);
+      return;
+    }
+    this.#asked.set(correlation, question);
+    const { type, payload } = question;
+    if (this.#view) this.endpoint.tell(this.#view.owner, type, VERSION, correlation, payload);
+  }
+
+  /** Numbers come again after 65,535; one that has not been answered keeps its own. */
+  #freeCorrelation(): number | undefined {
+    if (this.#asked.size >= QUESTION_MAX) return undefined;
+    for (;;) {
+      this.#lastNumber = nextQuestion(this.#lastNumber);
+      const correlation = questionCorrelation(this.#lastNumber, this.ownerSince);
+      if (!this.#asked.has(correlation)) return correlation;
+    }
+  }
+
+  #answered(correlation: number, payload: Uint8Array): void {
+    const question = this.#asked.get(correlation);
+    if (!question) return;
+    this.#asked.delete(correlation);
+    for (const next of this.#waiting) {
+      this.#waiting.delete(next);
+      this.#send(next);
+      break;
+    }
+    if (this.#questions.delete(question.id)) question.onAnswer(payload);
   }
 }

@@ -2,7 +2,7 @@
  * A question to the owner has its number and the owner's term in its correlation: it may lie in a ring until the kernel
  * that it was meant for is the owner once more, and says nothing then.
  */
-const QUESTION_MAX = 0xffff;
+export const QUESTION_MAX = 0xffff;
 const TERM_SHIFT = 16;
 const TERM_MASK = 0x7fff;
 

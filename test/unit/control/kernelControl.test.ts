@@ -63,6 +63,35 @@ class World {
 }
 
 describe("a kernel that asks the owner", () => {
+  it("is answered when it asks for more at once than questions have numbers", async () => {
+    const world = new World(2);
+    const { ports } = world.control(1);
+    let granted = 0;
+    const claim = async (protocol: "tcp" | "udp", port: number) => {
+      const { result } = await ports.claim({ protocol, address: "0.0.0.0", port });
+      if (result === port) granted++;
+    };
+    for (let port = 1; port <= 65535; port++) void claim("udp", port);
+    for (let port = 1; port <= 3000; port++) void claim("tcp", port);
+    await world.settle(0, 1);
+    expect(granted).toBe(68_535);
+  });
+
+  it("asks the next owner, too, for what waited for a number", async () => {
+    const world = new World(3);
+    const { ports } = world.control(2);
+    let answered = 0;
+    for (let port = 1; port <= 65535; port++) {
+      void ports.claim({ protocol: "udp", address: "0.0.0.0", port }).then(() => answered++);
+    }
+    const last = ports.claim({ protocol: "tcp", address: "0.0.0.0", port: 80 });
+    await world.turn(2);
+    world.announce(1, [1, 2]);
+    await world.settle(1, 2);
+    expect(answered).toBe(65535);
+    expect(await last).toEqual({ result: 80 });
+  });
+
   it("is answered however much it asks at once, and however long the owner is busy", async () => {
     const world = new World(2);
     const results: number[] = [];
