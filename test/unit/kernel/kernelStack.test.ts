@@ -10,7 +10,7 @@ import type { Sockets } from "../../../src/socket/sockets.ts";
 
 const request = (port: number): PortRequest => ({ protocol: "tcp", address: "0.0.0.0", port });
 
-it("a kernel does not listen once more on what its application has asked for meanwhile, and joins the rest", async () => {
+it("a kernel does not listen once more on what its application has asked for, and joins the rest", async () => {
   const ports = new PortProxy(1);
   // An owner that has not answered yet.
   ports.attach({ tell: () => {}, ask: () => 1, forget: () => {} }, false);
