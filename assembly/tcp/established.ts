@@ -23,11 +23,15 @@ export function established(tcb: Tcb, echoes: bool): void {
   // Our SYN has arrived: one that still waits to be sent again must not go out any more.
   tcb.flags &= ~T.F_SYN_DUE;
   const cold = coldOf(tcb);
-  if (tcb.flags & T.F_RTT_TIMING) {
+  if (cold.ackRefused) {
+    // The answer to our SYN-ACK came before: this segment was sent when the peer had something to say.
+    tcb.flags &= ~T.F_RTT_TIMING;
+    cold.ackRefused = false;
+  } else if (tcb.flags & T.F_RTT_TIMING) {
     tcb.flags &= ~T.F_RTT_TIMING;
     rttSample(tcb, nowUs - cold.rttStartUs);
   } else if (echoes && tcb.flags & T.F_TIMESTAMPS && S.segHasTimestamps && S.segTsEcr != 0) {
-    // Our SYN has gone again: the echo tells which copy has been answered (RFC 7323 4.1; as in Linux).
+    // Our SYN has gone again: the echo tells which copy has been answered (RFC 7323 4.1).
     const rttMs = nowMs + timestampOffsetOfSegment() - S.segTsEcr;
     if (rttMs < RTT_MS_MAX) rttSample(tcb, max<u32>(rttMs, 1) * 1000);
   }

@@ -336,10 +336,14 @@ export function handshakeAck(tcb: Tcb): bool {
       tcpDrop(tcb, 0);
       return false;
     }
-    if (isDeferred(listener, tcb)) return false;
+    if (isDeferred(listener, tcb)) {
+      coldOf(tcb).ackRefused = true;
+      return false;
+    }
     if (!listenerAcceptRoom(listener)) {
       // The SYN-ACK will be sent again, and the peer will ACK again (as Linux does).
       count(C.DROP_ACCEPT_QUEUE_FULL);
+      coldOf(tcb).ackRefused = true;
       return false;
     }
     listenerSynDone(tcb);

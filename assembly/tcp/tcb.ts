@@ -198,7 +198,7 @@ export class TcbCold {
   listener: u16;
   sndWscale: u8;
   rcvWscale: u8;
-  /** Keep-alive or window probes since the last sign of life. */
+  /** Keep-alive or window probes since the last sign of life. Before ESTABLISHED: ackRefused. */
   unanswered: u8;
   synOptions: u8;
 
@@ -208,6 +208,15 @@ export class TcbCold {
 
   set waitsSinceUs(value: u32) {
     this.rttStartUs = value;
+  }
+
+  /** We have refused an ACK of the handshake: what ends it now may have waited for long (established.ts). */
+  get ackRefused(): bool {
+    return this.unanswered != 0;
+  }
+
+  set ackRefused(value: bool) {
+    this.unanswered = value ? 1 : 0;
   }
 
   /** Bytes; 0: none yet. */
