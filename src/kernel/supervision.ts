@@ -57,6 +57,8 @@ export class Supervision implements SupervisedKernels {
   readonly #members = new Map<number, Member>();
   #view: View = { term: 0, owner: 0, ownerSince: 0, members: [], former: [] };
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Who waits for the tables to be written. */
+  readonly #committing = new Set<() => void>();
   #closed = false;
 
   constructor(plan: StackPlan, runner: KernelRunner) {
@@ -95,9 +97,12 @@ export class Supervision implements SupervisedKernels {
     this.supervisor.begin();
   }
 
-  /** @throws NetPopcornError ERR_KERNELS_MAX, ERR_STACK_CLOSED, and what the start throws. @returns its number. */
+  /**
+   * @throws NetPopcornError ERR_KERNELS_MAX, ERR_STACK_CLOSED, ERR_NO_SUCH_KERNEL (removed meanwhile), and what the
+   * start throws. @returns its number.
+   */
   async addKernel(): Promise<number> {
-    if (this.#closed) throw new NetPopcornError("ERR_STACK_CLOSED", "the stack is closed; create another");
+    this.#requireOpen();
     const { kernelsMax } = this.#plan;
     let kernelId = 0;
     while (this.supervisor.isPresent(kernelId)) kernelId++;
@@ -105,8 +110,18 @@ export class Supervision implements SupervisedKernels {
       const text = `the stack has ${kernelsMax} kernels; create it with a larger kernelsMax, and as many queues`;
       throw new NetPopcornError("ERR_KERNELS_MAX", text);
     }
-    await this.supervisor.add(kernelId);
+    try {
+      await this.supervisor.add(kernelId);
+    } catch (cause) {
+      this.#requireOpen(cause);
+      throw cause;
+    }
+    this.#requireOpen();
     return kernelId;
+  }
+
+  #requireOpen(cause?: unknown): void {
+    if (this.#closed) throw new NetPopcornError("ERR_STACK_CLOSED", "the stack is closed; create another", { cause });
   }
 
   /** @throws NetPopcornError ERR_NO_SUCH_KERNEL, ERR_LAST_KERNEL, ERR_OPTION_RANGE, ERR_STACK_CLOSED. */
@@ -122,7 +137,7 @@ export class Supervision implements SupervisedKernels {
 
   /** @throws NetPopcornError ERR_NO_SUCH_KERNEL, ERR_STACK_CLOSED. */
   requirePresent(kernelId: number): void {
-    if (this.#closed) throw new NetPopcornError("ERR_STACK_CLOSED", "the stack is closed; create another");
+    this.#requireOpen();
     if (Number.isInteger(kernelId) && this.supervisor.isPresent(kernelId) && !this.supervisor.isLeaving(kernelId))
       return;
     throw new NetPopcornError("ERR_NO_SUCH_KERNEL", `there is no kernel ${kernelId}; see stats().statuses`);
@@ -132,6 +147,7 @@ export class Supervision implements SupervisedKernels {
   close(): void {
     this.#closed = true;
     this.supervisor.close();
+    for (const resolve of this.#committing) resolve();
     clearTimeout(this.#timer);
   }
 
@@ -299,8 +315,13 @@ export class Supervision implements SupervisedKernels {
     const { device } = this.#plan;
     const others = [...this.#members.keys()].some((id) => id !== kernelId);
     return new Promise((resolve) => {
-      if (device.commitTables && others) device.commitTables(resolve);
-      else resolve();
+      if (!device.commitTables || !others || this.#closed) return resolve();
+      // Nobody may be left to answer when the stack closes.
+      this.#committing.add(resolve);
+      device.commitTables(() => {
+        this.#committing.delete(resolve);
+        resolve();
+      });
     });
   }
 

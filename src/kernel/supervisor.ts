@@ -115,6 +115,8 @@ type Watched = {
   onRemoved: (() => void) | undefined;
   /** It has been removed while it was on its way up or down. */
   dismissed: boolean;
+  /** Its end in order, while that lasts: it has one, however many ask for it. */
+  dismissal: Promise<void> | undefined;
 };
 
 function watchedIn(state: State): Watched {
@@ -133,6 +135,7 @@ function watchedIn(state: State): Watched {
     leaveLookAtMs: Number.POSITIVE_INFINITY,
     onRemoved: undefined,
     dismissed: false,
+    dismissal: undefined,
   };
 }
 
@@ -225,7 +228,7 @@ export class Supervisor {
 
   /**
    * Starts a kernel that is not there. Its number is one that has been removed, or the next.
-   * @throws what its start throws; then it is not there.
+   * @throws what its start throws, ERR_NO_SUCH_KERNEL: it has been removed meanwhile; then it is not there.
    */
   async add(kernelId: number): Promise<void> {
     const { kernels } = this.#options;
@@ -233,14 +236,19 @@ export class Supervisor {
     const watched = this.#of(kernelId);
     watched.state = "starting";
     watched.dismissed = false;
-    watched.life++;
+    const life = ++watched.life;
     watched.restarts = 0;
+    // Removed meanwhile, and perhaps added again by now.
+    const isGone = () => watched.dismissed || watched.life !== life;
     try {
-      await kernels.start(kernelId, watched.life);
+      await kernels.start(kernelId, life);
     } catch (error) {
-      await kernels.dismiss(kernelId);
-      watched.state = "removed";
+      await (isGone() ? watched.dismissal : this.#dismiss(kernelId));
       throw error;
+    }
+    if (isGone()) {
+      await watched.dismissal;
+      throw new NetPopcornError("ERR_NO_SUCH_KERNEL", `kernel ${kernelId} has been removed while it started`);
     }
     if (this.#closed) return;
     this.#up(kernelId, kernels.nowMs());
@@ -280,7 +288,13 @@ export class Supervisor {
     void this.#dismiss(kernelId);
   }
 
-  async #dismiss(kernelId: number): Promise<void> {
+  #dismiss(kernelId: number): Promise<void> {
+    const watched = this.#of(kernelId);
+    watched.dismissal ??= this.#dismissOnce(kernelId);
+    return watched.dismissal;
+  }
+
+  async #dismissOnce(kernelId: number): Promise<void> {
     const { kernels } = this.#options;
     const watched = this.#of(kernelId);
     const wasThere = watched.state === "leaving";
@@ -288,6 +302,7 @@ export class Supervisor {
     watched.dismissed = true;
     await kernels.dismiss(kernelId);
     watched.state = "removed";
+    watched.dismissal = undefined;
     watched.ends = 0;
     watched.failures = 0;
     if (wasThere) kernels.announce({ kernelId, state: "down", reason: "removed", restarts: watched.restarts });

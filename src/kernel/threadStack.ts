@@ -24,8 +24,8 @@ class ThreadStack extends StackBase implements Stack {
   protected readonly controlPlane: ControlPlane;
   readonly #plan: StackPlan;
   readonly #tables: ReturnType<NonNullable<StackPlan["device"]["describeTables"]>>;
-  /** The present life of each kernel, or its last. */
-  readonly #threads: ThreadKernel[] = [];
+  /** By kernel: its present life, or its last; none of one whose thread could not be started. */
+  readonly #threads: (ThreadKernel | undefined)[] = [];
   readonly #restarting = new Set<Promise<void>>();
   /** Where writes to the device's tables go, and since which term. */
   #deviceThread: ThreadKernel | undefined;
@@ -47,7 +47,7 @@ class ThreadStack extends StackBase implements Stack {
       thread.changeNetwork(this.controlPlane.network.changes);
     }
     this.#attachDevice(this.controlPlane.supervision.view);
-    await Promise.all(this.#threads.map(({ ready }) => ready));
+    await Promise.all(this.#started().map(({ ready }) => ready));
     // No kernel gets packets of a queue that has none.
     await new Promise<void>((resolve) => this.controlPlane.device.commitTables(resolve));
     this.controlPlane.begin();
@@ -71,7 +71,7 @@ class ThreadStack extends StackBase implements Stack {
   }
 
   postMessage(data: unknown): void {
-    for (const thread of this.#threads) thread.postMessage(data);
+    for (const thread of this.#started()) thread.postMessage(data);
   }
 
   turn(): boolean {
@@ -80,6 +80,10 @@ class ThreadStack extends StackBase implements Stack {
 
   nextDeadlineNs(): number {
     throw noApplicationThread("nextDeadlineNs");
+  }
+
+  #started(): ThreadKernel[] {
+    return this.#threads.filter((thread) => thread !== undefined);
   }
 
   #reachKernels(): StackKernels {
@@ -98,7 +102,7 @@ class ThreadStack extends StackBase implements Stack {
       },
       dismiss: async (kernelId) => this.#threads[kernelId]?.close(0, true),
       viewChanged: (view) => {
-        for (const thread of this.#threads) thread.setView(view);
+        for (const thread of this.#started()) thread.setView(view);
         this.#attachDevice(view);
       },
       giveUp: () => {},
@@ -164,7 +168,7 @@ class ThreadStack extends StackBase implements Stack {
       onMessage: (data) => this.deliverMessage(data, kernelId),
       onNetwork: (change) => {
         this.controlPlane.network.changed(change);
-        for (const thread of this.#threads) if (thread.kernelId !== kernelId) thread.changeNetwork([change]);
+        for (const thread of this.#started()) if (thread.kernelId !== kernelId) thread.changeNetwork([change]);
       },
       onConflict: (address) => this.controlPlane.network.conflict(address),
     });
@@ -172,7 +176,7 @@ class ThreadStack extends StackBase implements Stack {
 
   protected async endKernels(drainMs: number): Promise<void> {
     await this.#lastWrites();
-    await Promise.all(this.#threads.map((thread) => thread.close(drainMs)));
+    await Promise.all(this.#started().map((thread) => thread.close(drainMs)));
     await Promise.allSettled(this.#restarting);
   }
 

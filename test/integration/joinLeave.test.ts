@@ -1,5 +1,5 @@
 /** Kernels in threads that join and leave a running stack, on the built package. */
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import type { Connection } from "../../src/socket/connection.ts";
 import { readAll, testBytes, writeAll } from "../helpers/stacks.ts";
 import { cleanUpAfterEach, startThreadedPair } from "../helpers/threadedPair.ts";
@@ -11,9 +11,10 @@ const cleanUp = cleanUpAfterEach();
 
 async function start(kernels: number, kernelsMax: number, app = echoApp) {
   const options = { kernels, kernelsMax, app, appArguments: { port: 7 } };
-  const { server, client } = await startThreadedPair(cleanUp, { queues: kernelsMax, tuning, server: options });
+  const pair = await startThreadedPair(cleanUp, { queues: kernelsMax, tuning, server: options });
+  const { server, client, device } = pair;
   const connect = () => client.connect({ address: "10.7.0.2", port: 7 });
-  return { server, connect };
+  return { server, device, connect };
 }
 
 async function exchange(connection: Connection, bytes = testBytes(20_000)): Promise<void> {
@@ -109,3 +110,34 @@ it("a kernel that joins, or comes back, gets the listeners that were opened afte
   await expect.poll(() => news[2], { timeout: 10_000 }).toEqual({ joined: 7, kernelId: 0 });
   for (let i = 0; i < 20; i++) await exchange(await connect());
 }, 60_000);
+
+it("a kernel that cannot be started leaves no trace: others join, are told things, and end as ever", async () => {
+  const { server, device, connect } = await start(1, 3, new URL("../fixtures/lateApp.mjs", import.meta.url));
+  const describePort = device.describePort.bind(device);
+  vi.spyOn(device, "describePort").mockImplementation((queue, ...more) => {
+    if (queue === 1) throw new Error("no such queue");
+    return describePort(queue, ...more);
+  });
+  const outcomes = await Promise.allSettled([server.addKernel(), server.addKernel()]);
+  expect(outcomes.map(({ status }) => status)).toEqual(["rejected", "fulfilled"]);
+  vi.restoreAllMocks();
+  const news: unknown[] = [];
+  server.on("message", ({ data }) => news.push(data));
+  server.on("kernel", () => {});
+  server.postMessage({ port: 7 });
+  await expect.poll(() => news).toHaveLength(2);
+  for (let i = 0; i < 10; i++) await exchange(await connect());
+  // The owner is another's turn, with the place between them empty.
+  server.killKernel(0);
+  await expect.poll(async () => (await server.stats()).statuses[0]?.restarts, { timeout: 10_000 }).toBe(1);
+  expect(await server.addKernel()).toBe(1);
+  for (let i = 0; i < 10; i++) await exchange(await connect());
+  await server.close({ drainMs: 0 });
+}, 60_000);
+
+it("a kernel that is on its way in when the stack closes is refused, and ends with it", async () => {
+  const { server } = await start(1, 2);
+  const added = expect(server.addKernel()).rejects.toMatchObject({ code: "ERR_STACK_CLOSED" });
+  await server.close({ drainMs: 0 });
+  await added;
+}, 30_000);

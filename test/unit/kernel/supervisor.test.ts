@@ -13,6 +13,9 @@ class FakeKernels {
   readonly events: KernelEvent[] = [];
   readonly memories = [0, 1, 2].map(() => new KernelMemory(createMemory(65536, true)));
   failStarts = 0;
+  /** What starts, and ends in order, wait for. */
+  startHeld: Promise<void> | undefined;
+  dismissHeld: Promise<void> | undefined;
   empty = false;
   readonly supervisor: Supervisor;
 
@@ -40,6 +43,7 @@ class FakeKernels {
 
   async start(kernelId: number, life: number): Promise<void> {
     this.log.push(`start ${kernelId} ${life}`);
+    await this.startHeld;
     if (this.failStarts-- > 0) throw new Error("no start");
   }
 
@@ -57,6 +61,7 @@ class FakeKernels {
 
   async dismiss(kernelId: number): Promise<void> {
     this.log.push(`dismiss ${kernelId}`);
+    await this.dismissHeld;
   }
 
   giveUp(): void {
@@ -287,5 +292,38 @@ describe("a kernel that joins or leaves", () => {
     await kernels.pass(500);
     expect(kernels.supervisor.isUp(1)).toBe(false);
     expect(kernels.log).not.toContain("restore 1");
+  });
+
+  it.each(["has started", "does not start"])("that is removed while it is added, and %s, is not there", async (how) => {
+    let go = () => {};
+    kernels.startHeld = new Promise((resolve) => {
+      go = resolve;
+    });
+    if (how === "does not start") kernels.failStarts = 1;
+    const added = kernels.supervisor.add(3);
+    const removed = kernels.supervisor.remove(3, {});
+    go();
+    await expect(added).rejects.toThrow(how === "has started" ? "removed while it started" : "no start");
+    await removed;
+    expect(kernels.log).toEqual(["start 3 1", "dismiss 3"]);
+    expect(kernels.supervisor.isPresent(3)).toBe(false);
+    kernels.startHeld = undefined;
+    await kernels.supervisor.add(3);
+    expect(kernels.supervisor.isUp(3)).toBe(true);
+  });
+
+  it("ends once, however often it is removed: its number may be another's by then", async () => {
+    let go = () => {};
+    kernels.dismissHeld = new Promise((resolve) => {
+      go = resolve;
+    });
+    kernels.supervisor.down(1, "trap", new Error("trapped"));
+    const removals = [kernels.supervisor.remove(1, {}), kernels.supervisor.remove(1, {})];
+    go();
+    await Promise.all(removals);
+    expect(kernels.log.filter((line) => line === "dismiss 1")).toHaveLength(1);
+    await kernels.supervisor.add(1);
+    await kernels.pass(500);
+    expect(kernels.supervisor.isUp(1)).toBe(true);
   });
 });

@@ -156,6 +156,13 @@ describe("a kernel that is added", () => {
     expect(server.kernels.map((host) => host.network)).toEqual([undefined, undefined, undefined]);
   });
 
+  it("is refused when the stack closes meanwhile", async () => {
+    const { server } = await setUp(1, 2, { app: echoApp, appArguments: { port: 7 } });
+    const added = expect(server.addKernel()).rejects.toMatchObject({ code: "ERR_STACK_CLOSED" });
+    await server.close({ drainMs: 0 });
+    await added;
+  });
+
   it("is not there when its start fails, and may be tried again", async () => {
     const setup = await setUp(1, 2, { app: echoApp, appArguments: { port: 7, failAtStart: 1 } });
     await expect(setup.server.addKernel()).rejects.toThrow("refuses to start");
