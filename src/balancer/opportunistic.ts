@@ -2,9 +2,9 @@
  * NetPopcorn's own balancer (Ansary et al., ICDCS 2017, and the Snap Bean sources): work sharing. A kernel with many
  * connections gives idle groups away, in turn to all kernels that are willing.
  *
- * Deviates: the request and confirmation per group are the balancer's check of the group right before it moves; the
- * load is the kernel's busy share instead of the host's weighted_cpuload; one pass moves at most `movesMax` groups
- * (there, messages bound it).
+ * Deviates: the groups that one kernel is to get in a pass share a request and its confirmation (docs/messages.md,
+ * Flow groups); the load is the kernel's busy share instead of the host's weighted_cpuload; one pass moves at most
+ * `movesMax` groups (there, messages bound it).
  */
 import { countGroups, type Move, type Observation, type Policy } from "./policy.ts";
 
