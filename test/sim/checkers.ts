@@ -133,9 +133,17 @@ export class FrameChecker {
   }
 }
 
+/** Addresses as one reads them; the key of a flow has them as numbers. */
+function readable(flow: string): string {
+  return flow
+    .replace(/\d+(?=:)/g, (address) => [24, 16, 8, 0].map((shift) => (Number(address) >>> shift) & 255).join("."))
+    .replace(">", " > ");
+}
+
 function describe(nowNs: number, sender: string, segment: Segment): string {
   const flags = FLAG_NAMES.filter((_, bit) => segment.flags & (1 << bit)).join("|");
-  const { flow, seq, ack, windowField, payloadBytes } = segment;
+  const { seq, ack, windowField, payloadBytes } = segment;
+  const flow = readable(segment.flow);
   const time = (nowNs / 1e6).toFixed(3).padStart(12);
   return `${time} ms ${sender} ${flow} ${flags} seq=${seq} ack=${ack} wnd=${windowField} bytes=${payloadBytes}`;
 }

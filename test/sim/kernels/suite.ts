@@ -49,7 +49,8 @@ export function describeSuite({ name, run, show, found, reached }: Suite): void 
   }
   describe(`${name} in virtual time`, () => {
     const sums: Record<string, number> = {};
-    test.each(found)("seed $seed: $what", async ({ seed }) => {
+    // Where the seeds are shared out, or more of them run, these have been among the first.
+    test.skipIf(FIRST_SEED > 0).each(found)("seed $seed: $what", async ({ seed }) => {
       for (const build of ["debug", "release"] as const) await runSeed(seed, build);
     });
 
