@@ -1,6 +1,7 @@
 /** The window that a connection may offer: what its buffer takes, and its share of the stream pool. */
 import { mtuBytes } from "../config.ts";
-import { streamFreeBytes } from "../mem/streamPool.ts";
+import { streamFreeBytes, streamOrderFor } from "../mem/streamPool.ts";
+import { autoTuningReadBytes } from "../socket/autoTuning.ts";
 import { Tcb, TcbCold, coldOf } from "./tcb.ts";
 
 /** Largest window that the header field can express on this connection. */
@@ -19,21 +20,31 @@ export function windowRoom(tcb: Tcb): u32 {
   return share >= limit ? room : min(room, poolRoom(tcb, held));
 }
 
-/** What only waits may have this part of the free pool; where the application reads, half of it. */
+/** Without a sign of reading a connection may have this part of the free pool. */
 const WAITING_SHIFT: u32 = 6;
 
 /**
- * A pool that runs short is shared. An application that has read, and holds less than half of its ring unread, may have
- * half of what is free; one that lets data wait a 64th, so that many of them leave room for those that read (dynamic
- * thresholds: Choudhury, Hahne 1998; sndOrderMax in ../socket/buffers.ts does the same). The ring that it has costs
- * nothing more, and two segments everybody gets: one at a time would wait for delayed ACKs.
+ * A pool that runs short is shared. What is offered cannot be taken back, so it has to be earned: an application may
+ * have four times what it has read in its last round trip (a sender in slow start then never meets the window), at most
+ * half of what is free; one that has not read lately a 64th, so that many of them leave room for those that read
+ * (dynamic thresholds: Choudhury, Hahne 1998; sndOrderMax in ../socket/buffers.ts does the same). The ring that it has
+ * costs nothing more, and two segments everybody gets: one at a time would wait for delayed ACKs.
  */
 function poolRoom(tcb: Tcb, held: u32): u32 {
   const ring: u32 = tcb.rcvBuf == 0 ? 0 : 1 << tcb.rcvBufOrder;
-  // A ring is made for what it has to hold: it is more than half full until something is read. The order of one that is
-  // gone is remembered.
-  const reads = ring == 0 ? tcb.rcvBufOrder != 0 : held << 1 <= ring;
-  const share = <u32>((<u64>streamFreeBytes() + ring) >> (reads ? 1 : WAITING_SHIFT));
+  const both = <u64>streamFreeBytes() + ring;
+  const earned = min<u64>((<u64>autoTuningReadBytes(tcb)) << 2, both >> 1);
+  const share = ringShare(<u32>max<u64>(earned, both >> WAITING_SHIFT), ring, both);
   const allowed = max(max(share, ring), (<u32>mtuBytes) << 1);
   return allowed > held ? allowed - held : 0;
+}
+
+/**
+ * Rings are powers of two, and while one grows there are two of them: a share that takes a ring for which `both`, the
+ * ring that there is and what is free, does not suffice is rounded down to one that will be there.
+ */
+function ringShare(share: u32, ring: u32, both: u64): u32 {
+  if (share <= ring) return share;
+  const order = streamOrderFor(share);
+  return (<u64>3) << (order - 1) <= both ? share : 1 << (order - 1);
 }
