@@ -218,7 +218,8 @@ function receiveWindowField(tcb: Tcb): u32 {
   let edge = tcb.rcvNxt + (field << shift);
   if (seqGt(edge, tcb.rcvAdv)) {
     // Not beyond what there is room for, though: segments of odd lengths would push the edge on for ever (RFC 7323
-    // 2.4), and a byte more than a ring holds takes one twice as large.
+    // 2.4), and a byte more than a ring holds takes one twice as large. The field then says up to a unit less than was
+    // offered, which the peer sees as an edge that moves back; data up to RCV.ADV is taken all the same.
     if (seqGt(edge, tcb.rcvNxt + room)) {
       field = wnd >> shift;
       edge = tcb.rcvNxt + (field << shift);

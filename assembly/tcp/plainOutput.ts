@@ -37,7 +37,7 @@ import { ecnAskFlags } from "./ecn.ts";
 import { fastOpenOffer, fastOpenWrite } from "./fastOpen.ts";
 import { fastOpenSyn, fastOpenWaits } from "./fastOpenClient.ts";
 import * as S from "./segment.ts";
-import { seqLt } from "./seq.ts";
+import { seqLt, seqMax } from "./seq.ts";
 import { settingsCount } from "./settings.ts";
 import { marksApply, marksOf } from "./marks.ts";
 import { syn, synBegin, synIsCrowded, synTimestamps } from "./syn.ts";
@@ -71,7 +71,8 @@ export function sendSyn(tcb: Tcb): bool {
   const dataBytes = syn.dataBytes;
   if (dataBytes != 0) accountSent(tcb, 1);
   tcb.flags &= ~(T.F_SYN_DUE | T.F_ACK_NOW | T.F_ACK_PENDING);
-  tcb.rcvAdv = tcb.rcvNxt + wnd;
+  // What a fast open child has offered behind its SYN-ACK stands.
+  tcb.rcvAdv = seqMax(tcb.rcvAdv, tcb.rcvNxt + wnd);
   const synEnd = cold.recover + 1 + dataBytes;
   // A SYN-ACK that goes again has perhaps data behind it already (RFC 7413).
   if (tcb.flags & T.F_ACTIVE_OPEN || seqLt(tcb.sndNxt, synEnd)) tcb.sndNxt = synEnd;
