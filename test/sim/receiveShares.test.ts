@@ -30,7 +30,7 @@ interface Setting {
   poolBytes: number;
   startNs: number;
   /** What the others send in their first second, and whether it is read; then they send without end. */
-  first?: { bytes: number; isRead: boolean };
+  first?: { bytes: number; isRead: boolean } | undefined;
   /** When the reader reads no more; the transfer then need not end. */
   stopNs?: number;
 }
