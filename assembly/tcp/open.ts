@@ -8,7 +8,6 @@ import {
   ephemeralPortFirst,
   ephemeralPortLast,
   nodelayDefault,
-  rcvBufferBytesMax,
   rtoInitialUs,
   sackEnabled,
   timestamps,
@@ -65,7 +64,7 @@ import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { rtoArm } from "./timers.ts";
 import { userTimeoutReceived } from "./userTimeout.ts";
-import { windowRoom } from "./window.ts";
+import { windowOfCookie, windowRoom } from "./window.ts";
 import { loadOrdered } from "../mem/ordered.ts";
 
 /** Smaller announcements are taken for this: a few bytes per packet would be an attack on us (CVE-2019-11479). */
@@ -244,7 +243,7 @@ function sendCookie(listener: Listener): void {
   syn.seq = cookieSeq();
   syn.ack = S.segSeq + 1;
   syn.flags = S.FLAG_SYN | S.FLAG_ACK;
-  syn.wndField = min<u32>(rcvBufferBytesMax, 65535);
+  syn.wndField = windowOfCookie();
   syn.mss = ownMss(S.segLocalIndex);
   if (timestamps && S.segHasTimestamps) {
     // Without timestamps there is no place to remember the window scale, SACK and ECN.
@@ -285,7 +284,7 @@ function cookieInput(listener: Listener): bool {
   const cold = coldOf(tcb);
   tcb.rcvNxt = S.segSeq;
   tcb.rcvRead = S.segSeq;
-  tcb.rcvAdv = S.segSeq + min<u32>((<u32>1) << cold.rcvLimitOrder, 65535);
+  tcb.rcvAdv = S.segSeq + min<u32>((<u32>1) << cold.rcvLimitOrder, windowOfCookie());
   if (timestamps && S.segHasTimestamps) {
     tcb.flags |= T.F_TIMESTAMPS;
     tcb.tsRecent = S.segTsVal;

@@ -1,5 +1,5 @@
 /** The window that a connection may offer: what its buffer takes, and its share of the stream pool. */
-import { mtuBytes } from "../config.ts";
+import { mtuBytes, rcvBufferBytesMax } from "../config.ts";
 import { streamFreeBytes, streamOrderFor } from "../mem/streamPool.ts";
 import { autoTuningReadBytes } from "../socket/autoTuning.ts";
 import { Tcb, TcbCold, coldOf } from "./tcb.ts";
@@ -18,6 +18,15 @@ export function windowRoom(tcb: Tcb): u32 {
   const room = min<u32>(limit - held, windowMax(cold));
   const share = streamFreeBytes() >> WAITING_SHIFT;
   return share >= limit ? room : min(room, poolRoom(tcb, held));
+}
+
+/**
+ * What a SYN-ACK with a cookie offers, and its connection begins with: unscaled, and a share of the pool as above. If
+ * the pool runs short between the two, a peer that has used all of it at once sends the rest again.
+ */
+export function windowOfCookie(): u32 {
+  const share = max(streamFreeBytes() >> WAITING_SHIFT, (<u32>mtuBytes) << 1);
+  return min(share, min<u32>(rcvBufferBytesMax, 65535));
 }
 
 /** Without a sign of reading a connection may have this part of the free pool. */

@@ -1,7 +1,8 @@
 /**
  * Goal: 100,000 spoofed SYNs per second leave established connections at least nine tenths of their goodput, and new
- * clients get in. Method: in virtual time, over links of 1 Gbit/s, the same seconds without and with the flood. (What
- * the flood costs in processor time is measured by bench/synFlood.mjs.)
+ * clients get in. Method: in virtual time, over links of 1 Gbit/s, the same seconds without and with the flood. The
+ * links are full and lose frames: a new client whose ACK and first data are lost has time to send again. (What the
+ * flood costs in processor time is measured by bench/synFlood.mjs.)
  */
 import { describe, expect, test } from "vitest";
 import { parseCidr } from "../../src/ip/address.ts";
@@ -20,6 +21,8 @@ const SYNS_PER_SECOND = 100_000;
 const FLOOD_NS = 60 * MS;
 const MEASURE_NS = 100 * MS;
 const END_NS = 400 * MS;
+/** A retransmission time-out, twice, and the flood goes on. */
+const LAST_CLIENT_NS = END_NS + 700 * MS;
 const BULK_CONNECTIONS = 4;
 const NEW_CLIENTS = 40;
 const NEW_BYTES = 4000;
@@ -95,7 +98,7 @@ async function run(flood: Flood | undefined) {
     prefix: flood?.prefix ?? "10.7",
     options: flood?.options ?? false,
     fromNs: FLOOD_NS,
-    untilNs: END_NS,
+    untilNs: LAST_CLIENT_NS,
     seed,
   });
   world.kernels.push(flooder);
@@ -107,8 +110,10 @@ async function run(flood: Flood | undefined) {
   world.run(() => world.nowNs >= END_NS, END_NS + 50 * MS);
   const seconds = (world.nowNs - fromNs) / 1e9;
   const mbitPerSec = bulkBytes().map((bytes, i) => ((bytes - (before[i] as number)) * 8) / seconds / 1e6);
-  const served = fresh.filter(({ id }) => client.endpoints.get(id)?.received === NEW_BYTES).length;
-  return { mbitPerSec, served, syns: flooder.sent, answers: flooder.answers, counters: serverHost.memory.counters() };
+  const served = (): number => fresh.filter(({ id }) => client.endpoints.get(id)?.received === NEW_BYTES).length;
+  world.run(() => served() === NEW_CLIENTS, LAST_CLIENT_NS);
+  const synsPerSecond = flooder.sent / ((world.nowNs - FLOOD_NS) / 1e9);
+  return { mbitPerSec, served: served(), syns: flooder.sent, synsPerSecond, counters: serverHost.memory.counters() };
 }
 
 describe("100,000 SYNs per second from addresses that nobody has", async () => {
@@ -125,8 +130,8 @@ describe("100,000 SYNs per second from addresses that nobody has", async () => {
     { name: "beyond the gateway, with Linux's options", prefix: "198.18", options: true },
     { name: "on our own segment, more of them than neighbours can be kept", prefix: "10.7", options: true },
   ])("$name", async ({ prefix, options }) => {
-    const { mbitPerSec, served, syns, counters } = await run({ prefix, options });
-    expect(syns / ((END_NS - FLOOD_NS) / 1e9)).toBeGreaterThan(0.99 * SYNS_PER_SECOND);
+    const { mbitPerSec, served, syns, synsPerSecond, counters } = await run({ prefix, options });
+    expect(synsPerSecond).toBeGreaterThan(0.99 * SYNS_PER_SECOND);
     // All but what fills the SYN queue is answered without being remembered.
     expect(counters.synCookiesSent).toBeGreaterThan(syns * 0.98);
     expect(counters.gaugeConnections).toBeLessThanOrEqual(BACKLOG + BULK_CONNECTIONS + NEW_CLIENTS);

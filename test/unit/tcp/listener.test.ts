@@ -191,6 +191,22 @@ describe.each(KERNEL_BUILDS)("TCP listeners, %s build", (build) => {
       peer.expectNothing();
     });
 
+    test("a cookie promises no more than a 64th of the free stream pool, and two segments", () => {
+      for (const { streamPoolBytes, window } of [
+        { streamPoolBytes: 1 << 20, window: 16_384 },
+        { streamPoolBytes: 1 << 17, window: 3000 },
+      ]) {
+        const bench = new KernelBench({ build, tuning: { streamPoolBytes } });
+        const listener = bench.listen(80, 4);
+        fillSynQueue(bench, 4);
+        const peer = new Peer(bench, { mss: 1460 });
+        peer.send({ flags: "syn" });
+        peer.expect({ flags: "syn ack", seq: 0, ack: 1, window });
+        peer.send({ flags: "ack" });
+        expect(bench.info(bench.wasm.tcpAccept(listener))).toMatchObject({ state: "ESTABLISHED", rcvWnd: window });
+      }
+    });
+
     test("a full TX ring has no room for the cookie: that SYN is dropped, and counted as such", () => {
       const bench = new KernelBench({ build, tuning: { txRingBytes: 16_384 } });
       bench.listen(80, 4);
