@@ -16,11 +16,11 @@ export function integerOption(name: string, min: number, max: number): (text: st
   };
 }
 
-/** A reader of decimal numbers from `min` to `max`. */
+/** A reader of decimal numbers from `min` to `max`, with or without an exponent: 40, 0.5, 1.4e7. */
 export function numberOption(name: string, min: number, max: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (!/^[0-9]+(\.[0-9]+)?$/.test(text) || value < min || value > max) {
+    if (!/^[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?$/i.test(text) || value < min || value > max) {
       throw new NetPopcornError("ERR_ARGUMENT", `${name} must be a number ${min}..${max}, not ${JSON.stringify(text)}`);
     }
     return value;

@@ -40,6 +40,14 @@ describe("points", () => {
     ]);
   });
 
+  test("have constants that are written with an exponent", () => {
+    const { set } = parse("--set", "nicPacketsPerSec=1e9,wireUs=2.5E-1,clockGhz=0.3e+1");
+    expect(Object.fromEntries(set ?? [])).toEqual({ nicPacketsPerSec: 1e9, wireUs: 0.25, clockGhz: 3 });
+    for (const value of ["e9", "1e", "1e9.5", "1e999", "-1e3", "0x10"]) {
+      expect(() => parse("--set", `wireUs=${value}`), value).toThrow("wireUs must be a number");
+    }
+  });
+
   test("are as asked for: every option reaches the point", async () => {
     const [point] = await planPoints(
       parse(
