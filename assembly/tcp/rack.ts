@@ -101,7 +101,10 @@ export function lossTimerArm(tcb: Tcb): void {
   mainTimerArm(tcb, T.F_TIMER_TLP, nowTick + ticksOfUs(us));
 }
 
-/** Starts the reordering timer. */
+/**
+ * Starts the reordering timer. Deviates from Linux, which adds 2 ms (TCP_TIMEOUT_MIN, two of its ticks): our ticks are
+ * 66 us, and at a round trip of 1 ms with 5 % loss that would cost a tenth of the goodput.
+ */
 export function reoTimerArm(tcb: Tcb, us: u32): void {
   mainTimerArm(tcb, T.F_TIMER_REO, nowTick + ticksOfUs(us));
 }

@@ -1,7 +1,7 @@
 /** RACK-TLP (RFC 8985): what its two timers do when they are due. */
 import { count } from "../stats.ts";
 import { emit } from "./emit.ts";
-import { flightEnsure, flightProbed } from "./flight.ts";
+import { flightAckBegin, flightEnsure, flightProbed } from "./flight.ts";
 import { flightOf } from "./flightRecord.ts";
 import { emitUnsent } from "./output.ts";
 import { outputMark } from "./outputQueue.ts";
@@ -22,6 +22,8 @@ export function reoTimeout(tcb: Tcb): void {
     return;
   }
   const f = flightOf(tcb);
+  // What the last ACK, perhaps another connection's, has told is not of this one.
+  flightAckBegin(tcb);
   const timeout = rackDetect(tcb, f);
   recoveryLostByTime(tcb, f);
   outputMark(tcb);

@@ -67,7 +67,7 @@ export function recoveryAck(tcb: Tcb, advanced: bool, flightBefore: u32): u32 {
   if (undone) timeout = rackDetect(tcb, f);
   if (!(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY)) && f.lostBytes != f.retransBytes) lossFound(tcb, f);
   if (congestionOf(tcb) == CONGESTION_BBR) bbrAck(tcb);
-  else if (isReducing(tcb)) reduceInProportion(tcb, f, advanced);
+  else if (isReducing(tcb)) proportionalAck(tcb, f, advanced);
   else if (advanced || (ackDelivered != 0 && isReordering(tcb, f))) congestionGrow(tcb, ackDelivered, flightBefore);
   else congestionSample(tcb, f);
   if (f.lostBytes != f.retransBytes || !advanced) outputMark(tcb);
@@ -94,12 +94,24 @@ export function recoveryIsIdle(tcb: Tcb): bool {
   );
 }
 
-/** Losses found by the reordering timer. */
+/**
+ * Losses found by the reordering timer. No ACK clocks out what is sent now, so it is no burst: as in Linux the timer
+ * that begins a recovery counts as the delivery of a segment. In one that lasts, what the account of proportional rate
+ * reduction has left goes, and one segment in any case.
+ * Preconditions: flightAckBegin, since when the losses were found.
+ */
 export function recoveryLostByTime(tcb: Tcb, f: Flight): void {
   if (f.lostBytes == f.retransBytes) return;
-  if (!(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY))) lossFound(tcb, f);
-  // The first retransmission goes at once (RFC 6937 4).
-  if (tcb.flags & T.F_RECOVERY) tcb.cwnd = max(tcb.cwnd, pipeBytes(tcb) + <u32>tcb.sndMss);
+  const begins = !(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY));
+  if (begins) lossFound(tcb, f);
+  if (!(tcb.flags & T.F_RECOVERY)) return;
+  const mss = <u32>tcb.sndMss;
+  if (congestionOf(tcb) == CONGESTION_BBR) {
+    tcb.cwnd = max(tcb.cwnd, pipeBytes(tcb) + mss);
+    return;
+  }
+  reduceInProportion(tcb, f, begins ? mss : 0, false);
+  tcb.cwnd = max(tcb.cwnd, pipeBytes(tcb) + mss);
 }
 
 function isReducing(tcb: Tcb): bool {
@@ -162,23 +174,28 @@ function reduceOnce(tcb: Tcb, f: Flight): void {
   f.flags &= ~FLIGHT_UNDO;
   reductionBegin(tcb, f);
   tcb.cwnd = min(tcb.cwnd, tcb.ssthresh);
+  // Begun and over at once: one segment was sent again.
+  if (validationHolds(tcb)) validationRecovered(tcb, <u32>tcb.sndMss);
+}
+
+function proportionalAck(tcb: Tcb, f: Flight, advanced: bool): void {
+  if (ackDelivered != 0) reduceInProportion(tcb, f, ackDelivered, advanced);
 }
 
 /** RFC 9937 6.2: so much as to reach ssthresh when all that was in flight has been delivered. */
-function reduceInProportion(tcb: Tcb, f: Flight, advanced: bool): void {
-  if (ackDelivered == 0) return;
+function reduceInProportion(tcb: Tcb, f: Flight, delivered: u32, advanced: bool): void {
   const mss = <u32>tcb.sndMss;
-  f.prrDelivered += ackDelivered;
+  f.prrDelivered += delivered;
   // The reduction was begun without a flight block (ECN without SACK, or a full pool), or that has been given back
   // since: its account begins here.
-  if (f.recoverFlight == 0) f.recoverFlight = max(tcb.sndMax - tcb.sndUna - f.sackedBytes + ackDelivered, 1);
+  if (f.recoverFlight == 0) f.recoverFlight = max(tcb.sndMax - tcb.sndUna - f.sackedBytes + delivered, 1);
   const pipe = pipeBytes(tcb);
   let sendable: i64;
   if (pipe > tcb.ssthresh) {
     const share = (<u64>f.prrDelivered * tcb.ssthresh + f.recoverFlight - 1) / f.recoverFlight;
     sendable = <i64>share - f.prrOut;
   } else {
-    sendable = max(<i64>f.prrDelivered - f.prrOut, <i64>ackDelivered);
+    sendable = max(<i64>f.prrDelivered - f.prrOut, <i64>delivered);
     // It is safe to go up when the ACK moves on and nothing more is lost.
     if (advanced && ackLost == 0) sendable += mss;
     sendable = min(sendable, <i64>(tcb.ssthresh - pipe));

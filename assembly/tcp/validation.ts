@@ -7,8 +7,7 @@
  * window is validated when that is half of it. State in the flight block, which is kept while the window is larger than
  * an initial one; without one (the pool is full) RFC 2861 holds.
  * Deviates: samples are kept in two halves of the period, so one counts for half of it to all of it (4.3: for all);
- * the half is up to a segment short, since windows are no whole segments; and a loss that a tail loss probe repaired is
- * answered once, from what is in flight after its ACK, without 4.4.1's deduction of what was sent again.
+ * and the half is up to a segment short, since windows are no whole segments.
  */
 import { slowStartAfterIdle } from "../config.ts";
 import { CONGESTION_BBR } from "../../src/layout/option.ts";

@@ -172,4 +172,24 @@ describe.each(KERNEL_BUILDS)("congestion window validation, %s build", (build) =
     // Eleven of the twelve arrived: (12 - 1) / 2.
     expect(sender.cwnd).toBe(5.5);
   });
+
+  test("so is a loss that a tail loss probe has repaired, less what it sent again (4.4.1)", () => {
+    const sender = new Sender(build, CONGESTION_CUBIC);
+    sender.transfer(300);
+    const { bench, peer } = sender;
+    bench.advance(MINUTE_MS);
+    const atOnce = sender.write(12);
+    bench.advance(RTT_MS);
+    expect(atOnce + peer.all().length).toBe(12);
+    const una = (bench.info(sender.handle).sndUna - peer.kernelIss) >>> 0;
+    peer.send({ flags: "ack", ack: una + 11 * MSS });
+    bench.advance(3 * RTT_MS);
+    expect(bench.counters().tcpTailLossProbes).toBe(1);
+    expect(peer.all()).toHaveLength(1);
+    sender.write(1);
+    peer.send({ flags: "ack", ack: una + 12 * MSS });
+    peer.send({ flags: "ack", ack: una + 13 * MSS });
+    expect(sender.ssthresh).toBe(6);
+    expect(sender.cwnd).toBe(5.5);
+  });
 });
