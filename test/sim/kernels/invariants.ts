@@ -26,7 +26,7 @@ export function checkHomes(side: Side, hosts: readonly KernelHost[]): void {
   }
 }
 
-/** Every slot and byte of a kernel's pools is accounted for. */
+/** What a kernel's gauges say of its pools is what its tables have. */
 export function checkPools(side: Side, host: KernelHost): void {
   const { memory, config } = host;
   const first = memory.loadU32(MAP_BASE + MAP_TCBS);
@@ -106,6 +106,24 @@ export function checkOwner({ name }: Side, hosts: readonly KernelHost[]): Kernel
   }
   return hosts.find(({ kernelId }) => kernelId === first.control.owner);
 }
+
+/**
+ * As many connections fit into an empty kernel as on its first day: gauges count what is in use, and say nothing of
+ * slots that nobody finds any more. What is opened here never leaves: the kernel gets no further turn.
+ */
+export function checkSlots({ name }: Side, { kernelId, handles, config }: KernelHost, remote: Uint8Array): void {
+  const { connectionsMax } = config.tuning;
+  const opened: number[] = [];
+  for (let handle = 0; handle >= 0 && opened.length <= connectionsMax; ) {
+    handle = handles.connectFrom(remote, 9, FIRST_PORT + opened.length, -1);
+    if (handle >= 0) opened.push(handle);
+  }
+  for (const handle of opened) handles.abort(handle);
+  if (opened.length === connectionsMax) return;
+  throw new Error(`${name}${kernelId}: room for ${opened.length} connections at the end, not for ${connectionsMax}`);
+}
+
+const FIRST_PORT = 1024;
 
 const GAUGES = [
   "gaugeConnections",

@@ -1,6 +1,7 @@
 /** One run: what its plan says, carried out, checked after every instant, and judged at its end. */
 
 import { NetPopcornError } from "../../../src/errors.ts";
+import { parseAddress } from "../../../src/ip/address.ts";
 import type { KernelHost } from "../../../src/kernel/host.ts";
 import type { KernelReason } from "../../../src/kernel/supervisor.ts";
 import { GAUGE_CONNECTIONS, GAUGE_REASSEMBLY_BYTES, SYN_COOKIES_ACCEPTED } from "../../../src/layout/counters.ts";
@@ -150,6 +151,10 @@ class Run {
     await this.#finish();
     const reached = await this.#reached();
     const hit = this.#fates.filter((fate) => fate.hit).length;
+    for (const index of [CLIENT, SERVER]) {
+      const remote = parseAddress(ADDRESSES[1 - index] as string);
+      for (const host of stage.hostsUp(index)) INVARIANT.checkSlots(stage.sides[index] as Side, host, remote);
+    }
     await stage.close();
     for (const { name, card } of stage.sides) {
       const { filterCount } = card.registers;
