@@ -22,13 +22,50 @@ const ANY_V6 = "::";
 /** Of connectionsMax; what connections that were dropped may hold. */
 const DROPPED_PART_MAX = 1 / 8;
 
+type Accept = (host: KernelHost, handle: number) => void;
+
+/** A listener and who takes its connections; undefined: its server has just closed it. */
+type Served = { readonly listener: Listener; readonly route: { accept: Accept | undefined } };
+
+/**
+ * Closed a moment ago, by all that they listen with: close() and listen() in a row (also in close()'s callback) must
+ * leave no time in which peers are refused, and the owner of the ports may be another thread's kernel.
+ */
+const justClosed = new WeakMap<Sockets, Map<string, Served>>();
+
+/** Closes it unless the application listens again before it gives way to anything else. */
+function closeSoon(sockets: Sockets, key: string, served: Served): void {
+  const { listener, route } = served;
+  route.accept = undefined;
+  const closed = justClosed.get(sockets) ?? new Map<string, Served>();
+  justClosed.set(sockets, closed.set(key, served));
+  const close = () => {
+    if (closed.get(key) !== served) return;
+    closed.delete(key);
+    void listener.close();
+  };
+  // The event "close" comes between the two.
+  process.nextTick(() => process.nextTick(close));
+}
+
+/** What has just been closed and was the same; anything else is closed now. */
+function takeOver(sockets: Sockets, wanted: string): Served | undefined {
+  const closed = justClosed.get(sockets);
+  const same = closed?.get(wanted);
+  closed?.delete(wanted);
+  for (const { listener } of closed?.values() ?? []) void listener.close();
+  closed?.clear();
+  return same?.listener.listening ? same : undefined;
+}
+
 /** One listen() of one server: every kernel of the group holds a replica. */
 class ListenHandle implements ServerHandle {
   readonly #sockets: Sockets;
   readonly #address: string;
   readonly #ipv6Only: boolean;
   #port: number;
-  #listener: Listener | undefined;
+  #backlog = 0;
+  #served: Served | undefined;
   #isClosed = false;
   #isReferenced = true;
 
@@ -40,15 +77,30 @@ class ListenHandle implements ServerHandle {
   }
 
   /** @throws NetPopcornError. */
-  async open(backlog: number, accept: (host: KernelHost, handle: number) => void): Promise<void> {
-    const listener = await this.#sockets.listenHandles(
-      { address: this.#address, ipv6Only: this.#ipv6Only, port: this.#port, backlog: Math.min(backlog, 65535) },
-      accept,
-    );
-    this.#listener = listener;
-    this.#port = listener.port;
+  async open(backlog: number, accept: Accept): Promise<void> {
+    this.#backlog = Math.min(backlog, 65535);
+    const served = takeOver(this.#sockets, this.#key) ?? (await this.#listen());
+    served.route.accept = accept;
+    this.#served = served;
+    this.#port = served.listener.port;
     if (!this.#isReferenced) this.#sockets.unref();
     if (this.#isClosed) this.#closeListener();
+  }
+
+  async #listen(): Promise<Served> {
+    const route: Served["route"] = { accept: undefined };
+    const listener = await this.#sockets.listenHandles(
+      { address: this.#address, ipv6Only: this.#ipv6Only, port: this.#port, backlog: this.#backlog },
+      (host, handle) => {
+        if (route.accept) route.accept(host, handle);
+        else host.handles.abort(handle);
+      },
+    );
+    return { listener, route };
+  }
+
+  get #key(): string {
+    return `${this.#address} ${this.#port} ${this.#ipv6Only} ${this.#backlog}`;
   }
 
   get isClosed(): boolean {
@@ -79,16 +131,17 @@ class ListenHandle implements ServerHandle {
   #setReferenced(isReferenced: boolean): void {
     if (isReferenced === this.#isReferenced) return;
     this.#isReferenced = isReferenced;
-    if (!this.#listener || this.#isClosed) return;
+    if (!this.#served || this.#isClosed) return;
     if (isReferenced) this.#sockets.ref();
     else this.#sockets.unref();
   }
 
   #closeListener(): void {
-    if (!this.#listener) return;
+    if (!this.#served) return;
     // The listener takes back one reference.
     if (!this.#isReferenced) this.#sockets.ref();
-    void this.#listener.close();
+    closeSoon(this.#sockets, this.#key, this.#served);
+    this.#served = undefined;
   }
 }
 
