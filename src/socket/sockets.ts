@@ -356,6 +356,8 @@ export class Sockets implements ConnectionOwner {
   dropKernel(host: KernelHost, error: NetPopcornError): void {
     const index = this.#hosts.indexOf(host);
     if (index >= 0) this.#hosts.splice(index, 1);
+    // Not to keep a dead kernel's memory for one's whole life.
+    if (this.#memory === host.memory && this.#hosts[0]) this.#memory = this.#hosts[0].memory;
     for (const socket of this.#listening.keys()) socket.dropReplica(host);
     this.#pinger?.close(error, host);
     // Connections may have moved there from a kernel of this group.

@@ -90,8 +90,8 @@ it(`a kernel behind a TAP is killed every second for ${SECONDS} s: only its conn
   const threads = new Map<number, number>();
   const up = new Set([0, 1, 2]);
   server.on("message", ({ data }) => {
-    const { kernelId, threadId } = data as { kernelId: number; threadId: number };
-    threads.set(kernelId, threadId);
+    const { kernelId, lifeId } = data as { kernelId: number; lifeId: number };
+    threads.set(kernelId, lifeId);
   });
   /** `goneMs`: when it was told that its packets go elsewhere. */
   const kills: { readonly kernelId: number; readonly thread: number; readonly atMs: number; goneMs: number }[] = [];
