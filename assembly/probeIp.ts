@@ -3,7 +3,7 @@ import { configLoad, memoryBytes, udpSocketsMax } from "./config.ts";
 import { txBoot, txCommit, txPublish, txReserve } from "./device/tx.ts";
 import { loopBoot } from "./device/loop.ts";
 import { hashBoot } from "./flow/hash.ts";
-import { addressBoot } from "./ip/address.ts";
+import { addressDeprecate, addressBoot } from "./ip/address.ts";
 import { neighborAnnounce, neighborInput } from "./ip/arpInput.ts";
 import { packetInput } from "./ip/input.ts";
 import { packetInputV6 } from "./ip/input6.ts";
@@ -95,6 +95,7 @@ export function sendPacket(index: i32, packet: usize, packetBytes: u32): bool {
 }
 
 export {
+  addressDeprecate,
   arenaAlloc,
   gatewayAdd,
   icmpInput,

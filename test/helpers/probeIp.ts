@@ -49,6 +49,7 @@ type ProbeExports = {
   readyCount(): number;
   readyShift(): number;
   udpBind(addressIndex: number, port: number): number;
+  addressDeprecate(address: number, deprecated: number): number;
   udpSetOption(handle: number, option: number, value: number): number;
   udpLocalPort(handle: number): number;
   udpSendTo(handle: number, source: number, bytes: number, remoteAddress: number, remotePort: number): number;

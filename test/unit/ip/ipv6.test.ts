@@ -417,6 +417,60 @@ describe.each(PROBE_BUILDS)("IPv6, %s build", (build) => {
     });
   });
 
+  describe("source address selection (RFC 6724 5)", () => {
+    const [near, first, second] = [OWN, "2001:db8:1::1", "2001:db8:2::1"];
+    function routed(): { probe: IpProbe; from: (to: string) => string } {
+      const addresses = [second, first, near, OWN_LOCAL].map((address) => `${address}/64`);
+      const probe = new IpProbe({ build, addresses, gateway: PEER });
+      for (const who of [PEER, "fe80::7"]) {
+        const whom = who === PEER ? { at: OWN, group: OWN_GROUP } : { at: OWN_LOCAL, group: OWN_GROUP };
+        const asks = neighborMessage({ source: who, destination: whom.group }, 135, whom.at, PEER_MAC);
+        input(probe, asks, "33:33:ff:00:00:01");
+      }
+      probe.sent();
+      const handle = probe.wasm.udpBind(-1, 53);
+      const from = (to: string) => {
+        expect(udpSend(probe, handle, pattern(1), to, 9)).toBe(1);
+        return sent(probe)
+          .filter(({ nextHeader }) => nextHeader === UDP)
+          .map((packet) => packet.from)
+          .join();
+      };
+      return { probe, from };
+    }
+
+    test.each([
+      ["rule 2, a neighbour on the link", "fe80::7", OWN_LOCAL],
+      ["rule 2, a group on the link", "ff02::5", OWN_LOCAL],
+      ["rule 8, on the same network", "fd00::2", near],
+      ["rule 8, by the first bits", "2001:db8:1:5::9", first],
+      ["rule 8, by the first bits", "2001:db8:2:5::9", second],
+      ["rule 8, a prefix of 8 bits", "fd77::9", near],
+    ])("%s: %s from %s", (_rule, to, source) => {
+      expect(routed().from(to)).toBe(source);
+    });
+
+    test("rule 3: a deprecated address only where there is no other", () => {
+      const { probe, from } = routed();
+      const deprecate = (address: string) => {
+        probe.bytes.set(parseAddress(address), SCRATCH_BASE);
+        expect(probe.wasm.addressDeprecate(SCRATCH_BASE, 1)).toBeGreaterThanOrEqual(0);
+      };
+      deprecate(second);
+      expect(from("2001:db8:2:5::9")).toBe(first);
+      deprecate(first);
+      deprecate(near);
+      expect(from("2001:db8:2:5::9")).toBe(second);
+    });
+
+    test("rule 2 is before rule 3: a deprecated link-local address for the link", () => {
+      const { probe, from } = routed();
+      probe.bytes.set(parseAddress(OWN_LOCAL), SCRATCH_BASE);
+      expect(probe.wasm.addressDeprecate(SCRATCH_BASE, 1)).toBeGreaterThanOrEqual(0);
+      expect(from("fe80::7")).toBe(OWN_LOCAL);
+    });
+  });
+
   describe("fragments (RFC 8200 4.5, RFC 5722)", () => {
     const whole = udp(pattern(3000));
     const fields = { ...between, nextHeader: UDP };
