@@ -140,6 +140,17 @@ describe.each(KERNEL_BUILDS)("groups of a kernel, %s build", (build) => {
     expect(bench.wasm.udpSetOption(handle, OPTION_TOS, 1)).toBe(EBADF);
   });
 
+  test("256 memberships in all, however few groups; what ends makes room", () => {
+    const { bench } = create();
+    const join = (group: string, socket: number) => bench.wasm.udpJoin(socket, at(group, bench));
+    const sockets = Array.from({ length: 13 }, (_, i) => bench.wasm.udpBind(-1, 7000 + i));
+    const joined = sockets.flatMap((socket) => Array.from({ length: 20 }, (_, i) => join(`239.0.2.${i}`, socket)));
+    expect(joined).toEqual([...Array(256).fill(0), ...Array(4).fill(ENOBUFS)]);
+    expect(bench.wasm.multicastList(bench.area)).toBe(20);
+    bench.wasm.udpClose(sockets[0] as number);
+    expect(join("239.0.2.19", sockets[12] as number)).toBe(0);
+  });
+
   test("TOS and TTL of what is sent; to groups a TTL of its own, at first 1", () => {
     const { bench, handle } = create();
     const send = (to: string, bytes = 10) => {
