@@ -310,7 +310,10 @@ export class Rehoming {
       if (queue === undefined || !isGone[queue]) continue;
       // What still lies in a queue that is lent is read by the borrower: so its connections must stay with it.
       const standIn = this.#borrowerOf(queue, standIns) ?? (standIns[moved % standIns.length] as number);
-      this.#displaced.set(entry, { home: this.#displaced.get(entry)?.home ?? queue, standIn });
+      const home = this.#displaced.get(entry)?.home ?? queue;
+      // The kernel that it was to go home to is back already: it is there.
+      if (home === standIn) this.#displaced.delete(entry);
+      else this.#displaced.set(entry, { home, standIn });
       placement.place(entry, standIn);
       moved++;
     }

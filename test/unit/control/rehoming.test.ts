@@ -390,3 +390,30 @@ it("and goes where it was as soon as that connection is over", () => {
   for (let ms = 1000; ms < 2000; ms++) if (rehoming.deadlineMs <= ms) rehoming.step(ms);
   expect([device.queues[0], rehoming.displacedEntries]).toEqual([2, 0]);
 });
+
+it("an entry whose stand-in ends when its own kernel is back is at home, and is not moved again", () => {
+  rehoming.retire(1, 0);
+  const displaced = [1, 4];
+  expect(displaced.map((entry) => device.queues[entry])).toEqual([0, 2]);
+  // It is back, but a connection at the stand-in keeps the entry there, until that ends, too.
+  connect(0, 1);
+  rehoming.restore(1, 1);
+  rehoming.retire(2, 2, true);
+  rehoming.retire(0, 3, true);
+  expect([...device.queues]).toEqual(new Array(ENTRIES).fill(1));
+  for (let nowMs = 4; nowMs < 4 + 20 * SETTLE_MS; nowMs++) rehoming.step(nowMs);
+  let moves = 0;
+  const { place } = device.placement;
+  Object.assign(device.placement, {
+    place: (entry: number, queue: number) => {
+      moves++;
+      place(entry, queue);
+    },
+  });
+  for (let nowMs = 4 + 20 * SETTLE_MS; nowMs < 3000; nowMs++) rehoming.step(nowMs);
+  expect(moves).toBe(0);
+  expect(device.queues).toEqual(new Array(ENTRIES).fill(1));
+  // Only those of the kernels that have gone are elsewhere, and they are not expected back.
+  expect(rehoming.displacedEntries).toBe(ENTRIES - displaced.length);
+  expect(rehoming.deadlineMs).toBe(Number.POSITIVE_INFINITY);
+});
