@@ -267,7 +267,7 @@ function constantTable(results: readonly CellResult[]): Table[] {
   return [
     {
       title: `Machine ${name}`,
-      caption: `${description} The same constants for every design.`,
+      caption: `${description}. The same constants for every design.`,
       columns: ["constant", "value", "unit", "confidence", "source"],
       rows: Object.entries(constants).map(([constant, { value, unit, confidence, source }]) => [
         constant,

@@ -70,6 +70,9 @@ function apache48(design: DesignName): PointInput {
   };
 }
 
+/** One listener loses SYNs, which come back after 1, 3, 7 s: less than a second shows a lull between two waves. */
+const stockApache48 = (): PointInput => ({ ...apache48("linux"), durationS: 4 });
+
 const STOCK_LISTENER =
   "cores spin there for 14 % of their time and idle here: who waits for the listener sleeps in the model at once; " +
   "the published rates are of a kernel that lock_stat slows";
@@ -83,15 +86,15 @@ const TABLE_2 = {
 const stockAccept: readonly Claim[] = [
   checked({
     ...{ ...TABLE_2, id: "HA1", what: "affinity-accept / linux, Apache, 48 cores, requests/s", published: 7000 / 1700 },
-    ...{ a: apache48("affinity-accept"), b: apache48("linux") },
+    ...{ a: apache48("affinity-accept"), b: stockApache48() },
   }),
   checked({
     ...{ ...TABLE_2, id: "HA2", what: "fine-accept / linux, Apache, 48 cores, requests/s", published: 5700 / 1700 },
-    ...{ a: apache48("fine-accept"), b: apache48("linux") },
+    ...{ a: apache48("fine-accept"), b: stockApache48() },
   }),
   checked({
     ...{ ...TABLE_2, id: "HA3", what: "linux, Apache, 48 cores: cores' time that is idle", published: 54, unit: "%" },
-    ...{ a: apache48("linux"), value: (result: Result) => 100 * result("a").shares.idle },
+    ...{ a: stockApache48(), value: (result: Result) => 100 * result("a").shares.idle },
   }),
 ];
 
