@@ -13,9 +13,12 @@ const EXIT_GRACE_MS = 2000;
 /** How a kernel has ended: its thread is gone, its application threw, or it trapped. */
 export type KernelEnd = "exit" | "error" | "trap";
 
-export type ThreadKernelOptions = {
+export type ThreadKernelOptions = ThreadKernelEvents & {
   readonly start: WorkerStart;
   readonly transfer: readonly Transferable[];
+};
+
+type ThreadKernelEvents = {
   /** What the application's handlers threw; the kernel goes on. */
   readonly onError: (error: Error) => void;
   /** Called once, when a kernel that has started ends without having been told to; its thread may still run. */
@@ -34,7 +37,7 @@ export class ThreadKernel {
   readonly life: number;
   /** Fulfilled when the application has started in this kernel. */
   readonly ready: Promise<void>;
-  readonly #options: ThreadKernelOptions;
+  readonly #events: ThreadKernelEvents;
   readonly #worker: Worker;
   readonly #exited: Promise<void>;
   #settleReady!: { resolve: () => void; reject: (error: Error) => void };
@@ -46,12 +49,13 @@ export class ThreadKernel {
   /** Its end has been reported. */
   #ended = false;
 
-  private constructor(worker: Worker, options: ThreadKernelOptions) {
+  private constructor(worker: Worker, { start, transfer: _transfer, ...events }: ThreadKernelOptions) {
     this.#worker = worker;
-    this.#options = options;
-    this.kernelId = options.start.config.kernelId;
-    this.life = options.start.life;
-    this.memory = new KernelMemory(options.start.memory);
+    // Not all of the options: the view that it starts with has memories of kernels that may end before it.
+    this.#events = events;
+    this.kernelId = start.config.kernelId;
+    this.life = start.life;
+    this.memory = new KernelMemory(start.memory);
     this.ready = new Promise((resolve, reject) => {
       this.#settleReady = { resolve, reject };
     });
@@ -151,13 +155,13 @@ export class ThreadKernel {
         this.#writing.delete(message.id);
         break;
       case "message":
-        this.#options.onMessage(message.data);
+        this.#events.onMessage(message.data);
         break;
       case "network":
-        this.#options.onNetwork(message.change);
+        this.#events.onNetwork(message.change);
         break;
       case "conflict":
-        this.#options.onConflict(message.address);
+        this.#events.onConflict(message.address);
         break;
       case "exit":
         this.#exits(message.status);
@@ -165,7 +169,7 @@ export class ThreadKernel {
       case "error":
         if (message.fatal)
           this.#end(message.error.code === "ERR_KERNEL_TRAP" ? "trap" : "error", toError(message.error));
-        else this.#options.onError(toError(message.error));
+        else this.#events.onError(toError(message.error));
         break;
     }
   }
@@ -181,10 +185,10 @@ export class ThreadKernel {
     this.#ended = true;
     if (this.#closing) {
       this.#settleReady.reject(error);
-      if (end !== "exit") this.#options.onError(error);
+      if (end !== "exit") this.#events.onError(error);
       return;
     }
-    if (this.#started) this.#options.onEnd(end, error);
+    if (this.#started) this.#events.onEnd(end, error);
     else this.#settleReady.reject(error);
   }
 }

