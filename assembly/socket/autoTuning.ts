@@ -7,7 +7,7 @@
  * what the application has read in a round trip is a quarter of the limit or more, the limit grows to four times it; so
  * a sender in slow start, which doubles each round trip, does not meet the window. The round trip is measured by the
  * echoes of our timestamps in arriving data (RFC 7323 4.1), else that of the handshake is taken.
- * What waits behind a hole counts, too. ../tcp/window.ts shares a pool that runs short by what was read.
+ * What waits behind a hole counts, too.
  * Send buffer: twice the congestion window, or what is in flight (Linux: tcp_sndbuf_expand), looked at when a write
  * finds no room.
  *
@@ -36,8 +36,8 @@ const READ_BYTES_MIN: u32 = 512;
 /** Connections measured at a time; one that finds its slot in use is measured later. */
 const SLOTS_MASK: u32 = 1023;
 const RTT_MS_MAX: u32 = 60000;
-/** Besides two round trips. What was read longer ago says nothing of what will be read. */
-const LATELY_MS: u32 = 1000;
+/** Rather too much: then the window is larger than it need be. */
+const RTT_MS_UNKNOWN: u32 = 100;
 
 @unmanaged
 class Slot {
@@ -47,12 +47,9 @@ class Slot {
   /** RCV.NXT of the application (rcvRead) then. */
   startSeq: u32;
   rttTicks: u32;
-  /** What the application has read in the last round trip that was measured. */
-  readBytes: u32;
 }
 
-const SLOT_SHIFT: usize = 5;
-const slots: usize = memory.data(32768, 64);
+const slots: usize = memory.data(16384, 64);
 
 /** Limits of a new connection. */
 export function autoTuningStart(cold: TcbCold): void {
@@ -61,7 +58,7 @@ export function autoTuningStart(cold: TcbCold): void {
 }
 
 function slotOf(tcb: Tcb): Slot {
-  return changetype<Slot>(slots + ((<usize>(T.tcbIndex(tcb) & SLOTS_MASK)) << SLOT_SHIFT));
+  return changetype<Slot>(slots + ((<usize>(T.tcbIndex(tcb) & SLOTS_MASK)) << 4));
 }
 
 function mayGrow(): bool {
@@ -77,18 +74,17 @@ function mayGrow(): bool {
 export function autoTuningRead(tcb: Tcb, bytes: u32): void {
   if (bytes < READ_BYTES_MIN) return;
   const cold = coldOf(tcb);
+  if ((<u32>1) << (<u32>cold.rcvLimitOrder + 1) > rcvBufferBytesMax || cold.traits & T.TRAIT_RCV_BUFFER_SET) return;
   const slot = slotOf(tcb);
   const elapsed = nowTick - slot.startTick;
   if (slot.owner != T.handleOf(tcb)) {
     if (slot.owner != 0 && elapsed <= slot.rttTicks << 1) return;
     slot.owner = T.handleOf(tcb);
-    slot.rttTicks = max(ticksOfUs(tcb.srttUs8 >> 3), ticksOfMs(1));
-    slot.readBytes = 0;
+    slot.rttTicks = tcb.srttUs8 == 0 ? ticksOfMs(RTT_MS_UNKNOWN) : max(ticksOfUs(tcb.srttUs8 >> 3), ticksOfMs(1));
   } else {
     if (elapsed < slot.rttTicks) return;
-    slot.readBytes = tcb.rcvRead - slot.startSeq;
-    const perRtt = (<u64>slot.readBytes * slot.rttTicks) / elapsed;
-    if (!(cold.traits & T.TRAIT_RCV_BUFFER_SET)) growWindow(cold, perRtt << 2);
+    const perRtt = (<u64>(tcb.rcvRead - slot.startSeq) * slot.rttTicks) / elapsed;
+    growWindow(cold, perRtt << 2);
   }
   slot.startTick = nowTick;
   slot.startSeq = tcb.rcvRead;
@@ -101,14 +97,20 @@ function growWindow(cold: TcbCold, wanted: u64): void {
   if (order != <u32>cold.rcvLimitOrder && mayGrow()) cold.rcvLimitOrder = <u8>order;
 }
 
-/** Data has come while TRAIT_RCV_RTT asks for a sample: its echo tells how long ago the ACK left that let it go. */
+/**
+ * Data has come while TRAIT_RCV_RTT asks for a sample: its echo tells how long ago the ACK left that let it go. A peer
+ * that had nothing to send echoes an old one, and its pause is not the path's: what left before the reading that is
+ * being measured is no sample, and one sample at most doubles the round trip.
+ */
 export function autoTuningSample(tcb: Tcb): void {
   if (S.segDataBytes == 0 || !S.segHasTimestamps || S.segTsEcr == 0) return;
-  coldOf(tcb).traits &= ~T.TRAIT_RCV_RTT;
   const slot = slotOf(tcb);
+  const isMeasured = slot.owner == T.handleOf(tcb);
   const rttMs = nowMs + timestampOffsetOfSegment() - S.segTsEcr;
-  if (slot.owner != T.handleOf(tcb) || rttMs > RTT_MS_MAX) return;
-  slot.rttTicks = ticksOfMs(max<u32>(rttMs, 1));
+  if (isMeasured && rttMs <= RTT_MS_MAX && ticksOfMs(rttMs) > nowTick - slot.startTick + ticksOfMs(1)) return;
+  coldOf(tcb).traits &= ~T.TRAIT_RCV_RTT;
+  if (!isMeasured || rttMs > RTT_MS_MAX) return;
+  slot.rttTicks = min(ticksOfMs(max<u32>(rttMs, 1)), slot.rttTicks << 1);
 }
 
 /**
@@ -121,16 +123,6 @@ export function autoTuningAhead(tcb: Tcb, end: u32): void {
   if (end - tcb.rcvRead < limit >> 1 || tcb.rcvNxt - tcb.rcvRead > limit >> 3) return;
   if (cold.traits & T.TRAIT_RCV_BUFFER_SET) return;
   growWindow(cold, limit);
-}
-
-/**
- * Bytes that the application has read within a round trip, or at a time where it reads less often; 0: it has read once
- * at most, or not lately.
- */
-export function autoTuningReadBytes(tcb: Tcb): u32 {
-  const slot = slotOf(tcb);
-  if (slot.owner != T.handleOf(tcb) || nowTick - slot.startTick > ticksOfMs(LATELY_MS) + (slot.rttTicks << 1)) return 0;
-  return slot.readBytes;
 }
 
 /** Round trip as the receiver sees it, in ticks; 0: not measured lately. */

@@ -18,6 +18,7 @@ import { Tcb, coldOf, tcbHighWater, tcbOfHandle } from "../tcp/tcb.ts";
 import { softErrorOf } from "../tcp/softError.ts";
 import { LOSS_TIMERS, persistArm, rtoUs } from "../tcp/timers.ts";
 import { urgentBytes } from "../tcp/urgent.ts";
+import { windowRead } from "../tcp/window.ts";
 import { autoTuningRead } from "./autoTuning.ts";
 import { ringRead, ringWrite, rcvBufferRelease, sndBufferFor, sndBufferStart } from "./buffers.ts";
 
@@ -124,6 +125,7 @@ function consume(tcb: Tcb, bytes: u32): void {
   // Bytes that came ahead of their turn keep the ring.
   if (readableBytes(tcb) == 0 && !reassemblyHolds(tcb)) rcvBufferRelease(tcb);
   autoTuningRead(tcb, bytes);
+  windowRead(tcb, bytes);
   if (windowUpdateDue(tcb)) {
     tcb.flags |= T.F_ACK_NOW;
     outputMark(tcb);

@@ -196,11 +196,29 @@ export class TcbCold {
   sndLimitOrder: u8;
   /** Listener's index until the connection is accepted; then the period of the last answer to a pure ACK. */
   listener: u16;
-  sndWscale: u8;
-  rcvWscale: u8;
+  /** Sending in the lower half, receiving in the upper. */
+  private wscales: u8;
+  /** How often the share of a stream pool that runs short has doubled (window.ts). */
+  rcvShareLevel: u8;
   /** Keep-alive or window probes since the last sign of life. Before ESTABLISHED: ackRefused. */
   unanswered: u8;
   synOptions: u8;
+
+  get sndWscale(): u8 {
+    return this.wscales & 15;
+  }
+
+  set sndWscale(value: u8) {
+    this.wscales = (this.wscales & 0xf0) | value;
+  }
+
+  get rcvWscale(): u8 {
+    return this.wscales >> 4;
+  }
+
+  set rcvWscale(value: u8) {
+    this.wscales = (this.wscales & 15) | (value << 4);
+  }
 
   get waitsSinceUs(): u32 {
     return this.rttStartUs;

@@ -1,7 +1,6 @@
 /** The window that a connection may offer: what its buffer takes, and its share of the stream pool. */
 import { mtuBytes, rcvBufferBytesMax } from "../config.ts";
 import { streamFreeBytes, streamOrderFor } from "../mem/streamPool.ts";
-import { autoTuningReadBytes } from "../socket/autoTuning.ts";
 import { Tcb, TcbCold, coldOf } from "./tcb.ts";
 
 /** Largest window that the header field can express on this connection. */
@@ -29,23 +28,46 @@ export function windowOfCookie(): u32 {
   return min(share, min<u32>(rcvBufferBytesMax, 65535));
 }
 
-/** Without a sign of reading a connection may have this part of the free pool. */
+/** A connection begins with this part of the free pool. */
 const WAITING_SHIFT: u32 = 6;
+/** Doubled so often it is half. */
+const LEVEL_MAX: u32 = WAITING_SHIFT - 1;
 
 /**
- * A pool that runs short is shared. What is offered cannot be taken back, so it has to be earned: an application may
- * have four times what it has read in its last round trip (a sender in slow start then never meets the window), at most
- * half of what is free; one that has not read lately a 64th, so that many of them leave room for those that read
- * (dynamic thresholds: Choudhury, Hahne 1998; sndOrderMax in ../socket/buffers.ts does the same). The ring that it has
- * costs nothing more, and two segments everybody gets: one at a time would wait for delayed ACKs.
+ * A pool that runs short is shared. What is offered cannot be taken back, so it has to be earned: a connection begins
+ * with a 64th of what is free, and its part doubles each time that the application has read half of it, which is sooner
+ * than a sender in slow start doubles. So many that are not read, or no more, leave room for those that are (dynamic
+ * thresholds: Choudhury, Hahne 1998; sndOrderMax in ../socket/buffers.ts does the same). The ring that it has costs
+ * nothing more, and two segments everybody gets: one at a time would wait for delayed ACKs.
  */
 function poolRoom(tcb: Tcb, held: u32): u32 {
   const ring: u32 = tcb.rcvBuf == 0 ? 0 : 1 << tcb.rcvBufOrder;
   const both = <u64>streamFreeBytes() + ring;
-  const earned = min<u64>((<u64>autoTuningReadBytes(tcb)) << 2, both >> 1);
-  const share = ringShare(<u32>max<u64>(earned, both >> WAITING_SHIFT), ring, both);
-  const allowed = max(max(share, ring), (<u32>mtuBytes) << 1);
+  const share = ringShare(<u32>(both >> (WAITING_SHIFT - coldOf(tcb).rcvShareLevel)), ring, both);
+  const allowed = max(max(share, ring), shareFloor(coldOf(tcb)));
   return allowed > held ? allowed - held : 0;
+}
+
+/** Two segments, in whole units of the header's field. */
+function shareFloor(cold: TcbCold): u32 {
+  const unit = (<u32>1) << cold.rcvWscale;
+  return (((<u32>mtuBytes) << 1) + unit - 1) & ~(unit - 1);
+}
+
+/** The least reading that doubles a share, as a power of two. */
+const READ_ORDER_MIN: u32 = 10;
+
+/** The application has read `bytes`, which end at rcvRead. */
+export function windowRead(tcb: Tcb, bytes: u32): void {
+  const changed = (tcb.rcvRead - bytes) ^ tcb.rcvRead;
+  if (changed >> READ_ORDER_MIN == 0) return;
+  const cold = coldOf(tcb);
+  if (<u32>cold.rcvShareLevel >= LEVEL_MAX) return;
+  const share = streamFreeBytes() >> (WAITING_SHIFT - cold.rcvShareLevel);
+  if (share >= (<u32>1) << cold.rcvLimitOrder) return;
+  // No counter: of the sequence numbers every so many is a multiple of half the share, rounded down to a power of two.
+  const order = 31 - clz(max(share >> 1, 1 << READ_ORDER_MIN));
+  if (changed >> order != 0) cold.rcvShareLevel++;
 }
 
 /**

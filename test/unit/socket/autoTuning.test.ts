@@ -83,6 +83,32 @@ describe.each(KERNEL_BUILDS)("auto-tuning of buffers, %s build", (build) => {
     expect(connection.limit()).toBe(START);
   });
 
+  test.each([10_000, 300])("reading in pieces of %i B earns a share of a short pool after a pause, too", (piece) => {
+    const connection = open(build, { streamPoolBytes: 8 * MIB, memoryBytes: 32 * MIB });
+    const { bench, peer, handle } = connection;
+    // What the peer sends after a pause echoes an ACK of before: the pause is not the path's round trip.
+    for (let i = 0; i < 2; i++) {
+      round(connection, 20 * MSS);
+      bench.advance(10_000);
+    }
+    const windows: number[] = [];
+    for (let bytes = 20 * MSS; windows.length < 6; bytes = Math.min(2 * bytes, bench.info(handle).rcvWnd)) {
+      for (let at = 0; at < bytes; at += MSS) {
+        peer.post({ flags: "ack psh", payload: pattern(Math.min(MSS, bytes - at)) });
+        bench.turn();
+        while (bench.info(handle).rcvQueuedBytes > 0) bench.read(handle, piece);
+      }
+      bench.turn();
+      bench.advance(RTT_MS);
+      peer.all();
+      windows.push(bench.info(handle).rcvWnd);
+    }
+    expect(windows.at(-1)).toBeGreaterThan(900 * KIB);
+    // Each pause may have doubled it.
+    expect(connection.rttUs()).toBeLessThan(4.4 * RTT_MS * 1000);
+    expect(bench.counters().dropTcpOutOfWindow).toBe(0);
+  });
+
   test("a limit that the application has set stays", () => {
     const connection = open(build);
     expect(connection.bench.wasm.tcpSetOption(connection.handle, OPTION_RCV_BUFFER_BYTES, 256 * KIB)).toBe(0);
