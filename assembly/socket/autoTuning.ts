@@ -47,9 +47,12 @@ class Slot {
   /** RCV.NXT of the application (rcvRead) then. */
   startSeq: u32;
   rttTicks: u32;
+  /** When TRAIT_RCV_RTT was set. */
+  askedTick: u32;
 }
 
-const slots: usize = memory.data(16384, 64);
+const SLOT_SHIFT: usize = 5;
+const slots: usize = memory.data(32768, 64);
 
 /** Limits of a new connection. */
 export function autoTuningStart(cold: TcbCold): void {
@@ -58,7 +61,7 @@ export function autoTuningStart(cold: TcbCold): void {
 }
 
 function slotOf(tcb: Tcb): Slot {
-  return changetype<Slot>(slots + ((<usize>(T.tcbIndex(tcb) & SLOTS_MASK)) << 4));
+  return changetype<Slot>(slots + ((<usize>(T.tcbIndex(tcb) & SLOTS_MASK)) << SLOT_SHIFT));
 }
 
 function mayGrow(): bool {
@@ -80,6 +83,7 @@ export function autoTuningRead(tcb: Tcb, bytes: u32): void {
   if (slot.owner != T.handleOf(tcb)) {
     if (slot.owner != 0 && elapsed <= slot.rttTicks << 1) return;
     slot.owner = T.handleOf(tcb);
+    cold.traits &= ~T.TRAIT_RCV_RTT;
     slot.rttTicks = tcb.srttUs8 == 0 ? ticksOfMs(RTT_MS_UNKNOWN) : max(ticksOfUs(tcb.srttUs8 >> 3), ticksOfMs(1));
   } else {
     if (elapsed < slot.rttTicks) return;
@@ -88,7 +92,9 @@ export function autoTuningRead(tcb: Tcb, bytes: u32): void {
   }
   slot.startTick = nowTick;
   slot.startSeq = tcb.rcvRead;
-  if (tcb.flags & T.F_TIMESTAMPS) cold.traits |= T.TRAIT_RCV_RTT;
+  if (!(tcb.flags & T.F_TIMESTAMPS) || cold.traits & T.TRAIT_RCV_RTT) return;
+  cold.traits |= T.TRAIT_RCV_RTT;
+  slot.askedTick = nowTick;
 }
 
 function growWindow(cold: TcbCold, wanted: u64): void {
@@ -99,15 +105,15 @@ function growWindow(cold: TcbCold, wanted: u64): void {
 
 /**
  * Data has come while TRAIT_RCV_RTT asks for a sample: its echo tells how long ago the ACK left that let it go. A peer
- * that had nothing to send echoes an old one, and its pause is not the path's: what left before the reading that is
- * being measured is no sample, and one sample at most doubles the round trip.
+ * that had nothing to send echoes an old one, and its pause is not the path's: what left before we asked is no sample,
+ * and one sample at most doubles the round trip.
  */
 export function autoTuningSample(tcb: Tcb): void {
   if (S.segDataBytes == 0 || !S.segHasTimestamps || S.segTsEcr == 0) return;
   const slot = slotOf(tcb);
   const isMeasured = slot.owner == T.handleOf(tcb);
   const rttMs = nowMs + timestampOffsetOfSegment() - S.segTsEcr;
-  if (isMeasured && rttMs <= RTT_MS_MAX && ticksOfMs(rttMs) > nowTick - slot.startTick + ticksOfMs(1)) return;
+  if (isMeasured && rttMs <= RTT_MS_MAX && ticksOfMs(rttMs) > nowTick - slot.askedTick + ticksOfMs(1)) return;
   coldOf(tcb).traits &= ~T.TRAIT_RCV_RTT;
   if (!isMeasured || rttMs > RTT_MS_MAX) return;
   slot.rttTicks = min(ticksOfMs(max<u32>(rttMs, 1)), slot.rttTicks << 1);

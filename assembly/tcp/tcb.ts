@@ -198,8 +198,8 @@ export class TcbCold {
   listener: u16;
   /** Sending in the lower half, receiving in the upper. */
   private wscales: u8;
-  /** How often the share of a stream pool that runs short has doubled (window.ts). */
-  rcvShareLevel: u8;
+  /** The part of a stream pool that runs short which reading has earned, a power of two (window.ts); 0: none yet. */
+  rcvEarnedOrder: u8;
   /** Keep-alive or window probes since the last sign of life. Before ESTABLISHED: ackRefused. */
   unanswered: u8;
   synOptions: u8;

@@ -30,20 +30,19 @@ export function windowOfCookie(): u32 {
 
 /** A connection begins with this part of the free pool. */
 const WAITING_SHIFT: u32 = 6;
-/** Doubled so often it is half. */
-const LEVEL_MAX: u32 = WAITING_SHIFT - 1;
 
 /**
  * A pool that runs short is shared. What is offered cannot be taken back, so it has to be earned: a connection begins
- * with a 64th of what is free, and its part doubles each time that the application has read half of it, which is sooner
- * than a sender in slow start doubles. So many that are not read, or no more, leave room for those that are (dynamic
- * thresholds: Choudhury, Hahne 1998; sndOrderMax in ../socket/buffers.ts does the same). The ring that it has costs
- * nothing more, and two segments everybody gets: one at a time would wait for delayed ACKs.
+ * with a 64th of what is free, and may have twice as much for each quarter of it that the application reads, to half of
+ * what is free; a sender in slow start does not double sooner. So many that are not read, or no more, leave room for
+ * those that are (dynamic thresholds: Choudhury, Hahne 1998; sndOrderMax in ../socket/buffers.ts does the same). The
+ * ring that it has costs nothing more, and two segments everybody gets: one at a time would wait for delayed ACKs.
  */
 function poolRoom(tcb: Tcb, held: u32): u32 {
   const ring: u32 = tcb.rcvBuf == 0 ? 0 : 1 << tcb.rcvBufOrder;
   const both = <u64>streamFreeBytes() + ring;
-  const share = ringShare(<u32>(both >> (WAITING_SHIFT - coldOf(tcb).rcvShareLevel)), ring, both);
+  const earned = min<u64>(both >> 1, (<u64>1) << coldOf(tcb).rcvEarnedOrder);
+  const share = ringShare(<u32>max<u64>(earned, both >> WAITING_SHIFT), ring, both);
   const allowed = max(max(share, ring), shareFloor(coldOf(tcb)));
   return allowed > held ? allowed - held : 0;
 }
@@ -54,20 +53,25 @@ function shareFloor(cold: TcbCold): u32 {
   return (((<u32>mtuBytes) << 1) + unit - 1) & ~(unit - 1);
 }
 
-/** The least reading that doubles a share, as a power of two. */
-const READ_ORDER_MIN: u32 = 10;
+/** The least that a share can be when it doubles, and a quarter of it, as powers of two. */
+const EARNED_ORDER_MIN: u32 = 12;
+const READ_ORDER_MIN: u32 = EARNED_ORDER_MIN - 2;
 
 /** The application has read `bytes`, which end at rcvRead. */
 export function windowRead(tcb: Tcb, bytes: u32): void {
   const changed = (tcb.rcvRead - bytes) ^ tcb.rcvRead;
   if (changed >> READ_ORDER_MIN == 0) return;
   const cold = coldOf(tcb);
-  if (<u32>cold.rcvShareLevel >= LEVEL_MAX) return;
-  const share = streamFreeBytes() >> (WAITING_SHIFT - cold.rcvShareLevel);
-  if (share >= (<u32>1) << cold.rcvLimitOrder) return;
-  // No counter: of the sequence numbers every so many is a multiple of half the share, rounded down to a power of two.
-  const order = 31 - clz(max(share >> 1, 1 << READ_ORDER_MIN));
-  if (changed >> order != 0) cold.rcvShareLevel++;
+  const share = streamFreeBytes() >> WAITING_SHIFT;
+  const limitOrder = <u32>cold.rcvLimitOrder;
+  if (share >= (<u32>1) << limitOrder) return;
+  const beginning = max<u32>(31 - clz(share | 1), EARNED_ORDER_MIN);
+  let order = max<u32>(cold.rcvEarnedOrder, beginning);
+  if (order >= limitOrder) return;
+  // No counter: of the sequence numbers every so many is a multiple of a quarter of what there is.
+  if (changed >> (order - 2) != 0) order++;
+  while (order < limitOrder && bytes >> (order - 2) != 0) order++;
+  if (order > beginning) cold.rcvEarnedOrder = <u8>order;
 }
 
 /**

@@ -37,7 +37,7 @@ export const MIGRATION_COOKIE_ADDRESS_INDEX = 12;
 export const MIGRATION_COOKIE_MS = 16;
 export const MIGRATION_HEADER_SIZE_BYTES = 56;
 
-export const MIGRATION_VERSION = 5;
+export const MIGRATION_VERSION = 6;
 export const MIGRATION_KIND_CONNECTION = 1;
 export const MIGRATION_KIND_COOKIES = 2;
 

@@ -100,5 +100,14 @@ footer { margin-top: 16px; color: var(--muted); font-size: 13px; }
 footer { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; }
 footer dt { font-weight: 500; }
 footer dd { margin: 0; overflow-wrap: anywhere; }
-@media print { body { background: #fff; } .card { break-inside: avoid; } }
+@page { size: A4 landscape; margin: 12mm; }
+@media print {
+  body { background: #fff; }
+  .card { break-inside: avoid; }
+  .scroll { overflow: visible; }
+  table { font-size: 10px; }
+  th { font-size: inherit; }
+  th, td { padding: 3px 4px; }
+  td.prose { min-width: 0; overflow-wrap: anywhere; }
+}
 `;

@@ -1,8 +1,8 @@
 /** The simulator's report in a real browser: every chart draws its data, in both schemes. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { checkReport } from "../../scripts/checkReport.mjs";
 import { sweepReport } from "../../src/cli/sim/report.ts";
@@ -73,6 +73,24 @@ describe("in a browser", () => {
       const broken = parts.map((part, index) => (index === chart ? part.replace(/<path [^>]*>/g, "") : part));
       expect(() => checkReport(broken.join('<div class="chart"'))).toThrow(/^chart "/);
     }
+  });
+
+  // Wide tables scroll on a screen; on paper their last columns were cut off.
+  test("on paper every column of every table is there", async (context) => {
+    if (browser === undefined) return context.skip("no chromium");
+    const file = fileURLToPath(await writeReport("paper", [1, 4], 3));
+    // The rules for paper hold on this screen, which is as wide as A4, landscape, between its margins.
+    const script = `<script>
+      for (const rule of [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules]))
+        if (rule.media?.mediaText === "print") rule.media.mediaText = "all";
+      const tables = [...document.querySelectorAll("table")];
+      const cut = tables.filter((table) => table.scrollWidth > table.parentElement.clientWidth);
+      const names = cut.map((table) => table.closest(".card").querySelector("h2").textContent).join();
+      document.body.dataset.paper = tables.length + " tables, cut: [" + names + "]";
+    </script>`;
+    writeFileSync(file, `${readFileSync(file, "utf8")}${script}`);
+    const page = dumpPage(browser, pathToFileURL(file).href, { ...look, widthPixels: 1032 });
+    expect(/data-paper="([^"]*)"/.exec(page)?.[1]).toMatch(/^[2-9] tables, cut: \[\]$/);
   });
 
   test.each(schemes)("a reader sees every design, isDark $isDark", async (context) => {
