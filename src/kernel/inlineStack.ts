@@ -186,6 +186,7 @@ class InlineStack extends StackBase implements Stack {
     const granted = control.device.acquire();
     this.#pumpNow();
     await granted;
+    requireOpen(host);
     const wake = () => this.#reactor?.wake();
     const port = this.controlPlane.device.openPort(kernelId, memory.queuePair(kernelId, config.rxLanes, wake));
     host.attach(port, this.#randoms[kernelId]);
@@ -316,14 +317,19 @@ class InlineStack extends StackBase implements Stack {
     this.#tell(this.controlPlane.supervision.view);
     try {
       await this.#takeQueue(host);
+      requireOpen(host);
       this.#sockets.addKernel(host);
       this.#drive(host);
       if (this.#application) {
         await this.#startApplication(host, this.#application);
-        await this.#kernelStacks[host.kernelId]?.joinListeners(await host.control.missingPorts());
+        requireOpen(host);
+        const missing = await host.control.missingPorts();
+        requireOpen(host);
+        await this.#kernelStacks[host.kernelId]?.joinListeners(missing);
       }
     } catch (error) {
-      this.#lose(host, error as Error);
+      // One that is gone has been lost already, and its number may be another's.
+      if (!host.isClosed) this.#lose(host, error as Error);
       throw error;
     }
   }
@@ -354,4 +360,9 @@ class InlineStack extends StackBase implements Stack {
     if (this.#applicationHeld) this.#reactor?.unref();
     this.#reactor?.unref();
   }
+}
+
+/** A kernel may end while it starts. @throws NetPopcornError ERR_KERNEL_START: nothing more is to be done in it. */
+function requireOpen({ isClosed, kernelId }: KernelHost): void {
+  if (isClosed) throw new NetPopcornError("ERR_KERNEL_START", `kernel ${kernelId} has ended while it started`);
 }

@@ -262,8 +262,11 @@ export class Supervision implements SupervisedKernels {
     } catch (error) {
       // Nobody must wait for it, above all not as the owner.
       life.memory.fence();
-      this.#members.delete(kernelId);
-      this.#changeView();
+      // It may have been removed meanwhile, and its number be another's.
+      if (this.#members.get(kernelId)?.life === life.life) {
+        this.#members.delete(kernelId);
+        this.#changeView();
+      }
       throw error;
     }
   }

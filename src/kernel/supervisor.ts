@@ -115,6 +115,8 @@ type Watched = {
   onRemoved: (() => void) | undefined;
   /** It has been removed while it was on its way up or down. */
   dismissed: boolean;
+  /** Who waits for its start waits no longer: it may never end, since nobody drives the kernel. */
+  onDismissed: (() => void) | undefined;
   /** Its end in order, while that lasts: it has one, however many ask for it. */
   dismissal: Promise<void> | undefined;
 };
@@ -135,6 +137,7 @@ function watchedIn(state: State): Watched {
     leaveLookAtMs: Number.POSITIVE_INFINITY,
     onRemoved: undefined,
     dismissed: false,
+    onDismissed: undefined,
     dismissal: undefined,
   };
 }
@@ -240,15 +243,24 @@ export class Supervisor {
     watched.restarts = 0;
     // Removed meanwhile, and perhaps added again by now.
     const isGone = () => watched.dismissed || watched.life !== life;
+    const dismissed = new Promise<void>((resolve) => {
+      watched.onDismissed = resolve;
+    });
+    let cause: unknown;
     try {
-      await kernels.start(kernelId, life);
+      await Promise.race([kernels.start(kernelId, life), dismissed]);
     } catch (error) {
-      await (isGone() ? watched.dismissal : this.#dismiss(kernelId));
-      throw error;
+      if (!isGone()) {
+        await this.#dismiss(kernelId);
+        throw error;
+      }
+      cause = error;
     }
     if (isGone()) {
       await watched.dismissal;
-      throw new NetPopcornError("ERR_NO_SUCH_KERNEL", `kernel ${kernelId} has been removed while it started`);
+      throw new NetPopcornError("ERR_NO_SUCH_KERNEL", `kernel ${kernelId} has been removed while it started`, {
+        cause,
+      });
     }
     if (this.#closed) return;
     this.#up(kernelId, kernels.nowMs());
@@ -300,6 +312,8 @@ export class Supervisor {
     const wasThere = watched.state === "leaving";
     watched.state = "ending";
     watched.dismissed = true;
+    watched.onDismissed?.();
+    watched.onDismissed = undefined;
     await kernels.dismiss(kernelId);
     watched.state = "removed";
     watched.dismissal = undefined;
@@ -314,6 +328,7 @@ export class Supervisor {
   async #end(kernelId: number, reason: KernelReason, error: Error, wasLeaving = false): Promise<void> {
     const { kernels, restart } = this.#options;
     const watched = this.#of(kernelId);
+    const { life } = watched;
     watched.state = "ending";
     watched.leaveLookAtMs = Number.POSITIVE_INFINITY;
     const willRestart = restart !== undefined && !wasLeaving && watched.failures < restart.failuresMax;
@@ -323,6 +338,8 @@ export class Supervisor {
     kernels.announce(willRestart ? { ...event, restartMs } : event);
     // The place of the old one may be given to a new one only when the old one cannot touch it any more.
     await kernels.end(kernelId);
+    // Another may have its number by now.
+    if (watched.life !== life) return;
     if (wasLeaving) return this.#dismiss(kernelId);
     if (this.#closed || watched.dismissed) return;
     watched.state = willRestart ? "waiting" : "down";
@@ -336,17 +353,18 @@ export class Supervisor {
     const watched = this.#of(kernelId);
     watched.state = "starting";
     watched.restartAtMs = Number.POSITIVE_INFINITY;
-    watched.life++;
+    const life = ++watched.life;
     watched.restarts++;
+    const isGone = () => watched.dismissed || watched.life !== life;
     try {
-      await kernels.start(kernelId, watched.life);
+      await kernels.start(kernelId, life);
     } catch (error) {
-      if (watched.dismissed) return;
+      if (isGone()) return;
       watched.failures++;
       if (!this.#closed) void this.#end(kernelId, "start", error as Error);
       return;
     }
-    if (this.#closed || watched.dismissed) return;
+    if (this.#closed || isGone()) return;
     watched.failures = 0;
     this.#up(kernelId, kernels.nowMs());
     kernels.restore(kernelId);

@@ -303,7 +303,7 @@ describe("a kernel that joins or leaves", () => {
     const added = kernels.supervisor.add(3);
     const removed = kernels.supervisor.remove(3, {});
     go();
-    await expect(added).rejects.toThrow(how === "has started" ? "removed while it started" : "no start");
+    await expect(added).rejects.toMatchObject({ code: "ERR_NO_SUCH_KERNEL" });
     await removed;
     expect(kernels.log).toEqual(["start 3 1", "dismiss 3"]);
     expect(kernels.supervisor.isPresent(3)).toBe(false);
@@ -311,6 +311,34 @@ describe("a kernel that joins or leaves", () => {
     await kernels.supervisor.add(3);
     expect(kernels.supervisor.isUp(3)).toBe(true);
   });
+
+  it("that is removed while its start never ends is refused", async () => {
+    kernels.startHeld = new Promise(() => {});
+    const added = kernels.supervisor.add(3);
+    await kernels.supervisor.remove(3, {});
+    await expect(added).rejects.toMatchObject({ code: "ERR_NO_SUCH_KERNEL" });
+  });
+
+  it.each([0, 1])(
+    "whose number is another's by the time its restart is over (%i failures) is let be",
+    async (fails) => {
+      let go = () => {};
+      kernels.startHeld = new Promise((resolve) => {
+        go = resolve;
+      });
+      kernels.supervisor.down(1, "trap", new Error("trapped"));
+      await kernels.pass(200);
+      await kernels.supervisor.remove(1, {});
+      kernels.startHeld = undefined;
+      await kernels.supervisor.add(1);
+      const before = kernels.log.length;
+      kernels.failStarts = fails;
+      go();
+      await kernels.pass(500);
+      expect(kernels.log.slice(before)).toEqual([]);
+      expect(kernels.supervisor.isUp(1)).toBe(true);
+    },
+  );
 
   it("ends once, however often it is removed: its number may be another's by then", async () => {
     let go = () => {};

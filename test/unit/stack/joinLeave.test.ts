@@ -156,6 +156,23 @@ describe("a kernel that is added", () => {
     expect(server.kernels.map((host) => host.network)).toEqual([undefined, undefined, undefined]);
   });
 
+  it("is not hurt by one of its number that was removed while it started, and is refused late", async () => {
+    const app = new URL("../../fixtures/slowStartApp.mjs", import.meta.url);
+    const setup = await setUp(1, 2, { app });
+    const { server } = setup;
+    const first = expect(server.addKernel()).rejects.toMatchObject({ code: "ERR_NO_SUCH_KERNEL" });
+    const application = await import(app.href);
+    await expect.poll(() => server.kernels.length).toBe(2);
+    for (let turns = 0; turns < 50; turns++) await new Promise((resolve) => setImmediate(resolve));
+    await server.removeKernel(1);
+    await first;
+    expect(await server.addKernel()).toBe(1);
+    application.refuse();
+    for (let turns = 0; turns < 50; turns++) await new Promise((resolve) => setImmediate(resolve));
+    for (let i = 0; i < 40; i++) await exchange(await connectTo(setup));
+    for (const accepted of await acceptedBy(setup)) expect(accepted).toBeGreaterThan(3);
+  });
+
   it("is refused when the stack closes meanwhile", async () => {
     const { server } = await setUp(1, 2, { app: echoApp, appArguments: { port: 7 } });
     const added = expect(server.addKernel()).rejects.toMatchObject({ code: "ERR_STACK_CLOSED" });
