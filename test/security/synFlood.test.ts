@@ -21,8 +21,8 @@ const SYNS_PER_SECOND = 100_000;
 const FLOOD_NS = 60 * MS;
 const MEASURE_NS = 100 * MS;
 const END_NS = 400 * MS;
-/** A retransmission time-out, twice, and the flood goes on. */
-const LAST_CLIENT_NS = END_NS + 700 * MS;
+/** A lost SYN-ACK with a cookie comes again when the SYN does, after a second; and the flood goes on. */
+const LAST_CLIENT_NS = END_NS + 1700 * MS;
 const BULK_CONNECTIONS = 4;
 const NEW_CLIENTS = 40;
 const NEW_BYTES = 4000;

@@ -24,6 +24,8 @@ async function create(kernels: number): Promise<Stack> {
 async function echoed(stack: Stack, address: string, bytes: number): Promise<Uint8Array> {
   const connection = await stack.connect({ address, port: 7 });
   expect(connection.remoteAddress).toBe(address);
+  // RFC 6724, rule 1.
+  expect(connection.localAddress).toBe(address);
   const reading = readAll(connection.readable);
   await writeAll(connection, pattern(bytes));
   return reading;
