@@ -24,39 +24,14 @@ const DROPPED_PART_MAX = 1 / 8;
 
 type Accept = (host: KernelHost, handle: number) => void;
 
-/** A listener and who takes its connections; undefined: its server has just closed it. */
-type Served = { readonly listener: Listener; readonly route: { accept: Accept | undefined } };
-
-/**
- * Closed a moment ago, by all that they listen with: close() and listen() in a row (also in close()'s callback) must
- * leave no time in which peers are refused, and the owner of the ports may be another thread's kernel.
- */
-const justClosed = new WeakMap<Sockets, Map<string, Served>>();
-
-/** Closes it unless the application listens again before it gives way to anything else. */
-function closeSoon(sockets: Sockets, key: string, served: Served): void {
-  const { listener, route } = served;
-  route.accept = undefined;
-  const closed = justClosed.get(sockets) ?? new Map<string, Served>();
-  justClosed.set(sockets, closed.set(key, served));
-  const close = () => {
-    if (closed.get(key) !== served) return;
-    closed.delete(key);
-    void listener.close();
-  };
-  // The event "close" comes between the two.
-  process.nextTick(() => process.nextTick(close));
+/** As long as an application takes that waits for the event "close" before it listens again. */
+function afterClose(call: () => void): void {
+  // The event comes between the first two; what awaits it has gone on when no promise of this turn is left.
+  process.nextTick(() => process.nextTick(() => queueMicrotask(() => process.nextTick(call))));
 }
 
-/** What has just been closed and was the same; anything else is closed now. */
-function takeOver(sockets: Sockets, wanted: string): Served | undefined {
-  const closed = justClosed.get(sockets);
-  const same = closed?.get(wanted);
-  closed?.delete(wanted);
-  for (const { listener } of closed?.values() ?? []) void listener.close();
-  closed?.clear();
-  return same?.listener.listening ? same : undefined;
-}
+/** By port the last listen() that has not come to its end: they go one after the other. */
+const openings = new WeakMap<Sockets, Map<number, Promise<void>>>();
 
 /** One listen() of one server: every kernel of the group holds a replica. */
 class ListenHandle implements ServerHandle {
@@ -65,7 +40,7 @@ class ListenHandle implements ServerHandle {
   readonly #ipv6Only: boolean;
   #port: number;
   #backlog = 0;
-  #served: Served | undefined;
+  #listener: Listener | undefined;
   #isClosed = false;
   #isReferenced = true;
 
@@ -79,24 +54,40 @@ class ListenHandle implements ServerHandle {
   /** @throws NetPopcornError. */
   async open(backlog: number, accept: Accept): Promise<void> {
     this.#backlog = Math.min(backlog, 65535);
-    const served = takeOver(this.#sockets, this.#key) ?? (await this.#listen());
-    served.route.accept = accept;
-    this.#served = served;
-    this.#port = served.listener.port;
-    if (!this.#isReferenced) this.#sockets.unref();
-    if (this.#isClosed) this.#closeListener();
+    if (this.#revive(accept)) return;
+    const opening = openings.get(this.#sockets) ?? new Map<number, Promise<void>>();
+    openings.set(this.#sockets, opening);
+    const port = this.#port;
+    const opened = this.#openAfter(port === 0 ? undefined : opening.get(port), accept);
+    opening.set(port, opened);
+    try {
+      await opened;
+    } finally {
+      if (opening.get(port) === opened) opening.delete(port);
+    }
   }
 
-  async #listen(): Promise<Served> {
-    const route: Served["route"] = { accept: undefined };
-    const listener = await this.#sockets.listenHandles(
-      { address: this.#address, ipv6Only: this.#ipv6Only, port: this.#port, backlog: this.#backlog },
-      (host, handle) => {
-        if (route.accept) route.accept(host, handle);
-        else host.handles.abort(handle);
-      },
-    );
-    return { listener, route };
+  async #openAfter(before: Promise<void> | undefined, accept: Accept): Promise<void> {
+    // What is closed before it is open has the port until then.
+    await before?.catch(() => {});
+    if (before && this.#revive(accept)) return;
+    const options = { address: this.#address, ipv6Only: this.#ipv6Only, port: this.#port, backlog: this.#backlog };
+    this.#opened(await this.#sockets.listenHandles(options, accept));
+  }
+
+  #revive(accept: Accept): boolean {
+    const listener = this.#sockets.retiring.revive(this.#key);
+    if (!listener) return false;
+    listener.resume(accept);
+    this.#opened(listener);
+    return true;
+  }
+
+  #opened(listener: Listener): void {
+    this.#listener = listener;
+    this.#port = listener.port;
+    if (!this.#isReferenced) this.#sockets.unref();
+    if (this.#isClosed) this.#closeListener();
   }
 
   get #key(): string {
@@ -131,17 +122,17 @@ class ListenHandle implements ServerHandle {
   #setReferenced(isReferenced: boolean): void {
     if (isReferenced === this.#isReferenced) return;
     this.#isReferenced = isReferenced;
-    if (!this.#served || this.#isClosed) return;
+    if (!this.#listener || this.#isClosed) return;
     if (isReferenced) this.#sockets.ref();
     else this.#sockets.unref();
   }
 
   #closeListener(): void {
-    if (!this.#served) return;
+    if (!this.#listener) return;
     // The listener takes back one reference.
     if (!this.#isReferenced) this.#sockets.ref();
-    closeSoon(this.#sockets, this.#key, this.#served);
-    this.#served = undefined;
+    this.#sockets.retiring.retire(this.#key, this.#listener, afterClose);
+    this.#listener = undefined;
   }
 }
 

@@ -30,6 +30,8 @@ export class Listener implements AsyncIterable<Connection> {
   readonly #options: ListenerOptions;
   readonly #replicas: ListenReplica[] = [];
   readonly #waiters: ((connection: Connection | undefined) => void)[] = [];
+  #onHandle: ListenerOptions["onHandle"];
+  #isPaused = false;
   /** Where the search for the next connection begins: no kernel is always first. */
   #next = 0;
   #closed = false;
@@ -38,6 +40,7 @@ export class Listener implements AsyncIterable<Connection> {
     this.#options = options;
     this.address = options.address;
     this.port = options.port;
+    this.#onHandle = options.onHandle;
   }
 
   /** @internal Adds a kernel in which `handle` listens. */
@@ -65,6 +68,18 @@ export class Listener implements AsyncIterable<Connection> {
   /** False once it is closed: by close(), with its stack, or because no kernel is left and none will be started. */
   get listening(): boolean {
     return !this.#closed;
+  }
+
+  /** @internal Connections wait in the accept queues until resume(). */
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  /** @internal Goes on, with another taker. */
+  resume(onHandle: ListenerOptions["onHandle"]): void {
+    this.#onHandle = onHandle;
+    this.#isPaused = false;
+    this.#serve();
   }
 
   /** The next connection, the oldest of its kernel; undefined once the listener is closed. */
@@ -102,11 +117,11 @@ export class Listener implements AsyncIterable<Connection> {
   }
 
   #serve(): void {
-    const { onConnection, onHandle } = this.#options;
-    if (onHandle) {
-      for (let taken = this.#takeHandle(); taken; taken = this.#takeHandle()) onHandle(taken.host, taken.handle);
+    if (this.#onHandle) {
+      for (let taken = this.#takeHandle(); taken; taken = this.#takeHandle()) this.#onHandle(taken.host, taken.handle);
       return;
     }
+    const { onConnection } = this.#options;
     while (onConnection || this.#waiters.length > 0) {
       const connection = this.#take();
       if (!connection) return;
@@ -122,7 +137,7 @@ export class Listener implements AsyncIterable<Connection> {
 
   #takeHandle(): { readonly host: KernelHost; readonly handle: number } | undefined {
     const count = this.#replicas.length;
-    for (let i = 0; i < count && !this.#closed; i++) {
+    for (let i = 0; i < count && !this.#closed && !this.#isPaused; i++) {
       const replica = this.#replicas[this.#next % count] as ListenReplica;
       this.#next = (this.#next + 1) % count;
       const handle = replica.accept();

@@ -22,6 +22,7 @@ import type { KernelMemory } from "../views/kernelMemory.ts";
 import { Connection, type ConnectionOwner, type OpenConnection } from "./connection.ts";
 import { Listener } from "./listener.ts";
 import { kernelOptions, type SocketOptions } from "./options.ts";
+import { RetiringListeners } from "./retiring.ts";
 import { UdpSocket } from "./udp.ts";
 
 /** Options of Stack.listen(). */
@@ -147,6 +148,8 @@ export class Sockets implements ConnectionOwner {
   readonly #listening = new Map<Replicated, (host: KernelHost) => number>();
   /** By port, as claimed. */
   readonly #keys = new Map<string, Replicated>();
+  /** Of listenHandles(). */
+  readonly retiring = new RetiringListeners();
   #nextHost = 0;
   #pinger: Pinger | undefined;
   #closed = false;
@@ -460,6 +463,7 @@ export class Sockets implements ConnectionOwner {
     const bound = formatAddress(parseAddress(address));
     const addressIndex = wildcardIndex(bound, options.ipv6Only) ?? this.#addressIndex(bound, what);
     const { claims, reactor } = this.#options;
+    if (protocol === "tcp") this.retiring.closeOn(wanted);
     const request: PortRequest = {
       ...{ protocol, address: bound, port: wanted },
       ...(addressIndex === ADDRESS_ANY_V6 && { ipv6Only: true }),
