@@ -44,6 +44,9 @@ export class ActiveOpener {
   readonly #datagramPorts: DatagramPorts;
   readonly #filters: FilterBlocks | undefined;
   readonly #handles: Handles;
+  /** Of those who have been told EAGAIN because of a group that moves. */
+  readonly #waiters: (() => void)[] = [];
+  #isHeldUp = false;
 
   constructor({ config, memory, steering, random, handles, control, settle }: ActiveOpenerOptions) {
     const { ephemeralPortFirst: first, ephemeralPortLast: last, timeWaitMs } = config.tuning;
@@ -63,7 +66,8 @@ export class ActiveOpener {
   /**
    * As Handles.connect.
    * @returns EADDRNOTAVAIL too when no port comes home (any more), ENOBUFS when the device's filters are used up;
-   * EAGAIN: the owner has been asked for a block of filters, which answered() waits for.
+   * EAGAIN: the owner has been asked for a block of filters, or all ports are of flow groups that are moving here;
+   * answered() waits for it.
    */
   connect(remote: Uint8Array, remotePort: number, localPort: number, addressIndex: number): number {
     const index = addressIndex >= 0 ? addressIndex : this.#handles.addressFor(remote);
@@ -85,7 +89,8 @@ export class ActiveOpener {
       if (handle !== EADDRINUSE) return handle;
       if (localPort !== 0) refusal = EADDRINUSE;
     }
-    return refusal;
+    this.#isHeldUp = refusal === EADDRNOTAVAIL && ports.isHeldUp;
+    return this.#isHeldUp ? EAGAIN : refusal;
   }
 
   /** As Handles.udpBindToward. */
@@ -103,9 +108,33 @@ export class ActiveOpener {
     return handle === EADDRINUSE ? this.#handles.udpBind(0, addressIndex) : handle;
   }
 
-  /** Fulfilled when the owner has answered a question for filters; at once where there are none. */
-  answered(): Promise<void> {
-    return this.#filters?.answered() ?? Promise.resolve();
+  /** Fulfilled when what connect() has said EAGAIN for is over; undefined: there is nothing of the kind. */
+  answered(): Promise<void> | undefined {
+    const answered = this.#filters?.answered();
+    if (!this.#isHeldUp) return answered;
+    const opened = new Promise<void>((resolve) => this.#waiters.push(resolve));
+    return answered ? Promise.race([answered, opened]) : opened;
+  }
+
+  /** No ports of this flow group: it is on its way here. */
+  shutGroup(group: number): void {
+    this.#ports.shutGroups.add(group);
+  }
+
+  /** It has come, or it will not, and the device knows that. */
+  openGroup(group: number): void {
+    if (this.#ports.shutGroups.delete(group)) this.#wake();
+  }
+
+  /** The kernel has ended: whoever waits for it asks another. */
+  abandon(): void {
+    this.#wake();
+    this.#filters?.abandon();
+  }
+
+  #wake(): void {
+    this.#isHeldUp = false;
+    for (const resolve of this.#waiters.splice(0)) resolve();
   }
 
   /** Exact filters of this kernel. */

@@ -218,6 +218,12 @@ export class FilterBlocks {
     return this.#answered.promise;
   }
 
+  /** Nobody will answer. */
+  abandon(): void {
+    this.#answered?.resolve();
+    this.#answered = undefined;
+  }
+
   /** Looks after connections whose time is over. */
   turn(nowNs: number): void {
     if (nowNs < this.#nextLookNs) return;

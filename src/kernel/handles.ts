@@ -28,7 +28,7 @@ export type EventHandler = (words: Int32Array, first: number, count: number) => 
 interface Opener {
   connect(remote: Uint8Array, remotePort: number, localPort: number, addressIndex: number): number;
   bindToward(remote: Uint8Array, remotePort: number, addressIndex: number): number;
-  answered(): Promise<void>;
+  answered(): Promise<void> | undefined;
 }
 
 /** What the handle level needs of its kernel (host.ts). */

@@ -49,6 +49,13 @@ export class HomePorts {
   readonly steering: ReplySteering;
   /** The port that next() has returned last comes home only with an exact filter. */
   needsFilter = false;
+  /** Since begin(), a port has not been named for the only reason that its group is in shutGroups. */
+  isHeldUp = false;
+  /**
+   * Flow groups that are moving here, or have been. The tables name this kernel before the group's connections have
+   * come, and one of those may have the port; and if they do not come, the replies go to where they are.
+   */
+  readonly shutGroups = new Set<number>();
   readonly #range: PortRange;
   /** Flow groups of the device. */
   readonly #groupCount: number;
@@ -95,6 +102,7 @@ export class HomePorts {
    * @param localPort the only one that will do; 0: any of the range. @param v4 both addresses are IPv4.
    */
   begin(remote: Uint8Array, remotePort: number, local: Uint8Array, localPort: number, v4: boolean): void {
+    this.isHeldUp = false;
     this.#remote = remote as Uint8Array<ArrayBuffer>;
     this.#remotePort = remotePort;
     this.#local = local as Uint8Array<ArrayBuffer>;
@@ -197,7 +205,12 @@ export class HomePorts {
     const { steering, queue } = this;
     this.needsFilter = false;
     const grouped = this.#isGrouped(port);
-    const groupQueue = this.#groupQueue((this.#remotePort ^ (grouped ? port : 0)) & (this.#groupCount - 1));
+    const group = (this.#remotePort ^ (grouped ? port : 0)) & (this.#groupCount - 1);
+    if (this.shutGroups.has(group)) {
+      this.isHeldUp = true;
+      return false;
+    }
+    const groupQueue = this.#groupQueue(group);
     const home = (groupQueue >= 0 ? groupQueue : this.#hashQueue(port)) === queue;
     // What the port does not decide goes by shares, or two kernels could use one tuple.
     const shared = !grouped && (groupQueue >= 0 || !steering.rss);

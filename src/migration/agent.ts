@@ -395,7 +395,15 @@ export class MigrationAgent implements Parcels {
     const left = this.#left.get(group);
     if (left) this.#endForwarding(group, left);
     this.#beginReceiving(move);
-    return this.#host.exports.migrationSetGroup(group, GROUP_ARRIVING);
+    const status = this.#host.exports.migrationSetGroup(group, GROUP_ARRIVING);
+    if (status === OK) this.#host.opener?.shutGroup(group);
+    return status;
+  }
+
+  /** What comes for the group is as all else again, and its ports are this kernel's where the tables say so. */
+  #settled(group: number): void {
+    this.#host.exports.migrationSetGroup(group, GROUP_STEADY);
+    this.#host.opener?.openGroup(group);
   }
 
   #beginReceiving(move: MoveId): void {
@@ -448,7 +456,7 @@ export class MigrationAgent implements Parcels {
       for (const [sourceHandle, state] of states) arrived.push([handles.get(sourceHandle) as number, state]);
       this.#host.opener?.adoptFilters(filters.map(([handle, ...rest]) => [handles.get(handle) as number, ...rest]));
     }
-    exports.migrationSetGroup(group, GROUP_STEADY);
+    this.#settled(group);
     exports.migrationThaw(1);
     const hook = this.#host.handles.handOver;
     for (const [handle, state] of arrived) {
@@ -464,7 +472,7 @@ export class MigrationAgent implements Parcels {
     this.#move = 0;
     exports.migrationDiscard(0);
     if (back === undefined) {
-      exports.migrationSetGroup(group, GROUP_STEADY);
+      this.#settled(group);
       exports.migrationDropHeld(group);
       reply({ status: OK });
       return;
@@ -478,7 +486,7 @@ export class MigrationAgent implements Parcels {
     exports.migrationSetGroup(group, GROUP_LEFT + back);
     exports.migrationReplayHeld(group);
     const over = () => {
-      exports.migrationSetGroup(group, GROUP_STEADY);
+      this.#settled(group);
       exports.stealDetour(move, GROUP_STEADY);
     };
     this.#forward(group, reply, over, move);

@@ -19,7 +19,7 @@ export class RetiringListeners {
     });
   }
 
-  /** @returns the listener retired with this key, which is the caller's now; undefined: none, or its stack has closed it. */
+  /** @returns the listener retired with this key, the caller's now; undefined: none, or its stack has closed it. */
   revive(key: string): Listener | undefined {
     const listener = this.#listeners.get(key);
     this.#listeners.delete(key);

@@ -326,9 +326,10 @@ export class Sockets implements ConnectionOwner {
     }
   }
 
-  /** Fulfilled when a kernel of this group has heard of the device's owner about exact filters (openHandle: EAGAIN). */
+  /** Fulfilled when a kernel of this group has what openHandle has said EAGAIN for, or has ended. */
   async answered(): Promise<void> {
-    await Promise.race(this.#hosts.map((host) => host.opener?.answered()));
+    const awaited = this.#hosts.map((host) => host.opener?.answered()).filter((answer) => answer !== undefined);
+    if (awaited.length > 0) await Promise.race(awaited);
   }
 
   /** Until as many unref() the process stays alive. */
@@ -359,6 +360,7 @@ export class Sockets implements ConnectionOwner {
   dropKernel(host: KernelHost, error: NetPopcornError): void {
     const index = this.#hosts.indexOf(host);
     if (index >= 0) this.#hosts.splice(index, 1);
+    host.opener?.abandon();
     // Not to keep a dead kernel's memory for one's whole life.
     if (this.#memory === host.memory && this.#hosts[0]) this.#memory = this.#hosts[0].memory;
     for (const socket of this.#listening.keys()) socket.dropReplica(host);

@@ -7,7 +7,8 @@ import { createSegment } from "../../src/device/card/segment.ts";
 import { parseAddress } from "../../src/ip/address.ts";
 import type { KernelHost } from "../../src/kernel/host.ts";
 import { EVENT_ACCEPTABLE, EVENT_ERROR, EVENT_READABLE } from "../../src/layout/event.ts";
-import { EADDRNOTAVAIL } from "../../src/layout/status.ts";
+import { INFO_STATE, STATE_ESTABLISHED } from "../../src/layout/option.ts";
+import { EADDRNOTAVAIL, EAGAIN } from "../../src/layout/status.ts";
 import { createStack } from "../../src/stack.ts";
 
 const MS = 1e6;
@@ -18,9 +19,12 @@ const KERNELS = 3;
 const SHARE = 64;
 const CONNECTIONS = 30;
 const TIME_WAIT_MS = 2000;
+/** More than a move takes. */
+const MOVE_MS = 20;
 const remote = parseAddress("10.7.0.2");
 
-async function createPair() {
+/** @param isPinned connections cannot leave: a move that has begun is undone. */
+async function createPair({ isPinned = false } = {}) {
   const segment = await createSegment({ shared: false, portsMax: 4, seed: 1 });
   const device = segment.createCard({ queues: KERNELS, preset: "82599" });
   const memory = { memoryBytes: 24 << 20, connectionsMax: 256, timeWaitMs: TIME_WAIT_MS };
@@ -51,7 +55,7 @@ async function createPair() {
   const arrived: number[] = [];
   let errors = 0;
   for (const { kernelId, handles } of client.kernels) {
-    handles.onHandOver({ leave: () => true, arrive: (handle) => void arrived.push(handle) });
+    handles.onHandOver({ leave: () => (isPinned ? undefined : true), arrive: (handle) => void arrived.push(handle) });
     handles.onEvents((words, first, count) => {
       for (let at = first; at < first + 4 * count; at += 4) {
         const [handle, mask] = [words[at] as number, words[at + 1] as number];
@@ -84,10 +88,15 @@ async function createPair() {
     },
     /** A byte for each connection. @returns how many took it. */
     send: (handles: readonly number[]) => handles.filter((handle) => serving.send(handle, area, 1) === 1).length,
-    async move(to: number) {
+    async move(to: number, meanwhile?: () => void) {
       const moved = client.migrate(PORT, to);
+      // Whether it is refused is looked at below.
+      moved.catch(() => {});
       for (let i = 0; i < 2; i++) {
-        run(500);
+        for (let ms = 0; ms < 500; ms++) {
+          if (ms < MOVE_MS) meanwhile?.();
+          run(1);
+        }
         await new Promise((resolve) => setImmediate(resolve));
       }
       return (await moved).connections;
@@ -161,4 +170,55 @@ describe("after their group has moved", () => {
       await pair.close();
     },
   );
+});
+
+describe("while their group moves, the new kernel", () => {
+  /** A few opens each millisecond. @returns what has been opened, and the refusals. */
+  function opener(host: KernelHost) {
+    const outcome = { handles: [] as number[], refusals: new Set<number>() };
+    const open = () => {
+      for (let i = 0; i < 6 && outcome.handles.length < SHARE / 2; i++) {
+        const handle = host.opener?.connect(remote, PORT, 0, -1) ?? 0;
+        if (handle >= 0) outcome.handles.push(handle);
+        else outcome.refusals.add(handle);
+      }
+    };
+    return { outcome, open };
+  }
+  const stateOf = ({ handles }: KernelHost, handle: number) =>
+    handles.words[(handles.info(handle) + INFO_STATE) >> 2] as number;
+
+  test.for([{ isPinned: false }, { isPinned: true }])("opens nothing in it: undone $isPinned", async ({ isPinned }) => {
+    const pair = await createPair({ isPinned });
+    const { client, run } = pair;
+    const host = client.kernels[TO] as KernelHost;
+    expect(pair.open(FROM, CONNECTIONS).opened).toBe(CONNECTIONS);
+    run(100);
+    const { outcome, open } = opener(host);
+    const moved = pair.move(TO, open);
+    await (isPinned ? expect(moved).rejects.toThrow("cannot follow") : expect(moved).resolves.toBe(CONNECTIONS));
+    expect([...outcome.refusals]).toContain(EAGAIN);
+    run(3000);
+    expect(outcome.handles.filter((handle) => stateOf(host, handle) !== STATE_ESTABLISHED)).toEqual([]);
+    expect(pair.open(TO, 1).opened).toBe(1);
+    expect(pair.errors()).toBe(0);
+    expect((await client.stats()).total.tcpRstSent).toBe(0);
+    await pair.close();
+  });
+
+  test("has whoever waits go on after it", async () => {
+    const pair = await createPair();
+    const { client, run } = pair;
+    expect(pair.open(FROM, CONNECTIONS).opened).toBe(CONNECTIONS);
+    run(100);
+    const { handles } = client.kernels[TO] as KernelHost;
+    let waiting: Promise<number> | undefined;
+    await pair.move(TO, () => {
+      if (waiting || handles.connect(remote, PORT) !== EAGAIN) return;
+      waiting = handles.connectAsync(remote, PORT);
+    });
+    run(100);
+    expect(await waiting).toBeGreaterThanOrEqual(0);
+    await pair.close();
+  });
 });
