@@ -9,7 +9,16 @@ import { addAbortSignal, getDefaultHighWaterMark } from "node:stream";
 import type { NetPopcornError } from "../errors.ts";
 import type { KernelHost } from "../kernel/host.ts";
 import { OPTION_KEEPALIVE, OPTION_KEEPALIVE_IDLE_MS, OPTION_NODELAY } from "../layout/option.ts";
-import { EADDRINUSE, EADDRNOTAVAIL, ECONNREFUSED, ENOBUFS, ENOTCONN, EPIPE, ETIMEDOUT } from "../layout/status.ts";
+import {
+  EADDRINUSE,
+  EADDRNOTAVAIL,
+  ECONNABORTED,
+  ECONNREFUSED,
+  ENOBUFS,
+  ENOTCONN,
+  EPIPE,
+  ETIMEDOUT,
+} from "../layout/status.ts";
 import { isEagain, type Sockets } from "../socket/sockets.ts";
 import type { NetStack } from "./stackOf.ts";
 import { socketsOf } from "./stackOf.ts";
@@ -39,6 +48,7 @@ import {
   type Endpoint,
   FAILED,
   LOST,
+  STACK_CLOSED,
   Transport,
   type TransportUser,
   WRITABLE,
@@ -633,6 +643,12 @@ export class StackSocket extends net.Socket implements TransportUser {
 
   [LOST](error: NetPopcornError): void {
     this.destroy(error);
+  }
+
+  /** What the program has closed itself ends as by destroy(): an error is for who listens, never an exception. */
+  [STACK_CLOSED](): void {
+    const isHeard = this.listenerCount("error") > 0;
+    this.destroy(isHeard ? errnoError(ECONNABORTED, this.connecting ? "connect" : "read") : undefined);
   }
 
   // What Node's class reads from its handle.

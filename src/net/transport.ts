@@ -16,7 +16,6 @@ import {
 } from "../layout/event.ts";
 import { SCRATCH_BASE, SCRATCH_SIZE_BYTES } from "../layout/kernelMemory.ts";
 import { INFO_LOCAL_ADDRESS, INFO_LOCAL_PORT, INFO_REMOTE_ADDRESS, INFO_REMOTE_PORT } from "../layout/option.ts";
-import { ECONNABORTED } from "../layout/status.ts";
 import type { OpenConnection } from "../socket/connection.ts";
 import type { Sockets } from "../socket/sockets.ts";
 
@@ -27,6 +26,7 @@ export const ENDED = Symbol("ended");
 export const WRITABLE = Symbol("writable");
 export const FAILED = Symbol("failed");
 export const LOST = Symbol("lost");
+export const STACK_CLOSED = Symbol("stackClosed");
 
 export interface TransportUser {
   readonly connecting: boolean;
@@ -41,6 +41,8 @@ export interface TransportUser {
   [FAILED](status: number): void;
   /** The kernel is dead. */
   [LOST](error: NetPopcornError): void;
+  /** The program has closed the stack, and this connection with it. */
+  [STACK_CLOSED](): void;
 }
 
 export type Endpoint = { readonly address: string; readonly family: "IPv4" | "IPv6"; readonly port: number };
@@ -256,7 +258,7 @@ export class Transport implements EventSink, OpenConnection {
   abort(): void {
     const user = this.#user;
     this.reset();
-    user?.[FAILED](ECONNABORTED);
+    user?.[STACK_CLOSED]();
   }
 
   lost(error: NetPopcornError): void {
