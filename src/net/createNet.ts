@@ -3,7 +3,8 @@ import net from "node:net";
 import { normalizeConnect } from "./arguments.ts";
 import { internalsOf, listenOnHost, type ListenStep } from "./nodeInternals.ts";
 import { listenBy, listenStep } from "./server.ts";
-import { type SocketOptions, StackSocket } from "./socket.ts";
+import { StackSocket } from "./socket.ts";
+import type { SocketOptions } from "./socketOptions.ts";
 import type { NetStack } from "./stackOf.ts";
 
 type ConnectionListener = (socket: net.Socket) => void;

@@ -20,6 +20,7 @@ import {
   ETIMEDOUT,
 } from "../layout/status.ts";
 import { isEagain, type Sockets } from "../socket/sockets.ts";
+import { forNode, keepAliveDelayMs, type SocketOptions, usableOnread } from "./socketOptions.ts";
 import type { NetStack } from "./stackOf.ts";
 import { socketsOf } from "./stackOf.ts";
 import { type ConnectArguments, normalizeConnect } from "./arguments.ts";
@@ -57,41 +58,6 @@ import {
 type Done = (error?: Error | null) => void;
 type Piece = { readonly chunk: Uint8Array | string; readonly encoding: BufferEncoding };
 
-export type SocketOptions = net.SocketConstructorOpts & {
-  readonly highWaterMark?: number;
-  readonly readableHighWaterMark?: number;
-  readonly writableHighWaterMark?: number;
-  readonly noDelay?: boolean;
-  readonly keepAlive?: boolean;
-  /** Milliseconds. */
-  readonly keepAliveInitialDelay?: number;
-  readonly onread?: net.OnReadOpts;
-};
-
-/** Options that Node's constructor need not see. */
-const OWN_OPTIONS: ReadonlySet<string> = new Set([
-  ...["allowHalfOpen", "noDelay", "keepAlive", "keepAliveInitialDelay", "onread"],
-  ...["port", "host", "path", "localAddress", "localPort", "family", "hints", "lookup", "timeout"],
-  ...["autoSelectFamily", "autoSelectFamilyAttemptTimeout"],
-]);
-
-/**
- * Its constructor takes 4.5 µs longer with options than without (Node 20: it copies and extends them). A signal that is
- * aborted already would destroy the socket before there is one.
- */
-function forNode(options: SocketOptions | undefined): SocketOptions | undefined {
-  for (const name in options) {
-    if (!OWN_OPTIONS.has(name)) return options.signal === undefined ? options : { ...options, signal: undefined };
-  }
-  return undefined;
-}
-
-/** As Node has it: whole seconds; 0 and what is no number leave the delay as it is. */
-function keepAliveDelayMs(given: number | undefined): number {
-  const seconds = Math.trunc(Number(given) / 1000);
-  return seconds > 0 ? Math.min(seconds, KEEPALIVE_DELAY_SECONDS_MAX) * 1000 : 0;
-}
-
 function toBytes({ chunk, encoding }: Piece): Uint8Array {
   return typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk;
 }
@@ -101,15 +67,6 @@ const settled = Promise.resolve();
 function isStackAddress(error: unknown): boolean {
   const errno = (error as { errno?: number } | undefined)?.errno;
   return errno === EADDRINUSE || errno === EADDRNOTAVAIL;
-}
-
-/** What the kernel takes: 32,767 s. */
-const KEEPALIVE_DELAY_SECONDS_MAX = 32767;
-
-/** Any other one Node does not look at. */
-function usableOnread(onread: net.OnReadOpts | null | undefined): net.OnReadOpts | undefined {
-  if (!onread || typeof onread !== "object" || typeof onread.callback !== "function") return undefined;
-  return onread.buffer instanceof Uint8Array || typeof onread.buffer === "function" ? onread : undefined;
 }
 
 /** A write that waits for room, or for the connection. */
