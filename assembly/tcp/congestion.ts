@@ -20,7 +20,17 @@ import { hystartRound } from "./hystart.ts";
 import { rtoUs } from "./timers.ts";
 import { seqGeq } from "./seq.ts";
 import { validationAck, validationHolds, validationIdle, validationLoss } from "./validation.ts";
-import { F_RECOVERY, F_RETRANSMIT, F_RTO_RECOVERY, TRAIT_CWR_STATE, TRAIT_LIMITED, Tcb, coldOf } from "./tcb.ts";
+import {
+  F_RECOVERY,
+  F_RETRANSMIT,
+  F_RTO_RECOVERY,
+  TRAIT_CWR,
+  TRAIT_CWR_STATE,
+  TRAIT_ECN,
+  TRAIT_LIMITED,
+  Tcb,
+  coldOf,
+} from "./tcb.ts";
 
 export const DUP_ACK_THRESHOLD: u32 = 3;
 
@@ -55,21 +65,24 @@ export function congestionStart(tcb: Tcb): void {
   tcb.ssthresh = CWND_BYTES_MAX;
 }
 
-/** Half of what is in flight, at least two segments (RFC 5681, equation 4). */
-function halvedFlight(tcb: Tcb): u32 {
-  return max((tcb.sndMax - tcb.sndUna) >> 1, (<u32>tcb.sndMss) << 1);
-}
-
-/** Something was lost, or ECN says so. @returns the new ssthresh. */
-export function congestionReduce(tcb: Tcb): u32 {
+/**
+ * Something was lost, or ECN says so. The next new data tells a peer that does ECN (RFC 3168 6.1.2: CWR, whatever the
+ * reason).
+ * @param flightBytes sent and not acknowledged before what told of it.
+ * @returns the new ssthresh.
+ */
+export function congestionReduce(tcb: Tcb, flightBytes: u32): u32 {
+  const cold = coldOf(tcb);
+  if (cold.traits & TRAIT_ECN) cold.traits |= TRAIT_CWR;
   // Before the algorithm: it may forget what the window was.
   const inUse = validationHolds(tcb) ? validationLoss(tcb) : CWND_BYTES_MAX;
-  return min(reduceByAlgorithm(tcb), inUse);
+  return min(reduceByAlgorithm(tcb, flightBytes), inUse);
 }
 
-function reduceByAlgorithm(tcb: Tcb): u32 {
+function reduceByAlgorithm(tcb: Tcb, flightBytes: u32): u32 {
   const algorithm = congestionOf(tcb);
-  if (algorithm == CONGESTION_RENO) return halvedFlight(tcb);
+  // RFC 5681, equation 4.
+  if (algorithm == CONGESTION_RENO) return max(flightBytes >> 1, (<u32>tcb.sndMss) << 1);
   // BBR judges losses itself (bbr.ts).
   if (algorithm == CONGESTION_BBR && tcb.flight != 0) {
     bbrRecoveryBegins(flightOf(tcb));
@@ -180,7 +193,7 @@ export function congestionDuplicateAck(tcb: Tcb): void {
   // while a recovery lasts: after two gigabytes without loss it would seem to lie ahead.)
   if (tcb.flags & F_RTO_RECOVERY) return;
   count(TCP_FAST_RETRANSMITS);
-  tcb.ssthresh = congestionReduce(tcb);
+  tcb.ssthresh = congestionReduce(tcb, tcb.sndMax - tcb.sndUna);
   tcb.cwnd = tcb.ssthresh + DUP_ACK_THRESHOLD * mss;
   coldOf(tcb).recover = tcb.sndMax;
   tcb.flags |= F_RECOVERY | F_RETRANSMIT;
@@ -189,7 +202,7 @@ export function congestionDuplicateAck(tcb: Tcb): void {
 /** The retransmission timer has fired, and the connection goes back to SND.UNA. */
 export function congestionTimeout(tcb: Tcb): void {
   // RFC 5681 3.1: once for each loss, not for each time-out of the same segment.
-  if (!(tcb.flags & F_RTO_RECOVERY)) tcb.ssthresh = congestionReduce(tcb);
+  if (!(tcb.flags & F_RTO_RECOVERY)) tcb.ssthresh = congestionReduce(tcb, tcb.sndMax - tcb.sndUna);
   tcb.cwnd = tcb.sndMss;
   coldOf(tcb).recover = tcb.sndMax;
   tcb.flags = (tcb.flags & ~(F_RECOVERY | F_RETRANSMIT)) | F_RTO_RECOVERY;

@@ -153,20 +153,23 @@ export function ecnAckBegin(tcb: Tcb): void {
     flightAckBegin(tcb);
   } else if (S.segFlags & S.FLAG_ECE && tcb.sndMax != tcb.sndUna) {
     flightAckBegin(tcb);
-    reduce(tcb);
+    reduce(tcb, tcb.sndMax - tcb.sndUna);
   }
 }
 
-/** The peer tells of congestion: once per round trip the window is reduced as for a loss (RFC 3168 6.1.2). */
-function reduce(tcb: Tcb): void {
+/**
+ * The peer tells of congestion: once per round trip the window is reduced as for a loss (RFC 3168 6.1.2).
+ * @param flightBytes sent and not acknowledged before the ACK that tells.
+ */
+function reduce(tcb: Tcb, flightBytes: u32): void {
   const cold = coldOf(tcb);
   if (tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY) || cold.traits & T.TRAIT_CWR_STATE) return;
   count(TCP_ECN_REDUCTIONS);
-  if (cold.traits & T.TRAIT_SACK && recoveryCongestionEcho(tcb)) return;
-  tcb.ssthresh = congestionReduce(tcb);
+  if (cold.traits & T.TRAIT_SACK && recoveryCongestionEcho(tcb, flightBytes)) return;
+  tcb.ssthresh = congestionReduce(tcb, flightBytes);
   tcb.cwnd = tcb.ssthresh;
   cold.recover = tcb.sndMax;
-  cold.traits |= T.TRAIT_CWR_STATE | T.TRAIT_CWR;
+  cold.traits |= T.TRAIT_CWR_STATE;
 }
 
 /** An acceptable ACK of a connection with accurate ECN has been processed. */
@@ -177,7 +180,7 @@ export function ecnAcked(tcb: Tcb): void {
   const delivered = known ? ackDelivered : tcb.sndUna - unaBefore;
   if (!accurateAcked(tcb, delivered, advanced || later || (known && ackSacked != 0))) return;
   if (!known) flightAckBegin(tcb);
-  reduce(tcb);
+  reduce(tcb, tcb.sndMax - unaBefore);
   // Nothing is left in flight whose delivery could bring the window down.
   if (tcb.sndUna == tcb.sndMax) recoveryEchoOver(tcb);
 }

@@ -59,13 +59,15 @@ export function recoveryAck(tcb: Tcb, advanced: bool, flightBefore: u32): u32 {
   rackAdapt(tcb, f);
   let timeout = rackDetect(tcb, f);
   undone = false;
-  if (tlpAcked(tcb, f, advanced)) reduceOnce(tcb, f);
+  if (tlpAcked(tcb, f, advanced)) reduceOnce(tcb, f, flightBefore);
   if (tcb.flags & T.F_RTO_RECOVERY) lossAck(tcb, f, advanced);
   else if (tcb.flags & T.F_RECOVERY) recoveringAck(tcb, f, advanced);
   else openAck(tcb, f);
   // What was judged lost with the rest may still be.
   if (undone) timeout = rackDetect(tcb, f);
-  if (!(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY)) && f.lostBytes != f.retransBytes) lossFound(tcb, f);
+  if (!(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY)) && f.lostBytes != f.retransBytes) {
+    lossFound(tcb, f, flightBefore);
+  }
   if (congestionOf(tcb) == CONGESTION_BBR) bbrAck(tcb);
   else if (isReducing(tcb)) proportionalAck(tcb, f, advanced);
   else if (advanced || (ackDelivered != 0 && isReordering(tcb, f))) congestionGrow(tcb, ackDelivered, flightBefore);
@@ -102,8 +104,9 @@ export function recoveryIsIdle(tcb: Tcb): bool {
  */
 export function recoveryLostByTime(tcb: Tcb, f: Flight): void {
   if (f.lostBytes == f.retransBytes) return;
-  const begins = !(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY));
-  if (begins) lossFound(tcb, f);
+  // A reduction for ECN goes on in the recovery, and so does its account.
+  const begins = !isReducing(tcb);
+  if (!(tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY))) lossFound(tcb, f, tcb.sndMax - tcb.sndUna);
   if (!(tcb.flags & T.F_RECOVERY)) return;
   const mss = <u32>tcb.sndMss;
   if (congestionOf(tcb) == CONGESTION_BBR) {
@@ -128,26 +131,29 @@ function undoBegin(tcb: Tcb, f: Flight): void {
   f.flags = (f.flags | FLIGHT_UNDO) & ~FLIGHT_UNDO_SENT;
 }
 
-/** The window shrinks to ssthresh as data is delivered, from here on until SND.MAX of now is acknowledged. */
-function reductionBegin(tcb: Tcb, f: Flight): void {
+/**
+ * The window shrinks to ssthresh as data is delivered, from here on until SND.MAX of now is acknowledged.
+ * @param flightBefore bytes in flight before the ACK.
+ */
+function reductionBegin(tcb: Tcb, f: Flight, flightBefore: u32): void {
   f.prrDelivered = 0;
   f.prrOut = 0;
   // What was in flight before this ACK's reports (RFC 9937 6.1: RecoverFS).
   f.recoverFlight = max(tcb.sndMax - tcb.sndUna - f.sackedBytes + ackDelivered, 1);
-  tcb.ssthresh = congestionReduce(tcb);
+  tcb.ssthresh = congestionReduce(tcb, flightBefore);
   coldOf(tcb).recover = tcb.sndMax;
 }
 
-function lossFound(tcb: Tcb, f: Flight): void {
-  if (!mtuProbeLost(tcb, f)) enterRecovery(tcb, f);
+function lossFound(tcb: Tcb, f: Flight, flightBefore: u32): void {
+  if (!mtuProbeLost(tcb, f)) enterRecovery(tcb, f, flightBefore);
 }
 
-function enterRecovery(tcb: Tcb, f: Flight): void {
+function enterRecovery(tcb: Tcb, f: Flight, flightBefore: u32): void {
   count(TCP_FAST_RETRANSMITS);
   const cold = coldOf(tcb);
   if (!(cold.traits & T.TRAIT_CWR_STATE)) {
     undoBegin(tcb, f);
-    reductionBegin(tcb, f);
+    reductionBegin(tcb, f, flightBefore);
   }
   cold.recover = tcb.sndMax;
   cold.traits &= ~T.TRAIT_CWR_STATE;
@@ -155,24 +161,27 @@ function enterRecovery(tcb: Tcb, f: Flight): void {
   f.tlp = 0;
 }
 
-/** ECN's echo: as for a loss, but there is nothing to send again (RFC 3168 6.1.2). Once per round trip. */
-export function recoveryCongestionEcho(tcb: Tcb): bool {
+/**
+ * ECN's echo: as for a loss, but there is nothing to send again (RFC 3168 6.1.2). Once per round trip.
+ * @param flightBefore bytes in flight before the ACK that brings it.
+ */
+export function recoveryCongestionEcho(tcb: Tcb, flightBefore: u32): bool {
   if (tcb.flags & (T.F_RECOVERY | T.F_RTO_RECOVERY) || coldOf(tcb).traits & T.TRAIT_CWR_STATE) return false;
   if (!flightEnsure(tcb)) return false;
   const f = flightOf(tcb);
   undoBegin(tcb, f);
   f.flags &= ~FLIGHT_UNDO;
-  reductionBegin(tcb, f);
-  coldOf(tcb).traits |= T.TRAIT_CWR_STATE | T.TRAIT_CWR;
+  reductionBegin(tcb, f, flightBefore);
+  coldOf(tcb).traits |= T.TRAIT_CWR_STATE;
   return true;
 }
 
 /** A tail loss probe has repaired a loss: the window is reduced at once (RFC 8985 7.4.2). */
-function reduceOnce(tcb: Tcb, f: Flight): void {
+function reduceOnce(tcb: Tcb, f: Flight, flightBefore: u32): void {
   if (isReducing(tcb) || tcb.flags & T.F_RTO_RECOVERY) return;
   undoBegin(tcb, f);
   f.flags &= ~FLIGHT_UNDO;
-  reductionBegin(tcb, f);
+  reductionBegin(tcb, f, flightBefore);
   tcb.cwnd = min(tcb.cwnd, tcb.ssthresh);
   // Begun and over at once: one segment was sent again.
   if (validationHolds(tcb)) validationRecovered(tcb, <u32>tcb.sndMss);
@@ -333,7 +342,7 @@ export function recoveryTimeout(tcb: Tcb): bool {
   if (fresh) {
     undoBegin(tcb, f);
     f.prrDelivered = 0;
-    tcb.ssthresh = congestionReduce(tcb);
+    tcb.ssthresh = congestionReduce(tcb, tcb.sndMax - tcb.sndUna);
   }
   if (fresh || tcb.backoff > 0) f.flags |= FLIGHT_FRTO;
   else f.flags &= ~FLIGHT_FRTO;

@@ -255,7 +255,7 @@ export const TRAIT_SACK: u32 = 1;
 export const TRAIT_ECN: u32 = 2;
 /** A packet with CE has come: ECE goes with every ACK until CWR comes. */
 export const TRAIT_ECE: u32 = 4;
-/** The window has been reduced for ECE: CWR goes with the next new data. */
+/** The window has been reduced: CWR goes with the next new data of a connection with ECN. */
 export const TRAIT_CWR: u32 = 8;
 /** The window is being reduced for ECE until `recover` is acknowledged: Linux's state CWR. */
 export const TRAIT_CWR_STATE: u32 = 16;
