@@ -7,6 +7,7 @@ import { addressDeprecate, addressBoot } from "./ip/address.ts";
 import { neighborAnnounce, neighborInput } from "./ip/arpInput.ts";
 import { packetInput } from "./ip/input.ts";
 import { packetInputV6 } from "./ip/input6.ts";
+import { controlOpen } from "./ip/control.ts";
 import { gatewayAdd } from "./ip/gateways.ts";
 import { routesBoot } from "./ip/routes.ts";
 import { multicastBoot } from "./ip/multicast.ts";
@@ -97,6 +98,7 @@ export function sendPacket(index: i32, packet: usize, packetBytes: u32): bool {
 export {
   addressDeprecate,
   arenaAlloc,
+  controlOpen,
   gatewayAdd,
   icmpInput,
   icmpSendUnreachable,

@@ -70,14 +70,14 @@ function findDead(address: usize): i32 {
 }
 
 /** Other neighbours come and go; they must not fill the list of dead gateways. */
-function isGateway(address: usize): bool {
+export function isGateway(address: usize): bool {
   if (find(address) >= 0 || routeHasGateway(address)) return true;
   return isV4Mapped(address) && load<u32>(address, 12) == load<u32>(CONFIG_BASE + CONFIG_GATEWAY, 12);
 }
 
 /** A neighbour does not answer. @param address 16 bytes. */
 export function gatewayLost(address: usize): void {
-  redirectsForget(address);
+  redirectsForget(address, true);
   if (otherGateways == 0 || deadCount == DEAD_MAX || findDead(address) >= 0 || !isGateway(address)) return;
   v128.store(deadAt(deadCount), v128.load(address));
   store<u32>(deadAt(deadCount), nowTick + ticksOfMs(RETRY_MS), 16);

@@ -12,6 +12,7 @@ import {
   ndpAdvertise,
   ND_ALL_NODES,
   ND_FLAG_OVERRIDE,
+  ND_FLAG_ROUTER,
   ND_FLAG_SOLICITED,
   ND_NEIGHBOR_ADVERTISEMENT,
   ND_NEIGHBOR_SOLICITATION,
@@ -21,7 +22,8 @@ import {
   ND_TARGET,
 } from "./ndpSend.ts";
 import { acceptRedirects, OWN_MAC } from "../config.ts";
-import { redirectLearn } from "./redirects.ts";
+import { isGateway } from "./gateways.ts";
+import { redirectLearn, redirectsForget } from "./redirects.ts";
 import { count } from "../stats.ts";
 import {
   isLinkLocalV6,
@@ -172,7 +174,11 @@ function advertisement(packet: usize, message: usize, bytes: u32, packetBytes: u
     controlQueue(packet, packetBytes);
     return;
   }
+  const counts = neighborAdvertised(target, mac, solicited, (flags & ND_FLAG_OVERRIDE) != 0);
+  // RFC 4861 7.2.5: what is no router (any more) is no way to others; the control path takes it from its list.
+  const isNoRouter = counts && (flags & ND_FLAG_ROUTER) == 0;
+  if (isNoRouter) redirectsForget(target, false);
   // The answer to a probe of ours comes to all nodes and is about an address that we do not have yet.
-  if (isMulticastV6(packet + V6_DESTINATION)) controlQueue(packet, packetBytes);
-  neighborAdvertised(target, mac, solicited, (flags & ND_FLAG_OVERRIDE) != 0);
+  const concerns = isGateway(target) ? isNoRouter : isMulticastV6(packet + V6_DESTINATION);
+  if (concerns) controlQueue(packet, packetBytes);
 }

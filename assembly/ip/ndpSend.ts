@@ -25,6 +25,7 @@ export const ND_OPTION_SOURCE_MAC: u32 = 1;
 export const ND_OPTION_TARGET_MAC: u32 = 2;
 /** Message with one Ethernet address. */
 const MESSAGE_BYTES: u32 = 32;
+export const ND_FLAG_ROUTER: u32 = 0x80000000;
 export const ND_FLAG_SOLICITED: u32 = 0x40000000;
 export const ND_FLAG_OVERRIDE: u32 = 0x20000000;
 export const ND_ALL_NODES: usize = memory.data<u8>([255, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);

@@ -496,24 +496,25 @@ function isNeighborV6(address: usize): bool {
 /**
  * A neighbour advertisement (RFC 4861 7.2.5) about an address that we know.
  * @param mac the target's Ethernet address; 0: none was told.
+ * @returns whether the rest of what it says counts. True where this kernel has no entry: another one may.
  */
-export function neighborAdvertised(address: usize, mac: usize, solicited: bool, overrides: bool): void {
+export function neighborAdvertised(address: usize, mac: usize, solicited: bool, overrides: bool): bool {
   const index = lookUp(load<u64>(address), load<u64>(address, 8));
-  if (index == NONE) return;
+  if (index == NONE) return true;
   const entry = at(index);
   if (!isResolved(entry)) {
     if (mac != 0) learn(index, mac, solicited ? REACHABLE_MS : 0);
-    return;
+    return mac != 0;
   }
   const differs = mac != 0 && !macEqual(changetype<usize>(entry) + NEIGHBOR_ETHERNET, mac);
   if (differs && !overrides) {
     // Two say that they have it: the one we know is asked with the next packet.
     if (entry.state == REACHABLE) entry.confirmedTick = nowTick - reachableTicks;
-  } else if (differs) {
-    learn(index, mac, solicited ? REACHABLE_MS : 0);
-  } else if (solicited) {
-    neighborConfirm(index);
+    return false;
   }
+  if (differs) learn(index, mac, solicited ? REACHABLE_MS : 0);
+  else if (solicited) neighborConfirm(index);
+  return true;
 }
 
 /**

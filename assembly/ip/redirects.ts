@@ -40,8 +40,7 @@ export function redirectFind(destination: usize): usize {
   for (let i: u32 = 0; i < redirects; i++) {
     if (load<u64>(at(i), 8) != low || load<u64>(at(i)) != high) continue;
     if (!tickReached(load<u32>(at(i), UNTIL), nowTick)) {
-      const isDirect = load<u64>(at(i), NEXT_HOP) == high && load<u64>(at(i), NEXT_HOP + 8) == low;
-      return isDirect ? destination : at(i) + NEXT_HOP;
+      return isSame(at(i) + NEXT_HOP, destination) ? destination : at(i) + NEXT_HOP;
     }
     remove(i);
     return 0;
@@ -63,7 +62,7 @@ export function redirectFindV4(destination: u32): u32 {
 export function redirectLearn(destination: usize, nextHop: usize): void {
   let place: u32 = redirects;
   for (let i: u32 = 0; i < redirects; i++) {
-    if (load<u64>(at(i)) == load<u64>(destination) && load<u64>(at(i), 8) == load<u64>(destination, 8)) place = i;
+    if (isSame(at(i), destination)) place = i;
   }
   if (place == redirects && redirects < REDIRECTS_MAX) {
     redirects++;
@@ -78,11 +77,14 @@ export function redirectLearn(destination: usize, nextHop: usize): void {
   store<u32>(at(place), nowTick + ticksOfMs(LIFETIME_MS), UNTIL);
 }
 
-/** Nothing goes by this next hop any more. */
-export function redirectsForget(nextHop: usize): void {
+function isSame(a: usize, b: usize): bool {
+  return load<u64>(a) == load<u64>(b) && load<u64>(a, 8) == load<u64>(b, 8);
+}
+
+/** Nothing goes by this next hop any more. @param alsoItself not even what is for itself. */
+export function redirectsForget(nextHop: usize, alsoItself: bool): void {
   for (let i: u32 = 0; i < redirects; ) {
-    const own = at(i) + NEXT_HOP;
-    if (load<u64>(own) == load<u64>(nextHop) && load<u64>(own, 8) == load<u64>(nextHop, 8)) remove(i);
+    if (isSame(at(i) + NEXT_HOP, nextHop) && (alsoItself || !isSame(at(i), nextHop))) remove(i);
     else i++;
   }
 }

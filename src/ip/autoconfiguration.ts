@@ -146,8 +146,13 @@ export class Autoconfiguration {
         if (this.#options.slaac) this.#advertised(message, nowMs);
         break;
       case NEIGHBOR_SOLICITATION:
+        this.#claimed(message.target, false, nowMs);
+        break;
       case NEIGHBOR_ADVERTISEMENT:
-        this.#claimed(message.target, message.type === NEIGHBOR_ADVERTISEMENT, nowMs);
+        this.#claimed(message.target, true, nowMs);
+        // RFC 4861 7.2.5: it says itself that it is no router any more.
+        if (!message.isRouter) this.#hearRouter(message.target, 0, 0, false);
+        this.#chooseRouter();
         break;
       case LISTENER_QUERY:
         this.#reportsLeft = Math.max(this.#reportsLeft, 1);

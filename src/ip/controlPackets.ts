@@ -22,6 +22,7 @@ const OPTION_PREFIX = 3;
 const PREFIX_OPTION_BYTES = 32;
 const FLAG_ON_LINK = 0x80;
 const FLAG_AUTONOMOUS = 0x40;
+const FLAG_ROUTER = 0x80;
 /** Record type "change to exclude": we listen to the group, whoever sends (RFC 3810 5.2.12). */
 const CHANGE_TO_EXCLUDE = 4;
 
@@ -129,7 +130,8 @@ export type ControlMessage =
       readonly preference: number;
       readonly prefixes: readonly AdvertisedPrefix[];
     }
-  | { readonly type: typeof NEIGHBOR_SOLICITATION | typeof NEIGHBOR_ADVERTISEMENT; readonly target: Uint8Array }
+  | { readonly type: typeof NEIGHBOR_SOLICITATION; readonly target: Uint8Array }
+  | { readonly type: typeof NEIGHBOR_ADVERTISEMENT; readonly target: Uint8Array; readonly isRouter: boolean }
   | { readonly type: typeof LISTENER_QUERY; readonly responseMs: number };
 
 /** Lifetimes count in seconds, all ones is for ever (RFC 4861 4.6.2). */
@@ -192,7 +194,9 @@ export function parseControl(bytes: Uint8Array): ControlMessage | undefined {
     };
   }
   if ((type === NEIGHBOR_SOLICITATION || type === NEIGHBOR_ADVERTISEMENT) && message.byteLength >= 24) {
-    return { type, target: bytes.slice(at + 8, at + 8 + ADDRESS_BYTES) };
+    const target = bytes.slice(at + 8, at + 8 + ADDRESS_BYTES);
+    if (type === NEIGHBOR_SOLICITATION) return { type, target };
+    return { type, target, isRouter: (message.getUint8(4) & FLAG_ROUTER) !== 0 };
   }
   return type === LISTENER_QUERY ? { type, responseMs: responseMs(message.getUint16(4)) } : undefined;
 }

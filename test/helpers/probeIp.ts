@@ -18,6 +18,7 @@ type ProbeExports = {
   txPublish(): void;
   neighborFind(v4: number): number;
   /** 16 bytes. */
+  controlOpen(): number;
   gatewayAdd(address: number): number;
   neighborAddress(index: number): number;
   neighborAnnounce(v4: number): void;

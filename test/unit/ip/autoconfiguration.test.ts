@@ -190,6 +190,27 @@ describe("Autoconfiguration (RFC 4862, RFC 4861 6.3)", () => {
     ]);
   });
 
+  test("a router that says that it is none (any more) is not used; the next one is (RFC 4861 7.2.5)", () => {
+    const { input, take } = create();
+    const says = (address: string, flags: number) =>
+      neighborMessage({ source: address, destination: "ff02::1" }, 136, address, undefined, flags);
+    input(advertisement(1800), 0);
+    input(advertisement(1800, [], "fe80::98"), 1);
+    take();
+    input(says(ROUTER, 0xa0000000), 2);
+    input(says("fe80::5", 0x20000000), 3);
+    expect(take()).toEqual([]);
+    input(says(ROUTER, 0x20000000), 4);
+    expect(take()).toEqual(["not also fe80::98", "route ::/0 fe80::98"]);
+    input(says("fe80::98", 0x20000000), 5);
+    expect(take()).toEqual(["no route ::/0"]);
+    // Only what it advertises as a router makes it one again.
+    input(says(ROUTER, 0xa0000000), 6);
+    expect(take()).toEqual([]);
+    input(advertisement(1800), 7);
+    expect(take()).toEqual([`route ::/0 ${ROUTER}`]);
+  });
+
   test.each([
     ["link-local", { prefix: "fe80::" }],
     ["of another length", { prefix: "2001:db8::", length: 60, onLink: false }],

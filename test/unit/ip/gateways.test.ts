@@ -68,7 +68,7 @@ class World {
     if (!target || !this.alive.has(target)) return;
     const addresses = { source: target, destination: "fe80::1" };
     this.probe.input(
-      frame6(OWN_MAC, macOf(target), neighborMessage(addresses, 136, target, macOf(target), 0x60000000)),
+      frame6(OWN_MAC, macOf(target), neighborMessage(addresses, 136, target, macOf(target), 0xe0000000)),
     );
   }
 
@@ -119,6 +119,19 @@ function redirect4(more: Redirect = {}): Uint8Array {
     icmp({ type: 5, code: 1, rest }, quote.subarray(0, 28)),
   );
   return ethernet({ destination: OWN_MAC, source: macOf(ROUTERS[0]) }, packet);
+}
+
+type Redirect6 = { from?: string; target?: string; destination?: string; hopLimit?: number; cut?: number };
+function redirect6(more: Redirect6 = {}): Uint8Array {
+  const target = more.target ?? ROUTERS6[1];
+  const option = concat(Uint8Array.of(2, 1), macBytes(macOf(target)));
+  const body = concat(parseAddress(target), parseAddress(more.destination ?? FAR6), option);
+  const packet = icmp6(
+    { source: more.from ?? ROUTERS6[0], destination: "fe80::1", hopLimit: more.hopLimit ?? 255 },
+    137,
+    { body: body.subarray(0, body.length - (more.cut ?? 0)) },
+  );
+  return frame6(OWN_MAC, macOf(ROUTERS6[0]), packet);
 }
 
 describe.each(PROBE_BUILDS)("redirects, %s build", (build) => {
@@ -187,19 +200,6 @@ describe.each(PROBE_BUILDS)("redirects, %s build", (build) => {
     expect(world.via(host(2000))).toBe("12");
   });
 
-  type Redirect6 = { from?: string; target?: string; destination?: string; hopLimit?: number; cut?: number };
-  function redirect6(more: Redirect6 = {}): Uint8Array {
-    const target = more.target ?? ROUTERS6[1];
-    const option = concat(Uint8Array.of(2, 1), macBytes(macOf(target)));
-    const body = concat(parseAddress(target), parseAddress(more.destination ?? FAR6), option);
-    const packet = icmp6(
-      { source: more.from ?? ROUTERS6[0], destination: "fe80::1", hopLimit: more.hopLimit ?? 255 },
-      137,
-      { body: body.subarray(0, body.length - (more.cut ?? 0)) },
-    );
-    return frame6(OWN_MAC, macOf(ROUTERS6[0]), packet);
-  }
-
   test("IPv6: a better router, and a destination that is on the link after all", () => {
     const world = new World({ build, gateway: ROUTERS6[0] });
     expect(world.via(FAR6)).toBe("11");
@@ -233,6 +233,61 @@ describe.each(PROBE_BUILDS)("redirects, %s build", (build) => {
     world.via(FAR6);
     world.probe.input(redirect6({ hopLimit: 254 }));
     expect(world.probe.counters()).toMatchObject({ icmpRedirects: 0, dropNdMalformed: 1 });
+  });
+});
+
+describe.each(PROBE_BUILDS)("a neighbour that is no router any more (RFC 4861 7.2.5), %s build", (build) => {
+  /** Bits of an advertisement: router, override. */
+  const ROUTER = 0x80000000;
+  const OVERRIDE = 0x20000000;
+
+  function advertised(world: World, target: string, flags: number, mac = macOf(target), destination = "fe80::1") {
+    world.probe.input(
+      frame6(OWN_MAC, mac, neighborMessage({ source: target, destination }, 136, target, mac, flags >>> 0)),
+    );
+  }
+
+  /** Advertisements that the control path gets. */
+  const told = (world: World) => world.probe.counters().controlPackets;
+
+  function create(): World {
+    const world = new World({ build, gateway: ROUTERS6[0], others: [ROUTERS6[1]] });
+    expect(world.probe.wasm.controlOpen()).toBe(0);
+    world.via(FAR6);
+    return world;
+  }
+
+  test("that a gateway says so is told to the control path, once", () => {
+    const world = create();
+    advertised(world, ROUTERS6[0], ROUTER | OVERRIDE);
+    expect(told(world)).toBe(0);
+    advertised(world, ROUTERS6[0], OVERRIDE);
+    expect(told(world)).toBe(1);
+    advertised(world, ROUTERS6[0], OVERRIDE, macOf(ROUTERS6[0]), "ff02::1");
+    expect(told(world)).toBe(2);
+    // One that this kernel does not send to may be another kernel's.
+    advertised(world, ROUTERS6[1], OVERRIDE);
+    expect(told(world)).toBe(3);
+    // No gateway of ours.
+    advertised(world, ROUTERS6[2], OVERRIDE);
+    expect(told(world)).toBe(3);
+  });
+
+  test.each(["fe80::1", "ff02::1"])("to %s: what may not override what we know says nothing", (destination) => {
+    const world = create();
+    advertised(world, ROUTERS6[0], 0, "02:00:00:00:00:66", destination);
+    expect(told(world)).toBe(0);
+  });
+
+  test("redirects to it are forgotten; to a host on the link they are not", () => {
+    const world = create();
+    world.probe.input(redirect6());
+    world.probe.input(redirect6({ target: "2001:db8:ffff::13", destination: "2001:db8:ffff::13" }));
+    expect(world.via(FAR6)).toBe("12");
+    advertised(world, ROUTERS6[1], OVERRIDE);
+    expect(world.via(FAR6)).toBe("11");
+    advertised(world, "2001:db8:ffff::13", OVERRIDE);
+    expect(world.via("2001:db8:ffff::13")).toBe("13");
   });
 });
 
