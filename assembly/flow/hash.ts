@@ -115,7 +115,7 @@ export function timestampOffset(remote: u32, local: u32): u32 {
 
 /** Likewise for IPv6. @param remote where its 16 bytes lie, as `local`. */
 export function timestampOffsetV6(remote: usize, local: usize): u32 {
-  let h = (load<u64>(remote) ^ load<u64>(local, 8)) * key1;
-  h = (h ^ (h >> 29) ^ load<u64>(remote, 8) ^ rotl<u64>(load<u64>(local), 32)) * key1;
-  return <u32>(h >> 32) ^ <u32>key0;
+  let h = (load<u64>(remote) ^ load<u64>(local, 8)) * stamp1;
+  h = (h ^ (h >> 29) ^ load<u64>(remote, 8) ^ rotl<u64>(load<u64>(local), 32)) * stamp1;
+  return <u32>(h >> 32) ^ stamp0;
 }

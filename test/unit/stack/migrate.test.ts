@@ -8,10 +8,17 @@ function groupOf(connection: Connection): number {
   return connection.remotePort & 4095;
 }
 
-test("a connection goes on in another kernel, with the same object, in both directions", async () => {
-  const { client, server, close } = await createStackPair({ serverKernels: 3 });
+test.each([
+  ["IPv4", "10.7.0.2"],
+  ["IPv6", "fd07::2"],
+])("%s: a connection goes on in another kernel, with the same object, in both directions", async (_family, address) => {
+  const { client, server, close } = await createStackPair({
+    serverKernels: 3,
+    client: { address: ["10.7.0.1/24", "fd07::1/64"] },
+    server: { address: ["10.7.0.2/24", "fd07::2/64"] },
+  });
   const listener = await server.listen(80);
-  const theirs = await client.connect({ address: "10.7.0.2", port: 80 });
+  const theirs = await client.connect({ address, port: 80 });
   const ours = (await listener.accept()) as Connection;
   const reading = readAll(ours.readable);
   const writer = theirs.writable.getWriter();
