@@ -86,6 +86,7 @@ import { releaseEnded, tcpTakeEvent } from "./tcp/close.ts";
 import { addressRemove, tcpListenClose } from "./tcp/abort.ts";
 import { fastOpenBoot, fastOpenForget } from "./tcp/fastOpenClient.ts";
 import { cookiesBoot } from "./tcp/cookies.ts";
+import { linkSet } from "./tcp/link.ts";
 import { listenerBoot, listenerTakeEvent, tcpAccept, tcpListen } from "./tcp/listener.ts";
 import { tcpInfo } from "./tcp/info.ts";
 import {
@@ -140,6 +141,7 @@ export {
   fastOpenForget,
   gatewayAdd,
   gatewayRemove,
+  linkSet,
   packetSend,
   routeRemove,
   routeSet,

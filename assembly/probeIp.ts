@@ -10,6 +10,7 @@ import { packetInputV6 } from "./ip/input6.ts";
 import { controlOpen } from "./ip/control.ts";
 import { gatewayAdd } from "./ip/gateways.ts";
 import { routesBoot } from "./ip/routes.ts";
+import { linkAdvertise } from "./ip/link.ts";
 import { multicastBoot } from "./ip/multicast.ts";
 import { ipv6Boot } from "./ip/ipv6.ts";
 import { icmpSendUnreachable } from "./ip/icmpErrors.ts";
@@ -26,6 +27,7 @@ import {
   neighborNextDeadlineTick,
   neighborSeen,
   neighborSeenV6,
+  neighborTimes,
   neighborSend,
   neighborTimers,
 } from "./ip/neighbor.ts";
@@ -102,6 +104,7 @@ export {
   gatewayAdd,
   icmpInput,
   icmpSendUnreachable,
+  linkAdvertise,
   ipv4Check,
   ipv4Route,
   ipv4Send,
@@ -118,6 +121,7 @@ export {
   neighborNextDeadlineTick,
   neighborSeen,
   neighborSeenV6,
+  neighborTimes,
   neighborTimers,
   readyCount,
   readyShift,

@@ -3,7 +3,7 @@
  * with the same ipv6WriteHeader. What comes in is checked in ipv6Input.ts.
  */
 import { ipv6WriteHeader, writeEthernetSource } from "./ipv6Header.ts";
-import { hopLimit, kernelId, mtuBytes } from "../config.ts";
+import { kernelId, mtuBytes } from "../config.ts";
 import { loopSend } from "../device/loop.ts";
 import { txCommit, txReserve } from "../device/tx.ts";
 import { pairHashV6, sipHash } from "../flow/hash.ts";
@@ -13,6 +13,7 @@ import { isMulticastV6, isUnspecifiedV6, isLoopbackV6 } from "../wire/addressKin
 import { nextHopV6, sourceForV6 } from "./nextHop.ts";
 import { addressAt, addressCount, addressFindV6, addressIsV6 } from "./address.ts";
 import { ipv4PacketSend } from "./ipv4.ts";
+import { linkHopLimit } from "./link.ts";
 import { multicastFind } from "./multicast.ts";
 import { NEIGHBOR_OWN, neighborFindV6, neighborIsFailed, neighborSend } from "./neighbor.ts";
 import { pathMtuOf } from "./pathMtu.ts";
@@ -87,7 +88,7 @@ function routeFrom(source: usize, destination: usize): i32 {
   routeNeighbor = ROUTE_GROUP;
   routeLoops = false;
   // RFC 3493 5.2: groups are asked for on this link only, unless the application says otherwise.
-  routeHopLimit = isMulticastV6(destination) ? 1 : hopLimit;
+  routeHopLimit = isMulticastV6(destination) ? 1 : linkHopLimit();
   if (isMulticastV6(destination)) return OK;
   if (isUnspecifiedV6(destination)) return noRoute();
   const nextHop = nextHopV6(destination);

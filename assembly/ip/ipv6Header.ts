@@ -1,5 +1,6 @@
 /** Header of IPv6 (RFC 8200 3), and of the Ethernet frame around it. */
-import { hopLimit, OWN_MAC } from "../config.ts";
+import { OWN_MAC } from "../config.ts";
+import { linkHopLimit } from "./link.ts";
 import { storeBe16, storeBe32 } from "../wire/bytes.ts";
 import {
   ETHERNET_SOURCE,
@@ -28,7 +29,7 @@ export function ipv6WriteHeader(
   storeBe32(packet, 0x60000000 | classAndFlow);
   storeBe16(packet + V6_PAYLOAD_LENGTH, payloadBytes);
   store<u8>(packet, <u8>nextHeader, V6_NEXT_HEADER);
-  store<u8>(packet, <u8>hopLimit, V6_HOP_LIMIT);
+  store<u8>(packet, <u8>linkHopLimit(), V6_HOP_LIMIT);
   v128.store(packet, v128.load(source), V6_SOURCE);
   v128.store(packet, v128.load(destination), V6_DESTINATION);
 }

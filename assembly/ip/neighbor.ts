@@ -50,6 +50,8 @@ const REQUESTS_MAX: u8 = 3;
 const FAILED_MS: u32 = 3000;
 /** RFC 4861 10 REACHABLE_TIME: how long a confirmation is good. */
 const REACHABLE_MS: u32 = 30000;
+/** What has been confirmed just now is good for as long as its family says. */
+const CONFIRMED_MS: u32 = 0xffffffff;
 /** RFC 4861 10 DELAY_FIRST_PROBE_TIME: what an unsolicited packet is worth, so that traffic can confirm it first. */
 const UNSOLICITED_MS: u32 = 5000;
 /** Found instead of an entry for an address of our own: frames to it do not leave the kernel (device/loop.ts). */
@@ -66,6 +68,8 @@ class DeadlineList {
   tail: i32;
 }
 const LIST_RETRY = changetype<DeadlineList>(memory.data(8, 8));
+/** That of IPv6, whose time routers may set. */
+const LIST_RETRY_V6 = changetype<DeadlineList>(memory.data(8, 8));
 const LIST_FAILED = changetype<DeadlineList>(memory.data(8, 8));
 const LIST_AGING = changetype<DeadlineList>(memory.data(8, 8));
 const LIST_DELAY = changetype<DeadlineList>(memory.data(8, 8));
@@ -82,7 +86,10 @@ let incompleteMax: u32 = 0;
 let answersMax: u32 = 0;
 let evictionHand: u32 = 0;
 
-let reachableTicks: u32 = 0;
+let reachableTicksV4: u32 = 0;
+/** RFC 4861 6.3.2 ReachableTime and RetransTimer. */
+let reachableTicksV6: u32 = 0;
+let retryMsV6: u32 = RETRY_MS;
 /** Unconfirmed entries go after neighborExpiryMs; they are looked at twice in that time. */
 let agingMs: u32 = 0;
 
@@ -105,10 +112,13 @@ export function neighborBoot(): bool {
   mixLow = (seed * 0x9e3779b97f4a7c15) | 1;
   mixHigh = ((seed ^ 0x5851f42d4c957f2d) * 0x9fb21c651e98df25) | 1;
   listClear(LIST_RETRY);
+  listClear(LIST_RETRY_V6);
   listClear(LIST_FAILED);
   listClear(LIST_AGING);
   listClear(LIST_DELAY);
-  reachableTicks = ticksOfMs(REACHABLE_MS);
+  reachableTicksV4 = ticksOfMs(REACHABLE_MS);
+  reachableTicksV6 = reachableTicksV4;
+  retryMsV6 = RETRY_MS;
   agingMs = neighborExpiryMs / 2;
   return true;
 }
@@ -124,10 +134,11 @@ function listClear(list: DeadlineList): void {
   list.tail = NONE;
 }
 
-function listOf(state: u8): DeadlineList {
+function listOf(entry: Neighbor, state: u8): DeadlineList {
   if (state == REACHABLE) return LIST_AGING;
   if (state == DELAY) return LIST_DELAY;
-  return state == FAILED ? LIST_FAILED : LIST_RETRY;
+  if (state == FAILED) return LIST_FAILED;
+  return isV4(entry) ? LIST_RETRY : LIST_RETRY_V6;
 }
 
 function listAppend(list: DeadlineList, index: i32, delayMs: u32): void {
@@ -151,11 +162,11 @@ function listRemove(list: DeadlineList, index: i32): void {
 /** The one place where an entry changes state: lists and the count of unresolved entries stay in step. */
 function setState(index: i32, state: u8, delayMs: u32): void {
   const entry = at(index);
-  if (entry.state != FREE) listRemove(listOf(entry.state), index);
+  if (entry.state != FREE) listRemove(listOf(entry, entry.state), index);
   if (entry.state == INCOMPLETE) incompleteCount--;
   if (state == INCOMPLETE) incompleteCount++;
   entry.state = state;
-  if (state != FREE) listAppend(listOf(state), index, delayMs);
+  if (state != FREE) listAppend(listOf(entry, state), index, delayMs);
 }
 
 // Table.
@@ -166,6 +177,14 @@ function keyOf(v4: u32): u64 {
 
 function isV4(entry: Neighbor): bool {
   return entry.keyHigh == 0 && <u32>entry.keyLow == V4_MAPPED;
+}
+
+function reachableTicks(entry: Neighbor): u32 {
+  return isV4(entry) ? reachableTicksV4 : reachableTicksV6;
+}
+
+function retryMs(entry: Neighbor): u32 {
+  return isV4(entry) ? RETRY_MS : retryMsV6;
 }
 
 function isResolved(entry: Neighbor): bool {
@@ -305,7 +324,7 @@ function begin(keyHigh: u64, keyLow: u64, isAnswer: bool): i32 {
     count(NEIGHBOR_REFUSED);
     return NONE;
   }
-  setState(index, INCOMPLETE, RETRY_MS);
+  setState(index, INCOMPLETE, retryMs(at(index)));
   solicit(at(index));
   return index;
 }
@@ -340,7 +359,7 @@ export function neighborIsFailed(index: i32): bool {
  */
 export function neighborSend(index: i32, frame: usize, frameBytes: u32): void {
   const entry = at(index);
-  if (entry.state == REACHABLE && nowTick - entry.confirmedTick < reachableTicks) {
+  if (entry.state == REACHABLE && nowTick - entry.confirmedTick < reachableTicks(entry)) {
     entry.usedTick = nowTick;
     writeEthernet(entry, frame);
     txCommit(frameBytes);
@@ -370,7 +389,7 @@ function sendSlowly(index: i32, frame: usize, frameBytes: u32): void {
 /** The neighbour is asked itself whether it is still there. */
 function probe(index: i32): void {
   at(index).requests = 0;
-  setState(index, PROBE, RETRY_MS);
+  setState(index, PROBE, retryMs(at(index)));
   solicit(at(index));
 }
 
@@ -393,7 +412,7 @@ function solicit(entry: Neighbor): void {
 
 /**
  * Writes a neighbour's Ethernet address, sends what waited for it.
- * @param validMs how long it counts as confirmed, 0..REACHABLE_MS.
+ * @param validMs how long it counts as confirmed at most, or CONFIRMED_MS.
  */
 function learn(index: i32, mac: usize, validMs: u32): void {
   const entry = at(index);
@@ -401,9 +420,11 @@ function learn(index: i32, mac: usize, validMs: u32): void {
   memory.copy(header, mac, 6);
   memory.copy(header + 6, OWN_MAC, 6);
   store<u16>(header, <u16>(isV4(entry) ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6), ETHERNET_TYPE);
-  entry.confirmedTick = nowTick - (reachableTicks - ticksOfMs(validMs));
+  const reachable = reachableTicks(entry);
+  const valid = validMs == CONFIRMED_MS ? reachable : min(ticksOfMs(validMs), reachable);
+  entry.confirmedTick = nowTick - (reachable - valid);
   entry.requests = 0;
-  if (validMs == REACHABLE_MS) {
+  if (validMs == CONFIRMED_MS) {
     entry.proven = 1;
     gatewayHeard(changetype<usize>(entry));
   }
@@ -423,7 +444,7 @@ export function neighborHeard(sender: u32, mac: usize, forUs: bool, isRequest: b
     if (index == NONE) return;
   }
   // A reply to us proves both directions; anything else only that the neighbour is there.
-  if (forUs && !isRequest) learn(index, mac, REACHABLE_MS);
+  if (forUs && !isRequest) learn(index, mac, CONFIRMED_MS);
   else refresh(index, mac);
 }
 
@@ -503,16 +524,16 @@ export function neighborAdvertised(address: usize, mac: usize, solicited: bool, 
   if (index == NONE) return true;
   const entry = at(index);
   if (!isResolved(entry)) {
-    if (mac != 0) learn(index, mac, solicited ? REACHABLE_MS : 0);
+    if (mac != 0) learn(index, mac, solicited ? CONFIRMED_MS : 0);
     return mac != 0;
   }
   const differs = mac != 0 && !macEqual(changetype<usize>(entry) + NEIGHBOR_ETHERNET, mac);
   if (differs && !overrides) {
     // Two say that they have it: the one we know is asked with the next packet.
-    if (entry.state == REACHABLE) entry.confirmedTick = nowTick - reachableTicks;
+    if (entry.state == REACHABLE) entry.confirmedTick = nowTick - reachableTicks(entry);
     return false;
   }
-  if (differs) learn(index, mac, solicited ? REACHABLE_MS : 0);
+  if (differs) learn(index, mac, solicited ? CONFIRMED_MS : 0);
   else if (solicited) neighborConfirm(index);
   return true;
 }
@@ -523,7 +544,7 @@ export function neighborAdvertised(address: usize, mac: usize, solicited: bool, 
  */
 export function neighborDoubt(index: i32): void {
   if (<u32>index >= entriesUsed || at(index).state != REACHABLE) return;
-  at(index).confirmedTick = nowTick - reachableTicks;
+  at(index).confirmedTick = nowTick - reachableTicks(at(index));
 }
 
 /** Has the neighbour asked now whether it is there; one that is being asked, or is not known, is left alone. */
@@ -551,11 +572,33 @@ export function neighborConfirm(index: i32): void {
   }
 }
 
+/**
+ * What routers advertise for neighbours of IPv6 (RFC 4861 6.3.4); 0: RFC 4861 10. What is left of a confirmation
+ * stays, as far as the new time allows; solicitations that are due earlier by the new one are.
+ */
+export function neighborTimes(reachableMs: u32, retransMs: u32): void {
+  const reachable = ticksOfMs(reachableMs != 0 ? reachableMs : REACHABLE_MS);
+  for (let i: u32 = 0; i < entriesUsed && reachable != reachableTicksV6; i++) {
+    const entry = at(i);
+    if (entry.state == FREE || isV4(entry)) continue;
+    const past = nowTick - entry.confirmedTick;
+    const left = past < reachableTicksV6 ? min(reachableTicksV6 - past, reachable) : 0;
+    if (left != 0 || past < reachable) entry.confirmedTick = nowTick - (reachable - left);
+  }
+  reachableTicksV6 = reachable;
+  retryMsV6 = retransMs != 0 ? retransMs : RETRY_MS;
+  const untilTick = nowTick + ticksOfMs(retryMsV6);
+  for (let index = LIST_RETRY_V6.head; index != NONE; index = at(index).listNext) {
+    if (tickReached(untilTick, at(index).deadlineTick)) at(index).deadlineTick = untilTick;
+  }
+}
+
 // Timers.
 
 export function neighborHasDeadline(): bool {
   if (gatewaysDue != 0) return true;
-  return LIST_RETRY.head != NONE || LIST_FAILED.head != NONE || LIST_AGING.head != NONE || LIST_DELAY.head != NONE;
+  if (LIST_RETRY.head != NONE || LIST_RETRY_V6.head != NONE) return true;
+  return LIST_FAILED.head != NONE || LIST_AGING.head != NONE || LIST_DELAY.head != NONE;
 }
 
 /** Preconditions: neighborHasDeadline(). */
@@ -564,6 +607,7 @@ export function neighborNextDeadlineTick(): u32 {
   // Half the range: a deadline that has passed must still be told from one that is far.
   let next: u32 = nowTick + 0x3fffffff;
   next = earlier(next, LIST_RETRY.head);
+  next = earlier(next, LIST_RETRY_V6.head);
   next = earlier(next, LIST_FAILED.head);
   next = earlier(next, LIST_DELAY.head);
   return earlier(next, LIST_AGING.head);
@@ -577,6 +621,7 @@ function earlier(tick: u32, index: i32): u32 {
 export function neighborTimers(): void {
   while (gatewaysDue != 0) askGateway(gatewayTakeDue());
   while (isDue(LIST_RETRY.head)) retry(LIST_RETRY.head);
+  while (isDue(LIST_RETRY_V6.head)) retry(LIST_RETRY_V6.head);
   while (isDue(LIST_FAILED.head)) release(LIST_FAILED.head);
   while (isDue(LIST_DELAY.head)) probe(LIST_DELAY.head);
   while (isDue(LIST_AGING.head)) age(LIST_AGING.head);
@@ -594,7 +639,7 @@ function isDue(index: i32): bool {
 function retry(index: i32): void {
   const entry = at(index);
   if (entry.requests < REQUESTS_MAX) {
-    setState(index, entry.state, RETRY_MS);
+    setState(index, entry.state, retryMs(entry));
     solicit(entry);
   } else if (entry.state == PROBE) {
     // RFC 1122 2.3.2.1 (2): the next packet to it asks everybody.

@@ -3,9 +3,11 @@
  * and datagrams to come. A connection that exists learns by itself (tcp/icmp.ts).
  */
 import { mtuBytes, seedWord } from "../config.ts";
+import { linkMtuV6 } from "./link.ts";
 import { count } from "../stats.ts";
 import { nowTick, tickReached, ticksOfMs } from "../time.ts";
 import { PATH_MTU_LEARNT } from "../../src/layout/counters.ts";
+import { isV4Mapped } from "../wire/addressKind.ts";
 import { V4_MAPPED } from "../wire/headers.ts";
 
 /** Destinations remembered; two that meet in a place forget each other, which costs one packet. */
@@ -25,17 +27,21 @@ function entryOf(address: usize): usize {
   return entries + (<u32>(hash >> 56) & (ENTRIES - 1)) * ENTRY_SIZE_BYTES;
 }
 
+function linkMtuTo(address: usize): u32 {
+  return isV4Mapped(address) ? mtuBytes : linkMtuV6();
+}
+
 /** Largest packet for the way to the 16 bytes at `address`: never more than the link's MTU. */
 export function pathMtuOf(address: usize): u32 {
-  if (isEmpty) return mtuBytes;
+  if (isEmpty) return linkMtuTo(address);
   const entry = entryOf(address);
   const mtu = load<u32>(entry, 16);
   if (mtu == 0 || load<u64>(entry) != load<u64>(address) || load<u64>(entry, 8) != load<u64>(address, 8)) {
-    return mtuBytes;
+    return linkMtuTo(address);
   }
-  if (!tickReached(load<u32>(entry, 20), nowTick)) return mtu;
+  if (!tickReached(load<u32>(entry, 20), nowTick)) return min(mtu, linkMtuTo(address));
   store<u32>(entry, 0, 16);
-  return mtuBytes;
+  return linkMtuTo(address);
 }
 
 /** A way is narrower than we thought. @param mtu as its router has told, at least the family's smallest. */

@@ -86,9 +86,13 @@ function refused(tcb: Tcb, status: i32): void {
   tcpDrop(tcb, status);
 }
 
-/** RFC 1191, RFC 8201: smaller segments from now on, and what was too large again at once. */
 function pathMtuReduced(tcb: Tcb, mtuBytes: u32): void {
   pathMtuLearn(remoteAt(tcb), mtuBytes);
+  segmentsShrink(tcb, mtuBytes);
+}
+
+/** RFC 1191, RFC 8201: smaller segments from now on, and what was too large again at once. */
+export function segmentsShrink(tcb: Tcb, mtuBytes: u32): void {
   const overhead: u32 = ipBytesOf(tcb.localIndex) + 20 + (tcb.flags & T.F_TIMESTAMPS ? 12 : 0);
   const mss = mtuBytes - overhead;
   mtuTold(tcb, mss);

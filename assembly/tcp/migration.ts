@@ -56,6 +56,7 @@ import { accurateOf, accurateRecordBytes } from "./accurateEcn.ts";
 import { eventPost } from "./events.ts";
 import { readableBytes, tcpDrop } from "./close.ts";
 import { HISTORY_SIZE_BYTES, hasHistory, historyOf } from "./history.ts";
+import { linkMtuKeep } from "./link.ts";
 import {
   Listener,
   listenerAcceptPlace,
@@ -227,6 +228,8 @@ function thaw(tcb: Tcb, arrived: bool): void {
   if (flags & T.F_IN_SYN_QUEUE && changetype<usize>(listener) != 0) listenerSynAdd(listener, tcb);
   // At the next tick timeouts.ts looks at all of its timers, whichever they are, and links it for the next one.
   wheelArm(tcb, nowTick);
+  // The link's MTU may have fallen meanwhile.
+  linkMtuKeep(tcb);
   outputMark(tcb);
   tellAgain(tcb, events, arrived);
 }

@@ -1,6 +1,7 @@
 /** How large segments may be, and what stands in their headers. */
 import { mtuBytes, rcvBufferBytesMax } from "../config.ts";
 import { addressIsV6 } from "../ip/address.ts";
+import { linkMtuV6 } from "../ip/link.ts";
 import { ipBytesOf, remoteAt, timestampOffsetTo } from "./addresses.ts";
 import { sackOptionBytes } from "./sack.ts";
 import { seqMax, seqMin } from "./seq.ts";
@@ -15,7 +16,7 @@ export const FLOW_LABEL_MASK: u32 = 0xfffff;
 
 /** MSS that we announce: what fits into a packet without options (RFC 9293 3.7.1, RFC 6691). */
 export function ownMss(localIndex: u32): u32 {
-  return mtuBytes - ipBytesOf(localIndex) - TCP_HEADER_BYTES;
+  return (addressIsV6(localIndex) ? linkMtuV6() : mtuBytes) - ipBytesOf(localIndex) - TCP_HEADER_BYTES;
 }
 
 /** Likewise for this connection, which may have been told a smaller one (TCP_MAXSEG). */

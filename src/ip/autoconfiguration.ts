@@ -4,6 +4,7 @@
  * wire of its own, so that a test can be its network.
  */
 import type { Cidr } from "./address.ts";
+import { AdvertisedLink } from "./advertisedLink.ts";
 import {
   type AdvertisedPrefix,
   type ControlMessage,
@@ -47,6 +48,8 @@ export type AutoconfigurationOptions = {
   readonly linkLocal: Uint8Array;
   /** Ask routers and take what they advertise. */
   readonly slaac: boolean;
+  /** Of the device. */
+  readonly mtuBytes: number;
   /** 0 <= result < 1. */
   readonly random: () => number;
   readonly send: (packet: Uint8Array) => void;
@@ -83,6 +86,7 @@ export class Autoconfiguration {
   readonly #own: OwnAddress[] = [];
   readonly #prefixes: OnLinkPrefix[] = [];
   readonly #routers: Router[] = [];
+  readonly #link: AdvertisedLink;
   #gateway: Router | undefined;
   #others: readonly Router[] = [];
   #solicitations = 0;
@@ -93,6 +97,8 @@ export class Autoconfiguration {
 
   constructor(options: AutoconfigurationOptions) {
     this.#options = options;
+    const { mtuBytes, random, change } = options;
+    this.#link = new AdvertisedLink({ mtuBytes, random, change: (link) => change({ type: "linkSet", ...link }) });
   }
 
   /** A router has answered, or there is nothing to wait for. */
@@ -119,7 +125,7 @@ export class Autoconfiguration {
   /** When turn() has something to do; Infinity: never. */
   get deadlineMs(): number {
     if (!this.#started) return 0;
-    let next = Math.min(this.#solicitMs, this.#reportMs);
+    let next = Math.min(this.#solicitMs, this.#reportMs, this.#link.deadlineMs);
     for (const { probeMs, preferredUntilMs, validUntilMs, deprecated } of this.#own) {
       next = Math.min(next, probeMs, validUntilMs, deprecated ? Number.POSITIVE_INFINITY : preferredUntilMs);
     }
@@ -137,6 +143,7 @@ export class Autoconfiguration {
     for (const router of this.#routers.filter(({ untilMs }) => nowMs >= untilMs)) {
       this.#routers.splice(this.#routers.indexOf(router), 1);
     }
+    this.#link.turn(nowMs);
     this.#chooseRouter();
   }
 
@@ -180,7 +187,7 @@ export class Autoconfiguration {
   }
 
   #probe(own: OwnAddress, nowMs: number): void {
-    own.probeMs = nowMs + PROBE_MS;
+    own.probeMs = nowMs + (this.#link.retransMs || PROBE_MS);
     this.#options.send(duplicateProbe(own.address));
   }
 
@@ -246,6 +253,7 @@ export class Autoconfiguration {
   #advertised(message: ControlMessage & { type: typeof ROUTER_ADVERTISEMENT }, nowMs: number): void {
     this.#solicitMs = Number.POSITIVE_INFINITY;
     this.#hearRouter(message.source, message.preference, nowMs + message.routerS * S, message.routerS > 0);
+    this.#link.input(message.link, nowMs);
     for (const prefix of message.prefixes) {
       // RFC 4862 5.5.3 (b), (c); RFC 4861 6.3.4: link-local prefixes are none, preference cannot outlive validity.
       if (LINK_LOCAL(prefix.prefix) || prefix.prefix[0] === 0xff || prefix.preferredS > prefix.validS) continue;

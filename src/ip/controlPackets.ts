@@ -4,6 +4,7 @@
  * lengths, checksum, hop limit, options that fit (assembly/ip/ndp.ts).
  */
 import { ADDRESS_BYTES } from "./address.ts";
+import type { LinkParameters } from "./networkChange.ts";
 
 const HEADER_BYTES = 40;
 const ICMPV6 = 58;
@@ -20,6 +21,8 @@ const LISTENER_REPORT_V2 = 143;
 const OPTION_SOURCE_MAC = 1;
 const OPTION_PREFIX = 3;
 const PREFIX_OPTION_BYTES = 32;
+const OPTION_MTU = 5;
+const MTU_OPTION_BYTES = 8;
 const FLAG_ON_LINK = 0x80;
 const FLAG_AUTONOMOUS = 0x40;
 const FLAG_ROUTER = 0x80;
@@ -128,6 +131,8 @@ export type ControlMessage =
       readonly routerS: number;
       /** RFC 4191 2.1: 1 high, 0 medium, -1 low. */
       readonly preference: number;
+      /** About the link, 0: unspecified. What is to be believed of it is decided elsewhere. */
+      readonly link: LinkParameters;
       readonly prefixes: readonly AdvertisedPrefix[];
     }
   | { readonly type: typeof NEIGHBOR_SOLICITATION; readonly target: Uint8Array }
@@ -151,17 +156,23 @@ function parsePrefix(option: DataView): AdvertisedPrefix {
   };
 }
 
-function parsePrefixes(message: DataView): AdvertisedPrefix[] {
+function parseOptions(message: DataView): { prefixes: readonly AdvertisedPrefix[]; link: LinkParameters } {
   const prefixes: AdvertisedPrefix[] = [];
+  let mtuBytes = 0;
   for (let at = 16; at + 8 <= message.byteLength; ) {
     const bytes = message.getUint8(at + 1) * 8;
     if (bytes === 0 || at + bytes > message.byteLength) break;
     if (message.getUint8(at) === OPTION_PREFIX && bytes === PREFIX_OPTION_BYTES) {
       prefixes.push(parsePrefix(new DataView(message.buffer, message.byteOffset + at, bytes)));
     }
+    if (message.getUint8(at) === OPTION_MTU && bytes === MTU_OPTION_BYTES) mtuBytes = message.getUint32(at + 4);
     at += bytes;
   }
-  return prefixes;
+  const hopLimit = message.getUint8(4);
+  return {
+    prefixes,
+    link: { mtuBytes, hopLimit, reachableMs: message.getUint32(8), retransMs: message.getUint32(12) },
+  };
 }
 
 /** RFC 4191 2.1: two bits, of which 10 is reserved and counts as medium. */
@@ -190,7 +201,7 @@ export function parseControl(bytes: Uint8Array): ControlMessage | undefined {
       source: bytes.slice(SOURCE, SOURCE + ADDRESS_BYTES),
       routerS: message.getUint16(6),
       preference: preferenceOf(message.getUint8(5)),
-      prefixes: parsePrefixes(message),
+      ...parseOptions(message),
     };
   }
   if ((type === NEIGHBOR_SOLICITATION || type === NEIGHBOR_ADVERTISEMENT) && message.byteLength >= 24) {

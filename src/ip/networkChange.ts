@@ -21,7 +21,16 @@ export type NetworkChange =
     }
   | { readonly type: "routeRemove"; readonly prefix: Uint8Array; readonly prefixLength: number }
   /** A default gateway beside the one of the default route, for when that is dead. */
-  | { readonly type: "gatewayAdd" | "gatewayRemove"; readonly address: Uint8Array };
+  | { readonly type: "gatewayAdd" | "gatewayRemove"; readonly address: Uint8Array }
+  | ({ readonly type: "linkSet" } & LinkParameters);
+
+/** What routers advertise about the link of IPv6 (RFC 4861 6.3.4); 0: nothing. */
+export type LinkParameters = {
+  readonly mtuBytes: number;
+  readonly hopLimit: number;
+  readonly reachableMs: number;
+  readonly retransMs: number;
+};
 
 const FIRST_AT = SCRATCH_BASE + SCRATCH_SIZE_BYTES / 2;
 const SECOND_AT = FIRST_AT + 16;
@@ -53,6 +62,8 @@ export function applyChange(exports: KernelExports, memory: KernelMemory, change
     case "gatewayRemove":
       bytes.set(change.address, FIRST_AT);
       return exports.gatewayRemove(FIRST_AT);
+    case "linkSet":
+      return exports.linkSet(change.mtuBytes, change.hopLimit, change.reachableMs, change.retransMs);
     case "routeRemove":
       bytes.set(change.prefix, FIRST_AT);
       return exports.routeRemove(FIRST_AT, change.prefixLength);
@@ -60,6 +71,7 @@ export function applyChange(exports: KernelExports, memory: KernelMemory, change
 }
 
 function keyOf(change: NetworkChange): string {
+  if (change.type === "linkSet") return "link";
   if ("prefix" in change) {
     return `route ${addressFamily(change.prefix)} ${formatAddress(change.prefix)}/${change.prefixLength}`;
   }

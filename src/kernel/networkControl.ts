@@ -84,6 +84,7 @@ export class NetworkControl {
         addresses: config.addresses,
         linkLocal,
         slaac,
+        mtuBytes: config.mtuBytes,
         random,
         send: (packet) => this.#sendPacket(packet),
         change: options.change,

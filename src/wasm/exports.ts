@@ -67,6 +67,14 @@ export type KernelExports = {
   /** @returns 0, EINVAL: it is none. */
   gatewayRemove(address: number): number;
 
+  /**
+   * What routers advertise about the link to IPv6 hosts (RFC 4861 6.3.4); 0: nothing. Open connections keep to a
+   * smaller MTU from now on.
+   * @param mtuBytes below 1280, or not below the device's: as the device's. @param reachableMs how long a neighbour's
+   *   confirmation is good, @param retransMs between solicitations; at most an hour. @returns 0.
+   */
+  linkSet(mtuBytes: number, hopLimit: number, reachableMs: number, retransMs: number): number;
+
   /** From now on router advertisements and the like wait for the host. @returns 0 or ENOMEM. */
   controlOpen(): number;
   /** Oldest of them: address of the IPv6 packet, 0 when there is none. RESULT_BASE: +0 u32 length. */

@@ -602,6 +602,7 @@ export class Interpreter {
         wasm.controlConsume();
         wasm.echoConsume();
       }
+      if ((which & 6) === 6) wasm.linkSet(1200 + (which << 1), which, which << 4, which << 5);
       if (which & 1) wasm.gatewayRemove(place(10, 0, 0, HOST_FIRST + (which % REMOTES)));
     }
   }

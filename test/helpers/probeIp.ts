@@ -26,6 +26,8 @@ type ProbeExports = {
   neighborIsFailed(index: number): number;
   neighborSeen(v4: number, mac: number): number;
   neighborSeenV6(address: number, mac: number): number;
+  neighborTimes(reachableMs: number, retransMs: number): void;
+  linkAdvertise(bytes: number, limit: number): void;
   /** Of the 16 bytes at `address`. */
   neighborChainLength(address: number): number;
   neighborInput(frame: number, frameBytes: number): void;

@@ -23,7 +23,15 @@ type Prefix = {
   preferred?: number;
 };
 
-function advertisement(routerS: number, prefixes: readonly Prefix[] = [], source = ROUTER, flags = 0) {
+type Link = { mtu?: number; hopLimit?: number; reachable?: number; retrans?: number };
+
+function advertisement(
+  routerS: number,
+  prefixes: readonly Prefix[] = [],
+  source = ROUTER,
+  flags = 0,
+  { mtu, hopLimit = 0, reachable = 0, retrans = 0 }: Link = {},
+) {
   const options = prefixes.map(
     ({ prefix, length = 64, onLink = true, autonomous = true, valid = 86400, preferred = 14400 }) => {
       const option = new Uint8Array(32);
@@ -34,8 +42,16 @@ function advertisement(routerS: number, prefixes: readonly Prefix[] = [], source
       return option;
     },
   );
-  const body = concat(new Uint8Array(8), ...options);
-  const rest = (64 << 24) | (flags << 16) | routerS;
+  if (mtu !== undefined) {
+    const option = Uint8Array.of(5, 1, 0, 0, 0, 0, 0, 0);
+    new DataView(option.buffer).setUint32(4, mtu);
+    options.push(option);
+  }
+  const times = new Uint8Array(8);
+  new DataView(times.buffer).setUint32(0, reachable);
+  new DataView(times.buffer).setUint32(4, retrans);
+  const body = concat(times, ...options);
+  const rest = (hopLimit << 24) | (flags << 16) | routerS;
   return icmp6({ source, destination: "ff02::1", hopLimit: 255 }, 134, { rest: rest >>> 0, body });
 }
 
@@ -43,6 +59,9 @@ function text(change: NetworkChange): string {
   if (change.type === "routeSet")
     return `route ${formatAddress(change.prefix)}/${change.prefixLength} ${formatAddress(change.gateway)}`;
   if (change.type === "routeRemove") return `no route ${formatAddress(change.prefix)}/${change.prefixLength}`;
+  if (change.type === "linkSet") {
+    return `link ${change.mtuBytes} ${change.hopLimit} ${change.reachableMs} ${change.retransMs}`;
+  }
   const address = formatAddress(change.address);
   if (change.type === "gatewayAdd") return `also ${address}`;
   if (change.type === "gatewayRemove") return `not also ${address}`;
@@ -50,7 +69,7 @@ function text(change: NetworkChange): string {
   return `${change.type === "addressAdd" ? "add" : "remove"} ${address}`;
 }
 
-function create({ slaac = true, addresses = [] as string[] } = {}) {
+function create({ slaac = true, addresses = [] as string[], random = (): number => 0.5 } = {}) {
   const sent: Uint8Array[] = [];
   const changes: string[] = [];
   const conflicts: string[] = [];
@@ -60,7 +79,8 @@ function create({ slaac = true, addresses = [] as string[] } = {}) {
     addresses: [...addresses.map(parseCidr), { address: LINK_LOCAL, prefixLength: 64, family: 6 }],
     linkLocal: LINK_LOCAL,
     slaac,
-    random: () => 0.5,
+    mtuBytes: 1500,
+    random,
     send: (packet) => sent.push(packet),
     change: (change) => changes.push(text(change)),
     conflict: (address, given) => conflicts.push(`${formatAddress(address)} ${given}`),
@@ -188,6 +208,76 @@ describe("Autoconfiguration (RFC 4862, RFC 4861 6.3)", () => {
       `not also ${ROUTER}`,
       `route ::/0 ${ROUTER}`,
     ]);
+  });
+
+  describe("what routers advertise about the link (RFC 4861 6.3.4)", () => {
+    const about = (link: Link, source = ROUTER) => advertisement(1800, [], source, 0, link);
+    const links = (changes: readonly string[]) => changes.filter((change) => change.startsWith("link"));
+
+    test("MTU, hop limit and times; 0 leaves what was there, what came last counts", () => {
+      const { input, take } = create();
+      input(about({ mtu: 1400, hopLimit: 50, reachable: 20_000, retrans: 2000 }), 0);
+      expect(links(take())).toEqual(["link 1400 50 20000 2000"]);
+      input(about({}), 2000);
+      input(about({ mtu: 1400, hopLimit: 50, reachable: 20_000, retrans: 2000 }), 4000);
+      expect(links(take())).toEqual([]);
+      input(about({ mtu: 1300 }, "fe80::98"), 6000);
+      expect(links(take())).toEqual(["link 1300 50 20000 2000"]);
+      input(about({ mtu: 1500 }), 8000);
+      expect(links(take())).toEqual(["link 1500 50 20000 2000"]);
+    });
+
+    test.each<[string, Link]>([
+      ["below IPv6's least MTU", { mtu: 1279 }],
+      ["above the device's MTU", { mtu: 1501 }],
+      ["of more than 32 bits' worth", { mtu: 0xffffffff }],
+      ["reachable for more than an hour", { reachable: 3_600_001 }],
+      ["that would have dead routers used for long", { retrans: 10_001 }],
+    ])("%s: left out", (_name, link) => {
+      const { input, take } = create();
+      input(about({ mtu: 1400, reachable: 20_000, retrans: 2000 }), 0);
+      take();
+      input(about(link), 2000);
+      expect(links(take())).toEqual([]);
+    });
+
+    test("times that would have neighbours asked all the time are raised", () => {
+      const { input, take } = create();
+      input(about({ reachable: 1, retrans: 1 }), 0);
+      expect(links(take())).toEqual(["link 0 0 100 10"]);
+    });
+
+    test("the reachable time: half to one and a half of what is advertised, drawn anew every two hours", () => {
+      const draws = [0, 0.999, 0.25];
+      const { input, take, run } = create({ random: () => draws.shift() ?? 0.5 });
+      // The first draw is the delay of the solicitation.
+      input(about({ reachable: 20_000 }), 0);
+      expect(links(take())).toEqual(["link 0 0 29980 0"]);
+      for (let s = 600; s <= 7200; s += 600) {
+        run(s * 1000);
+        input(about({ reachable: 20_000 }), s * 1000);
+      }
+      expect(links(take())).toEqual(["link 0 0 15000 0"]);
+    });
+
+    test("routers that disagree: one change a second, the last that was heard", () => {
+      const { input, take, run } = create();
+      for (let ms = 0; ms < 1000; ms += 10) input(about({ mtu: ms % 20 === 0 ? 1300 : 1400 }), ms);
+      expect(links(take())).toEqual(["link 1300 0 0 0"]);
+      run(1000);
+      expect(links(take())).toEqual(["link 1400 0 0 0"]);
+      run(5000);
+      expect(links(take())).toEqual([]);
+    });
+
+    test("an address is probed for as long as a neighbour has time to answer (RFC 4862 5.4)", () => {
+      const { input, take, run } = create();
+      input(advertisement(1800, [{ prefix: "2001:db8::" }], ROUTER, 0, { retrans: 3000 }), 10);
+      run(3000);
+      expect(take().filter((change) => change.startsWith("add"))).toEqual([]);
+      run(3010);
+      expect(take()).toEqual([`add ${own("2001:db8::")}`]);
+    });
   });
 
   test("a router that says that it is none (any more) is not used; the next one is (RFC 4861 7.2.5)", () => {
