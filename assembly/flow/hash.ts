@@ -11,10 +11,13 @@ let sip0: u64 = 0;
 let sip1: u64 = 0;
 let stamp0: u32 = 0;
 let stamp1: u64 = 0;
+let label0: u64 = 0;
+let label1: u64 = 0;
 
 /**
- * The table's key is the kernel's own. Sequence numbers, cookies and timestamps are the host's: any of its kernels may
- * have to go on with them when a flow group has moved, so their keys come from the seed that a stack's kernels share.
+ * The table's key is the kernel's own. Sequence numbers, cookies, timestamps and flow labels are the host's: any of its
+ * kernels may have to go on with them when a flow group has moved, so their keys come from the seed that a stack's
+ * kernels share.
  */
 export function hashBoot(): void {
   // All keys are drawn from a seed by SipHash itself, keyed with the seed.
@@ -28,6 +31,8 @@ export function hashBoot(): void {
   const b = sipHash(2, 0);
   stamp0 = <u32>sipHash(3, 0);
   stamp1 = sipHash(4, 0) | 1;
+  label0 = sipHash(5, 0);
+  label1 = sipHash(6, 0) | 1;
   sip0 = a;
   sip1 = b;
 }
@@ -58,6 +63,23 @@ export function flowHashV6(remote: usize, local: usize, ports: u32): u32 {
   h ^= h >> 29;
   h *= 0xd6e8feb86659fd93;
   return <u32>(h >> 32);
+}
+
+/**
+ * Flow label of what we send to `remote` (RFC 6437 3): the same for all packets of a flow, whichever kernel sends them,
+ * and with a key of its own, since the table's hash is nobody's business: who knew it could choose tuples that collide.
+ * @param ports as for flowHashV6. @returns 1 to 0xfffff.
+ */
+export function flowLabel(remote: usize, local: usize, ports: u32): u32 {
+  let h = (load<u64>(remote) ^ label0) * 0x9fb21c651e98df25;
+  h ^= h >> 35;
+  h = (h + load<u64>(remote, 8)) * label1;
+  h ^= h >> 32;
+  h = (h + (load<u64>(local, 8) ^ rotl<u64>(load<u64>(local), 17))) * 0xd6e8feb86659fd93;
+  h ^= h >> 29;
+  h = (h + ports) * label1;
+  const label = <u32>(h >> 44);
+  return label != 0 ? label : 1;
 }
 
 /** A pair of IPv6 addresses as the one word that a pair of IPv4 addresses is by itself. */

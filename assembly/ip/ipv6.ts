@@ -128,12 +128,12 @@ export function ipv6RouteMtu(): u32 {
 
 /**
  * Sends `payload` (copied) over the last route, in fragments when it is larger than the path's MTU.
+ * @param classAndFlow as for ipv6WriteHeader.
  * @returns payloadBytes, EMSGSIZE or ENOBUFS: the TX ring is full; fragments already sent stay sent.
  */
-export function ipv6SendRouted(nextHeader: u32, trafficClass: u32, payload: usize, payloadBytes: u32): i32 {
+export function ipv6SendRouted(nextHeader: u32, classAndFlow: u32, payload: usize, payloadBytes: u32): i32 {
   if (payloadBytes > 65535) return EMSGSIZE;
   const mtu = ipv6RouteMtu();
-  const classAndFlow = trafficClass << 20;
   if (payloadBytes + IPV6_HEADER_BYTES <= mtu) {
     const frame = txReserve(ETHERNET_BYTES + IPV6_HEADER_BYTES + payloadBytes);
     if (frame == 0) return ENOBUFS;

@@ -5,7 +5,7 @@
 import { checksumOffload } from "../config.ts";
 import { loopSend } from "../device/loop.ts";
 import { txReserve } from "../device/tx.ts";
-import { timestampOffset, timestampOffsetV6 } from "../flow/hash.ts";
+import { flowLabel, timestampOffset, timestampOffsetV6 } from "../flow/hash.ts";
 import { addressAt, addressIsV6, addressV4 } from "../ip/address.ts";
 import { ipv4WriteHeader } from "../ip/ipv4.ts";
 import { ipv6WriteHeader } from "../ip/ipv6Header.ts";
@@ -22,7 +22,7 @@ import { marksApply, marksOf } from "./marks.ts";
 import { sackOptionBytes, sackWrite } from "./sack.ts";
 import { seqGt, seqLt, seqMax } from "./seq.ts";
 import { settingsCount } from "./settings.ts";
-import { FLOW_LABEL_MASK, segmentMss } from "./sizes.ts";
+import { segmentMss } from "./sizes.ts";
 import * as T from "./tcb.ts";
 import { coldOf, Tcb } from "./tcb.ts";
 import { urgentMark } from "./urgent.ts";
@@ -127,7 +127,7 @@ export function emit(tcb: Tcb, seq: u32, flags: u32, bytes: u32): bool {
   seal(tcb, frame, tcp, pseudo, isV6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4, tcpBytes, seq, bytes);
   const packet = frame + ETHERNET_BYTES;
   if (isV6) {
-    const classAndLabel = (ecnCodepoint << 20) | (tcb.hash & FLOW_LABEL_MASK);
+    const classAndLabel = (ecnCodepoint << 20) | flowLabel(remoteAt(tcb), addressAt(tcb.localIndex), tcb.ports);
     ipv6WriteHeader(packet, tcpBytes, PROTOCOL_TCP, addressAt(tcb.localIndex), remoteAt(tcb), classAndLabel);
   } else {
     ipv4WriteHeader(

@@ -5,6 +5,7 @@
 import { sackEnabled, timestamps } from "../config.ts";
 import { loopSend } from "../device/loop.ts";
 import { txReserve } from "../device/tx.ts";
+import { flowLabel } from "../flow/hash.ts";
 import { addressAt, addressIsV6, addressV4 } from "../ip/address.ts";
 import { ipv4WriteHeader } from "../ip/ipv4.ts";
 import { ipv6WriteHeader } from "../ip/ipv6Header.ts";
@@ -24,7 +25,7 @@ import {
   TIMESTAMP_BYTES,
 } from "../wire/headers.ts";
 import { accountSent } from "./account.ts";
-import { flowHash, ipBytesOf, neighborTo, remoteAt } from "./addresses.ts";
+import { ipBytesOf, neighborTo, remoteAt } from "./addresses.ts";
 import {
   accurateHandshakeAgain,
   accurateOf,
@@ -45,7 +46,7 @@ import * as T from "./tcb.ts";
 import { Tcb, coldOf } from "./tcb.ts";
 import { rtoArm, rttTimingStart } from "./timers.ts";
 import { USER_TIMEOUT_OPTION_BYTES, userTimeoutSynWord } from "./userTimeout.ts";
-import { FLOW_LABEL_MASK, announcedMss, ownWscale, pureSeq, timestampOf } from "./sizes.ts";
+import { announcedMss, ownWscale, pureSeq, timestampOf } from "./sizes.ts";
 import { copyPayload } from "./emit.ts";
 import { windowRoom } from "./window.ts";
 
@@ -192,7 +193,7 @@ function sealPlain(neighbor: i32, frame: usize, localIndex: u32, remote: usize, 
   if (isV6) {
     const local = addressAt(localIndex);
     pseudo = pseudoHeaderSumV6(local, remote, PROTOCOL_TCP, tcpBytes);
-    const label = flowHash(remote, localIndex, rotl<u32>(load<u32>(tcp), 16)) & FLOW_LABEL_MASK;
+    const label = flowLabel(remote, local, rotl<u32>(load<u32>(tcp), 16));
     ipv6WriteHeader(packet, tcpBytes, PROTOCOL_TCP, local, remote, label);
   } else {
     const local = addressV4(localIndex);

@@ -11,9 +11,6 @@ import { Tcb } from "./tcb.ts";
 import { nowMs } from "../time.ts";
 import { TCP_HEADER_BYTES, TIMESTAMP_BYTES } from "../wire/headers.ts";
 
-/** Twenty bits of the flow's hash are its flow label (RFC 6437 3). */
-export const FLOW_LABEL_MASK: u32 = 0xfffff;
-
 /** MSS that we announce: what fits into a packet without options (RFC 9293 3.7.1, RFC 6691). */
 export function ownMss(localIndex: u32): u32 {
   return (addressIsV6(localIndex) ? linkMtuV6() : mtuBytes) - ipBytesOf(localIndex) - TCP_HEADER_BYTES;

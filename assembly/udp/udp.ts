@@ -11,7 +11,7 @@ import {
   udpSocketsMax,
 } from "../config.ts";
 import { txReserve } from "../device/tx.ts";
-import { sipHash } from "../flow/hash.ts";
+import { flowLabel, sipHash } from "../flow/hash.ts";
 import { ADDRESS_ANY, ADDRESS_ANY_V6, addressIsBindable, bindsOverlap } from "../ip/bind.ts";
 import { isAllNodesV6, isMulticastV6, isV4Mapped, isAllHostsV4, isMulticastV4 } from "../wire/addressKind.ts";
 import { addressFindV4, addressIsV6 } from "../ip/address.ts";
@@ -402,6 +402,12 @@ function routePseudoSum(remoteAddress: usize, udpBytes: u32): u32 {
     : pseudoHeaderSumV4(ipv4RouteSource(), load<u32>(remoteAddress, 12), PROTOCOL_UDP, udpBytes);
 }
 
+/** Of a datagram over the last route, whose flow is that of its two sockets (RFC 6437 3). */
+function classAndFlow(port: u32, remoteAddress: usize, remotePort: u32): u32 {
+  const ports = <u32>bswap<u16>(<u16>remotePort) | ((<u32>bswap<u16>(<u16>port)) << 16);
+  return (routeTos << 20) | flowLabel(remoteAddress, ipv6RouteSource(), ports);
+}
+
 function sendWhole(port: u32, source: usize, bytes: u32, remoteAddress: usize, remotePort: u32): i32 {
   const udpBytes = UDP_HEADER_BYTES + bytes;
   const ipBytes = routeIsV6 ? IPV6_HEADER_BYTES : IPV4_HEADER_BYTES;
@@ -423,7 +429,7 @@ function sendWhole(port: u32, source: usize, bytes: u32, remoteAddress: usize, r
     writeDatagram(udp, port, source, bytes, remoteAddress, remotePort);
   }
   if (routeIsV6) {
-    ipv6WriteRouted(packet, udpBytes, PROTOCOL_UDP, routeTos << 20);
+    ipv6WriteRouted(packet, udpBytes, PROTOCOL_UDP, classAndFlow(port, remoteAddress, remotePort));
     ipv6Transmit(frame, frameBytes);
   } else {
     ipv4WriteRouted(packet, IPV4_HEADER_BYTES + udpBytes, PROTOCOL_UDP, routeTos);
@@ -436,7 +442,7 @@ function sendInFragments(port: u32, source: usize, bytes: u32, remoteAddress: us
   writeDatagram(scratch, port, source, bytes, remoteAddress, remotePort);
   const udpBytes = UDP_HEADER_BYTES + bytes;
   const sent = routeIsV6
-    ? ipv6SendRouted(PROTOCOL_UDP, routeTos, scratch, udpBytes)
+    ? ipv6SendRouted(PROTOCOL_UDP, classAndFlow(port, remoteAddress, remotePort), scratch, udpBytes)
     : ipv4SendRouted(PROTOCOL_UDP, routeTos, scratch, udpBytes);
   return sent < 0 ? sent : OK;
 }

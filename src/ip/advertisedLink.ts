@@ -1,7 +1,7 @@
 /**
- * What routers advertise about the link to all hosts: MTU, hop limit, times of neighbour discovery (RFC 4861 6.3.4). What
- * came last counts, whichever router it is from; 0 and what is out of range leave what was there before. Without clock
- * or randomness, as autoconfiguration.ts.
+ * What routers advertise about the link to all hosts: MTU, hop limit, times of neighbour discovery (RFC 4861 6.3.4).
+ * What came last counts, whichever router it is from; 0 and what is out of range leave what was there before. Without
+ * clock or randomness, as autoconfiguration.ts.
  */
 import type { LinkParameters } from "./networkChange.ts";
 

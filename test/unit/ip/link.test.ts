@@ -101,7 +101,7 @@ describe.each(PROBE_BUILDS)("an advertised link, %s build", (build) => {
     expect(hops()).toEqual([[UDP, 64]]);
   });
 
-  test("Retrans Timer: between solicitations, of those under way, too; three, then the neighbour is unreachable", () => {
+  test("Retrans Timer: between solicitations, also those under way; three, then the neighbour is unreachable", () => {
     const world = new World();
     world.send();
     expect(world.sent().length).toBe(1);
@@ -115,7 +115,7 @@ describe.each(PROBE_BUILDS)("an advertised link, %s build", (build) => {
     expect(slow.asks(10_000).map((ms) => Math.round(ms / 10) * 10)).toEqual([3000, 6000]);
   });
 
-  test("a longer Retrans Timer does not put off what is due: changes for ever cannot keep a dead neighbour alive", () => {
+  test("a longer Retrans Timer does not put off what is due: changes do not keep a dead neighbour alive", () => {
     const world = new World();
     world.send();
     world.sent();
