@@ -8,7 +8,7 @@ import { nowUs } from "../time.ts";
 import { Flight, FLIGHT_EPOCH, flightOf } from "./flightRecord.ts";
 import { flightEnsure } from "./flight.ts";
 import { congestionOf, CWND_BYTES_MAX } from "./algorithm.ts";
-import { Tcb, coldOf } from "./tcb.ts";
+import { F_IN_ACCEPT_QUEUE, Tcb, coldOf } from "./tcb.ts";
 
 /** Segments per cubed second, and the factor of a reduction (RFC 9438 4.6, 5.1). */
 const C: f64 = 0.4;
@@ -27,6 +27,7 @@ export function cubicReduce(tcb: Tcb): u32 {
     f.wMax = plateau;
     f.flags &= ~FLIGHT_EPOCH;
   } else {
+    if (!ASC_NO_ASSERT) assert(!(tcb.flags & F_IN_ACCEPT_QUEUE), "W_max and the queue's link share a field");
     coldOf(tcb).wMaxBytes = <u32>plateau;
   }
   return max(<u32>(cwnd * BETA), (<u32>tcb.sndMss) << 1);

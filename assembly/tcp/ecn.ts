@@ -179,6 +179,8 @@ export function ecnAcked(tcb: Tcb): void {
   const later = S.segHasTimestamps && <i32>(S.segTsVal - tcb.tsRecent) > 0;
   const delivered = known ? ackDelivered : tcb.sndUna - unaBefore;
   if (!accurateAcked(tcb, delivered, advanced || later || (known && ackSacked != 0))) return;
+  // Late news, or a peer's invention: nothing of ours was on its way.
+  if (tcb.sndMax == unaBefore) return;
   if (!known) flightAckBegin(tcb);
   reduce(tcb, tcb.sndMax - unaBefore);
   // Nothing is left in flight whose delivery could bring the window down.

@@ -50,7 +50,7 @@ import {
 } from "./flightRecord.ts";
 import { historyReordered } from "./history.ts";
 import { seqGeq, seqGt, seqLeq, seqLt } from "./seq.ts";
-import { Tcb, coldOf } from "./tcb.ts";
+import { F_IN_ACCEPT_QUEUE, Tcb, coldOf } from "./tcb.ts";
 
 /** Kept back from new bursts, and from SACK blocks: marks of retransmissions must always find room. */
 const BURSTS_RESERVE: u32 = 32;
@@ -106,6 +106,7 @@ function capacity(f: Flight): u32 {
  */
 export function flightEnsure(tcb: Tcb): bool {
   if (tcb.flight != 0) return true;
+  if (!ASC_NO_ASSERT) assert(!(tcb.flags & F_IN_ACCEPT_QUEUE), "the block's W_max and the queue's link share a field");
   const block = streamAlloc(FLIGHT_ORDER_MIN);
   if (block == 0) return false;
   memory.fill(block, 0, FLIGHT_HEADER_BYTES);

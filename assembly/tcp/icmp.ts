@@ -99,6 +99,7 @@ export function segmentsShrink(tcb: Tcb, mtuBytes: u32): void {
   if (tcb.state < STATE_ESTABLISHED || mss >= <u32>tcb.sndMss) return;
   count(TCP_PATH_MTU_REDUCED);
   tcb.sndMss = <u16>mss;
+  if (tcb.sndMax == tcb.sndUna) return;
   // All that is in flight was too large; nothing of it is lost to congestion, so the window stays (RFC 1191 6.5).
   tcb.flags &= ~T.F_RTT_TIMING;
   if (!recoveryResegment(tcb)) goBack(tcb);

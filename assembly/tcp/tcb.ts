@@ -177,7 +177,10 @@ export class TcbCold {
   delackTick: u32;
   /** TRAIT_*. */
   traits: u32;
-  /** Next in the accept queue. Once the connection is accepted: CUBIC's W_max while there is no flight block. */
+  /**
+   * Next in the accept queue. Once the connection is accepted: CUBIC's W_max while there is no flight block. Nothing
+   * may reduce a window, or make a flight block, before that: such a connection has nothing in flight.
+   */
   acceptNext: u32;
   /** When tsRecent was taken, ms. */
   tsRecentMs: u32;

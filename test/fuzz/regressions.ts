@@ -24,4 +24,26 @@ export const REGRESSIONS: readonly { readonly what: string; readonly program: st
       "Lf/AfqIgoIIGQsgA7PHIzk/X+b+ItPLIbrIR1XddWb5SDMlf3RjlilOB7cPRAQzOtLbkymsegBKFxjcxZMfx3bBGgKTMXBA61O+V" +
       "i8cFJGgTXyKF5cHcrw==",
   },
+  {
+    what: "a narrower MTU of the link while connections wait to be accepted: the rest of the accept queue was lost",
+    program:
+      "AHxaCtNqg+CKG7YJpm7AhGkLEc/U68w/gYQqzjymXcWdB0FvrdAoXmhSeLoAZIQoT6CFCKUMSJcJlgcP68d0fuh+C2OBArgxymqF" +
+      "oFq33MpAyu7PWUiw8o9x/h9X9s3ozHv4XSrDa578MytMx1khtdeETLH6KDzYQNOIW6UMP8x1thfnxFwgj8R20ypJp+1WsXSxodW3" +
+      "RM8WAJL4pmzU6EGyZ/8+b1se9qcDQV02c128ZrF0saHVt0TPyR9JzOOuzJZRyWIDlSk1l4VwHfB13hJ/BDU+webztu2J5ssb5xvg" +
+      "5yer/13tfrLBpItDanYUOGzqb3n1DRKSx7fhWK7nVqS4Ar4Q4h8N6gAq8emqzHIcSdpLaJ0GAbQOxbuN9gjnaje0murZPT9NzLUj" +
+      "no2o8uq1jj7tBEIof9MWVWTRUDe7mqHsLL8LfNOvbWLUogO6YGPAEplQBD+qywslCAFiJVVb890pTO8HmCKTCfVU+JR5e54Xh08C" +
+      "rIy+oWasOOwCpTIxEHtfug6nCJLHW/PdKanzTO8HmPpMkwc2+WTCWE+682kIN57xMepMlozzm4qqErbLQC83tMVd3hPD6B+kopd6" +
+      "cvjnPuOGe26r0ypJpwiSx6KiA3fhMPwb6VCvrAtqWQF5PFPXdMgZqt7tpr4dsVCqwUu0rJC08swZ0F4FnN2ZuAK+qlRk0RxJ2ktq" +
+      "nQYBtA7Fu432COdqN7RDvF3NhXBXi1mahou3w9RrmurZPT9NzLUjno2o8vLqtY4+7QRCKH/TFlVk0VA3vLuaoewsv+8LfNOvbWJV" +
+      "Z1l/ZkIAAWZZvZJKXODxh2pxtA7FO432COdqN7REU8kortoLMEHkzBQ/Muc9WAdylnqh",
+  },
+  {
+    what: "the same, with two connections left",
+    program:
+      "AHxaCtNqg+CKG7YJpm7AhGkLEc/U68w/gYQqzjymXcWd/wcHQW+t0CheaFJ4ugBkhChPoIUIpQxIlwmWBw/rx3R+6H4LY4ECuDHK" +
+      "aoWgWrfcykDK7s9ZSLDyj3H+H1cHX1VvYapmm6FdKsNrnig82EDs006IW6UMP4LMkXW2F+fEXCCPvGaxdLGh1bdEz8kpNRJ/RQRD" +
+      "Xov1Uu3fmfr0ieav0scx6kybqrTFXQjo6rLBpItDe4LNdhQ49Q0Skse34ViuVqQCvhDiHw3qACrpqlRk5XqjzHIcSdpLaJ0GAbQO" +
+      "xbuN9gjnaje0murZPT9NzLUjno2o8vLqtY4+7QRCKH/TFruaoewsC3zz3SmpTO8HmCKT0QjOx/pMdsrHvTYJ9brzaQgNhjEoWqhN" +
+      "f9VEgu+Z1Udv6U9lJjeA1rdZe6aO2eooieNv6Tee8TEvN7TFXd6k5aZol3py+Oc+qsFLtKyQtPLM0AU3uGq85g==",
+  },
 ];

@@ -118,6 +118,26 @@ test("MTU and hop limit reach every kernel; an MTU that falls breaks no connecti
   await until(() => largest(sent.own) === 1500 && largest(sent.peer) === 1500);
 });
 
+test("those that wait to be accepted do so through a narrower MTU", async () => {
+  const pair = await createStackPair({
+    client: { address: ["10.7.0.1/24", "fd07::1/64"] },
+    server: { address: ["10.7.0.2/24", "fd07::2/64"] },
+  });
+  cleanUp.push(pair.close);
+  // Not by the stack's listen(), which accepts at once.
+  const exports = (pair.server.kernels[0] as (typeof pair.server.kernels)[0]).exports;
+  const listener = exports.tcpListen(-1, 80, 16);
+  const first = await pair.client.connect({ address: "fd07::2", port: 80 });
+  expect(exports.linkSet(1300, 0, 0, 0)).toBe(0);
+  await pair.client.connect({ address: "fd07::2", port: 80 });
+  const total = async () => (await pair.server.stats()).total;
+  await expect.poll(async () => (await total()).gaugeAcceptQueue).toBe(2);
+  // It stays in the queue, to be accepted with its error.
+  first.abort();
+  await expect.poll(async () => (await total()).gaugeFlows).toBe(1);
+  for (let i = 0; i < 2; i++) expect(exports.tcpAccept(listener)).toBeGreaterThanOrEqual(0);
+});
+
 test("a connection that moves meanwhile keeps to it in the kernel it comes to", async () => {
   const pair = await createStackPair({
     serverKernels: 2,
